@@ -1,0 +1,1 @@
+//! Floor 7: one file an area; routes.rs is the one table.

@@ -1,0 +1,1 @@
+//! Floor 9: builds the house floor by floor.

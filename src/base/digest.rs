@@ -1,0 +1,63 @@
+//! SHA-256, HMAC-SHA-256 and comparison that takes the same time for every input.
+
+use ring::{digest, hmac};
+
+/// SHA-256 (FIPS 180-4).
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut out = [0; 32];
+    out.copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
+    out
+}
+
+/// Lower-case hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// HMAC-SHA-256 (RFC 2104) under one key; every use names its purpose, so that two uses never give the same value.
+#[derive(Clone)]
+pub struct Keyed(hmac::Key);
+
+impl Keyed {
+    /// With this key.
+    pub fn new(key: &[u8]) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, key))
+    }
+    /// The MAC of the purpose and the parts; each part goes in with its length, so that no two lists of parts collide.
+    pub fn mac(&self, purpose: &str, parts: &[&[u8]]) -> [u8; 32] {
+        let mut context = hmac::Context::with_key(&self.0);
+        for part in std::iter::once(purpose.as_bytes()).chain(parts.iter().copied()) {
+            context.update(&(part.len() as u64).to_be_bytes());
+            context.update(part);
+        }
+        let mut out = [0; 32];
+        out.copy_from_slice(context.sign().as_ref());
+        out
+    }
+}
+
+/// Compares two digests without telling by its duration where they differ.
+pub fn same(a: &[u8; 32], b: &[u8; 32]) -> bool {
+    a.iter().zip(b).fold(0, |difference, (x, y)| std::hint::black_box(difference | (x ^ y))) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_do_not_run_into_each_other() {
+        let keyed = Keyed::new(b"k");
+        assert_ne!(keyed.mac("p", &[b"ab", b"c"]), keyed.mac("p", &[b"a", b"bc"]));
+        assert_ne!(keyed.mac("p", &[b"a"]), keyed.mac("q", &[b"a"]));
+    }
+
+    #[test]
+    fn sha256_of_abc() {
+        assert_eq!(hex(&sha256(b"abc")), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    }
+}

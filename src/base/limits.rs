@@ -1,0 +1,68 @@
+//! Every cap of the product: its unit is in the name, its reason in the doc. Relations are asserted at compile time.
+//! A room that needs a cap adds it here.
+
+/// Largest decoded text of one user message (API A3), in UTF-8 bytes.
+pub const CONTENT_BYTES_MAX: usize = 64 * 1024;
+/// A chat body: the content fits even when every byte is a JSON escape of six.
+pub const CHAT_BODY_BYTES_MAX: usize = 512 * 1024;
+/// A JSON body of a route that says nothing else.
+pub const JSON_BODY_BYTES_MAX: usize = 64 * 1024;
+/// Deepest nesting of a JSON body: no documented shape is deeper than 8, and a parser must not recurse at a stranger's will.
+pub const JSON_DEPTH_MAX: usize = 64;
+/// A WebSocket message or frame (API A3): the same as a chat body.
+pub const WS_MESSAGE_BYTES_MAX: usize = 512 * 1024;
+/// The read buffer of one WebSocket: large enough for a chat line, small enough for a thousand idle sockets.
+pub const WS_READ_BUFFER_BYTES: usize = 4 * 1024;
+
+/// Request target; longer is 414.
+pub const TARGET_BYTES_MAX: usize = 8 * 1024;
+/// All header bytes of a request, request line included; more is 431.
+pub const HEADER_BYTES_MAX: usize = 16 * 1024;
+/// Header fields of a request; more is 431.
+pub const HEADER_FIELDS_MAX: usize = 64;
+
+/// Messages that wait in one session's lane; more is 429.
+pub const LANE_MESSAGES_MAX: usize = 16;
+/// Messages that wait in the whole process; more is 503.
+pub const WAITING_ROOM_MAX: usize = 128;
+/// Attachments named by one message.
+pub const ATTACHMENTS_MAX: usize = 8;
+/// A `user_id`, an `Idempotency-Key` or another label that a client chooses, in bytes.
+pub const LABEL_BYTES_MAX: usize = 256;
+
+/// Seqs that each `message` record reserves: pieces shown to readers before a crash never get a number again (DESIGN §2).
+pub const SEQ_RESERVATION: u64 = 4096;
+/// Message ids that an open session remembers for idempotency (DESIGN §2).
+pub const MESSAGE_IDS_KEPT: usize = 1024;
+/// A tool result above this lies in a file of its own (DESIGN §2).
+pub const RESULT_INLINE_BYTES_MAX: usize = 16 * 1024;
+/// A tool result above this is cut before it is kept or shown to the model.
+pub const RESULT_BYTES_MAX: usize = 256 * 1024;
+/// One line of the session log; a longer one is damage, not data.
+pub const LOG_LINE_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// The visible answer of one turn; the model is stopped there.
+pub const ANSWER_BYTES_MAX: usize = 1024 * 1024;
+/// Recent records of one session kept in memory for its live readers; older ones are read from disk.
+pub const SESSION_RING_BYTES_MAX: usize = 64 * 1024;
+/// A projection up to this size is current before `done` is sent (DESIGN §2).
+pub const PROJECTION_EAGER_BYTES_MAX: u64 = 64 * 1024;
+/// A session file that is imported; larger ones are set aside with a reason.
+pub const IMPORT_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// A file that a tool reads for the model.
+pub const FILE_READ_BYTES_MAX: usize = 64 * 1024;
+/// A file that a tool or the API writes.
+pub const FILE_WRITE_BYTES_MAX: usize = 1024 * 1024;
+/// One memory entry (API A7).
+pub const MEMORY_BYTES_MAX: usize = 32 * 1024;
+/// One SKILL.md (API A7).
+pub const SKILL_BYTES_MAX: usize = 64 * 1024;
+
+/// Page size of lists when none is given.
+pub const PAGE_DEFAULT: usize = 50;
+/// Largest page; a larger wish is cut.
+pub const PAGE_MAX: usize = 500;
+
+const _: () = assert!(CONTENT_BYTES_MAX * 6 < CHAT_BODY_BYTES_MAX);
+const _: () = assert!(RESULT_INLINE_BYTES_MAX < RESULT_BYTES_MAX);
+const _: () = assert!(ANSWER_BYTES_MAX * 6 < LOG_LINE_BYTES_MAX); // six: the longest JSON escape of a byte

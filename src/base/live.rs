@@ -1,0 +1,22 @@
+//! A value that can be replaced while others read it.
+
+use std::sync::{Arc, RwLock};
+
+/// One snapshot, swapped whole: a reader keeps the one it took, the next reader sees the new one.
+pub struct Live<T>(RwLock<Arc<T>>);
+
+impl<T> Live<T> {
+    /// Starts with this value.
+    pub fn new(value: T) -> Self {
+        Self(RwLock::new(Arc::new(value)))
+    }
+    /// The snapshot of now.
+    pub fn load(&self) -> Arc<T> {
+        // The lock is held for one reference count only; a poisoned one still holds a whole value.
+        self.0.read().unwrap_or_else(|e| e.into_inner()).clone()
+    }
+    /// Replaces the snapshot.
+    pub fn store(&self, value: T) {
+        *self.0.write().unwrap_or_else(|e| e.into_inner()) = Arc::new(value);
+    }
+}

@@ -1,0 +1,84 @@
+//! The log on standard error: one line an entry, pretty or JSON. Never content, never a secret.
+
+use std::fmt;
+use std::io::Write;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+/// How lines look (`logging.format`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Pretty,
+    /// One JSON object a line.
+    Json,
+}
+
+/// How much is said (`logging.level`); the order is from silent to talkative.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Level {
+    /// Something failed that should not.
+    Error,
+    /// Something to look at.
+    Warn,
+    /// What an operator wants to know.
+    #[default]
+    Info,
+}
+
+// Process-wide because standard error is; set once by `configure`, read by every line.
+static FORMAT: AtomicU8 = AtomicU8::new(0);
+static LEVEL: AtomicU8 = AtomicU8::new(2);
+
+/// Sets form and level for the whole process.
+pub fn configure(format: Format, level: Level) {
+    FORMAT.store(u8::from(format == Format::Json), Ordering::Relaxed);
+    LEVEL.store(level as u8, Ordering::Relaxed);
+}
+
+/// The form that is set.
+pub fn format() -> Format {
+    if FORMAT.load(Ordering::Relaxed) == 1 { Format::Json } else { Format::Pretty }
+}
+
+/// An entry of this level is written.
+pub fn enabled(level: Level) -> bool {
+    level as u8 <= LEVEL.load(Ordering::Relaxed)
+}
+
+/// What an operator wants to know. `area` is the room that speaks.
+pub fn info(area: &'static str, text: fmt::Arguments<'_>) {
+    line(Level::Info, area, text);
+}
+
+/// Something to look at.
+pub fn warn(area: &'static str, text: fmt::Arguments<'_>) {
+    line(Level::Warn, area, text);
+}
+
+/// Something failed that should not.
+pub fn error(area: &'static str, text: fmt::Arguments<'_>) {
+    line(Level::Error, area, text);
+}
+
+fn line(level: Level, area: &'static str, text: fmt::Arguments<'_>) {
+    if !enabled(level) {
+        return;
+    }
+    let word = match level {
+        Level::Error => "error",
+        Level::Warn => "warn",
+        Level::Info => "info",
+    };
+    // Control characters would let a foreign text forge a line.
+    let text: String = text.to_string().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let out = match format() {
+        Format::Pretty => format!("{word:5} {area}: {text}\n"),
+        Format::Json => {
+            let text = serde_json::Value::String(text);
+            format!("{{\"level\":\"{word}\",\"area\":\"{area}\",\"message\":{text}}}\n")
+        }
+    };
+    // Nobody can be told that standard error is gone.
+    let _ = std::io::stderr().write_all(out.as_bytes());
+}

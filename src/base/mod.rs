@@ -1,0 +1,11 @@
+//! Floor 0: what every other floor speaks of. No I/O but the clock and the random source, both injected.
+
+pub mod cancel;
+pub mod digest;
+pub mod ids;
+pub mod limits;
+pub mod live;
+pub mod log;
+pub mod random;
+pub mod secret;
+pub mod time;

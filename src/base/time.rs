@@ -1,0 +1,249 @@
+//! Wall time and monotonic time as arguments, so that a test owns them.
+
+use std::fmt;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Wall time in milliseconds since 1970-01-01T00:00:00Z, written as RFC 3339 in UTC.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Timestamp(u64);
+
+/// 9999-12-31T23:59:59.999Z; RFC 3339 has no later year.
+const MILLIS_MAX: u64 = 253_402_300_799_999;
+
+impl Timestamp {
+    /// From milliseconds since the epoch, cut to the year 9999.
+    pub fn from_millis(millis: u64) -> Self {
+        Self(millis.min(MILLIS_MAX))
+    }
+    /// Milliseconds since the epoch.
+    pub fn millis(self) -> u64 {
+        self.0
+    }
+    /// This time moved into the future.
+    pub fn plus(self, by: Duration) -> Self {
+        Self::from_millis(self.0.saturating_add(u64::try_from(by.as_millis()).unwrap_or(u64::MAX)))
+    }
+    /// How long ago `earlier` was; zero if it lies ahead.
+    pub fn since(self, earlier: Timestamp) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+    /// Reads RFC 3339 with any offset and any number of fraction digits; years 1970 to 9999.
+    pub fn parse(text: &str) -> Option<Self> {
+        parse(text)
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (days, in_day) = (self.0 / 86_400_000, self.0 % 86_400_000);
+        let (y, m, d) = civil(days as i64);
+        let (secs, ms) = (in_day / 1000, in_day % 1000);
+        write!(f, "{y:04}-{m:02}-{d:02}T{:02}:{:02}:{:02}.{ms:03}Z", secs / 3600, secs / 60 % 60, secs % 60)
+    }
+}
+
+impl fmt::Debug for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(d)?;
+        Self::parse(&text).ok_or_else(|| serde::de::Error::custom("expected a time as in RFC 3339"))
+    }
+}
+
+/// Days since 1970-01-01 to year, month, day (Howard Hinnant, "chrono-compatible low-level date algorithms").
+fn civil(days: i64) -> (i64, i64, i64) {
+    let z = days + 719_468;
+    let era = z.div_euclid(146_097);
+    let doe = z.rem_euclid(146_097);
+    let yoe = (doe - doe / 1460 + doe / 36_524 - doe / 146_096) / 365;
+    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
+    let mp = (5 * doy + 2) / 153;
+    let m = if mp < 10 { mp + 3 } else { mp - 9 };
+    (yoe + era * 400 + i64::from(m <= 2), m, doy - (153 * mp + 2) / 5 + 1)
+}
+
+/// The inverse of [`civil`].
+fn days(y: i64, m: i64, d: i64) -> i64 {
+    let y = if m <= 2 { y - 1 } else { y };
+    let era = y.div_euclid(400);
+    let yoe = y.rem_euclid(400);
+    let doy = (153 * (if m > 2 { m - 3 } else { m + 9 }) + 2) / 5 + d - 1;
+    era * 146_097 + yoe * 365 + yoe / 4 - yoe / 100 + doy - 719_468
+}
+
+fn parse(text: &str) -> Option<Timestamp> {
+    let bytes = text.as_bytes();
+    let num = |from: usize, to: usize| -> Option<i64> {
+        let part = bytes.get(from..to)?;
+        part.iter().all(u8::is_ascii_digit).then(|| part.iter().fold(0, |n, b| n * 10 + i64::from(b - b'0')))
+    };
+    let is = |at: usize, any: &[u8]| bytes.get(at).is_some_and(|b| any.contains(b));
+    if !(is(4, b"-") && is(7, b"-") && is(10, b"Tt ") && is(13, b":") && is(16, b":")) {
+        return None;
+    }
+    let (y, mo, d, h, mi, s) = (num(0, 4)?, num(5, 7)?, num(8, 10)?, num(11, 13)?, num(14, 16)?, num(17, 19)?);
+    // RFC 3339 §5.7: second 60 is a leap second; it counts as the next minute here.
+    if !(1970..=9999).contains(&y) || !(1..=12).contains(&mo) || h > 23 || mi > 59 || s > 60 {
+        return None;
+    }
+    if d < 1 || civil(days(y, mo, d)) != (y, mo, d) {
+        return None;
+    }
+    let mut at = 19;
+    let mut ms = 0;
+    if is(at, b".") {
+        at += 1;
+        let start = at;
+        while bytes.get(at).is_some_and(u8::is_ascii_digit) {
+            at += 1;
+        }
+        let digits = num(start, at.min(start + 3))?;
+        ms = match at - start {
+            0 => return None,
+            1 => digits * 100,
+            2 => digits * 10,
+            _ => digits,
+        };
+    }
+    let offset = match bytes.get(at)? {
+        b'Z' | b'z' if bytes.len() == at + 1 => 0,
+        sign @ (b'+' | b'-') if bytes.len() == at + 6 && is(at + 3, b":") => {
+            let (oh, om) = (num(at + 1, at + 3)?, num(at + 4, at + 6)?);
+            if oh > 23 || om > 59 {
+                return None;
+            }
+            (oh * 60 + om) * if *sign == b'+' { 60 } else { -60 }
+        }
+        _ => return None,
+    };
+    let secs = days(y, mo, d) * 86_400 + h * 3600 + mi * 60 + s - offset;
+    u64::try_from(secs * 1000 + ms).ok().map(Timestamp::from_millis)
+}
+
+/// Where time comes from.
+pub trait Clock: Send + Sync + 'static {
+    /// Wall time. Never runs behind a floor that the owner of the clock has set (a board without a battery starts in 1970).
+    fn now(&self) -> Timestamp;
+    /// Time since some fixed point, never backwards: for durations.
+    fn monotonic(&self) -> Duration;
+    /// The wall clock was behind the floor when last read: ages are not to be trusted.
+    fn corrected(&self) -> bool {
+        false
+    }
+    /// Wall time will not be reported earlier than this from now on.
+    fn raise_floor(&self, _to: Timestamp) {}
+}
+
+/// The system's clocks with a floor.
+pub struct SystemClock {
+    start: Instant,
+    /// Milliseconds below which wall time is not believed. A mutex, not an atomic: 32-bit boards have no 64-bit atomics.
+    floor: std::sync::Mutex<u64>,
+    corrected: std::sync::atomic::AtomicBool,
+}
+
+impl SystemClock {
+    /// A clock whose floor is zero.
+    pub fn new() -> Self {
+        Self { start: Instant::now(), floor: std::sync::Mutex::new(0), corrected: false.into() }
+    }
+}
+
+impl Default for SystemClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let wall = u64::try_from(wall.as_millis()).unwrap_or(MILLIS_MAX);
+        let floor = *self.floor.lock().unwrap_or_else(|e| e.into_inner());
+        self.corrected.store(wall < floor, std::sync::atomic::Ordering::Relaxed);
+        Timestamp::from_millis(wall.max(floor))
+    }
+    fn monotonic(&self) -> Duration {
+        self.start.elapsed()
+    }
+    fn corrected(&self) -> bool {
+        self.corrected.load(std::sync::atomic::Ordering::Relaxed)
+    }
+    fn raise_floor(&self, to: Timestamp) {
+        let mut floor = self.floor.lock().unwrap_or_else(|e| e.into_inner());
+        *floor = (*floor).max(to.millis());
+    }
+}
+
+/// A clock that stands still until a test moves it.
+#[derive(Default)]
+pub struct ManualClock(std::sync::Mutex<u64>);
+
+impl ManualClock {
+    /// A clock at this time.
+    pub fn at(time: Timestamp) -> Self {
+        Self(std::sync::Mutex::new(time.millis()))
+    }
+    /// Moves wall and monotonic time forward together.
+    pub fn advance(&self, by: Duration) {
+        let mut now = self.0.lock().unwrap_or_else(|e| e.into_inner());
+        *now += u64::try_from(by.as_millis()).unwrap_or(0);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(*self.0.lock().unwrap_or_else(|e| e.into_inner()))
+    }
+    fn monotonic(&self) -> Duration {
+        Duration::from_millis(*self.0.lock().unwrap_or_else(|e| e.into_inner()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_times_are_written_and_read() {
+        for (millis, text) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
+            (1_795_416_235_123, "2026-11-23T06:43:55.123Z"),
+            (MILLIS_MAX, "9999-12-31T23:59:59.999Z"),
+        ] {
+            assert_eq!(Timestamp::from_millis(millis).to_string(), text);
+            assert_eq!(Timestamp::parse(text), Some(Timestamp::from_millis(millis)), "{text}");
+        }
+        assert_eq!(Timestamp::parse("2026-11-23T08:43:55.123456+02:00"), Timestamp::parse("2026-11-23T06:43:55.123Z"));
+    }
+
+    #[test]
+    fn what_is_no_time_is_refused() {
+        for bad in [
+            "",
+            "2026-02-30T00:00:00Z",
+            "1969-12-31T23:59:59Z",
+            "2026-01-01T00:00:00",
+            "2026-01-01T24:00:00Z",
+            "2026-01-01T00:00:00.Z",
+            "2026-01-01T00:00:00+1:00",
+            "١٩٧٠-01-01T00:00:00Z",
+        ] {
+            assert_eq!(Timestamp::parse(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Floor 5: submit, lanes, permits, cancel, drain.

@@ -1,0 +1,37 @@
+//! oxios-edge: one small binary that puts an AI agent behind HTTP.
+//!
+//! The map (imports point down only; neighbours on a floor do not import each other; `tests/it/tidy.rs` checks it):
+//!
+//! ```text
+//! 10  cli           serve, ask, key, routes, healthcheck, config, doctor   (main.rs is its door)
+//!  9  app           builds the house floor by floor; runs and drains it
+//!  8  pipeline      the whole path of one request        config   file ← environment ← flags
+//!  7  api           one file an area; routes.rs is the one table
+//!  5  gateway       submit, lanes, permits, cancel, drain
+//!  4  orchestrator  phases, tools, budget of a run       middleware   host, origin, rate, auth, access log
+//!  3  rooms         memory, skills, approvals, seeds, workspace: independent of each other
+//!  2  store         home, session logs, keys             llm   models      events   the kernel event bus
+//!  1  http          HTTP toolbox without product nouns, and the one outgoing client
+//!     wire          bytes ⇄ values: no I/O, no async, no clock       sys   system calls and nothing else
+//!  0  base          ids, limits, clock, secrets, digests, cancel, log
+//! ```
+//!
+//! The one idea: the session log is the only way out. A run appends numbered records to its session's log; every reader
+//! (REST, WebSocket, SSE, after a restart too) tails that log. Nothing else connects them.
+
+pub mod api;
+pub mod app;
+pub mod base;
+pub mod cli;
+pub mod config;
+pub mod events;
+pub mod gateway;
+pub mod http;
+pub mod llm;
+pub mod middleware;
+pub mod orchestrator;
+pub mod pipeline;
+pub mod rooms;
+pub mod store;
+pub mod sys;
+pub mod wire;

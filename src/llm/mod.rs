@@ -1,0 +1,3 @@
+//! Floor 2: models.
+
+pub mod request;

@@ -1,0 +1,135 @@
+//! What is asked of a model, and what comes back: the same for every provider.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// One model call.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// Instructions that are not the user's.
+    pub system: String,
+    /// The conversation, oldest first; ends with a user message or tool results.
+    pub messages: Vec<Message>,
+    /// Tools offered.
+    pub tools: Vec<ToolSpec>,
+    /// The answer must be JSON of this schema, where the server can hold it to that.
+    pub schema: Option<Schema>,
+    /// Most tokens the model may write.
+    pub max_tokens: u32,
+    /// What the call is for; the offline model takes its part from here, no prompt depends on it.
+    pub purpose: Purpose,
+}
+
+/// What a call is for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Purpose {
+    /// Conversation, clear task, or unclear?
+    #[default]
+    Interview,
+    /// Write a specification.
+    Seed,
+    /// Work on it with tools.
+    Execute,
+    /// Judge the result.
+    Evaluate,
+    /// Repair the specification.
+    Evolve,
+}
+
+/// One message of the conversation. Serializable, because a parked run keeps its transcript in its checkpoint.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "role", rename_all = "snake_case")]
+pub enum Message {
+    /// From the user.
+    User {
+        /// Its text.
+        text: String,
+    },
+    /// From the model.
+    Assistant {
+        /// Its text; may be empty where it only calls tools.
+        text: String,
+        /// The tools it calls.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        calls: Vec<ToolCall>,
+    },
+    /// What a tool said.
+    Tool {
+        /// The call it answers.
+        call_id: String,
+        /// The tool's name.
+        name: String,
+        /// Its text.
+        content: String,
+        /// The tool could not do it.
+        #[serde(default)]
+        is_error: bool,
+    },
+}
+
+/// A tool call of the model. Its arguments are what the model wrote and may be no JSON at all.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToolCall {
+    /// The model's id; made up by us where the server gives none.
+    pub id: String,
+    /// The tool's name as the model wrote it.
+    pub name: String,
+    /// The arguments as the model wrote them.
+    pub arguments: String,
+}
+
+/// A tool as it is offered to a model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ToolSpec {
+    /// Its name.
+    pub name: String,
+    /// What it does, for the model.
+    pub description: String,
+    /// JSON schema of its arguments (an object).
+    pub parameters: Value,
+}
+
+/// A named JSON schema for the whole answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Schema {
+    /// Letters, digits, `_`.
+    pub name: String,
+    /// The schema.
+    pub schema: Value,
+}
+
+/// What a model call yields, in order. Texts come as they arrive; calls come whole; `Finish` is last.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// A piece of text.
+    Text(String),
+    /// One whole tool call.
+    Call(ToolCall),
+    /// Tokens used; may come more than once, the last counts.
+    Usage(Usage),
+    /// The end.
+    Finish(Finish),
+}
+
+/// Tokens of one call.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Read.
+    pub input_tokens: u64,
+    /// Written.
+    pub output_tokens: u64,
+}
+
+/// Why the model stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finish {
+    /// It was done.
+    Stop,
+    /// It wants tools to run.
+    ToolCalls,
+    /// `max_tokens`, or our own cap on an answer, cut it.
+    Length,
+    /// The provider filtered it.
+    Filtered,
+}

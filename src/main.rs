@@ -1,0 +1,3 @@
+//! The door of the binary: see `oxios_edge::cli`.
+
+fn main() {}

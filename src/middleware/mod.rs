@@ -1,0 +1,1 @@
+//! Floor 4: host and origin, rate limits, authentication, request id, access log.

@@ -1,0 +1,1 @@
+//! Floor 4: the five phases, tools, and the budget of a run.

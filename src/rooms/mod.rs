@@ -1,0 +1,1 @@
+//! Floor 3: workspace, memory, skills, approvals, seeds; independent of each other.

@@ -1,0 +1,3 @@
+//! Floor 2: everything that is kept: the home, sessions, keys, atomic files.
+
+pub mod record;

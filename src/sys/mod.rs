@@ -1,0 +1,1 @@
+//! Floor 1: system calls and nothing else.
