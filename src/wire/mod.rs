@@ -1,1 +1,4 @@
 //! Floor 1: bytes ⇄ values. No I/O, no async, no clock; every function is total and bounded.
+
+pub mod sse_in;
+pub mod url;
