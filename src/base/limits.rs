@@ -63,6 +63,11 @@ pub const PAGE_DEFAULT: usize = 50;
 /// Largest page; a larger wish is cut.
 pub const PAGE_MAX: usize = 500;
 
+/// A path beneath the workspace, in bytes: what Linux takes in one call (PATH_MAX).
+pub const PATH_BYTES_MAX: usize = 4096;
+/// One segment of a path, in bytes (NAME_MAX of every common file system).
+pub const NAME_BYTES_MAX: usize = 255;
+
 const _: () = assert!(CONTENT_BYTES_MAX * 6 < CHAT_BODY_BYTES_MAX);
 const _: () = assert!(RESULT_INLINE_BYTES_MAX < RESULT_BYTES_MAX);
 const _: () = assert!(ANSWER_BYTES_MAX * 6 < LOG_LINE_BYTES_MAX); // six: the longest JSON escape of a byte

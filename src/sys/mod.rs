@@ -1,1 +1,3 @@
 //! Floor 1: system calls and nothing else.
+
+pub mod root;

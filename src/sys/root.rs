@@ -1,0 +1,468 @@
+//! Files beneath one directory, resolved by the kernel, so that no name can lead out of it (THREATS 18).
+//!
+//! Layers, in this order:
+//! 1. Names: NUL, empty segments, `.`, `..`, absolute and overlong paths never reach the kernel.
+//! 2. Resolution: every open is `openat2(2)` with `RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS`: a link
+//!    anywhere on the way, also one that is put there between two calls, is refused and not followed. There is no fallback by
+//!    comparing strings: a kernel without openat2 (before 5.6) gets a clear error.
+//! 3. Kinds: only regular files are read and only directories listed, judged on the open descriptor; `O_NONBLOCK` and
+//!    `O_NOCTTY` keep a FIFO or a device from blocking or capturing us.
+//! 4. Last segments: creating, renaming and removing act on (descriptor of the parent, one name), which never follow a link.
+//! 5. Sizes: every read and listing has a cap.
+//!
+//! These writes do not go through the `Disk` seam: a seam of paths could not hold what a descriptor holds.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+use crate::base::limits::{NAME_BYTES_MAX, PATH_BYTES_MAX};
+use crate::base::time::Timestamp;
+
+/// The name of the file being written; it becomes the wanted name by rename. Hidden from listings.
+const TEMP: &str = ".oxios-write.tmp";
+
+/// A directory and everything beneath it. All methods block; the cheapest way to share it is an `Arc`.
+pub struct Root {
+    dir: OwnedFd,
+    path: PathBuf,
+    /// Held while one file is written: there is one temporary name a directory, so a crash leaves at most one file behind,
+    /// which the next write there removes.
+    writing: Mutex<()>,
+}
+
+/// What lies beneath a root: a file or a directory; links and devices are not shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Item {
+    /// Its last segment.
+    pub name: String,
+    /// A directory.
+    pub is_dir: bool,
+    /// Bytes; 0 for a directory.
+    pub size: u64,
+    /// When its content last changed.
+    pub modified: Timestamp,
+}
+
+/// Why it was not done.
+#[derive(Debug)]
+pub enum RootError {
+    /// The path leads out of the directory or over a link.
+    Escapes,
+    /// The path has a NUL or an empty segment, or is too long.
+    BadName,
+    /// There is nothing.
+    NotFound,
+    /// It is no regular file.
+    NotAFile,
+    /// It is no directory, or a segment on the way is none.
+    NotADirectory,
+    /// It is there already.
+    Exists,
+    /// The directory has content.
+    NotEmpty,
+    /// The file is larger than the caller takes.
+    TooLarge {
+        /// Its bytes.
+        size: u64,
+        /// The caller's cap, bytes.
+        limit: u64,
+    },
+    /// The kernel cannot hold names beneath a directory.
+    Unsupported,
+    /// Something else of the system.
+    Io(io::Error),
+}
+
+impl fmt::Display for RootError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Escapes => f.write_str("the path leads out of its directory"),
+            Self::BadName => f.write_str("the path is malformed or too long"),
+            Self::NotFound => f.write_str("no such file or directory"),
+            Self::NotAFile => f.write_str("not a regular file"),
+            Self::NotADirectory => f.write_str("not a directory"),
+            Self::Exists => f.write_str("it exists already"),
+            Self::NotEmpty => f.write_str("the directory is not empty"),
+            Self::TooLarge { size, limit } => write!(f, "{size} bytes are more than the limit of {limit}"),
+            Self::Unsupported => f.write_str("this kernel has no openat2 (Linux 5.6 or newer is needed, and a sandbox must allow it)"),
+            Self::Io(e) => write!(f, "{e}"),
+        }
+    }
+}
+
+impl std::error::Error for RootError {}
+
+impl From<Errno> for RootError {
+    fn from(errno: Errno) -> Self {
+        match errno {
+            // openat2(2): EXDEV leaves the directory, ELOOP met a link.
+            Errno::XDEV | Errno::LOOP => Self::Escapes,
+            Errno::NOENT => Self::NotFound,
+            Errno::NOTDIR => Self::NotADirectory,
+            Errno::ISDIR => Self::NotAFile,
+            Errno::EXIST => Self::Exists,
+            Errno::NOTEMPTY => Self::NotEmpty,
+            Errno::NAMETOOLONG | Errno::INVAL | Errno::ILSEQ => Self::BadName,
+            // A socket, or a device that is not there.
+            Errno::NXIO | Errno::NODEV => Self::NotAFile,
+            Errno::NOSYS => Self::Unsupported,
+            other => Self::Io(other.into()),
+        }
+    }
+}
+
+impl From<io::Error> for RootError {
+    fn from(e: io::Error) -> Self {
+        e.raw_os_error().map_or_else(|| Self::Io(io::Error::other("short")), |n| Errno::from_raw_os_error(n).into())
+    }
+}
+
+impl Root {
+    /// Opens an existing directory and tries the kernel's promise once.
+    pub fn open(dir: &Path) -> Result<Self, RootError> {
+        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+        let fd = rustix::fs::open(dir, flags, Mode::empty())?;
+        let root = Self { dir: fd, path: dir.to_owned(), writing: Mutex::new(()) };
+        match root.dir_at(&[]) {
+            // Old container sandboxes answer EPERM to system calls they do not know.
+            Err(RootError::Io(e)) if e.raw_os_error() == Some(Errno::PERM.raw_os_error()) => Err(RootError::Unsupported),
+            other => other.map(|_| root),
+        }
+    }
+
+    /// Where it lies, for messages.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A whole file of at most `max` bytes.
+    pub fn read(&self, path: &str, max: usize) -> Result<Vec<u8>, RootError> {
+        let (bytes, size) = self.read_start(path, max)?;
+        if size > bytes.len() as u64 {
+            return Err(RootError::TooLarge { size, limit: max as u64 });
+        }
+        Ok(bytes)
+    }
+
+    /// The first `max` bytes of a file, and the size of all of it.
+    pub fn read_start(&self, path: &str, max: usize) -> Result<(Vec<u8>, u64), RootError> {
+        let segments = segments(path)?;
+        let (parent, name) = self.parent_of(&segments)?;
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let fd = open_in(&parent, name.as_bytes(), flags, Mode::empty())?;
+        let stat = rustix::fs::fstat(&fd)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(RootError::NotAFile);
+        }
+        let mut bytes = Vec::new();
+        // One byte more than asked for tells a file that is longer than its size says (it may grow meanwhile).
+        std::fs::File::from(fd).take(max as u64 + 1).read_to_end(&mut bytes)?;
+        let size = (bytes.len() as u64).max(u64::try_from(stat.st_size).unwrap_or(0));
+        bytes.truncate(max);
+        Ok((bytes, size))
+    }
+
+    /// Writes a file whole, making its directories: temporary file, sync, rename, sync of the directory. After a crash at any
+    /// point the name holds the old content or the new. The mode of an existing file is kept, a new one has 0600.
+    pub fn write_atomic(&self, path: &str, bytes: &[u8]) -> Result<(), RootError> {
+        let segments = segments(path)?;
+        let Some((name, above)) = segments.split_last() else { return Err(RootError::NotAFile) };
+        self.make_segments(above)?;
+        let parent = self.dir_at(above)?;
+        let mode = match lstat(&parent, name)? {
+            Some(stat) => match FileType::from_raw_mode(stat.st_mode) {
+                FileType::RegularFile => Mode::from_raw_mode(stat.st_mode & 0o777),
+                FileType::Symlink => return Err(RootError::Escapes),
+                _ => return Err(RootError::NotAFile),
+            },
+            None => Mode::RUSR | Mode::WUSR,
+        };
+        let _one_at_a_time = self.writing.lock().unwrap_or_else(|e| e.into_inner());
+        ignore_missing(rustix::fs::unlinkat(&parent, TEMP, AtFlags::empty()))?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+        let fd = open_in(&parent, TEMP.as_bytes(), flags, Mode::RUSR | Mode::WUSR)?;
+        let mut file = std::fs::File::from(fd);
+        let written = (|| -> Result<(), RootError> {
+            file.write_all(bytes)?;
+            rustix::fs::fchmod(&file, mode)?;
+            file.sync_data()?;
+            rustix::fs::renameat(&parent, TEMP, &parent, *name)?;
+            Ok(())
+        })();
+        if written.is_err() {
+            // The next write here would remove it too; a full disk should have its bytes back now.
+            let _ = rustix::fs::unlinkat(&parent, TEMP, AtFlags::empty());
+        }
+        written?;
+        rustix::fs::fsync(&parent)?;
+        Ok(())
+    }
+
+    /// Files and directories in a directory (`""` is the root), directories first, then by name; at most `max`, and whether
+    /// there are more.
+    pub fn list(&self, dir: &str, max: usize) -> Result<(Vec<Item>, bool), RootError> {
+        let fd = self.dir_at(&segments(dir)?)?;
+        let mut items = Vec::new();
+        let mut more = false;
+        for entry in Dir::read_from(&fd)? {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().to_str() else { continue };
+            if matches!(name, "." | ".." | TEMP) {
+                continue;
+            }
+            let Some(stat) = lstat(&fd, name)? else { continue };
+            let Some(item) = item(name, &stat) else { continue };
+            if items.len() == max {
+                more = true;
+                break;
+            }
+            items.push(item);
+        }
+        items.sort_by(|a, b| b.is_dir.cmp(&a.is_dir).then_with(|| a.name.cmp(&b.name)));
+        Ok((items, more))
+    }
+
+    /// What a path is; `None` where there is nothing. A link or a device is an error.
+    pub fn stat(&self, path: &str) -> Result<Option<Item>, RootError> {
+        let segments = segments(path)?;
+        let (parent, name) = match self.parent_of(&segments) {
+            Err(RootError::NotFound) => return Ok(None),
+            other => other?,
+        };
+        let Some(stat) = lstat(&parent, name)? else { return Ok(None) };
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Symlink => Err(RootError::Escapes),
+            _ => item(name, &stat).map(Some).ok_or(RootError::NotAFile),
+        }
+    }
+
+    /// Removes a file or an empty directory.
+    pub fn remove(&self, path: &str) -> Result<(), RootError> {
+        let segments = segments(path)?;
+        if segments.is_empty() {
+            return Err(RootError::Escapes);
+        }
+        let (parent, name) = self.parent_of(&segments)?;
+        let stat = lstat(&parent, name)?.ok_or(RootError::NotFound)?;
+        let is_dir = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+        let flags = if is_dir { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+        rustix::fs::unlinkat(&parent, name, flags)?;
+        rustix::fs::fsync(&parent)?;
+        Ok(())
+    }
+
+    /// Makes a directory and those above it (0700); one that is there is fine.
+    pub fn make_dir(&self, path: &str) -> Result<(), RootError> {
+        self.make_segments(&segments(path)?)
+    }
+
+    fn make_segments(&self, segments: &[&str]) -> Result<(), RootError> {
+        for end in 1..=segments.len() {
+            let Some((name, above)) = segments.get(..end).and_then(|s| s.split_last()) else { break };
+            let parent = self.dir_at(above)?;
+            match rustix::fs::mkdirat(&parent, *name, Mode::RWXU) {
+                Ok(()) => rustix::fs::fsync(&parent)?,
+                Err(Errno::EXIST) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        self.dir_at(segments).map(drop)
+    }
+
+    /// The descriptor of the directory that holds the last segment, and that segment (`.` for the root itself).
+    fn parent_of<'a>(&self, segments: &[&'a str]) -> Result<(OwnedFd, &'a str), RootError> {
+        match segments.split_last() {
+            Some((name, above)) => Ok((self.dir_at(above)?, name)),
+            None => Ok((self.dir_at(&[])?, ".")),
+        }
+    }
+
+    fn dir_at(&self, segments: &[&str]) -> Result<OwnedFd, RootError> {
+        let path = if segments.is_empty() { ".".to_owned() } else { segments.join("/") };
+        open_in(&self.dir, path.as_bytes(), OFlags::DIRECTORY | OFlags::RDONLY, Mode::empty())
+    }
+}
+
+fn open_in(dir: impl AsFd, path: &[u8], flags: OFlags, mode: Mode) -> Result<OwnedFd, RootError> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    // openat2(2): EAGAIN where a rename raced with the resolution; the caller of a system call asks again.
+    for _ in 0..8 {
+        match rustix::fs::openat2(&dir, OsStr::from_bytes(path), flags | OFlags::CLOEXEC, mode, resolve) {
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            other => return Ok(other?),
+        }
+    }
+    Err(Errno::AGAIN.into())
+}
+
+fn lstat(dir: &OwnedFd, name: &str) -> Result<Option<rustix::fs::Stat>, RootError> {
+    match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(Some(stat)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
+#[allow(clippy::unnecessary_fallible_conversions, reason = "the field's width differs between targets")]
+fn item(name: &str, stat: &rustix::fs::Stat) -> Option<Item> {
+    let is_dir = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Directory => true,
+        FileType::RegularFile => false,
+        _ => return None,
+    };
+    let secs = u64::try_from(stat.st_mtime).unwrap_or(0);
+    let nanos = u64::try_from(stat.st_mtime_nsec).unwrap_or(0);
+    Some(Item {
+        name: name.to_owned(),
+        is_dir,
+        size: if is_dir { 0 } else { u64::try_from(stat.st_size).unwrap_or(0) },
+        modified: Timestamp::from_millis(secs.saturating_mul(1000) + nanos / 1_000_000),
+    })
+}
+
+fn ignore_missing(done: Result<(), Errno>) -> Result<(), RootError> {
+    match done {
+        Err(Errno::NOENT) | Ok(()) => Ok(()),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// The path's segments; `""`, `.` and `/`-less relative paths only. A leading `./` and one closing `/` are taken as said.
+fn segments(path: &str) -> Result<Vec<&str>, RootError> {
+    if path.len() > PATH_BYTES_MAX || path.contains('\0') {
+        return Err(RootError::BadName);
+    }
+    if path.starts_with('/') {
+        return Err(RootError::Escapes);
+    }
+    let path = path.strip_suffix('/').unwrap_or(path);
+    let path = path.strip_prefix("./").unwrap_or(path);
+    if matches!(path, "" | ".") {
+        return Ok(Vec::new());
+    }
+    path.split('/')
+        .map(|segment| match segment {
+            ".." => Err(RootError::Escapes),
+            "" | "." => Err(RootError::BadName),
+            TEMP => Err(RootError::BadName),
+            long if long.len() > NAME_BYTES_MAX => Err(RootError::BadName),
+            fine => Ok(fine),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Place(PathBuf);
+    impl Place {
+        fn new(name: &str) -> (Self, Root) {
+            let dir = std::env::temp_dir().join(format!("oxios-root-{name}-{}", std::process::id()));
+            let _ = std::fs::remove_dir_all(&dir);
+            std::fs::create_dir_all(dir.join("in/sub")).unwrap();
+            std::fs::write(dir.join("secret"), "outside").unwrap();
+            std::fs::write(dir.join("in/a.txt"), "hello").unwrap();
+            let root = Root::open(&dir.join("in")).unwrap();
+            (Self(dir), root)
+        }
+    }
+    impl Drop for Place {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn reads_writes_lists_and_removes_beneath() {
+        let (place, root) = Place::new("plain");
+        assert_eq!(root.read("a.txt", 5).unwrap(), b"hello");
+        assert_eq!(root.read("./a.txt", 99).unwrap(), b"hello");
+        assert!(matches!(root.read("a.txt", 4), Err(RootError::TooLarge { size: 5, limit: 4 })));
+        assert_eq!(root.read_start("a.txt", 2).unwrap(), (b"he".to_vec(), 5));
+        root.write_atomic("x/y/z.txt", b"new").unwrap();
+        root.write_atomic("x/y/z.txt", b"newer").unwrap();
+        assert_eq!(std::fs::read(place.0.join("in/x/y/z.txt")).unwrap(), b"newer");
+        let (items, more) = root.list("", 100).unwrap();
+        let names: Vec<_> = items.iter().map(|i| (i.name.as_str(), i.is_dir, i.size)).collect();
+        assert_eq!(names, [("sub", true, 0), ("x", true, 0), ("a.txt", false, 5)]);
+        assert!(!more);
+        assert!(root.list("", 1).unwrap().1);
+        assert!(matches!(root.remove("x"), Err(RootError::NotEmpty)));
+        root.remove("x/y/z.txt").unwrap();
+        root.remove("x/y").unwrap();
+        assert_eq!(root.stat("x/y").unwrap(), None);
+        assert_eq!(root.stat("no/such/place").unwrap(), None);
+        assert!(root.stat("").unwrap().unwrap().is_dir);
+        assert!(matches!(root.remove(""), Err(RootError::Escapes)));
+    }
+
+    #[test]
+    fn no_name_leads_out() {
+        let (_place, root) = Place::new("names");
+        let deep = "d/".repeat(3000);
+        let long = "n".repeat(300);
+        for bad in ["..", "../secret", "sub/../../secret", "/etc/passwd", "a\0b", "sub//x", "sub/./x", &deep, &long, TEMP] {
+            assert!(matches!(root.read(bad, 99), Err(RootError::Escapes | RootError::BadName)), "read {bad:.20}");
+            assert!(matches!(root.write_atomic(bad, b"x"), Err(RootError::Escapes | RootError::BadName)), "write {bad:.20}");
+            assert!(matches!(root.list(bad, 9), Err(RootError::Escapes | RootError::BadName)), "list {bad:.20}");
+            assert!(matches!(root.remove(bad), Err(RootError::Escapes | RootError::BadName)), "remove {bad:.20}");
+            assert!(matches!(root.make_dir(bad), Err(RootError::Escapes | RootError::BadName)), "make {bad:.20}");
+            assert!(matches!(root.stat(bad), Err(RootError::Escapes | RootError::BadName)), "stat {bad:.20}");
+        }
+    }
+
+    #[test]
+    fn links_are_refused_wherever_they_point() {
+        let (place, root) = Place::new("links");
+        let inside = place.0.join("in");
+        std::os::unix::fs::symlink(place.0.join("secret"), inside.join("out")).unwrap();
+        std::os::unix::fs::symlink("../secret", inside.join("up")).unwrap();
+        std::os::unix::fs::symlink("a.txt", inside.join("near")).unwrap();
+        std::os::unix::fs::symlink(&place.0, inside.join("dir")).unwrap();
+        std::os::unix::fs::symlink("/proc/self/root", inside.join("magic")).unwrap();
+        for name in ["out", "up", "near", "dir/secret", "magic/etc/passwd"] {
+            assert!(matches!(root.read(name, 99), Err(RootError::Escapes)), "{name}");
+            assert!(matches!(root.write_atomic(name, b"x"), Err(RootError::Escapes)), "{name}");
+            assert!(matches!(root.stat(name), Err(RootError::Escapes)), "{name}");
+        }
+        assert!(matches!(root.list("dir", 9), Err(RootError::Escapes)));
+        assert!(matches!(root.make_dir("dir/new"), Err(RootError::Escapes)));
+        assert!(matches!(root.remove("dir/secret"), Err(RootError::Escapes)));
+        assert_eq!(std::fs::read(place.0.join("secret")).unwrap(), b"outside");
+        assert!(!root.list("", 99).unwrap().0.iter().any(|i| i.name == "out"));
+        // A link itself may be removed; what it points to stays.
+        root.remove("out").unwrap();
+        assert!(place.0.join("secret").exists());
+    }
+
+    #[test]
+    fn devices_and_pipes_do_not_block() {
+        let (place, root) = Place::new("kinds");
+        let fifo = place.0.join("in/pipe");
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        assert!(matches!(root.read("pipe", 9), Err(RootError::NotAFile)));
+        assert!(matches!(root.write_atomic("pipe", b"x"), Err(RootError::NotAFile)));
+        assert!(matches!(root.stat("pipe"), Err(RootError::NotAFile)));
+        assert!(matches!(root.read("sub", 9), Err(RootError::NotAFile)));
+        assert!(matches!(root.read("a.txt/b", 9), Err(RootError::NotADirectory)));
+        assert!(matches!(root.write_atomic("sub", b"x"), Err(RootError::NotAFile)));
+    }
+
+    #[test]
+    fn a_leftover_temporary_file_is_replaced() {
+        let (place, root) = Place::new("temp");
+        std::os::unix::fs::symlink(place.0.join("secret"), place.0.join("in").join(TEMP)).unwrap();
+        root.write_atomic("b.txt", b"fine").unwrap();
+        assert_eq!(std::fs::read(place.0.join("secret")).unwrap(), b"outside");
+        assert_eq!(root.read("b.txt", 9).unwrap(), b"fine");
+    }
+}
