@@ -67,6 +67,14 @@ pub const PAGE_MAX: usize = 500;
 pub const PATH_BYTES_MAX: usize = 4096;
 /// One segment of a path, in bytes (NAME_MAX of every common file system).
 pub const NAME_BYTES_MAX: usize = 255;
+/// Events of the bus kept for readers that come back.
+pub const EVENTS_KEPT_MAX: usize = 1024;
+/// Bytes of these, so that an idle process stays small.
+pub const EVENTS_KEPT_BYTES_MAX: usize = 256 * 1024;
+/// Ended messages that the gateway remembers, in the whole process: a cancel of one of them is 409, of an older one 404.
+pub const ENDED_MESSAGES_KEPT: usize = 4096;
+/// Sessions that one WebSocket follows at once; the one that was quiet the longest goes first.
+pub const WS_SESSIONS_MAX: usize = 16;
 
 const _: () = assert!(CONTENT_BYTES_MAX * 6 < CHAT_BODY_BYTES_MAX);
 const _: () = assert!(RESULT_INLINE_BYTES_MAX < RESULT_BYTES_MAX);

@@ -1,0 +1,128 @@
+//! What comes in, from whichever channel, and what can be said about it.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::base::ids::{MessageId, OwnerId, SessionId, SpaceId};
+
+/// A message as a channel hands it over. Its texts are within their limits (the channel checked them).
+#[derive(Debug, Clone)]
+pub struct IncomingMessage {
+    /// Its id where the channel gives one; otherwise it is made here.
+    pub id: Option<MessageId>,
+    /// Where it came in: `rest`, `ws`, `v1` …
+    pub channel: &'static str,
+    /// The client's label for the user; no identity.
+    pub user_id: String,
+    /// The text.
+    pub content: String,
+    /// The conversation it continues; `None` begins a new one.
+    pub session_id: Option<SessionId>,
+    /// The space it is said in.
+    pub space_id: Option<SpaceId>,
+    /// Workspace paths.
+    pub attachments: Vec<String>,
+    /// The same key and body attach to the first run, another body is a conflict.
+    pub idempotency_key: Option<String>,
+    /// Whose it is; from the caller's key, never from the message.
+    pub owner: OwnerId,
+}
+
+/// Why a message was not accepted. Nothing of it is kept then.
+#[derive(Debug)]
+pub enum GatewayError<E> {
+    /// The session's lane has no place, or its policy is `reject` and something runs.
+    LaneFull,
+    /// The process has no place.
+    WaitingRoomFull {
+        /// When it is worth another try.
+        retry_after: Duration,
+    },
+    /// The server is shutting down.
+    Draining,
+    /// The same idempotency key came with another body.
+    Conflict,
+    /// The session is someone else's, or was deleted a moment ago.
+    NotFound,
+    /// The disk is full; the reason in public words.
+    DiskFull(String),
+    /// The store failed otherwise.
+    Store(E),
+}
+
+impl<E: fmt::Display> fmt::Display for GatewayError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::LaneFull => f.write_str("this session has too many waiting messages; wait for an answer first"),
+            Self::WaitingRoomFull { .. } => f.write_str("too many messages are waiting; try again in a moment"),
+            Self::Draining => f.write_str("the server is shutting down"),
+            Self::Conflict => f.write_str("this idempotency key was used with another message"),
+            Self::NotFound => f.write_str("no such session"),
+            Self::DiskFull(why) => f.write_str(why),
+            Self::Store(e) => e.fmt(f),
+        }
+    }
+}
+
+/// Why a message could not be cancelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CancelError {
+    /// No such message, or not yours, or it ended too long ago to be remembered.
+    NotFound,
+    /// It is over already.
+    Over,
+}
+
+/// Numbers for status pages; each is true at the moment of the call.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Runs that hold a permit.
+    pub active: usize,
+    /// Messages that wait for their lane or a permit.
+    pub waiting: usize,
+    /// Runs that wait for a person.
+    pub parked: usize,
+    /// Messages accepted since the start.
+    pub forked: u64,
+    /// Of these, ended as done or cancelled.
+    pub completed: u64,
+    /// Of these, failed or interrupted.
+    pub failed: u64,
+}
+
+/// What a new message does in a session where something runs already.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum LanePolicy {
+    /// It waits.
+    #[default]
+    Enqueue,
+    /// It is refused.
+    Reject,
+    /// It stops what runs and what waits, and is next.
+    Interrupt,
+}
+
+/// What can be set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Runs at once in the whole process (`gateway.max_concurrent`); read at start.
+    pub max_concurrent: usize,
+    /// What a new message does in a busy session.
+    pub lane_policy: LanePolicy,
+    /// Longest time of a run, parked time apart (`security.max_execution_time_secs`). The orchestrator keeps it; the watchdog
+    /// here acts on a run that did not.
+    pub max_execution: Duration,
+    /// What the watchdog leaves a run beyond that, and again between asking it to stop and taking its permit.
+    pub watchdog_grace: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            max_concurrent: 32,
+            lane_policy: LanePolicy::Enqueue,
+            max_execution: Duration::from_secs(300),
+            watchdog_grace: Duration::from_secs(10),
+        }
+    }
+}
