@@ -1,0 +1,36 @@
+//! Environment variables: `OXIOS_<SECTION>__<KEY>` for every key, and the well-known names of model providers.
+
+use super::error::Problem;
+use super::value::Value;
+use super::{Config, Env, Origin, keys};
+use crate::base::secret::Secret;
+
+/// Takes over what the environment sets; what is wrong goes to `problems`.
+pub(super) fn apply(config: &mut Config, env: &Env, problems: &mut Vec<Problem>) {
+    for (name, text) in env {
+        // Names without the double underscore (OXIOS_HOME, OXIOS_API_KEY, and those of wrappers around us) are no keys.
+        let Some((section, rest)) = name.strip_prefix("OXIOS_").and_then(|name| name.split_once("__")) else {
+            continue;
+        };
+        let path = format!("{}.{}", section.to_ascii_lowercase(), rest.to_ascii_lowercase());
+        let Some(key) = keys::find(&path) else {
+            problems.push(Problem::new(name, keys::unknown(&path)));
+            continue;
+        };
+        match Value::parse(key, text) {
+            Ok(value) => config.set(key, value, Origin::Env(name.clone())),
+            Err(text) => problems.push(Problem::new(name, text)),
+        }
+    }
+    let secret = |name: &str| env.get(name).map(|text| text.trim()).filter(|text| !text.is_empty()).map(Secret::new);
+    config.extra_key = secret("OXIOS_API_KEY");
+    config.env_keys.openai_key = secret("OPENAI_API_KEY");
+    config.env_keys.anthropic_key = secret("ANTHROPIC_API_KEY");
+    if let Some(text) = env.get("OPENAI_BASE_URL").filter(|text| !text.trim().is_empty()) {
+        match keys::find("engine.base_url").map(|key| Value::parse(key, text)) {
+            Some(Ok(Value::Text(url))) => config.env_keys.openai_base_url = Some(url),
+            Some(Err(text)) => problems.push(Problem::new("OPENAI_BASE_URL", text)),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! The one table of configuration keys. Parsing, checking, the environment's names, `config show` and the README's table all
+//! come from it. A key is here only if the program uses it.
+
+use super::suggest::nearest;
+use super::value::{Kind, Value};
+
+/// When a changed value takes effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// Could be swapped while the server runs.
+    Live,
+    /// Needs a restart.
+    Restart,
+}
+
+/// One key.
+#[derive(Debug)]
+pub struct Key {
+    /// `section.key`.
+    pub path: &'static str,
+    /// What it holds.
+    pub kind: Kind,
+    /// Its default as one would write it in the environment; empty: not set.
+    pub default: &'static str,
+    /// What it means, in a sentence or two, with its unit.
+    pub meaning: &'static str,
+    /// When a change takes effect.
+    pub change: Change,
+    /// Shown as `***`.
+    pub secret: bool,
+    /// What its type cannot say; an error is what was expected.
+    pub(super) check: fn(&Value) -> Result<(), &'static str>,
+}
+
+use Change::{Live, Restart};
+use Kind::{Bool, Decimal, List, OneOf, Text, Whole};
+
+const fn key(path: &'static str, kind: Kind, default: &'static str, change: Change, meaning: &'static str) -> Key {
+    Key { path, kind, default, meaning, change, secret: false, check: anything }
+}
+
+const fn checked(key: Key, check: fn(&Value) -> Result<(), &'static str>) -> Key {
+    Key { check, ..key }
+}
+
+/// A day in seconds: nothing here should wait longer.
+const DAY: u64 = 86_400;
+/// Room for counts that have no natural bound.
+const MANY: u64 = 1_000_000;
+
+/// Every key, by section.
+pub const KEYS: &[Key] = &[
+    key(
+        "kernel.workspace",
+        Text,
+        "",
+        Restart,
+        "Directory of sessions, files, memory and skills; relative paths start at the home. Not set: `<home>/workspace`.",
+    ),
+    checked(
+        key("gateway.host", Text, "127.0.0.1", Restart, "Address to listen on. Anything but a loopback address is reachable by others."),
+        host,
+    ),
+    key("gateway.port", Whole(0, 65535), "4200", Restart, "Port to listen on; 0 picks a free one."),
+    key("gateway.max_concurrent", Whole(1, 10_000), "32", Restart, "Runs of the agent at the same time, in the whole process."),
+    key(
+        "gateway.max_waiting",
+        Whole(0, MANY),
+        "128",
+        Restart,
+        "Messages that wait for a free run, in the whole process; more are refused with 503.",
+    ),
+    key(
+        "gateway.max_connections",
+        Whole(1, MANY),
+        "4096",
+        Restart,
+        "Open connections; lowered to what the system's limit on descriptors allows.",
+    ),
+    checked(
+        key(
+            "gateway.trusted_proxies",
+            List,
+            "",
+            Restart,
+            "IP addresses of proxies in front; they are exempt from the cap on connections of one peer.",
+        ),
+        addresses,
+    ),
+    key(
+        "gateway.lane_policy",
+        OneOf(&["enqueue", "reject", "interrupt"]),
+        "enqueue",
+        Restart,
+        "A message for a session that is still answering: it waits, is refused with 429, or cancels the answer.",
+    ),
+    key(
+        "gateway.drain_secs",
+        Whole(0, 3600),
+        "30",
+        Restart,
+        "Seconds that running answers get to finish at shutdown; then they are interrupted.",
+    ),
+    checked(
+        key(
+            "engine.default_model",
+            Text,
+            "",
+            Live,
+            "`offline`, `openai/<model>` (any OpenAI-compatible server) or `anthropic/<model>`. Not set: chosen by which provider variables are set, else `offline`.",
+        ),
+        model,
+    ),
+    Key {
+        secret: true,
+        ..key("engine.api_key", Text, "", Live, "Key for the default model's provider. Not set: `OPENAI_API_KEY` or `ANTHROPIC_API_KEY`.")
+    },
+    checked(
+        key(
+            "engine.base_url",
+            Text,
+            "",
+            Live,
+            "Address of the default model's server with its version segment, for example `http://127.0.0.1:8080/v1`. Not set: `OPENAI_BASE_URL`, else the provider's own.",
+        ),
+        url,
+    ),
+    checked(key("engine.fallback_models", List, "", Live, "Models asked in turn when the default one cannot answer."), models),
+    key("engine.context_tokens", Whole(512, 10_000_000), "8192", Live, "The model's context; older turns are left out to fit it."),
+    key("engine.max_tokens", Whole(16, 1_000_000), "2048", Live, "Most tokens of one model call's answer."),
+    key("engine.connect_timeout_secs", Whole(1, DAY), "10", Live, "Seconds to connect to the model's server."),
+    key(
+        "engine.first_byte_timeout_secs",
+        Whole(1, DAY),
+        "120",
+        Live,
+        "Seconds from the request to the first byte of the answer; small boards read long prompts slowly.",
+    ),
+    key("engine.stall_timeout_secs", Whole(1, DAY), "60", Live, "Seconds between two pieces of an answer."),
+    key("security.auth_enabled", Bool, "true", Restart, "Ask for a key. Without it everyone who reaches the port is the owner."),
+    checked(
+        key(
+            "security.allowed_hosts",
+            List,
+            "",
+            Live,
+            "Names under which the server may be addressed, besides loopback names and the address a connection came in at; `name` or `name:port`.",
+        ),
+        hosts,
+    ),
+    key("security.query_token", OneOf(&["loopback", "always", "never"]), "loopback", Live, "From whom the WebSocket takes `?token=`."),
+    checked(key("security.cors_origins", List, "", Live, "Web origins that may call the API, for example `https://app.example`."), origins),
+    key("security.rate_limit_per_minute", Whole(0, MANY), "600", Live, "Requests of one key in a minute; 0 is off."),
+    key(
+        "security.max_execution_time_secs",
+        Whole(1, DAY),
+        "300",
+        Live,
+        "Seconds one run may take; waiting for an approval does not count.",
+    ),
+    key("security.approval_ttl_hours", Whole(1, 8760), "24", Live, "Hours after which an unanswered approval lapses."),
+    key("session.auto_prune", Bool, "true", Live, "Delete sessions by the two limits below, at most once an hour."),
+    key("session.max_sessions", Whole(0, 100_000_000), "0", Live, "Sessions to keep, the newest; 0 is off."),
+    key("session.ttl_hours", Whole(0, MANY), "0", Live, "Hours after which an untouched session is deleted; 0 is off."),
+    key(
+        "session.projection",
+        OneOf(&["eager", "lazy"]),
+        "eager",
+        Restart,
+        "When `<id>.json` is written beside a session's log: after each turn while small, or at shutdown only.",
+    ),
+    key(
+        "orchestrator.max_evolution_iterations",
+        Whole(0, 10),
+        "3",
+        Live,
+        "How often a task that fails its evaluation is repaired and run again.",
+    ),
+    key("orchestrator.min_evaluation_score", Decimal(0.0, 1.0), "0.8", Live, "Score from which an evaluation counts as passed."),
+    checked(key("orchestrator.judges", List, "", Live, "Further models that must agree with an evaluation (majority)."), models),
+    key("orchestrator.max_model_calls", Whole(1, 10_000), "40", Live, "Model calls of one run."),
+    key("orchestrator.max_tokens_per_run", Whole(1, 1_000_000_000), "400000", Live, "Tokens of one run, read and written."),
+    key("memory.enabled", Bool, "true", Restart, "Offer the memory tools and recall before answering."),
+    key("memory.max_recall", Whole(1, 100), "10", Live, "Memories that one recall gives at most."),
+    key("logging.format", OneOf(&["pretty", "json"]), "pretty", Restart, "Form of the log on standard error."),
+    key("logging.level", OneOf(&["error", "warn", "info"]), "info", Restart, "How much the log says."),
+];
+
+/// The key with this path.
+pub fn find(path: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.path == path)
+}
+
+impl Key {
+    /// The part before the dot.
+    pub fn section(&self) -> &'static str {
+        self.path.split_once('.').map_or(self.path, |(section, _)| section)
+    }
+    /// The part after the dot.
+    pub fn name(&self) -> &'static str {
+        self.path.split_once('.').map_or(self.path, |(_, name)| name)
+    }
+    /// Its environment variable.
+    pub fn variable(&self) -> String {
+        format!("OXIOS_{}__{}", self.section().to_ascii_uppercase(), self.name().to_ascii_uppercase())
+    }
+    /// Its type in words.
+    pub fn type_name(&self) -> String {
+        match self.kind {
+            Text => "a text".to_owned(),
+            Whole(min, max) => format!("a whole number from {min} to {max}"),
+            Decimal(min, max) => format!("a number from {min} to {max}"),
+            Bool => "true or false".to_owned(),
+            OneOf(words) => format!("one of {}", words.join(", ")),
+            List => "a list of texts".to_owned(),
+        }
+    }
+
+    pub(super) fn default_value(&self) -> Result<Value, String> {
+        if self.default.is_empty() && self.kind != List { Ok(Value::Unset) } else { Value::parse(self, self.default) }
+    }
+    pub(super) fn expected(&self, found: &str) -> String {
+        self.because(&self.type_name(), found)
+    }
+    pub(super) fn because(&self, expected: &str, found: &str) -> String {
+        if self.secret { format!("expected {expected}") } else { format!("expected {expected}, found {found}") }
+    }
+}
+
+/// What to say about a path that is not in the table.
+pub(super) fn unknown(path: &str) -> String {
+    let name = path.split_once('.').map_or(path, |(_, name)| name);
+    // A slip in the path, else the right name in the wrong section.
+    let hint = nearest(path, KEYS.iter().map(|key| key.path))
+        .or_else(|| KEYS.iter().find(|key| key.name() == name).map(|key| key.path))
+        .map(|path| format!("; did you mean {path}?"))
+        .unwrap_or_else(|| "; `oxios-edge config show` lists all".to_owned());
+    format!("unknown key {}{hint}", printable(path))
+}
+
+/// A foreign name for a message: short, without control characters.
+pub(super) fn printable(name: &str) -> String {
+    name.chars().take(80).map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+fn anything(_: &Value) -> Result<(), &'static str> {
+    Ok(())
+}
+
+fn all(value: &Value, expected: &'static str, good: fn(&str) -> bool) -> Result<(), &'static str> {
+    let good = match value {
+        Value::Text(text) => good(text),
+        Value::List(items) => items.iter().all(|item| good(item)),
+        _ => true,
+    };
+    if good { Ok(()) } else { Err(expected) }
+}
+
+fn is_model(text: &str) -> bool {
+    let named = |prefix| text.strip_prefix(prefix).is_some_and(|name: &str| !name.is_empty() && !name.contains(char::is_whitespace));
+    text == "offline" || named("openai/") || named("anthropic/")
+}
+
+fn model(value: &Value) -> Result<(), &'static str> {
+    all(value, "offline, openai/<model> or anthropic/<model>", is_model)
+}
+
+fn models(value: &Value) -> Result<(), &'static str> {
+    all(value, "a list of offline, openai/<model> or anthropic/<model>", is_model)
+}
+
+fn url(value: &Value) -> Result<(), &'static str> {
+    all(value, "an address such as http://127.0.0.1:8080/v1, without user, query or fragment", |text| {
+        let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+        rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/') && !rest.contains(['@', '?', '#', ' ']))
+    })
+}
+
+fn host(value: &Value) -> Result<(), &'static str> {
+    all(value, "an IP address or a host name, without port", |text| {
+        text.parse::<std::net::IpAddr>().is_ok() || text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_'))
+    })
+}
+
+fn addresses(value: &Value) -> Result<(), &'static str> {
+    all(value, "a list of IP addresses", |text| text.parse::<std::net::IpAddr>().is_ok())
+}
+
+fn hosts(value: &Value) -> Result<(), &'static str> {
+    all(value, "a list of host names, each with or without a port", |text| !text.contains(['/', '@', ' ', '*']) && text.is_ascii())
+}
+
+fn origins(value: &Value) -> Result<(), &'static str> {
+    all(value, "a list of origins such as https://app.example", |text| {
+        let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+        rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(['/', '@', ' ', '*', '?', '#']))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_is_whole() {
+        for (i, key) in KEYS.iter().enumerate() {
+            assert_eq!(key.path.matches('.').count(), 1, "{}", key.path);
+            assert!(KEYS[i + 1..].iter().all(|other| other.path != key.path), "{} twice", key.path);
+            assert!(key.default_value().is_ok(), "{}: {:?}", key.path, key.default_value());
+            assert!(key.meaning.ends_with('.') && !key.meaning.contains('|'), "{}", key.path);
+        }
+        // Sections stand together, so that what is shown is valid TOML.
+        let mut sections: Vec<_> = KEYS.iter().map(Key::section).collect();
+        sections.dedup();
+        let count = sections.len();
+        sections.sort_unstable();
+        sections.dedup();
+        assert_eq!(sections.len(), count);
+    }
+
+    #[test]
+    fn unknown_names_get_a_hint() {
+        assert_eq!(unknown("engine.port"), "unknown key engine.port; did you mean gateway.port?");
+        assert_eq!(unknown("engine.default_modle"), "unknown key engine.default_modle; did you mean engine.default_model?");
+        assert!(unknown("a.b").contains("config show"));
+    }
+
+    #[test]
+    fn checks_know_good_from_bad() {
+        let cases: &[(&str, &str, bool)] = &[
+            ("engine.default_model", "offline", true),
+            ("engine.default_model", "openai/org/model:tag", true),
+            ("engine.default_model", "openai/", false),
+            ("engine.base_url", "http://[::1]:8080/v1", true),
+            ("engine.base_url", "ftp://x", false),
+            ("engine.base_url", "http://user:pw@x/v1", false),
+            ("gateway.trusted_proxies", "10.0.0.1,::1", true),
+            ("gateway.trusted_proxies", "proxy", false),
+            ("security.cors_origins", "https://a.example", true),
+            ("security.cors_origins", "*", false),
+            ("orchestrator.min_evaluation_score", "1.5", false),
+            ("orchestrator.min_evaluation_score", "nan", false),
+            ("gateway.host", "0.0.0.0", true),
+            ("gateway.host", "a:80", false),
+        ];
+        for (path, text, good) in cases {
+            assert_eq!(Value::parse(find(path).unwrap(), text).is_ok(), *good, "{path} = {text}");
+        }
+    }
+}
