@@ -1,1 +1,141 @@
 //! Floor 7: one file an area; routes.rs is the one table.
+
+pub mod error;
+pub mod routes;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::HeaderMap;
+use hyper::upgrade::OnUpgrade;
+use serde::de::DeserializeOwned;
+
+use crate::base::cancel::Cancel;
+use crate::base::ids::RequestId;
+use crate::base::limits::{PAGE_DEFAULT, PAGE_MAX};
+use crate::base::live::Live;
+use crate::base::random::Random;
+use crate::base::time::Clock;
+use crate::http::error::HttpError;
+use crate::http::peer::Peer;
+use crate::http::{Body, Response};
+use crate::middleware::auth::{Caller, Ends};
+use crate::middleware::tickets::Tickets;
+use crate::wire::query::Query;
+
+/// What the API needs to know of the configuration; swapped whole while running.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// `session.max_sessions`, for the answer of prune; 0 is off.
+    pub max_sessions: u64,
+    /// `session.ttl_hours`, for the answer of prune; 0 is off.
+    pub ttl_hours: u64,
+    /// `security.max_execution_time_secs`: how long `POST /api/chat` waits.
+    pub max_execution: Duration,
+    /// `memory.enabled`.
+    pub memory_enabled: bool,
+}
+
+/// Everything a handler may use, built by `app`.
+pub struct App {
+    /// One-time tickets.
+    pub tickets: Arc<Tickets>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub random: Arc<dyn Random>,
+    /// Monotonic time of the start.
+    pub started: Duration,
+    /// Settings of the API.
+    pub settings: Arc<Live<Settings>>,
+    /// Cancelled when the server stops.
+    pub shutdown: Cancel,
+}
+
+/// One request that passed every check.
+pub struct Call {
+    /// Who calls; none on public routes only.
+    pub(crate) caller: Option<Caller>,
+    /// The values of `{parameters}`, decoded once.
+    pub params: Params,
+    /// The query, decoded once.
+    pub query: Query,
+    /// The header fields.
+    pub headers: HeaderMap,
+    /// The body, within the route's limit.
+    pub body: Limited,
+    /// What an upgrade needs.
+    pub upgrade: Option<OnUpgrade>,
+    /// The request's id.
+    pub request_id: RequestId,
+    /// The other end.
+    pub peer: Peer,
+    /// For streams: ends with the key or the server.
+    pub ends: Ends,
+}
+
+impl Call {
+    /// Evidence of who calls. A 500 on a public route, which has no business asking.
+    pub fn caller(&self) -> Result<&Caller, HttpError> {
+        self.caller.as_ref().ok_or_else(|| HttpError::internal("a public route asked for its caller"))
+    }
+
+    /// The value of a `{parameter}`; empty where the route has none of this name.
+    pub fn param(&self, name: &str) -> &str {
+        self.params.get(name).unwrap_or_default()
+    }
+
+    /// The body as JSON: 415 for another media type, 400 for what is no JSON (or too deep), 422 for another shape.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, HttpError> {
+        todo!()
+    }
+
+    /// `?page=` and `?limit=` (API, conventions): page from 1, limit 1 to 500; what is no number is 400.
+    pub fn page(&self) -> Result<Page, HttpError> {
+        let number = |name: &'static str, default: usize| match self.query.get(name) {
+            None => Ok(default),
+            Some(text) => text.parse::<usize>().map_err(|_| HttpError::bad_request(format!("query `{name}`: expected a number"))),
+        };
+        Ok(Page { page: number("page", 1)?.max(1), limit: number("limit", PAGE_DEFAULT)?.clamp(1, PAGE_MAX) })
+    }
+}
+
+/// Which part of a list is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Page {
+    /// From 1.
+    pub page: usize,
+    /// 1 to 500.
+    pub limit: usize,
+}
+
+/// Values of a route's `{parameters}`.
+#[derive(Debug, Clone, Default)]
+pub struct Params(pub(crate) Vec<(&'static str, String)>);
+
+impl Params {
+    /// The value of this parameter, percent-decoded once.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(n, _)| *n == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// A body within its route's limit. Only the pipeline makes one, after authentication.
+#[derive(Debug, Default)]
+pub struct Limited(pub(crate) Bytes);
+
+impl Limited {
+    /// Its bytes.
+    pub fn bytes(&self) -> &Bytes {
+        &self.0
+    }
+}
+
+/// 200 with this value as compact JSON.
+pub fn json(value: &impl serde::Serialize) -> Result<Response, HttpError> {
+    let bytes = serde_json::to_vec(value).map_err(|e| HttpError::internal(format!("an answer would not serialise: {e}")))?;
+    let mut response = Response::new(Body::full(bytes));
+    response.headers_mut().insert(hyper::header::CONTENT_TYPE, hyper::header::HeaderValue::from_static("application/json"));
+    Ok(response)
+}

@@ -1,3 +1,14 @@
 //! Floor 1, on wire and sys: an HTTP toolbox without product nouns, and the one outgoing client.
 
 pub mod client;
+pub mod body;
+pub mod error;
+pub mod listener;
+pub mod peer;
+pub mod sse;
+pub mod ws;
+
+pub use body::Body;
+
+/// What a handler answers.
+pub type Response = hyper::Response<Body>;

@@ -2,3 +2,5 @@
 
 pub mod sse_in;
 pub mod url;
+pub mod query;
+pub mod sse_out;
