@@ -1,7 +1,7 @@
 //! Floor 1, on wire and sys: an HTTP toolbox without product nouns, and the one outgoing client.
 
-pub mod client;
 pub mod body;
+pub mod client;
 pub mod error;
 pub mod listener;
 pub mod peer;
