@@ -1,14 +1,28 @@
 //! The one outgoing HTTP/1.1 client: over TCP, a Unix socket, or TLS. One connection a call; dropping the answer closes it.
+//!
+//! No task is spawned: whoever waits for the answer also drives the connection, so there is nothing left to stop when the
+//! answer is dropped. No redirects, no proxies, no compression, no cookies.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::path::PathBuf;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+#[cfg(feature = "tls")]
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::header::{HeaderMap, HeaderName, HeaderValue};
-use hyper::{Method, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1;
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::{Method, Request, StatusCode, Uri};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::wire::url::Url;
+use crate::wire::url::{Scheme, Url};
 
 /// What all calls of a client have in common.
 #[derive(Debug, Clone)]
@@ -28,7 +42,10 @@ impl Default for ClientSettings {
 /// The client; cheap to clone.
 #[derive(Clone)]
 pub struct Client {
-    settings: ClientSettings,
+    settings: Arc<ClientSettings>,
+    /// Keys and roots for TLS, made at the first `https` call: an offline box never pays for them. Shared by all clones.
+    #[cfg(feature = "tls")]
+    tls: Arc<OnceLock<Arc<rustls::ClientConfig>>>,
 }
 
 /// Where a request goes.
@@ -114,27 +131,424 @@ pub struct Incoming {
     pub status: StatusCode,
     /// Its fields.
     pub headers: HeaderMap,
+    body: hyper::body::Incoming,
+    /// The connection, driven by [`Incoming::chunk`]; gone once it has ended by itself.
+    connection: Option<Connection>,
+    /// When the next piece must be here. A point in time, not a span, so that a dropped and repeated `chunk` does not extend it.
+    due: Instant,
+    between: Duration,
+    peer: String,
 }
+
+type Connection = Pin<Box<http1::Connection<TokioIo<Box<dyn Stream>>, Full<Bytes>>>>;
+
+/// What bytes travel over.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 impl Client {
     /// A client; opens nothing.
     pub fn new(settings: ClientSettings) -> Self {
-        Self { settings }
+        Self {
+            settings: Arc::new(settings),
+            #[cfg(feature = "tls")]
+            tls: Arc::default(),
+        }
     }
+
     /// Sends a request and waits for the answer's head. Status codes are not errors, but redirects are.
-    pub async fn send(&self, _outgoing: Outgoing) -> Result<Incoming, ClientError> {
-        let _ = &self.settings;
-        todo!()
+    pub async fn send(&self, outgoing: Outgoing) -> Result<Incoming, ClientError> {
+        let Outgoing { target, method, path_and_query, headers, body, connect, first_byte, between } = outgoing;
+        let (peer, host) = match &target {
+            Target::Url(url) => (url.origin(), url.authority()),
+            Target::Unix { path, host } => (format!("unix:{}", path.display()), host.clone()),
+        };
+        let request =
+            self.request(method, &path_and_query, &host, headers, body).map_err(|what| error(Stage::Request, &peer, what, what))?;
+        let stream = match timeout(connect, self.open(&target, &peer, connect)).await {
+            Ok(stream) => stream?,
+            Err(_) => return Err(error(Stage::Connect, &peer, &format!("no connection within {} s", connect.as_secs_f32()), "timed out")),
+        };
+        // hyper refuses (by panic) a buffer below 8 KiB.
+        let size = self.settings.head_bytes_max.max(8192);
+        let handshake = http1::Builder::new().max_buf_size(size).handshake(TokioIo::new(stream)).await;
+        let (mut sender, connection) = handshake.map_err(|e| broken(&peer, &e))?;
+        let mut connection = Some(Box::pin(connection));
+        let answer = timeout(first_byte, drive(&mut connection, sender.send_request(request))).await;
+        let answer = match answer {
+            Ok(answer) => answer.map_err(|e| broken(&peer, &e))?,
+            Err(_) => {
+                let text = format!("no answer within {} s", first_byte.as_secs_f32());
+                return Err(error(Stage::FirstByteTimeout, &peer, &text, "timed out"));
+            }
+        };
+        let (head, body) = answer.into_parts();
+        if head.status.is_redirection() && head.status != StatusCode::NOT_MODIFIED {
+            // SECURITY: following would send the key and the prompt to a server that nobody configured.
+            let to = head.headers.get(header::LOCATION).and_then(|v| v.to_str().ok()).and_then(|v| Url::parse(v).ok());
+            let to = to.map(|url| format!(" to {}", url.origin())).unwrap_or_default();
+            let text = format!("it redirects{to} (HTTP {}), which is not followed: configure the final address", head.status.as_u16());
+            return Err(error(Stage::Redirected, &peer, &text, "redirect"));
+        }
+        Ok(Incoming { status: head.status, headers: head.headers, body, connection, due: Instant::now() + between, between, peer })
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        path_and_query: &str,
+        host: &str,
+        headers: Vec<(HeaderName, HeaderValue)>,
+        body: Bytes,
+    ) -> Result<Request<Full<Bytes>>, &'static str> {
+        if !path_and_query.starts_with('/') {
+            return Err("the path of a request begins with /");
+        }
+        let uri: Uri = path_and_query.parse().map_err(|_| "the path of the request is malformed")?;
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = method;
+        *request.uri_mut() = uri;
+        let fields = request.headers_mut();
+        fields.extend(headers);
+        fields.insert(header::HOST, HeaderValue::from_str(host).map_err(|_| "the host is malformed")?);
+        fields.insert(header::USER_AGENT, HeaderValue::from_str(&self.settings.user_agent).map_err(|_| "the user agent is malformed")?);
+        // RFC 9112 §9.6: one request a connection; the server need not keep it open behind the answer.
+        fields.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        Ok(request)
+    }
+
+    async fn open(&self, target: &Target, peer: &str, within: Duration) -> Result<Box<dyn Stream>, ClientError> {
+        let url = match target {
+            Target::Unix { path, .. } => {
+                let stream = UnixStream::connect(path).await;
+                return Ok(Box::new(stream.map_err(|e| error(Stage::Connect, peer, &reason(&e), &e.to_string()))?));
+            }
+            Target::Url(url) => url,
+        };
+        if url.scheme() == Scheme::Https && cfg!(not(feature = "tls")) {
+            return Err(error(
+                Stage::Request,
+                peer,
+                "this build speaks no TLS (feature `tls` is off); use http:// or another build",
+                "no tls",
+            ));
+        }
+        let stream = connect_tcp(url, peer, within).await?;
+        match url.scheme() {
+            Scheme::Http => Ok(Box::new(stream)),
+            #[cfg(feature = "tls")]
+            Scheme::Https => self.secure(url, peer, stream).await,
+            #[cfg(not(feature = "tls"))]
+            Scheme::Https => Err(error(Stage::Request, peer, "this build speaks no TLS", "no tls")),
+        }
+    }
+
+    #[cfg(feature = "tls")]
+    async fn secure(&self, url: &Url, peer: &str, stream: TcpStream) -> Result<Box<dyn Stream>, ClientError> {
+        use rustls::pki_types::ServerName;
+        let failed = |cause: &str| error(Stage::Tls, peer, &format!("no secure connection ({cause})"), cause);
+        let name = ServerName::try_from(url.host().to_owned()).map_err(|_| failed("the host is no name a certificate can have"))?;
+        let config = match self.tls.get() {
+            Some(config) => config.clone(),
+            None => {
+                let made = tls_config().map_err(|e| failed(&e.to_string()))?;
+                self.tls.get_or_init(|| made).clone()
+            }
+        };
+        let stream = tokio_rustls::TlsConnector::from(config).connect(name, stream).await;
+        Ok(Box::new(stream.map_err(|e| failed(&e.to_string()))?))
     }
 }
 
 impl Incoming {
     /// The next piece of the body, `None` at its end. May be dropped and called again without losing anything.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, ClientError> {
-        todo!()
+        loop {
+            let frame = timeout_at(self.due, drive(&mut self.connection, self.body.frame())).await;
+            let Ok(frame) = frame else {
+                let text = format!("nothing more came for {} s", self.between.as_secs_f32());
+                return Err(error(Stage::StallTimeout, &self.peer, &text, "timed out"));
+            };
+            match frame {
+                None => return Ok(None),
+                Some(Err(e)) => return Err(broken(&self.peer, &e)),
+                Some(Ok(frame)) => {
+                    self.due = Instant::now() + self.between;
+                    // Trailers say nothing to us.
+                    if let Ok(data) = frame.into_data() {
+                        return Ok(Some(data));
+                    }
+                }
+            }
+        }
     }
+
     /// The whole body, at most `max` bytes; more is `TooLarge`.
-    pub async fn collect(self, _max: usize) -> Result<Vec<u8>, ClientError> {
-        todo!()
+    pub async fn collect(mut self, max: usize) -> Result<Vec<u8>, ClientError> {
+        let mut all = Vec::new();
+        while let Some(piece) = self.chunk().await? {
+            if all.len() + piece.len() > max {
+                return Err(error(Stage::TooLarge, &self.peer, &format!("the answer is larger than {max} bytes"), "body cap"));
+            }
+            all.extend_from_slice(&piece);
+        }
+        Ok(all)
+    }
+}
+
+/// Polls the connection beside a future that waits for something from it. When the connection ends, the future learns it
+/// through hyper's own channel, with the cause.
+async fn drive<T>(connection: &mut Option<Connection>, future: impl Future<Output = T>) -> T {
+    let mut future = pin!(future);
+    poll_fn(|cx| {
+        if let Some(running) = connection
+            && running.as_mut().poll(cx).is_ready()
+        {
+            *connection = None;
+        }
+        future.as_mut().poll(cx)
+    })
+    .await
+}
+
+/// Tries the host's addresses in turn, each with its share of the time, so that a dead IPv6 route does not eat it all.
+async fn connect_tcp(url: &Url, peer: &str, within: Duration) -> Result<TcpStream, ClientError> {
+    let end = Instant::now() + within;
+    let found = tokio::net::lookup_host((url.host(), url.port())).await;
+    let found = found.map_err(|e| error(Stage::Resolve, peer, "the host name has no address", &e.to_string()))?;
+    let addresses: Vec<_> = found.take(8).collect();
+    let mut last = error(Stage::Resolve, peer, "the host name has no address", "empty answer");
+    for (tried, address) in addresses.iter().enumerate() {
+        let left = u32::try_from(addresses.len() - tried).unwrap_or(1);
+        let share = end.saturating_duration_since(Instant::now()) / left;
+        last = match timeout(share, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => {
+                // Best effort: small requests should not wait for Nagle's algorithm.
+                let _ = stream.set_nodelay(true);
+                return Ok(stream);
+            }
+            Ok(Err(e)) => error(Stage::Connect, peer, &reason(&e), &e.to_string()),
+            Err(_) => error(Stage::Connect, peer, "it does not answer", "connect timed out"),
+        };
+    }
+    Err(last)
+}
+
+#[cfg(feature = "tls")]
+fn tls_config() -> Result<Arc<rustls::ClientConfig>, rustls::Error> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    // The provider is named, not taken from the process: no other crate can change it.
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+fn reason(e: &std::io::Error) -> String {
+    match e.kind() {
+        std::io::ErrorKind::ConnectionRefused => "nothing listens there".to_owned(),
+        std::io::ErrorKind::NotFound => "there is no such socket".to_owned(),
+        std::io::ErrorKind::PermissionDenied => "this user may not connect there".to_owned(),
+        _ => format!("no connection ({e})"),
+    }
+}
+
+fn error(stage: Stage, peer: &str, public: &str, private: &str) -> ClientError {
+    ClientError { stage, public: format!("{peer}: {public}"), private: format!("{peer}: {stage:?}: {private}") }
+}
+
+fn broken(peer: &str, e: &hyper::Error) -> ClientError {
+    let (stage, public) = if e.is_parse_too_large() {
+        (Stage::TooLarge, "the head of its answer is too large")
+    } else if e.is_parse() {
+        (Stage::Broken, "what answers there does not speak HTTP/1.1")
+    } else {
+        (Stage::Broken, "the connection broke")
+    };
+    // hyper's texts name the step that failed, never bytes of the message.
+    let cause = std::error::Error::source(e).map(|c| format!(": {c}")).unwrap_or_default();
+    error(stage, peer, public, &format!("{e}{cause}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    fn get(target: Target) -> Outgoing {
+        let second = Duration::from_secs(5);
+        Outgoing {
+            target,
+            method: Method::GET,
+            path_and_query: "/x?y=1".into(),
+            headers: vec![(header::AUTHORIZATION, HeaderValue::from_static("Bearer k"))],
+            body: Bytes::new(),
+            connect: second,
+            first_byte: second,
+            between: second,
+        }
+    }
+
+    fn client() -> Client {
+        Client::new(ClientSettings::default())
+    }
+
+    async fn listen() -> (TcpListener, Target) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        (listener, Target::Url(Url::parse(&url).unwrap()))
+    }
+
+    /// Reads one request head and answers with these bytes, then returns the stream still open, and the head.
+    async fn answer(listener: &TcpListener, bytes: &[u8]) -> (TcpStream, String) {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let (mut head, mut byte) = (Vec::new(), [0]);
+        while !head.ends_with(b"\r\n\r\n") {
+            stream.read_exact(&mut byte).await.unwrap();
+            head.push(byte[0]);
+        }
+        stream.write_all(bytes).await.unwrap();
+        (stream, String::from_utf8(head).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_request_carries_its_fields_and_the_body_comes_in_pieces() {
+        let (listener, target) = listen().await;
+        let server = async {
+            let (mut stream, head) = answer(&listener, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n").await;
+            stream.write_all(b"2\r\nde\r\n0\r\n\r\n").await.unwrap();
+            head
+        };
+        let call = async {
+            let incoming = client().send(get(target)).await.unwrap();
+            assert_eq!(incoming.status, 200);
+            incoming.collect(5).await.unwrap()
+        };
+        let (head, body) = tokio::join!(server, call);
+        assert_eq!(body, b"abcde");
+        assert!(head.starts_with("GET /x?y=1 HTTP/1.1\r\n"), "{head}");
+        let head = head.to_lowercase();
+        for field in ["authorization: bearer k", "host: 127.0.0.1:", "connection: close", "user-agent: oxios-edge/"] {
+            assert!(head.contains(field), "{head}");
+        }
+        assert!(!head.contains("transfer-encoding"));
+    }
+
+    #[tokio::test]
+    async fn a_unix_socket_is_a_target_too() {
+        let dir = std::env::temp_dir().join(format!("oxios-client-{}", std::process::id()));
+        let _ = std::fs::remove_file(&dir);
+        let listener = tokio::net::UnixListener::bind(&dir).unwrap();
+        let server = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut head = [0; 16];
+            stream.read_exact(&mut head).await.unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
+            stream
+        };
+        let client = client();
+        let call = client.send(get(Target::Unix { path: dir.clone(), host: "localhost".into() }));
+        let (_stream, incoming) = tokio::join!(server, call);
+        assert_eq!(incoming.unwrap().collect(10).await.unwrap(), b"ok");
+        std::fs::remove_file(&dir).unwrap();
+        let gone = client.send(get(Target::Unix { path: dir, host: "localhost".into() })).await.err().unwrap();
+        assert_eq!(gone.stage, Stage::Connect);
+    }
+
+    #[tokio::test]
+    async fn dropping_the_answer_closes_the_connection() {
+        let (listener, target) = listen().await;
+        let client = client();
+        let (answered, incoming) =
+            tokio::join!(answer(&listener, b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nabc"), client.send(get(target)));
+        let (mut stream, mut incoming) = (answered.0, incoming.unwrap());
+        assert_eq!(incoming.chunk().await.unwrap().unwrap(), "abc");
+        drop(incoming);
+        assert_eq!(stream.read(&mut [0; 8]).await.unwrap_or(0), 0, "the server sees the end at once");
+    }
+
+    #[tokio::test]
+    async fn each_failure_names_its_stage() {
+        for (bytes, stage) in [
+            (&b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc"[..], Stage::Broken),
+            (b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\nabcdefghijkl", Stage::TooLarge),
+            (b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/secret?k=v\r\nContent-Length: 0\r\n\r\n", Stage::Redirected),
+            (b"SSH-2.0-OpenSSH_9\r\n", Stage::Broken),
+            (b"", Stage::Broken),
+        ] {
+            let (listener, target) = listen().await;
+            let server = async { drop(answer(&listener, bytes).await) };
+            let call = async {
+                match client().send(get(target)).await {
+                    Ok(incoming) => incoming.collect(10).await.err().unwrap(),
+                    Err(e) => e,
+                }
+            };
+            let ((), e) = tokio::join!(server, call);
+            assert_eq!(e.stage, stage, "{e:?}");
+            assert!(!e.public.contains("secret") && !e.private.contains("secret"));
+        }
+        let (listener, target) = listen().await;
+        drop(listener);
+        assert_eq!(client().send(get(target)).await.err().unwrap().stage, Stage::Connect);
+        let malformed = Outgoing { path_and_query: "x".into(), ..get(Target::Unix { path: "/nowhere".into(), host: "h".into() }) };
+        assert_eq!(client().send(malformed).await.err().unwrap().stage, Stage::Request);
+    }
+
+    #[tokio::test]
+    async fn a_head_that_is_too_large_is_refused() {
+        let (listener, target) = listen().await;
+        let mut bytes = b"HTTP/1.1 200 OK\r\nX: ".to_vec();
+        bytes.resize(100 * 1024, b'a');
+        let server = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            // The client hangs up in the middle.
+            let _ = stream.write_all(&bytes).await;
+        };
+        let client = client();
+        let ((), answer) = tokio::join!(server, client.send(get(target)));
+        assert_eq!(answer.err().unwrap().stage, Stage::TooLarge);
+    }
+
+    #[tokio::test]
+    async fn silence_before_and_within_the_answer_ends_the_call() {
+        let (listener, target) = listen().await;
+        let short = Duration::from_millis(30);
+        let silent = Outgoing { first_byte: short, ..get(target.clone()) };
+        assert_eq!(client().send(silent).await.err().unwrap().stage, Stage::FirstByteTimeout);
+        drop(listener.accept().await);
+        let client = client();
+        let stalling = Outgoing { between: short, ..get(target) };
+        let (answered, incoming) =
+            tokio::join!(answer(&listener, b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc"), client.send(stalling));
+        let mut incoming = incoming.unwrap();
+        assert_eq!(incoming.chunk().await.unwrap().unwrap(), "abc");
+        // Asking again and again does not extend the time.
+        let end = loop {
+            if let Ok(end) = timeout(Duration::from_millis(1), incoming.chunk()).await {
+                break end;
+            }
+        };
+        assert_eq!(end.err().unwrap().stage, Stage::StallTimeout);
+        drop(answered);
+    }
+
+    #[cfg(feature = "tls")]
+    #[tokio::test]
+    async fn https_to_a_plain_server_is_a_tls_error() {
+        let (listener, target) = listen().await;
+        let Target::Url(url) = target else { return };
+        let url = Url::parse(&format!("https://127.0.0.1:{}/", url.port())).unwrap();
+        let server = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+        };
+        let client = client();
+        let ((), answer) = tokio::join!(server, client.send(get(Target::Url(url))));
+        assert_eq!(answer.err().unwrap().stage, Stage::Tls);
     }
 }
