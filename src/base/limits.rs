@@ -67,6 +67,24 @@ pub const PAGE_MAX: usize = 500;
 pub const PATH_BYTES_MAX: usize = 4096;
 /// One segment of a path, in bytes (NAME_MAX of every common file system).
 pub const NAME_BYTES_MAX: usize = 255;
+/// Entries of one directory that are listed.
+pub const DIR_ENTRIES_MAX: usize = 10_000;
+/// Files that one search looks into; on a slow card this is about a second.
+pub const SEARCH_FILES_MAX: usize = 2_000;
+/// Bytes that one search reads.
+pub const SEARCH_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// A file larger than this is data, not text to cite; a search passes it by.
+pub const SEARCH_FILE_BYTES_MAX: usize = 1024 * 1024;
+/// How long one search may take, in milliseconds; what was found by then is the answer.
+pub const SEARCH_MILLIS_MAX: u64 = 2_000;
+/// Directories within directories that a search follows.
+pub const SEARCH_DEPTH_MAX: usize = 16;
+/// Words of a query that are compared.
+pub const QUERY_WORDS_MAX: usize = 32;
+/// Results of one search or recall.
+pub const HITS_MAX: usize = 50;
+/// Characters of a line that a search cites.
+pub const CITED_CHARS_MAX: usize = 240;
 /// Events of the bus kept for readers that come back.
 pub const EVENTS_KEPT_MAX: usize = 1024;
 /// Bytes of these, so that an idle process stays small.

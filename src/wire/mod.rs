@@ -4,3 +4,6 @@ pub mod query;
 pub mod sse_in;
 pub mod sse_out;
 pub mod url;
+
+pub mod front_matter;
+pub mod words;
