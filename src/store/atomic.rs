@@ -1,0 +1,53 @@
+//! Replacing a whole file so that a crash leaves the old one or the new one, never a mixture.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::sys::disk::{Disk, Open};
+
+/// Whether the new content must survive a power cut when the call returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durable {
+    /// Content and name are synced.
+    Yes,
+    /// The system writes them when it likes; for files that can be made again.
+    No,
+}
+
+/// Replaces (or makes) the file at `path`: writes `<path>.new`, syncs it, renames it, syncs the directory.
+///
+/// After a crash of the process or the machine:
+/// - before the rename: the old file; a `<path>.new` may lie beside it and is overwritten by the next call;
+/// - after the rename, before the directory is synced: the old or the new file, each whole;
+/// - after the call returned with [`Durable::Yes`]: the new file.
+///
+/// With [`Durable::No`] a killed process leaves the same, but a power cut may also leave an empty or partial new file: only for
+/// files whose readers check them. One writer per path.
+pub fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8], durable: Durable) -> io::Result<()> {
+    let beside = beside(path);
+    let written = (|| {
+        let file = disk.open(&beside, Open::Append)?;
+        file.set_len(0)?;
+        file.write_at(bytes, 0)?;
+        if durable == Durable::Yes {
+            file.sync()?;
+        }
+        disk.rename(&beside, path)
+    })();
+    if let Err(e) = written {
+        // What is left there only takes space, and space may be what is missing.
+        let _ = disk.remove_file(&beside);
+        return Err(e);
+    }
+    match (durable, path.parent()) {
+        (Durable::Yes, Some(dir)) => disk.sync_dir(dir),
+        _ => Ok(()),
+    }
+}
+
+fn beside(path: &Path) -> PathBuf {
+    let mut name: OsString = path.as_os_str().to_owned();
+    name.push(".new");
+    PathBuf::from(name)
+}
