@@ -1,0 +1,13 @@
+//! The integration tests: one binary. Each name is a statement about the product.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    unreachable_pub,
+    reason = "a test ends when something is not as it says, and reports to whoever runs it"
+)]
+
+mod support;
+mod tidy;

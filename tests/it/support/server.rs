@@ -1,0 +1,291 @@
+//! The real binary as a child process with a home of its own.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
+
+use super::client::{Address, Client};
+use super::scripted::Scripted;
+
+/// The binary under test.
+pub const BINARY: &str = env!("CARGO_BIN_EXE_oxios-edge");
+
+/// How long the server may take to start or to stop before the test fails.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The model server's key in tests: it must never show anywhere.
+pub const MODEL_KEY: &str = "sk-model-canary-5b1d9c0e";
+
+/// A directory that goes with its owner.
+pub struct TempDir(PathBuf);
+
+impl TempDir {
+    /// A new empty directory.
+    pub fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("oxios-it-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A command of the binary with a clean environment.
+pub fn command(home: &Path) -> Command {
+    let mut command = Command::new(BINARY);
+    command.env_clear().env("OXIOS_HOME", home).env("HOME", home).stdin(Stdio::null());
+    if let Some(path) = std::env::var_os("PATH") {
+        command.env("PATH", path);
+    }
+    command
+}
+
+/// How a server is to be started.
+#[derive(Clone, Default)]
+pub struct Setup {
+    env: Vec<(String, String)>,
+    config: String,
+    listen: Option<String>,
+}
+
+impl Setup {
+    /// The offline model, a free port of 127.0.0.1.
+    pub fn new() -> Self {
+        Self::default()
+    }
+    /// One environment variable.
+    pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.env.push((name.to_owned(), value.into()));
+        self
+    }
+    /// Lines of `config.toml`.
+    pub fn config(mut self, toml: &str) -> Self {
+        self.config += toml;
+        self.config += "\n";
+        self
+    }
+    /// Another `--listen`.
+    pub fn listen(mut self, address: &str) -> Self {
+        self.listen = Some(address.to_owned());
+        self
+    }
+    /// The scripted server as an OpenAI-compatible model.
+    pub fn openai(self, model: &Scripted) -> Self {
+        self.env("OXIOS_ENGINE__DEFAULT_MODEL", "openai/scripted")
+            .env("OXIOS_ENGINE__BASE_URL", format!("http://{}/v1", model.address()))
+            .env("OPENAI_API_KEY", MODEL_KEY)
+    }
+    /// The scripted server as an Anthropic model.
+    pub fn anthropic(self, model: &Scripted) -> Self {
+        self.env("OXIOS_ENGINE__DEFAULT_MODEL", "anthropic/scripted")
+            .env("OXIOS_ENGINE__BASE_URL", format!("http://{}/v1", model.address()))
+            .env("ANTHROPIC_API_KEY", MODEL_KEY)
+    }
+    /// Starts it in a new home.
+    pub fn start(self) -> Server {
+        self.start_in(Arc::new(TempDir::new()))
+    }
+    /// Starts it in this home.
+    pub fn start_in(self, home: Arc<TempDir>) -> Server {
+        if !self.config.is_empty() {
+            std::fs::write(home.path().join("config.toml"), &self.config).unwrap();
+        }
+        Server::spawn(self, home)
+    }
+}
+
+/// A running server. Dropping it kills it and looks through its log for secrets and panics.
+pub struct Server {
+    setup: Setup,
+    home: Arc<TempDir>,
+    child: Child,
+    /// Where it listens.
+    pub address: Address,
+    log: Arc<Mutex<Vec<u8>>>,
+    stdout: Arc<Mutex<String>>,
+    key: String,
+    canaries: Arc<Mutex<Vec<String>>>,
+}
+
+impl Server {
+    fn spawn(setup: Setup, home: Arc<TempDir>) -> Self {
+        let mut command = command(home.path());
+        command.arg("serve").args(["--listen", setup.listen.as_deref().unwrap_or("127.0.0.1:0")]);
+        for (name, value) in &setup.env {
+            command.env(name, value);
+        }
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let stdout = Arc::new(Mutex::new(String::new()));
+        let mut stderr = child.stderr.take().unwrap();
+        let into = log.clone();
+        // Both readers end with the child's pipes.
+        let logged = std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(read @ 1..) = stderr.read(&mut buffer) {
+                into.lock().unwrap().extend_from_slice(&buffer[..read]);
+            }
+        });
+        let (sender, lines) = mpsc::channel();
+        let (out, printed) = (BufReader::new(child.stdout.take().unwrap()), stdout.clone());
+        std::thread::spawn(move || {
+            for line in out.lines().map_while(Result::ok) {
+                {
+                    let mut printed = printed.lock().unwrap();
+                    *printed += &line;
+                    *printed += "\n";
+                }
+                let _ = sender.send(line);
+            }
+        });
+        let address = loop {
+            match lines.recv_timeout(PATIENCE) {
+                Ok(line) => {
+                    if let Some(url) = line.strip_prefix("listening on ") {
+                        break match (url.trim().strip_prefix("http://"), url.trim().strip_prefix("unix:")) {
+                            (Some(addr), _) => Address::Tcp(addr.trim_end_matches('/').to_owned()),
+                            (_, Some(path)) => Address::Unix(path.into()),
+                            _ => panic!("what is {line:?}?"),
+                        };
+                    }
+                }
+                Err(_) => {
+                    let _ = child.kill();
+                    let status = child.wait();
+                    let _ = logged.join();
+                    let log = String::from_utf8_lossy(&log.lock().unwrap()).into_owned();
+                    panic!("no `listening on` line; {status:?}; printed {:?}; log:\n{log}", stdout.lock().unwrap());
+                }
+            }
+        };
+        let key = std::fs::read_to_string(home.path().join("token")).unwrap_or_default().trim().to_owned();
+        let canaries = Arc::new(Mutex::new(vec![MODEL_KEY.to_owned()]));
+        if !key.is_empty() {
+            canaries.lock().unwrap().push(key.clone());
+        }
+        Self { setup, home, child, address, log, stdout, key, canaries }
+    }
+
+    /// A client with the first key.
+    pub fn client(&self) -> Client {
+        let client = self.stranger().with_key(Some(&self.key));
+        assert!(!self.key.is_empty(), "there is a key from the first start, in <home>/token");
+        client
+    }
+    /// A client without a key.
+    pub fn stranger(&self) -> Client {
+        let client = Client::new(self.address.clone(), None);
+        client.forbid(MODEL_KEY);
+        client
+    }
+    /// The first key.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+    /// The home.
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+    /// The home's directory itself, to start another server in it later.
+    pub fn home_dir(&self) -> Arc<TempDir> {
+        self.home.clone()
+    }
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+    /// This text must not be in the log when the server ends.
+    pub fn canary(&self, text: &str) {
+        self.canaries.lock().unwrap().push(text.to_owned());
+    }
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&self.log.lock().unwrap()).into_owned()
+    }
+    /// What it has printed so far.
+    pub fn printed(&self) -> String {
+        self.stdout.lock().unwrap().clone()
+    }
+    /// `<home>/workspace/sessions/<name>`.
+    pub fn session_file(&self, name: &str) -> PathBuf {
+        self.home().join("workspace/sessions").join(name)
+    }
+
+    /// kill −9, and waits for the body.
+    pub fn kill9(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+    /// Sends a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+    /// SIGTERM, and waits for the end.
+    pub async fn stop(&mut self) -> ExitStatus {
+        self.signal(rustix::process::Signal::TERM);
+        self.wait().await
+    }
+    /// Waits for the end of the process.
+    pub async fn wait(&mut self) -> ExitStatus {
+        // A pid file descriptor becomes readable when the process ends: nothing is polled.
+        let pid = rustix::process::Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        if let Some(status) = self.child.try_wait().unwrap() {
+            return status;
+        }
+        let fd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();
+        let fd = tokio::io::unix::AsyncFd::with_interest(fd, tokio::io::Interest::READABLE).unwrap();
+        let _ready = tokio::time::timeout(PATIENCE, fd.readable()).await.unwrap_or_else(|_| panic!("no end in {PATIENCE:?}; log:\n{}", self.log()));
+        self.child.wait().unwrap()
+    }
+    /// Starts it again with the same setup in the same home; the old process must be gone or is killed.
+    pub fn restart(&mut self) {
+        let setup = self.setup.clone();
+        self.restart_as(setup);
+    }
+    /// As [`Self::restart`], with another setup.
+    pub fn restart_as(&mut self, setup: Setup) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        self.look_through_log();
+        let next = Self::spawn(setup, self.home.clone());
+        let canaries = self.canaries.clone();
+        *self = next;
+        self.canaries = canaries;
+    }
+
+    fn look_through_log(&self) {
+        if std::thread::panicking() {
+            return;
+        }
+        let all = self.log() + &self.printed();
+        for canary in self.canaries.lock().unwrap().iter() {
+            assert!(!all.contains(canary.as_str()), "{canary:?} is in the log:\n{all}");
+        }
+        assert!(!all.contains("panicked at"), "a panic is in the log:\n{all}");
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- log of the server\n{}", self.log());
+        }
+        self.look_through_log();
+    }
+}
