@@ -184,7 +184,10 @@ impl Search<'_> {
         for (holds, number, line) in lines {
             let text = line.trim().chars().take(CITED_CHARS_MAX).collect();
             // Whether the line itself holds a word counts in full, its file's name for half; see `best`.
-            self.seen.push((holds, Hit { path: path.to_owned(), line: number + 1, text, score: f64::from((in_path & !holds).count_ones()) * 0.5 }));
+            self.seen.push((
+                holds,
+                Hit { path: path.to_owned(), line: number + 1, text, score: f64::from((in_path & !holds).count_ones()) * 0.5 },
+            ));
         }
     }
 

@@ -9,5 +9,7 @@
     reason = "a test ends when something is not as it says, and reports to whoever runs it"
 )]
 
+// Parts of the support are used by some tests only.
+#[allow(dead_code, reason = "the support is a small library; what one test needs another does not")]
 mod support;
 mod tidy;

@@ -464,7 +464,8 @@ pub async fn read_head(reader: &mut (impl AsyncRead + Unpin), what: &str) -> (u1
             return (status, headers, left);
         }
         let mut buffer = [0; 4096];
-        let read = tokio::time::timeout(PATIENCE, reader.read(&mut buffer)).await.unwrap_or_else(|_| panic!("{what}: no answer in {PATIENCE:?}"));
+        let read =
+            tokio::time::timeout(PATIENCE, reader.read(&mut buffer)).await.unwrap_or_else(|_| panic!("{what}: no answer in {PATIENCE:?}"));
         let read = read.unwrap_or_else(|e| panic!("{what}: reading the head: {e}"));
         assert!(read > 0, "{what}: the connection ended before the head of the response; got {:?}", String::from_utf8_lossy(&bytes));
         bytes.extend_from_slice(&buffer[..read]);

@@ -14,7 +14,7 @@ impl Dice {
     /// With a fresh seed, or the one of `OXIOS_TEST_SEED`; says it, so that a failure can be repeated.
     pub fn new(what: &str) -> Self {
         let fresh = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().subsec_nanos().into();
-        let seed = std::env::var("OXIOS_TEST_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(fresh);
+        let seed: u64 = std::env::var("OXIOS_TEST_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(fresh);
         println!("{what}: OXIOS_TEST_SEED={seed}");
         Self(seed | 1)
     }

@@ -35,12 +35,14 @@ pub struct RealModel {
 impl RealModel {
     /// Starts one; `None` where it is not installed.
     pub fn start() -> Option<Self> {
-        let installed = std::fs::read_dir(cache().join("venv/lib")).ok()?.flatten().any(|d| d.path().join("site-packages/xllamacpp").exists());
+        let installed =
+            std::fs::read_dir(cache().join("venv/lib")).ok()?.flatten().any(|d| d.path().join("site-packages/xllamacpp").exists());
         if !installed {
             return None;
         }
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/real_model.py");
-        let mut child = Command::new(python()?).arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().ok()?;
+        let mut child =
+            Command::new(python()?).arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().ok()?;
         let lines = BufReader::new(child.stdout.take()?).lines();
         let address = lines.map_while(Result::ok).find_map(|line| line.strip_prefix("model on http://").map(str::to_owned));
         let Some(address) = address else { panic!("the model server did not start: {:?}", child.wait()) };

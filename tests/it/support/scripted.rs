@@ -307,25 +307,22 @@ async fn answer(stream: &mut TcpStream, reply: Reply, body: &Value, anthropic: b
         extra += &format!("{name}: {value}\r\n");
     }
     if let Some(text) = &reply.body {
-        let head = format!("HTTP/1.1 {} x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n{extra}\r\n", reply.status, text.len());
+        let head =
+            format!("HTTP/1.1 {} x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n{extra}\r\n", reply.status, text.len());
         return stream.write_all((head + text).as_bytes()).await.is_ok();
     }
     let mut wire = if anthropic { Wire::Anthropic(Anthropic::default()) } else { Wire::OpenAi(OpenAi::new(body)) };
     if !streamed {
         // Gates hold for whole answers too.
         for step in &reply.script {
-            match step {
-                Do::Wait(gate) => {
-                    if hold(stream, gate.pass(), gone).await.is_none() {
-                        return false;
-                    }
-                }
-                Do::Stall => {
-                    hold(stream, std::future::pending::<()>(), gone).await;
-                    return false;
-                }
-                Do::Break => return false,
-                _ => {}
+            let goes_on = match step {
+                Do::Wait(gate) => hold(stream, gate.pass(), gone).await.is_some(),
+                Do::Stall => hold(stream, std::future::pending::<bool>(), gone).await.unwrap_or(false),
+                Do::Break => false,
+                _ => true,
+            };
+            if !goes_on {
+                return false;
             }
         }
         let text = wire.whole(&reply.script);
@@ -443,8 +440,11 @@ impl Wire {
     fn begin(&mut self) -> String {
         match self {
             Self::OpenAi(w) => w.delta(json!({"role": "assistant", "content": null}), None),
-            Self::Anthropic(_) => Anthropic::event("message_start", json!({"type": "message_start", "message": {"id": "msg_1", "type": "message", "role": "assistant",
-                "model": "scripted", "content": [], "stop_reason": null, "stop_sequence": null, "usage": {"input_tokens": 11, "output_tokens": 1}}})),
+            Self::Anthropic(_) => Anthropic::event(
+                "message_start",
+                json!({"type": "message_start", "message": {"id": "msg_1", "type": "message", "role": "assistant",
+                "model": "scripted", "content": [], "stop_reason": null, "stop_sequence": null, "usage": {"input_tokens": 11, "output_tokens": 1}}}),
+            ),
         }
     }
     fn text(&mut self, text: &str) -> String {
@@ -467,7 +467,8 @@ impl Wire {
     }
     fn whole(&mut self, script: &[Do]) -> String {
         let text: String = script.iter().filter_map(|s| if let Do::Say(t) = s { Some(t.as_str()) } else { None }).collect();
-        let calls: Vec<_> = script.iter().filter_map(|s| if let Do::Call(id, n, a) = s { Some((id, n, a.concat())) } else { None }).collect();
+        let calls: Vec<_> =
+            script.iter().filter_map(|s| if let Do::Call(id, n, a) = s { Some((id, n, a.concat())) } else { None }).collect();
         let raw: String = script.iter().filter_map(|s| if let Do::Raw(b) = s { Some(String::from_utf8_lossy(b)) } else { None }).collect();
         if !raw.is_empty() {
             return raw;
@@ -476,7 +477,10 @@ impl Wire {
             Self::OpenAi(_) => {
                 let mut message = json!({"role": "assistant", "content": text});
                 if !calls.is_empty() {
-                    let calls: Vec<Value> = calls.iter().map(|(id, n, a)| json!({"id": id, "type": "function", "function": {"name": n, "arguments": a}})).collect();
+                    let calls: Vec<Value> = calls
+                        .iter()
+                        .map(|(id, n, a)| json!({"id": id, "type": "function", "function": {"name": n, "arguments": a}}))
+                        .collect();
                     message["tool_calls"] = calls.into();
                 }
                 let reason = if calls.is_empty() { "stop" } else { "tool_calls" };
@@ -581,7 +585,8 @@ impl Anthropic {
     }
     fn end(&mut self, finish: Option<&'static str>) -> String {
         let reason = finish.unwrap_or(if self.calls > 0 { "tool_use" } else { "end_turn" });
-        let delta = json!({"type": "message_delta", "delta": {"stop_reason": reason, "stop_sequence": null}, "usage": {"output_tokens": 7}});
+        let delta =
+            json!({"type": "message_delta", "delta": {"stop_reason": reason, "stop_sequence": null}, "usage": {"output_tokens": 7}});
         self.close() + &Self::event("message_delta", delta) + &Self::event("message_stop", json!({"type": "message_stop"}))
     }
 }

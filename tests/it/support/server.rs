@@ -116,6 +116,8 @@ pub struct Server {
     pub address: Address,
     log: Arc<Mutex<Vec<u8>>>,
     stdout: Arc<Mutex<String>>,
+    /// Standard output was closed: the process has ended.
+    ended: tokio::sync::watch::Receiver<bool>,
     key: String,
     canaries: Arc<Mutex<Vec<String>>>,
 }
@@ -140,6 +142,7 @@ impl Server {
             }
         });
         let (sender, lines) = mpsc::channel();
+        let (over, ended) = tokio::sync::watch::channel(false);
         let (out, printed) = (BufReader::new(child.stdout.take().unwrap()), stdout.clone());
         std::thread::spawn(move || {
             for line in out.lines().map_while(Result::ok) {
@@ -150,6 +153,7 @@ impl Server {
                 }
                 let _ = sender.send(line);
             }
+            over.send_replace(true);
         });
         let address = loop {
             match lines.recv_timeout(PATIENCE) {
@@ -176,7 +180,7 @@ impl Server {
         if !key.is_empty() {
             canaries.lock().unwrap().push(key.clone());
         }
-        Self { setup, home, child, address, log, stdout, key, canaries }
+        Self { setup, home, child, address, log, stdout, ended, key, canaries }
     }
 
     /// A client with the first key.
@@ -241,14 +245,9 @@ impl Server {
     }
     /// Waits for the end of the process.
     pub async fn wait(&mut self) -> ExitStatus {
-        // A pid file descriptor becomes readable when the process ends: nothing is polled.
-        let pid = rustix::process::Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
-        if let Some(status) = self.child.try_wait().unwrap() {
-            return status;
-        }
-        let fd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();
-        let fd = tokio::io::unix::AsyncFd::with_interest(fd, tokio::io::Interest::READABLE).unwrap();
-        let _ready = tokio::time::timeout(PATIENCE, fd.readable()).await.unwrap_or_else(|_| panic!("no end in {PATIENCE:?}; log:\n{}", self.log()));
+        let mut ended = self.ended.clone();
+        let wait = ended.wait_for(|ended| *ended);
+        let _ended = tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("no end in {PATIENCE:?}; log:\n{}", self.log()));
         self.child.wait().unwrap()
     }
     /// Starts it again with the same setup in the same home; the old process must be gone or is killed.
