@@ -115,6 +115,8 @@ ids! {
     SeedId,
     /// One question to a person.
     ApprovalId,
+    /// One thing remembered.
+    MemoryId,
     /// A space that sessions may belong to.
     SpaceId,
     /// One event of the kernel bus.

@@ -85,6 +85,24 @@ pub const QUERY_WORDS_MAX: usize = 32;
 pub const HITS_MAX: usize = 50;
 /// Characters of a line that a search cites.
 pub const CITED_CHARS_MAX: usize = 240;
+/// Open approvals of one owner: more than a person can look through.
+pub const APPROVALS_PENDING_MAX: usize = 100;
+/// Approvals kept in all; the oldest decided ones go first (the session logs still have them).
+pub const APPROVALS_KEPT_MAX: usize = 500;
+/// One approval's file: what it shows is a whole new file in JSON, where a byte may take six.
+pub const APPROVAL_FILE_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// One seed's or evaluation's file.
+pub const SEED_BYTES_MAX: u64 = 1024 * 1024;
+/// Memories of one owner; their index then takes about 10 MB.
+pub const MEMORY_ENTRIES_MAX: usize = 10_000;
+/// One memory's file: its content where every byte is a JSON escape of six, and its fields.
+pub const MEMORY_FILE_BYTES_MAX: u64 = 256 * 1024;
+/// Tags of one memory.
+pub const TAGS_MAX: usize = 16;
+/// One tag, in bytes.
+pub const TAG_BYTES_MAX: usize = 64;
+/// Skills that are looked at.
+pub const SKILLS_MAX: usize = 500;
 /// Events of the bus kept for readers that come back.
 pub const EVENTS_KEPT_MAX: usize = 1024;
 /// Bytes of these, so that an idle process stays small.

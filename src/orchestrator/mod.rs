@@ -1,1 +1,146 @@
 //! Floor 4: the five phases, tools, and the budget of a run.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::cancel::Cancel;
+use crate::base::ids::{AgentId, ApprovalId, MessageId, OwnerId};
+use crate::base::live::Live;
+use crate::base::random::Random;
+use crate::base::time::Clock;
+use crate::events::Events;
+use crate::llm::Engine;
+use crate::rooms::approvals::Approvals;
+use crate::rooms::memory::Memory;
+use crate::rooms::seeds::Seeds;
+use crate::rooms::skills::Skills;
+use crate::rooms::workspace::Workspace;
+use crate::store::StoreError;
+use crate::store::record::UserMessage;
+use crate::store::session::Session;
+
+/// What can be set; may change while running, a run keeps what it began with.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// Repairs of one task (`orchestrator.max_evolution_iterations`).
+    pub max_evolution_iterations: u32,
+    /// Score from which an evaluation counts as passed, 0 to 1 (`orchestrator.min_evaluation_score`).
+    pub min_evaluation_score: f64,
+    /// Model calls of one run (`orchestrator.max_model_calls`).
+    pub max_model_calls: u32,
+    /// Tokens of one run, read and written (`orchestrator.max_tokens_per_run`).
+    pub max_tokens: u64,
+    /// Longest time of one run, time parked on a person apart (`security.max_execution_time_secs`).
+    pub max_execution: Duration,
+    /// After this long a question to a person lapses (`security.approval_ttl_hours`).
+    pub approval_ttl: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            max_evolution_iterations: 3,
+            min_evaluation_score: 0.8,
+            max_model_calls: 40,
+            max_tokens: 400_000,
+            max_execution: Duration::from_secs(300),
+            approval_ttl: Duration::from_secs(24 * 3600),
+        }
+    }
+}
+
+/// What the orchestrator is made of.
+pub struct Parts {
+    /// The model.
+    pub engine: Arc<Live<Engine>>,
+    /// Further judges of a result (`orchestrator.judges`), each an engine with that model as its default; usually none.
+    pub judges: Arc<Live<Vec<Engine>>>,
+    /// Shared files.
+    pub workspace: Arc<Workspace>,
+    /// What is remembered.
+    pub memory: Arc<Memory>,
+    /// What the agent was taught.
+    pub skills: Arc<Skills>,
+    /// Questions to a person.
+    pub approvals: Arc<Approvals>,
+    /// Specifications.
+    pub seeds: Arc<Seeds>,
+    /// The event bus.
+    pub events: Arc<Events>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub random: Arc<dyn Random>,
+    /// What can be set.
+    pub settings: Arc<Live<Settings>>,
+}
+
+/// One message to be answered. Its `message` record is in the log.
+pub struct Job {
+    /// Where.
+    pub session: Arc<Session>,
+    /// Whose.
+    pub owner: OwnerId,
+    /// Which message.
+    pub message_id: MessageId,
+    /// The run's id.
+    pub agent_id: AgentId,
+    /// What was said.
+    pub message: UserMessage,
+    /// From its beginning or from where it was parked.
+    pub start: Start,
+}
+
+/// Where a run begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// At its beginning.
+    Fresh,
+    /// At its last checkpoint, whose question is decided in the log.
+    Resume,
+}
+
+/// How a run left.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Its terminal record is in the log.
+    Ended(EndKind),
+    /// It waits for this question; no terminal record. Run it again with [`Start::Resume`] after the decision is in the log.
+    Parked(ApprovalId),
+    /// The log could not be written; there may be no terminal record.
+    Broken(StoreError),
+}
+
+/// Which terminal record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndKind {
+    /// `done`
+    Done,
+    /// `failed`
+    Failed,
+    /// `cancelled`
+    Cancelled,
+    /// `interrupted`
+    Interrupted,
+}
+
+/// Answers messages.
+pub struct Orchestrator {
+    parts: Parts,
+}
+
+impl Orchestrator {
+    /// From its parts.
+    pub fn new(parts: Parts) -> Self {
+        Self { parts }
+    }
+
+    /// Answers one message: appends every record of the run to the session's log, with exactly one terminal record at its end,
+    /// whatever happens (a panic inside becomes `failed`). `Asked`, `Replaced` and `Deleted` end it as `cancelled`, `Deadline`
+    /// as `failed`, `Shutdown` as `interrupted`. Dropping the future leaves the log without a terminal record.
+    #[expect(clippy::todo, reason = "signature first")]
+    pub async fn run(&self, _job: Job, _cancel: Cancel) -> Outcome {
+        let _ = &self.parts.clock;
+        todo!()
+    }
+}

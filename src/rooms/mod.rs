@@ -1,3 +1,23 @@
 //! Floor 3: workspace, memory, skills, approvals, seeds; independent of each other.
 
+pub mod approvals;
+pub mod memory;
+pub mod seeds;
+pub mod skills;
 pub mod workspace;
+
+/// A fresh directory and the system's seams with a clock that stands still, for the rooms' tests.
+#[cfg(test)]
+pub(crate) fn test_seams(name: &str) -> (std::path::PathBuf, crate::store::home::Seams) {
+    use crate::base::{random::SystemRandom, time::ManualClock};
+    use std::sync::Arc;
+    let dir = std::env::temp_dir().join(format!("oxios-room-{name}-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&dir);
+    std::fs::create_dir_all(&dir).unwrap();
+    let seams = crate::store::home::Seams {
+        disk: Arc::new(crate::sys::disk::RealDisk),
+        clock: Arc::new(ManualClock::at(crate::base::time::Timestamp::from_millis(1_800_000_000_000))),
+        random: Arc::new(SystemRandom::new()),
+    };
+    (dir, seams)
+}

@@ -1,0 +1,207 @@
+//! The ranking of memories: BM25 (Robertson and Zaragoza, 2009) over the words of `wire::words`, in memory, one index an owner.
+//!
+//! Only words and numbers are kept, never the texts: what is found is read from its file.
+
+use std::collections::HashMap;
+
+use crate::base::ids::MemoryId;
+use crate::base::time::Timestamp;
+use crate::rooms::memory::Category;
+use crate::wire::words;
+
+/// How quickly a word's repetition stops counting.
+const K1: f64 = 1.2;
+/// How much a long text is weighed down.
+const B: f64 = 0.75;
+
+/// One owner's memories as words.
+#[derive(Default)]
+pub(super) struct Index {
+    docs: Vec<Doc>,
+    by_id: HashMap<MemoryId, usize>,
+    /// For each word, the texts that hold it (their place in `docs`) and how often.
+    words: HashMap<Box<str>, Vec<(u32, u16)>>,
+    /// Words of all live texts.
+    length: u64,
+}
+
+/// What is kept of one memory.
+#[derive(Clone)]
+pub(super) struct Doc {
+    /// Its id.
+    pub(super) id: MemoryId,
+    /// Its category, part of its file's name.
+    pub(super) category: Category,
+    /// 0 to 1; a memory of 1 counts half again as much as one of 0.5.
+    pub(super) importance: f32,
+    /// When it was made.
+    pub(super) created_at: Timestamp,
+    length: u32,
+    live: bool,
+}
+
+impl Index {
+    /// Takes a memory in; one of the same id is replaced.
+    pub(super) fn add(&mut self, id: MemoryId, category: Category, importance: f32, created_at: Timestamp, text: &str) {
+        self.remove(id);
+        let Ok(place) = u32::try_from(self.docs.len()) else { return };
+        let mut counts: HashMap<Box<str>, u16> = HashMap::new();
+        let mut length = 0_u32;
+        words::each(text, |word| {
+            length = length.saturating_add(1);
+            match counts.get_mut(word) {
+                Some(n) => *n = n.saturating_add(1),
+                None => {
+                    counts.insert(word.into(), 1);
+                }
+            }
+        });
+        for (word, count) in counts {
+            self.words.entry(word).or_default().push((place, count));
+        }
+        self.length += u64::from(length);
+        self.by_id.insert(id, self.docs.len());
+        self.docs.push(Doc { id, category, importance, created_at, length, live: true });
+    }
+
+    /// Lets a memory go. Its words go when half of all texts are gone.
+    pub(super) fn remove(&mut self, id: MemoryId) {
+        let Some(doc) = self.by_id.remove(&id).and_then(|place| self.docs.get_mut(place)) else { return };
+        doc.live = false;
+        self.length -= u64::from(doc.length);
+        if self.docs.len() > 64 && self.docs.len() > self.by_id.len() * 2 {
+            self.sweep();
+        }
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// What is kept of one.
+    pub(super) fn doc(&self, id: MemoryId) -> Option<&Doc> {
+        self.by_id.get(&id).and_then(|place| self.docs.get(*place))
+    }
+
+    /// All, in the order in which they came.
+    pub(super) fn docs(&self) -> impl Iterator<Item = &Doc> {
+        self.docs.iter().filter(|doc| doc.live)
+    }
+
+    /// The best, best first; the newer of two equal ones first.
+    pub(super) fn search(&self, query: &[String], category: Option<Category>, limit: usize) -> Vec<(Doc, f64)> {
+        let many = self.len() as f64;
+        let average = (self.length as f64 / many.max(1.0)).max(1.0);
+        let mut scores: HashMap<u32, f64> = HashMap::new();
+        for word in query {
+            let Some(postings) = self.words.get(word.as_str()) else { continue };
+            let held = postings.len() as f64;
+            let weight = (1.0 + (many - held + 0.5).max(0.0) / (held + 0.5)).ln();
+            for (place, count) in postings {
+                let Some(doc) = self.docs.get(*place as usize).filter(|doc| doc.live) else { continue };
+                let (count, length) = (f64::from(*count), f64::from(doc.length));
+                *scores.entry(*place).or_default() += weight * count * (K1 + 1.0) / (count + K1 * (1.0 - B + B * length / average));
+            }
+        }
+        let mut found: Vec<(Doc, f64)> = scores
+            .into_iter()
+            .filter_map(|(place, score)| self.docs.get(place as usize).map(|doc| (doc.clone(), score * (0.5 + f64::from(doc.importance)))))
+            .filter(|(doc, _)| category.is_none_or(|c| c == doc.category))
+            .collect();
+        found.sort_by(|a, b| b.1.total_cmp(&a.1).then(b.0.created_at.cmp(&a.0.created_at)).then(a.0.id.cmp(&b.0.id)));
+        found.truncate(limit);
+        found
+    }
+
+    fn sweep(&mut self) {
+        let mut moved = vec![u32::MAX; self.docs.len()];
+        let mut next = 0;
+        for (doc, to) in self.docs.iter().zip(&mut moved) {
+            if doc.live {
+                *to = next;
+                next += 1;
+            }
+        }
+        self.words.retain(|_, postings| {
+            postings.retain_mut(|(place, _)| {
+                *place = moved.get(*place as usize).copied().unwrap_or(u32::MAX);
+                *place != u32::MAX
+            });
+            !postings.is_empty()
+        });
+        self.docs.retain(|doc| doc.live);
+        self.by_id = self.docs.iter().enumerate().map(|(place, doc)| (doc.id, place)).collect();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(n: u8) -> MemoryId {
+        MemoryId::derived(&[n; 32])
+    }
+
+    fn index(texts: &[&str]) -> Index {
+        let mut index = Index::default();
+        for (n, text) in texts.iter().enumerate() {
+            index.add(id(n as u8), Category::Facts, 0.5, Timestamp::from_millis(n as u64), text);
+        }
+        index
+    }
+
+    fn found(index: &Index, query: &str) -> Vec<MemoryId> {
+        index.search(&words::query(query, 32), None, 10).into_iter().map(|(doc, _)| doc.id).collect()
+    }
+
+    #[test]
+    fn rare_words_and_short_texts_rank_first() {
+        let index = index(&[
+            "the router is in the kitchen",
+            "the router password is on the card, the router is old, and here are many more words about nothing at all",
+            "the cat is in the kitchen",
+        ]);
+        assert_eq!(found(&index, "where is the router?"), [id(0), id(1)]);
+        assert_eq!(found(&index, "router password"), [id(1), id(0)]);
+        assert_eq!(found(&index, "KITCHEN cat"), [id(2), id(0)]);
+        assert!(found(&index, "zebra").is_empty());
+        assert!(found(&index, "").is_empty());
+    }
+
+    #[test]
+    fn cjk_is_found_by_characters_and_pairs() {
+        let index = index(&["私は東京に住んでいます", "京都の東にある", "我喜欢喝茶", "서울에 산다"]);
+        assert_eq!(found(&index, "東京")[0], id(0));
+        assert_eq!(found(&index, "喝茶"), [id(2)]);
+        assert_eq!(found(&index, "서울"), [id(3)]);
+    }
+
+    #[test]
+    fn what_is_removed_or_replaced_is_not_found() {
+        let mut index = index(&["alpha", "beta"]);
+        index.remove(id(0));
+        assert!(found(&index, "alpha").is_empty());
+        index.add(id(1), Category::Knowledge, 0.5, Timestamp::default(), "gamma");
+        assert!(found(&index, "beta").is_empty());
+        assert_eq!(found(&index, "gamma"), [id(1)]);
+        for n in 0..200 {
+            index.add(id(n), Category::Facts, 0.5, Timestamp::default(), "delta");
+        }
+        for n in 0..199 {
+            index.remove(id(n));
+        }
+        assert_eq!(found(&index, "delta"), [id(199)]);
+        assert!(index.docs.len() <= 64, "{}", index.docs.len());
+        assert_eq!((index.len(), index.length), (1, 1));
+    }
+
+    #[test]
+    fn importance_and_category_count() {
+        let mut index = Index::default();
+        index.add(id(1), Category::Facts, 0.2, Timestamp::default(), "tea");
+        index.add(id(2), Category::Episodes, 0.9, Timestamp::default(), "tea");
+        assert_eq!(found(&index, "tea"), [id(2), id(1)]);
+        assert_eq!(index.search(&["tea".into()], Some(Category::Facts), 9).len(), 1);
+    }
+}

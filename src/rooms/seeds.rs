@@ -1,0 +1,222 @@
+//! Specifications and what came of them: `<workspace>/seeds/<id>.json`, never changed once written, and
+//! `<workspace>/evals/<seed-id>.json`. Everything here blocks.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::base::ids::{MessageId, OwnerId, SeedId, SessionId};
+use crate::base::limits::SEED_BYTES_MAX;
+use crate::base::time::Timestamp;
+use crate::store::atomic::{self, Durable};
+use crate::store::home::Seams;
+use crate::sys::disk::read_whole;
+
+/// An immutable specification of a task.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Seed {
+    /// Its id.
+    pub id: SeedId,
+    /// Whose it is.
+    pub owner: OwnerId,
+    /// The conversation it came from.
+    pub session_id: SessionId,
+    /// The message it came from.
+    pub message_id: MessageId,
+    /// What is to be reached.
+    pub goal: String,
+    /// What must be kept to.
+    pub constraints: Vec<String>,
+    /// How one knows that it is reached.
+    pub acceptance_criteria: Vec<String>,
+    /// The things it speaks of.
+    pub ontology: Vec<Thing>,
+    /// When it was written.
+    pub created_at: Timestamp,
+    /// 0 for the first, one more for each evolution.
+    pub generation: u32,
+    /// The specification it repairs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent_seed_id: Option<SeedId>,
+    /// What the user said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub original_request: Option<String>,
+    /// JSON schema of the result, where the result is data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_schema: Option<Value>,
+    /// What is repaired, in an evolved one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repair: Option<String>,
+}
+
+/// A thing that a specification speaks of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Thing {
+    /// Its name.
+    pub name: String,
+    /// What kind of thing.
+    pub entity_type: String,
+    /// What it is.
+    pub description: String,
+}
+
+/// What came of a specification.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// The specification.
+    pub seed_id: SeedId,
+    /// Whose it is.
+    pub owner: OwnerId,
+    /// The result is good enough; absent where nobody could judge it.
+    pub passed: Option<bool>,
+    /// 0 to 1; absent where nobody could judge it.
+    pub score: Option<f64>,
+    /// Who judged: `mechanical`, or `provider/model`, one each.
+    pub judges: Vec<Judgement>,
+    /// When.
+    pub created_at: Timestamp,
+}
+
+/// One judge's word.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Judgement {
+    /// `mechanical` or `provider/model`.
+    pub judge: String,
+    /// Good enough.
+    pub passed: bool,
+    /// 0 to 1.
+    pub score: f64,
+    /// Why.
+    pub notes: String,
+    /// Each criterion and whether it is met.
+    pub criteria: Vec<Criterion>,
+}
+
+/// One criterion as judged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Criterion {
+    /// Its text.
+    pub criterion: String,
+    /// It is met.
+    pub met: bool,
+}
+
+/// Why it was not kept or found.
+#[derive(Debug)]
+pub enum SeedError {
+    /// There is none, or it is another owner's.
+    NotFound,
+    /// The disk refused, or the file is damaged; private.
+    Io(io::Error),
+}
+
+impl fmt::Display for SeedError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotFound => f.write_str("no such seed"),
+            Self::Io(e) => write!(f, "seeds: {e}"),
+        }
+    }
+}
+
+impl std::error::Error for SeedError {}
+
+impl From<io::Error> for SeedError {
+    fn from(e: io::Error) -> Self {
+        if e.kind() == io::ErrorKind::NotFound { Self::NotFound } else { Self::Io(e) }
+    }
+}
+
+/// All specifications of this home.
+pub struct Seeds {
+    seeds: PathBuf,
+    evals: PathBuf,
+    seams: Seams,
+}
+
+impl Seeds {
+    /// The specifications in this workspace; nothing is read.
+    pub fn open(workspace: &Path, seams: Seams) -> Self {
+        Self { seeds: workspace.join("seeds"), evals: workspace.join("evals"), seams }
+    }
+
+    /// Keeps a new specification. Not synced: the log names it, and what it says was said in the conversation.
+    pub fn save(&self, seed: &Seed) -> Result<(), SeedError> {
+        self.write(&self.seeds, seed.id, seed)
+    }
+
+    /// Keeps what came of one; a later evaluation of the same specification replaces an earlier one.
+    pub fn save_evaluation(&self, evaluation: &Evaluation) -> Result<(), SeedError> {
+        self.write(&self.evals, evaluation.seed_id, evaluation)
+    }
+
+    /// One specification of this owner.
+    pub fn find(&self, owner: OwnerId, id: SeedId) -> Result<Seed, SeedError> {
+        self.read(&self.seeds, id).and_then(|seed: Seed| if seed.owner == owner { Ok(seed) } else { Err(SeedError::NotFound) })
+    }
+
+    /// What came of one.
+    pub fn evaluation(&self, owner: OwnerId, id: SeedId) -> Result<Evaluation, SeedError> {
+        self.read(&self.evals, id).and_then(|e: Evaluation| if e.owner == owner { Ok(e) } else { Err(SeedError::NotFound) })
+    }
+
+    fn write(&self, dir: &Path, id: SeedId, value: &impl Serialize) -> Result<(), SeedError> {
+        self.seams.disk.create_dir_all(dir)?;
+        let bytes = serde_json::to_vec(value).map_err(io::Error::from)?;
+        Ok(atomic::replace(&*self.seams.disk, &dir.join(format!("{id}.json")), &bytes, Durable::No)?)
+    }
+
+    fn read<T: DeserializeOwned>(&self, dir: &Path, id: SeedId) -> Result<T, SeedError> {
+        let bytes = read_whole(&*self.seams.disk, &dir.join(format!("{id}.json")), SEED_BYTES_MAX)?;
+        serde_json::from_slice(&bytes).map_err(|e| SeedError::Io(e.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rooms::test_seams;
+
+    #[test]
+    fn kept_and_found_by_their_owner_only() {
+        let (dir, seams) = test_seams("seeds");
+        let seeds = Seeds::open(&dir, seams);
+        let (owner, other) = (OwnerId::derived(&[1; 32]), OwnerId::derived(&[2; 32]));
+        let seed = Seed {
+            id: SeedId::derived(&[3; 32]),
+            owner,
+            session_id: SessionId::derived(&[4; 32]),
+            message_id: MessageId::derived(&[5; 32]),
+            goal: "g".into(),
+            constraints: vec![],
+            acceptance_criteria: vec!["c".into()],
+            ontology: vec![Thing { name: "n".into(), entity_type: "t".into(), description: "d".into() }],
+            created_at: Timestamp::from_millis(7),
+            generation: 0,
+            parent_seed_id: None,
+            original_request: Some("r".into()),
+            output_schema: None,
+            repair: None,
+        };
+        seeds.save(&seed).unwrap();
+        assert_eq!(seeds.find(owner, seed.id).unwrap(), seed);
+        assert!(matches!(seeds.find(other, seed.id), Err(SeedError::NotFound)));
+        assert!(matches!(seeds.evaluation(owner, seed.id), Err(SeedError::NotFound)));
+        let evaluation = Evaluation {
+            seed_id: seed.id,
+            owner,
+            passed: Some(true),
+            score: Some(0.9),
+            judges: vec![],
+            created_at: Timestamp::from_millis(8),
+        };
+        seeds.save_evaluation(&evaluation).unwrap();
+        assert_eq!(seeds.evaluation(owner, seed.id).unwrap(), evaluation);
+        std::fs::write(dir.join("seeds").join(format!("{}.json", seed.id)), "{").unwrap();
+        assert!(matches!(seeds.find(owner, seed.id), Err(SeedError::Io(_))));
+    }
+}
