@@ -42,6 +42,12 @@ pub const RESULT_BYTES_MAX: usize = 256 * 1024;
 pub const LOG_LINE_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// The visible answer of one turn; the model is stopped there.
 pub const ANSWER_BYTES_MAX: usize = 1024 * 1024;
+/// One event of a model's stream, or a model's answer that is not streamed: an answer fits even when every byte is a JSON escape of six.
+pub const MODEL_EVENT_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Body of a model server's error that is read to find out what it means.
+pub const MODEL_ERROR_BYTES_MAX: usize = 64 * 1024;
+/// A model server's list of models.
+pub const MODEL_LIST_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Recent records of one session kept in memory for its live readers; older ones are read from disk.
 pub const SESSION_RING_BYTES_MAX: usize = 64 * 1024;
 /// A projection up to this size is current before `done` is sent (DESIGN §2).
@@ -115,3 +121,4 @@ pub const WS_SESSIONS_MAX: usize = 16;
 const _: () = assert!(CONTENT_BYTES_MAX * 6 < CHAT_BODY_BYTES_MAX);
 const _: () = assert!(RESULT_INLINE_BYTES_MAX < RESULT_BYTES_MAX);
 const _: () = assert!(ANSWER_BYTES_MAX * 6 < LOG_LINE_BYTES_MAX); // six: the longest JSON escape of a byte
+const _: () = assert!(ANSWER_BYTES_MAX * 6 < MODEL_EVENT_BYTES_MAX);

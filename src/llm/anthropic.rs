@@ -1,0 +1,539 @@
+//! Anthropic messages: `POST <base>/messages`, streamed. llama.cpp speaks it too.
+//!
+//! A schema is kept by a forced tool: the protocol's oldest servers know it, and the tool's arguments stream as the answer's text.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::base::limits::{ANSWER_BYTES_MAX, MODEL_EVENT_BYTES_MAX};
+use crate::llm::error::Fault;
+use crate::llm::history::{CallIds, arguments, paired, word};
+use crate::llm::request::{Event, Finish, Message, Request, ToolCall, Usage};
+use crate::wire::sse_in::{SseDecoder, SseEvent};
+
+/// The protocol's version, sent with every request.
+pub const VERSION: &str = "2023-06-01";
+
+/// `max_tokens` is required; where the caller has no wish this is it.
+const MAX_TOKENS_DEFAULT: u32 = 4096;
+
+/// The body of `POST <base>/messages`.
+pub fn encode(request: &Request, model: &str) -> Vec<u8> {
+    let mut body = json!({
+        "model": model,
+        "max_tokens": if request.max_tokens == 0 { MAX_TOKENS_DEFAULT } else { request.max_tokens },
+        "messages": turns(&paired(&request.messages)),
+        "stream": true,
+    });
+    let Some(fields) = body.as_object_mut() else { return Vec::new() };
+    if !request.system.is_empty() {
+        fields.insert("system".to_owned(), request.system.as_str().into());
+    }
+    if let Some(schema) = &request.schema {
+        // Other tools are left out: the answer is the schema's object and nothing else.
+        let name = word(&schema.name);
+        let tool = json!({"name": name, "description": "Gives the answer.", "input_schema": schema.schema});
+        fields.insert("tools".to_owned(), json!([tool]));
+        fields.insert("tool_choice".to_owned(), json!({"type": "tool", "name": name}));
+    } else if !request.tools.is_empty() {
+        let tools =
+            request.tools.iter().map(|tool| json!({"name": tool.name, "description": tool.description, "input_schema": tool.parameters}));
+        fields.insert("tools".to_owned(), tools.collect());
+    }
+    body.to_string().into_bytes()
+}
+
+/// Messages of alternating roles, each a list of blocks; the results of tools are blocks of the user's next message.
+fn turns(messages: &[Message]) -> Vec<Value> {
+    let mut turns: Vec<(&str, Vec<Value>)> = Vec::new();
+    for message in messages {
+        let (role, blocks) = match message {
+            Message::User { text } => ("user", vec![text_block(text)]),
+            Message::Assistant { text, calls } => {
+                // Blank text blocks are refused; a message that would be empty says so.
+                let mut blocks = Vec::new();
+                if !text.trim().is_empty() || calls.is_empty() {
+                    blocks.push(text_block(text));
+                }
+                blocks.extend(calls.iter().map(
+                    |call| json!({"type": "tool_use", "id": word(&call.id), "name": word(&call.name), "input": arguments(&call.arguments)}),
+                ));
+                ("assistant", blocks)
+            }
+            Message::Tool { call_id, content, is_error, .. } => {
+                let mut block = json!({"type": "tool_result", "tool_use_id": word(call_id), "content": content});
+                if let (true, Some(fields)) = (is_error, block.as_object_mut()) {
+                    fields.insert("is_error".to_owned(), true.into());
+                }
+                ("user", vec![block])
+            }
+        };
+        match turns.last_mut() {
+            Some((last, all)) if *last == role => all.extend(blocks),
+            _ => turns.push((role, blocks)),
+        }
+    }
+    turns.into_iter().map(|(role, content)| json!({"role": role, "content": content})).collect()
+}
+
+fn text_block(text: &str) -> Value {
+    json!({"type": "text", "text": if text.trim().is_empty() { "(empty)" } else { text }})
+}
+
+/// Reads one answer, in whatever pieces it comes.
+#[derive(Debug)]
+pub struct Decoder {
+    form: Form,
+    ids: CallIds,
+    /// The forced tool whose arguments are the answer's text.
+    answer_tool: Option<String>,
+    /// Text held back while the forced tool may still come; it is the answer if the tool does not.
+    held: String,
+    answered: bool,
+    block: Block,
+    usage: Usage,
+    called: bool,
+    finish: Option<Finish>,
+    ended: bool,
+}
+
+#[derive(Debug)]
+enum Form {
+    Unknown,
+    Stream(SseDecoder),
+    /// One JSON object, kept until it is complete.
+    Whole(Vec<u8>),
+}
+
+/// The content block that is coming.
+#[derive(Debug)]
+enum Block {
+    /// Text, thinking, or none: nothing to keep.
+    Other,
+    /// A tool call.
+    Call(ToolCall),
+    /// The forced tool: its arguments go out as text.
+    Answer,
+}
+
+impl Decoder {
+    /// A decoder for the answer to this request.
+    pub fn new(request: &Request) -> Self {
+        Self {
+            form: Form::Unknown,
+            ids: CallIds::of(&request.messages),
+            answer_tool: request.schema.as_ref().map(|s| word(&s.name)),
+            held: String::new(),
+            answered: false,
+            block: Block::Other,
+            usage: Usage::default(),
+            called: false,
+            finish: None,
+            ended: false,
+        }
+    }
+
+    /// Takes the next bytes of the body and appends what they mean to `out`. `Finish` is the last event; what follows it is not read.
+    pub fn push(&mut self, bytes: &[u8], out: &mut Vec<Event>) -> Result<(), Fault> {
+        let mut bytes = bytes;
+        if matches!(self.form, Form::Unknown) {
+            let at = bytes.iter().position(|b| !b.is_ascii_whitespace()).unwrap_or(bytes.len());
+            bytes = bytes.get(at..).unwrap_or_default();
+            match bytes.first() {
+                None => return Ok(()),
+                Some(b'{') => self.form = Form::Whole(Vec::new()),
+                Some(_) => self.form = Form::Stream(SseDecoder::new(MODEL_EVENT_BYTES_MAX)),
+            }
+        }
+        match &mut self.form {
+            Form::Unknown => Ok(()),
+            Form::Whole(all) if all.len() + bytes.len() > MODEL_EVENT_BYTES_MAX => Err(Fault::TooLarge),
+            Form::Whole(all) => {
+                all.extend_from_slice(bytes);
+                Ok(())
+            }
+            Form::Stream(sse) => {
+                let mut events = Vec::new();
+                let fits = sse.push(bytes, &mut events);
+                for event in &events {
+                    self.event(event, out)?;
+                }
+                fits.map_err(|_| Fault::TooLarge)
+            }
+        }
+    }
+
+    /// The body has ended (or nothing more will come of it): the end is accepted where the model had finished.
+    pub fn end(&mut self, out: &mut Vec<Event>) -> Result<(), Fault> {
+        if self.ended {
+            return Ok(());
+        }
+        if let Form::Whole(all) = &mut self.form {
+            let all = std::mem::take(all);
+            let wrong = |_| Fault::Garbage("an answer that is no JSON of its shape");
+            let object: Value = serde_json::from_slice(&all).map_err(wrong)?;
+            if let Some(error) = object.get("error") {
+                return Err(Fault::Said(error.clone()));
+            }
+            let whole: Whole = serde_json::from_value(object).map_err(wrong)?;
+            let blocks = whole.content.ok_or(Fault::Garbage("an answer without content"))?;
+            for block in blocks {
+                self.start(block, out)?;
+                self.stop_block(out);
+            }
+            self.tokens(whole.usage, out);
+            self.finish = Some(finish(whole.stop_reason.as_deref()));
+        }
+        if self.finish.is_none() {
+            return Err(Fault::Cut);
+        }
+        self.close(out);
+        Ok(())
+    }
+
+    fn event(&mut self, event: &SseEvent, out: &mut Vec<Event>) -> Result<(), Fault> {
+        if self.ended || event.data.trim().is_empty() {
+            return Ok(());
+        }
+        let data: Data = serde_json::from_str(&event.data).map_err(|_| Fault::Garbage("an event that is no JSON of its shape"))?;
+        match data.kind.as_deref().unwrap_or(&event.name) {
+            "message_start" => self.tokens(data.message.and_then(|m| m.usage), out),
+            "content_block_start" => self.start(data.content_block.unwrap_or_default(), out)?,
+            "content_block_delta" => self.delta(data.delta.unwrap_or_default(), out)?,
+            "content_block_stop" => self.stop_block(out),
+            "message_delta" => {
+                if let Some(reason) = data.delta.and_then(|d| d.stop_reason) {
+                    self.finish = Some(finish(Some(&reason)));
+                }
+                self.tokens(data.usage, out);
+            }
+            "message_stop" => self.close(out),
+            "error" => return Err(Fault::Said(data.error.unwrap_or_default())),
+            // `ping`, and what later versions add.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, block: BlockPart, out: &mut Vec<Event>) -> Result<(), Fault> {
+        // A server that forgets to stop a block has stopped it.
+        self.stop_block(out);
+        match block.kind.as_deref() {
+            Some("text") => self.text(block.text.unwrap_or_default(), out)?,
+            Some("tool_use") => {
+                let name = block.name.unwrap_or_default();
+                // In a stream `input` is an empty object and the arguments follow; in a whole answer it has them.
+                let given = block.input.filter(|v| v.as_object().is_some_and(|o| !o.is_empty())).map(|v| v.to_string());
+                if self.answer_tool.as_ref() == Some(&name) {
+                    self.block = Block::Answer;
+                    if let Some(given) = given {
+                        self.answer(given, out);
+                    }
+                } else if !name.is_empty() {
+                    let id = self.ids.take(&block.id.unwrap_or_default());
+                    self.block = Block::Call(ToolCall { id, name, arguments: given.unwrap_or_default() });
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn delta(&mut self, delta: DeltaPart, out: &mut Vec<Event>) -> Result<(), Fault> {
+        if let Some(text) = delta.text {
+            self.text(text, out)?;
+        }
+        let Some(piece) = delta.partial_json else { return Ok(()) };
+        match &mut self.block {
+            Block::Call(call) if call.arguments.len() + piece.len() > ANSWER_BYTES_MAX => return Err(Fault::TooLarge),
+            Block::Call(call) => call.arguments.push_str(&piece),
+            Block::Answer => self.answer(piece, out),
+            Block::Other => {}
+        }
+        Ok(())
+    }
+
+    fn text(&mut self, text: String, out: &mut Vec<Event>) -> Result<(), Fault> {
+        if text.is_empty() {
+            return Ok(());
+        }
+        if self.answer_tool.is_none() {
+            out.push(Event::Text(text));
+        } else if self.held.len() + text.len() > ANSWER_BYTES_MAX {
+            return Err(Fault::TooLarge);
+        } else {
+            self.held.push_str(&text);
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, piece: String, out: &mut Vec<Event>) {
+        if !piece.is_empty() {
+            self.answered = true;
+            out.push(Event::Text(piece));
+        }
+    }
+
+    fn stop_block(&mut self, out: &mut Vec<Event>) {
+        if let Block::Call(mut call) = std::mem::replace(&mut self.block, Block::Other) {
+            if call.arguments.trim().is_empty() {
+                call.arguments = "{}".to_owned();
+            }
+            self.called = true;
+            out.push(Event::Call(call));
+        }
+    }
+
+    fn tokens(&mut self, tokens: Option<Tokens>, out: &mut Vec<Event>) {
+        let Some(tokens) = tokens else { return };
+        let read = [tokens.input_tokens, tokens.cache_creation_input_tokens, tokens.cache_read_input_tokens];
+        let read = read.into_iter().flatten().fold(0, u64::saturating_add);
+        // The numbers are running totals, and later events leave some out.
+        self.usage.input_tokens = self.usage.input_tokens.max(read);
+        self.usage.output_tokens = self.usage.output_tokens.max(tokens.output_tokens.unwrap_or(0));
+        out.push(Event::Usage(self.usage));
+    }
+
+    fn close(&mut self, out: &mut Vec<Event>) {
+        self.stop_block(out);
+        let held = std::mem::take(&mut self.held);
+        if !self.answered && !held.is_empty() {
+            out.push(Event::Text(held));
+        }
+        let finish = match self.finish {
+            Some(Finish::ToolCalls) | None if !self.called => Finish::Stop,
+            Some(Finish::Stop) | None if self.called => Finish::ToolCalls,
+            finish => finish.unwrap_or(Finish::Stop),
+        };
+        out.push(Event::Finish(finish));
+        self.ended = true;
+    }
+}
+
+fn finish(reason: Option<&str>) -> Finish {
+    match reason {
+        Some("tool_use") => Finish::ToolCalls,
+        Some("max_tokens" | "model_context_window_exceeded") => Finish::Length,
+        Some("refusal") => Finish::Filtered,
+        // `end_turn`, `stop_sequence`, `pause_turn`, and what later versions add.
+        _ => Finish::Stop,
+    }
+}
+
+/// Any event of the stream. Every field may be missing or null.
+#[derive(Deserialize)]
+struct Data {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    message: Option<Whole>,
+    content_block: Option<BlockPart>,
+    delta: Option<DeltaPart>,
+    usage: Option<Tokens>,
+    error: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct Whole {
+    content: Option<Vec<BlockPart>>,
+    stop_reason: Option<String>,
+    usage: Option<Tokens>,
+}
+
+#[derive(Deserialize, Default)]
+struct BlockPart {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    id: Option<String>,
+    name: Option<String>,
+    text: Option<String>,
+    input: Option<Value>,
+}
+
+#[derive(Deserialize, Default)]
+struct DeltaPart {
+    text: Option<String>,
+    partial_json: Option<String>,
+    stop_reason: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Tokens {
+    input_tokens: Option<u64>,
+    output_tokens: Option<u64>,
+    cache_creation_input_tokens: Option<u64>,
+    cache_read_input_tokens: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::llm::request::{Purpose, Schema, ToolSpec};
+
+    fn read(request: &Request, pieces: &[&[u8]]) -> Result<Vec<Event>, Fault> {
+        let (mut decoder, mut out) = (Decoder::new(request), Vec::new());
+        for piece in pieces {
+            decoder.push(piece, &mut out)?;
+        }
+        decoder.end(&mut out)?;
+        Ok(out)
+    }
+
+    #[track_caller]
+    fn check(request: &Request, transcript: &str, expected: &[Event]) {
+        let bytes = transcript.as_bytes();
+        assert_eq!(read(request, &[bytes]).unwrap(), expected);
+        let single: Vec<&[u8]> = bytes.chunks(1).collect();
+        assert_eq!(read(request, &single).unwrap(), expected);
+        for at in 0..=bytes.len() {
+            let (a, b) = bytes.split_at(at);
+            assert_eq!(read(request, &[a, b]).unwrap(), expected, "cut at {at}");
+        }
+    }
+
+    fn text(t: &str) -> Event {
+        Event::Text(t.into())
+    }
+    fn usage(input_tokens: u64, output_tokens: u64) -> Event {
+        Event::Usage(Usage { input_tokens, output_tokens })
+    }
+    fn with_schema() -> Request {
+        Request { schema: Some(Schema { name: "verdict".into(), schema: json!({"type": "object"}) }), ..Request::default() }
+    }
+
+    const TEXT_AND_CALL: &str = r#"event: message_start
+data: {"type":"message_start","message":{"id":"msg_1","type":"message","role":"assistant","content":[],"model":"claude","stop_reason":null,"stop_sequence":null,"usage":{"input_tokens":472,"cache_creation_input_tokens":0,"cache_read_input_tokens":0,"output_tokens":2}}}
+
+event: content_block_start
+data: {"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}
+
+event: ping
+data: {"type": "ping"}
+
+event: content_block_delta
+data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"Okay ü"}}
+
+event: content_block_stop
+data: {"type":"content_block_stop","index":0}
+
+event: content_block_start
+data: {"type":"content_block_start","index":1,"content_block":{"type":"tool_use","id":"toolu_01","name":"recall","input":{}}}
+
+event: content_block_delta
+data: {"type":"content_block_delta","index":1,"delta":{"type":"input_json_delta","partial_json":""}}
+
+event: content_block_delta
+data: {"type":"content_block_delta","index":1,"delta":{"type":"input_json_delta","partial_json":"{\"query\":"}}
+
+event: content_block_delta
+data: {"type":"content_block_delta","index":1,"delta":{"type":"input_json_delta","partial_json":" \"x\"}"}}
+
+event: content_block_stop
+data: {"type":"content_block_stop","index":1}
+
+event: message_delta
+data: {"type":"message_delta","delta":{"stop_reason":"tool_use","stop_sequence":null},"usage":{"output_tokens":89}}
+
+event: message_stop
+data: {"type":"message_stop"}
+
+"#;
+
+    #[test]
+    fn text_and_a_call_in_pieces() {
+        let recall = ToolCall { id: "toolu_01".into(), name: "recall".into(), arguments: r#"{"query": "x"}"#.into() };
+        let end = [usage(472, 89), Event::Finish(Finish::ToolCalls)];
+        let expected = [&[usage(472, 2), text("Okay ü"), Event::Call(recall)][..], &end].concat();
+        check(&Request::default(), TEXT_AND_CALL, &expected);
+    }
+
+    #[test]
+    fn the_forced_tool_gives_the_text() {
+        let transcript = TEXT_AND_CALL.replace("\"recall\"", "\"verdict\"");
+        check(
+            &with_schema(),
+            &transcript,
+            &[usage(472, 2), text("{\"query\":"), text(" \"x\"}"), usage(472, 89), Event::Finish(Finish::Stop)],
+        );
+    }
+
+    #[test]
+    fn where_the_forced_tool_is_ignored_the_text_is_the_answer() {
+        let transcript = concat!(
+            "event: content_block_delta\ndata: {\"delta\":{\"text\":\"{\\\"passed\\\":true}\"}}\n\n",
+            "event: message_delta\ndata: {\"delta\":{\"stop_reason\":\"end_turn\"}}\n\n",
+        );
+        check(&with_schema(), transcript, &[text("{\"passed\":true}"), Event::Finish(Finish::Stop)]);
+    }
+
+    #[test]
+    fn thinking_is_not_the_answer_and_limits_are_told() {
+        let transcript = concat!(
+            "data: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"thinking\",\"thinking\":\"\",\"signature\":\"\"}}\n\n",
+            "data: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"thinking_delta\",\"thinking\":\"hm\"}}\n\n",
+            "data: {\"type\":\"content_block_stop\",\"index\":0}\n\n",
+            "data: {\"type\":\"content_block_delta\",\"index\":1,\"delta\":{\"type\":\"text_delta\",\"text\":\"Hi\"}}\n\n",
+            "data: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"max_tokens\"},\"usage\":{\"output_tokens\":7}}\n\n",
+            "data: {\"type\":\"message_stop\"}\n\n",
+        );
+        check(&Request::default(), transcript, &[text("Hi"), usage(0, 7), Event::Finish(Finish::Length)]);
+    }
+
+    #[test]
+    fn a_server_that_does_not_stream_is_understood() {
+        let whole = r#"{"id":"m","type":"message","content":[{"type":"text","text":"Hi"},{"type":"tool_use","id":"t","name":"recall","input":{"query":"x"}}],"stop_reason":"tool_use","usage":{"input_tokens":1,"output_tokens":2}}"#;
+        let call = ToolCall { id: "t".into(), name: "recall".into(), arguments: r#"{"query":"x"}"#.into() };
+        check(&Request::default(), whole, &[text("Hi"), Event::Call(call), usage(1, 2), Event::Finish(Finish::ToolCalls)]);
+    }
+
+    #[test]
+    fn what_is_cut_or_wrong_is_told() {
+        let r = Request::default();
+        let end = TEXT_AND_CALL.find("event: message_delta").unwrap();
+        assert_eq!(read(&r, &[&TEXT_AND_CALL.as_bytes()[..end]]), Err(Fault::Cut));
+        let overloaded = b"event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"x\"}}\n\n";
+        assert!(matches!(read(&r, &[overloaded]), Err(Fault::Said(_))));
+        assert!(matches!(read(&r, &[b"data: nonsense\n\n"]), Err(Fault::Garbage(_))));
+        assert!(matches!(read(&r, &[b"{\"type\":\"error\",\"error\":{}}"]), Err(Fault::Said(_))));
+    }
+
+    #[test]
+    fn a_request_is_encoded_with_alternating_roles() {
+        let user = |t: &str| Message::User { text: t.into() };
+        let call = |id: &str, arguments: &str| ToolCall { id: id.into(), name: "recall".into(), arguments: arguments.into() };
+        let result = |id: &str, is_error| Message::Tool { call_id: id.into(), name: "recall".into(), content: "r".into(), is_error };
+        let request = Request {
+            system: "Be brief.".into(),
+            messages: vec![
+                user("a"),
+                user("b"),
+                Message::Assistant { text: " ".into(), calls: vec![call("c:1", r#"{"query":"x"}"#), call("c2", "{\"que")] },
+                result("c:1", false),
+                result("c2", true),
+                user("c"),
+            ],
+            tools: vec![ToolSpec { name: "recall".into(), description: "Recalls.".into(), parameters: json!({"type": "object"}) }],
+            schema: None,
+            max_tokens: 0,
+            purpose: Purpose::Interview,
+        };
+        let body: Value = serde_json::from_slice(&encode(&request, "claude")).unwrap();
+        assert_eq!(
+            body,
+            json!({
+                "model": "claude", "max_tokens": 4096, "stream": true, "system": "Be brief.",
+                "messages": [
+                    {"role": "user", "content": [{"type": "text", "text": "a\n\nb"}]},
+                    {"role": "assistant", "content": [
+                        {"type": "tool_use", "id": "c_1", "name": "recall", "input": {"query": "x"}},
+                        {"type": "tool_use", "id": "c2", "name": "recall", "input": {}}]},
+                    {"role": "user", "content": [
+                        {"type": "tool_result", "tool_use_id": "c_1", "content": "r"},
+                        {"type": "tool_result", "tool_use_id": "c2", "content": "r", "is_error": true},
+                        {"type": "text", "text": "c"}]}],
+                "tools": [{"name": "recall", "description": "Recalls.", "input_schema": {"type": "object"}}],
+            })
+        );
+        let forced: Value = serde_json::from_slice(&encode(&with_schema(), "claude")).unwrap();
+        assert_eq!(forced["tool_choice"], json!({"type": "tool", "name": "verdict"}));
+    }
+}

@@ -1,0 +1,542 @@
+//! OpenAI-compatible chat completions: OpenAI, llama.cpp, Ollama, vLLM, LM Studio and their kin.
+//!
+//! Lenient in what it reads: fields may be missing, null or new; ids and indexes of tool calls may be missing; a server that
+//! ignores `stream` and answers one JSON object is understood. Reasoning fields are not read: they are not the answer.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::base::limits::{ANSWER_BYTES_MAX, MODEL_EVENT_BYTES_MAX};
+use crate::llm::error::Fault;
+use crate::llm::history::{CallIds, arguments, paired, word};
+use crate::llm::request::{Event, Finish, Message, Request, ToolCall, Usage};
+use crate::wire::sse_in::{SseDecoder, SseEvent};
+
+/// What a server takes; learnt from its refusals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dialect {
+    /// `response_format` with a JSON schema.
+    pub schema: bool,
+    /// `max_completion_tokens`, which OpenAI's newer models insist on, instead of `max_tokens`, which all others know.
+    pub completion_tokens: bool,
+}
+
+/// The body of `POST <base>/chat/completions`.
+pub fn encode(request: &Request, model: &str, dialect: Dialect) -> Vec<u8> {
+    let mut messages = Vec::with_capacity(request.messages.len() + 1);
+    let mut system = request.system.clone();
+    if let Some(schema) = &request.schema
+        && !dialect.schema
+    {
+        // The server cannot be held to the schema, so the model is asked.
+        system.push_str("\n\nAnswer with one JSON object and nothing else. Its JSON schema:\n");
+        system.push_str(&schema.schema.to_string());
+    }
+    if !system.is_empty() {
+        messages.push(json!({"role": "system", "content": system}));
+    }
+    messages.extend(paired(&request.messages).iter().map(message));
+    let mut body = json!({
+        "model": model,
+        "messages": messages,
+        "stream": true,
+        "stream_options": {"include_usage": true},
+    });
+    let Some(fields) = body.as_object_mut() else { return Vec::new() };
+    if request.max_tokens > 0 {
+        let name = if dialect.completion_tokens { "max_completion_tokens" } else { "max_tokens" };
+        fields.insert(name.to_owned(), request.max_tokens.into());
+    }
+    if !request.tools.is_empty() {
+        let tools = request.tools.iter().map(|tool| {
+            json!({"type": "function", "function": {"name": tool.name, "description": tool.description, "parameters": tool.parameters}})
+        });
+        fields.insert("tools".to_owned(), tools.collect());
+    }
+    if let Some(schema) = &request.schema
+        && dialect.schema
+    {
+        let format = json!({"type": "json_schema", "json_schema": {"name": word(&schema.name), "schema": schema.schema}});
+        fields.insert("response_format".to_owned(), format);
+    }
+    body.to_string().into_bytes()
+}
+
+fn message(message: &Message) -> Value {
+    match message {
+        Message::User { text } => json!({"role": "user", "content": text}),
+        Message::Assistant { text, calls } if calls.is_empty() => json!({"role": "assistant", "content": text}),
+        Message::Assistant { text, calls } => {
+            let content = if text.is_empty() { Value::Null } else { Value::from(text.as_str()) };
+            let calls: Vec<Value> = calls
+                .iter()
+                .map(|call| {
+                    // llama.cpp answers 500 to arguments that are no JSON, for instance cut off by a token limit.
+                    let arguments = Value::Object(arguments(&call.arguments)).to_string();
+                    json!({"id": call.id, "type": "function", "function": {"name": word(&call.name), "arguments": arguments}})
+                })
+                .collect();
+            json!({"role": "assistant", "content": content, "tool_calls": calls})
+        }
+        Message::Tool { call_id, content, is_error, .. } => {
+            // The protocol has no error flag for results.
+            let content = if *is_error { format!("ERROR: {content}") } else { content.clone() };
+            json!({"role": "tool", "tool_call_id": call_id, "content": content})
+        }
+    }
+}
+
+/// Reads one answer, in whatever pieces it comes.
+#[derive(Debug)]
+pub struct Decoder {
+    form: Form,
+    ids: CallIds,
+    calls: Vec<Pending>,
+    finish: Option<Finish>,
+    ended: bool,
+}
+
+/// Which of the two forms the body has; its first byte tells.
+#[derive(Debug)]
+enum Form {
+    Unknown,
+    Stream(SseDecoder),
+    /// One JSON object, kept until it is complete.
+    Whole(Vec<u8>),
+}
+
+/// A tool call that is still coming.
+#[derive(Debug)]
+struct Pending {
+    index: Option<u64>,
+    id: String,
+    name: String,
+    arguments: String,
+}
+
+impl Decoder {
+    /// A decoder for the answer to this conversation.
+    pub fn new(messages: &[Message]) -> Self {
+        Self { form: Form::Unknown, ids: CallIds::of(messages), calls: Vec::new(), finish: None, ended: false }
+    }
+
+    /// Takes the next bytes of the body and appends what they mean to `out`. `Finish` is the last event; what follows it is not read.
+    pub fn push(&mut self, bytes: &[u8], out: &mut Vec<Event>) -> Result<(), Fault> {
+        let mut bytes = bytes;
+        if matches!(self.form, Form::Unknown) {
+            // A stream of events never begins with a brace; leading white space belongs to neither form.
+            let at = bytes.iter().position(|b| !b.is_ascii_whitespace()).unwrap_or(bytes.len());
+            bytes = bytes.get(at..).unwrap_or_default();
+            match bytes.first() {
+                None => return Ok(()),
+                Some(b'{') => self.form = Form::Whole(Vec::new()),
+                Some(_) => self.form = Form::Stream(SseDecoder::new(MODEL_EVENT_BYTES_MAX)),
+            }
+        }
+        match &mut self.form {
+            Form::Unknown => Ok(()),
+            Form::Whole(all) if all.len() + bytes.len() > MODEL_EVENT_BYTES_MAX => Err(Fault::TooLarge),
+            Form::Whole(all) => {
+                all.extend_from_slice(bytes);
+                Ok(())
+            }
+            Form::Stream(sse) => {
+                let mut events = Vec::new();
+                let fits = sse.push(bytes, &mut events);
+                for event in &events {
+                    self.event(event, out)?;
+                }
+                fits.map_err(|_| Fault::TooLarge)
+            }
+        }
+    }
+
+    /// The body has ended (or nothing more will come of it): the end is accepted where the model had finished.
+    pub fn end(&mut self, out: &mut Vec<Event>) -> Result<(), Fault> {
+        if self.ended {
+            return Ok(());
+        }
+        if let Form::Whole(all) = &mut self.form {
+            let all = std::mem::take(all);
+            let chunk: Chunk = serde_json::from_slice(&all).map_err(|_| Fault::Garbage("an answer that is no JSON of its shape"))?;
+            if chunk.error.is_none() && chunk.choices.as_ref().is_none_or(Vec::is_empty) {
+                return Err(Fault::Garbage("an answer without choices"));
+            }
+            self.chunk(chunk, out)?;
+            self.finish.get_or_insert(Finish::Stop);
+        }
+        if self.finish.is_none() {
+            return Err(Fault::Cut);
+        }
+        self.close(out);
+        Ok(())
+    }
+
+    fn event(&mut self, event: &SseEvent, out: &mut Vec<Event>) -> Result<(), Fault> {
+        let data = event.data.trim();
+        if self.ended || data.is_empty() {
+            return Ok(());
+        }
+        if data == "[DONE]" {
+            self.close(out);
+            return Ok(());
+        }
+        let chunk = serde_json::from_str(data).map_err(|_| Fault::Garbage("an event that is no JSON of its shape"))?;
+        self.chunk(chunk, out)
+    }
+
+    fn chunk(&mut self, chunk: Chunk, out: &mut Vec<Event>) -> Result<(), Fault> {
+        if let Some(error) = chunk.error {
+            return Err(Fault::Said(error));
+        }
+        // Only one choice is asked for.
+        if let Some(choice) = chunk.choices.into_iter().flatten().find(|c| c.index.unwrap_or(0) == 0) {
+            if let Some(delta) = choice.delta.or(choice.message) {
+                for text in [delta.content.map(Content::text), delta.refusal].into_iter().flatten() {
+                    if !text.is_empty() {
+                        out.push(Event::Text(text));
+                    }
+                }
+                for part in delta.tool_calls.into_iter().flatten() {
+                    self.call(part)?;
+                }
+            }
+            if let Some(reason) = choice.finish_reason {
+                self.finish = Some(match reason.as_str() {
+                    "length" | "max_tokens" => Finish::Length,
+                    "tool_calls" | "function_call" => Finish::ToolCalls,
+                    "content_filter" => Finish::Filtered,
+                    // Words that nobody knows still end the answer.
+                    _ => Finish::Stop,
+                });
+            }
+        }
+        if let Some(usage) = chunk.usage {
+            let (read, written) = (usage.prompt_tokens.unwrap_or(0), usage.completion_tokens.unwrap_or(0));
+            out.push(Event::Usage(Usage { input_tokens: read, output_tokens: written }));
+        }
+        Ok(())
+    }
+
+    /// Adds a piece to the call it belongs to: by index, else by id, else to the last one.
+    fn call(&mut self, part: CallPart) -> Result<(), Fault> {
+        let id = part.id.unwrap_or_default();
+        let function = part.function.unwrap_or_default();
+        let name = function.name.unwrap_or_default();
+        let found = match part.index {
+            Some(index) => self.calls.iter().rposition(|c| c.index == Some(index)),
+            None if id.is_empty() => (name.is_empty()).then(|| self.calls.len().checked_sub(1)).flatten(),
+            None => self.calls.iter().rposition(|c| c.id == id),
+        };
+        // Some servers give every call the same index: another id with a name is another call.
+        let found =
+            found.and_then(|at| self.calls.get_mut(at)).filter(|c| id.is_empty() || name.is_empty() || c.id.is_empty() || c.id == id);
+        let piece = match function.arguments {
+            Some(Value::String(text)) => text,
+            Some(Value::Null) | None => String::new(),
+            // Some servers send the object itself.
+            Some(other) => other.to_string(),
+        };
+        match found {
+            Some(call) => {
+                if call.id.is_empty() {
+                    call.id = id;
+                }
+                if call.name.is_empty() {
+                    call.name = name;
+                }
+                call.arguments.push_str(&piece);
+            }
+            None => self.calls.push(Pending { index: part.index, id, name, arguments: piece }),
+        }
+        let size: usize = self.calls.iter().map(|c| c.arguments.len() + c.name.len() + c.id.len() + 64).sum();
+        if size > ANSWER_BYTES_MAX { Err(Fault::TooLarge) } else { Ok(()) }
+    }
+
+    /// The calls, whole, and the end.
+    fn close(&mut self, out: &mut Vec<Event>) {
+        let before = out.len();
+        for call in self.calls.drain(..).filter(|c| !c.name.is_empty()) {
+            let arguments = if call.arguments.trim().is_empty() { "{}".to_owned() } else { call.arguments };
+            out.push(Event::Call(ToolCall { id: self.ids.take(&call.id), name: call.name, arguments }));
+        }
+        // Some servers say `stop` where they mean tool calls. A call that was cut stays cut.
+        let finish = match self.finish {
+            None | Some(Finish::Stop) if out.len() > before => Finish::ToolCalls,
+            Some(Finish::ToolCalls) if out.len() == before => Finish::Stop,
+            finish => finish.unwrap_or(Finish::Stop),
+        };
+        out.push(Event::Finish(finish));
+        self.ended = true;
+    }
+}
+
+/// A `chat.completion.chunk`, or the whole `chat.completion`. Every field may be missing or null.
+#[derive(Deserialize)]
+struct Chunk {
+    choices: Option<Vec<Choice>>,
+    usage: Option<Tokens>,
+    error: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct Choice {
+    index: Option<u64>,
+    delta: Option<Delta>,
+    message: Option<Delta>,
+    finish_reason: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Delta {
+    content: Option<Content>,
+    refusal: Option<String>,
+    tool_calls: Option<Vec<CallPart>>,
+}
+
+/// Text, or a list of parts as some servers send it.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Content {
+    Text(String),
+    Parts(Vec<Part>),
+}
+
+#[derive(Deserialize)]
+struct Part {
+    text: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct CallPart {
+    index: Option<u64>,
+    id: Option<String>,
+    function: Option<FunctionPart>,
+}
+
+#[derive(Deserialize, Default)]
+struct FunctionPart {
+    name: Option<String>,
+    arguments: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct Tokens {
+    prompt_tokens: Option<u64>,
+    completion_tokens: Option<u64>,
+}
+
+impl Content {
+    fn text(self) -> String {
+        match self {
+            Self::Text(text) => text,
+            Self::Parts(parts) => parts.into_iter().filter_map(|p| p.text).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::llm::request::{Purpose, Schema, ToolSpec};
+
+    fn read(pieces: &[&[u8]]) -> Result<Vec<Event>, Fault> {
+        let (mut decoder, mut out) = (Decoder::new(&[]), Vec::new());
+        for piece in pieces {
+            decoder.push(piece, &mut out)?;
+        }
+        decoder.end(&mut out)?;
+        Ok(out)
+    }
+
+    /// Byte by byte and cut in two at every place: the same events.
+    #[track_caller]
+    fn check(transcript: &str, expected: &[Event]) {
+        let bytes = transcript.as_bytes();
+        assert_eq!(read(&[bytes]).unwrap(), expected);
+        let single: Vec<&[u8]> = bytes.chunks(1).collect();
+        assert_eq!(read(&single).unwrap(), expected);
+        for at in 0..=bytes.len() {
+            let (a, b) = bytes.split_at(at);
+            assert_eq!(read(&[a, b]).unwrap(), expected, "cut at {at}");
+        }
+    }
+
+    fn text(t: &str) -> Event {
+        Event::Text(t.into())
+    }
+    fn call(id: &str, name: &str, arguments: &str) -> Event {
+        Event::Call(ToolCall { id: id.into(), name: name.into(), arguments: arguments.into() })
+    }
+    fn usage(input_tokens: u64, output_tokens: u64) -> Event {
+        Event::Usage(Usage { input_tokens, output_tokens })
+    }
+
+    #[test]
+    fn openai_text() {
+        check(
+            concat!(
+                r#"data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"gpt-4o-mini","service_tier":"default","system_fingerprint":"fp","choices":[{"index":0,"delta":{"role":"assistant","content":"","refusal":null},"logprobs":null,"finish_reason":null}],"usage":null,"obfuscation":"x"}"#,
+                "\n\n",
+                r#"data: {"id":"chatcmpl-1","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":"Grüß"},"logprobs":null,"finish_reason":null}],"usage":null}"#,
+                "\n\n",
+                r#"data: {"id":"chatcmpl-1","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":" Gott \ud83d\ude00"},"finish_reason":null}],"usage":null}"#,
+                "\n\n",
+                r#"data: {"id":"chatcmpl-1","object":"chat.completion.chunk","choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"usage":null}"#,
+                "\n\n",
+                r#"data: {"id":"chatcmpl-1","object":"chat.completion.chunk","choices":[],"usage":{"prompt_tokens":9,"completion_tokens":3,"total_tokens":12,"prompt_tokens_details":{"cached_tokens":0}}}"#,
+                "\n\ndata: [DONE]\n\n",
+            ),
+            &[text("Grüß"), text(" Gott 😀"), usage(9, 3), Event::Finish(Finish::Stop)],
+        );
+    }
+
+    #[test]
+    fn openai_tool_calls_in_pieces() {
+        check(
+            concat!(
+                r#"data: {"choices":[{"index":0,"delta":{"role":"assistant","content":null,"tool_calls":[{"index":0,"id":"call_A","type":"function","function":{"name":"read_file","arguments":""}}]},"finish_reason":null}]}"#,
+                "\n\n",
+                r#"data: {"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"arguments":"{\"pa"}}]},"finish_reason":null}]}"#,
+                "\n\n",
+                r#"data: {"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"arguments":"th\":\"a\"}"}}]},"finish_reason":null}]}"#,
+                "\n\n",
+                r#"data: {"choices":[{"index":0,"delta":{"tool_calls":[{"index":1,"id":"call_B","type":"function","function":{"name":"list_files","arguments":""}}]},"finish_reason":null}]}"#,
+                "\n\n",
+                r#"data: {"choices":[{"index":0,"delta":{},"finish_reason":"tool_calls"}]}"#,
+                "\n\n",
+                r#"data: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2}}"#,
+                "\n\ndata: [DONE]\n\n",
+            ),
+            &[
+                usage(1, 2),
+                call("call_A", "read_file", r#"{"path":"a"}"#),
+                call("call_B", "list_files", "{}"),
+                Event::Finish(Finish::ToolCalls),
+            ],
+        );
+    }
+
+    #[test]
+    fn llama_cpp_with_reasoning_timings_and_without_a_done_line() {
+        check(
+            concat!(
+                r#"data: {"choices":[{"finish_reason":null,"index":0,"delta":{"role":"assistant","content":null}}],"created":1,"id":"chatcmpl-x","model":"m.gguf","system_fingerprint":"b1","object":"chat.completion.chunk"}"#,
+                "\n\n",
+                r#"data: {"choices":[{"finish_reason":null,"index":0,"delta":{"reasoning_content":"hm"}}],"object":"chat.completion.chunk"}"#,
+                "\n\n",
+                r#"data: {"choices":[{"finish_reason":null,"index":0,"delta":{"content":"Hi"}}],"object":"chat.completion.chunk"}"#,
+                "\n\n",
+                r#"data: {"choices":[{"finish_reason":"length","index":0,"delta":{}}],"object":"chat.completion.chunk"}"#,
+                "\n\n",
+                r#"data: {"choices":[],"usage":{"completion_tokens":1,"prompt_tokens":30,"total_tokens":31},"timings":{"prompt_n":1,"predicted_per_second":100.5}}"#,
+                "\n\n",
+            ),
+            &[text("Hi"), usage(30, 1), Event::Finish(Finish::Length)],
+        );
+    }
+
+    #[test]
+    fn ollama_calls_with_one_index_for_all_and_stop_as_reason() {
+        check(
+            concat!(
+                ": ping\r\n\r\n",
+                r#"data: {"id":"chatcmpl-5","object":"chat.completion.chunk","model":"qwen3","system_fingerprint":"fp_ollama","choices":[{"index":0,"delta":{"role":"assistant","content":"","tool_calls":[{"id":"call_1a","index":0,"type":"function","function":{"name":"recall","arguments":"{\"query\":\"x\"}"}}]},"finish_reason":null}]}"#,
+                "\r\n\r\n",
+                r#"data: {"choices":[{"index":0,"delta":{"role":"assistant","content":"","reasoning":"x","tool_calls":[{"id":"call_2b","index":0,"type":"function","function":{"name":"list_files","arguments":"{}"}}]},"finish_reason":null}]}"#,
+                "\r\n\r\n",
+                r#"data: {"choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":"stop"}]}"#,
+                "\r\n\r\ndata: [DONE]\r\n\r\n",
+            ),
+            &[call("call_1a", "recall", r#"{"query":"x"}"#), call("call_2b", "list_files", "{}"), Event::Finish(Finish::ToolCalls)],
+        );
+    }
+
+    #[test]
+    fn calls_without_index_or_id_and_arguments_as_an_object() {
+        check(
+            concat!(
+                r#"data: {"choices":[{"delta":{"tool_calls":[{"function":{"name":"a","arguments":{"x":1}}}]}}]}"#,
+                "\n\n",
+                r#"data: {"choices":[{"delta":{"tool_calls":[{"function":{"name":"b","arguments":"{\"y\""}},{"function":{"arguments":":2}"}}]}}]}"#,
+                "\n\ndata: [DONE]\n\n",
+            ),
+            &[call("call_1", "a", r#"{"x":1}"#), call("call_2", "b", r#"{"y":2}"#), Event::Finish(Finish::ToolCalls)],
+        );
+    }
+
+    #[test]
+    fn a_server_that_does_not_stream_is_understood() {
+        check(
+            concat!(
+                " \n",
+                r#"{"id":"x","object":"chat.completion","choices":[{"index":0,"message":{"role":"assistant","content":[{"type":"text","text":"Hel"},{"type":"text","text":"lo"}],"tool_calls":[{"id":"c","type":"function","function":{"name":"recall","arguments":"{}"}}]},"finish_reason":"tool_calls"}],"usage":{"prompt_tokens":4,"completion_tokens":5}}"#,
+            ),
+            &[text("Hello"), usage(4, 5), call("c", "recall", "{}"), Event::Finish(Finish::ToolCalls)],
+        );
+    }
+
+    #[test]
+    fn what_is_cut_or_wrong_is_told() {
+        let one = r#"data: {"choices":[{"index":0,"delta":{"content":"Hi"},"finish_reason":null}]}"#;
+        assert_eq!(read(&[one.as_bytes(), b"\n\n"]), Err(Fault::Cut), "no end marker");
+        assert_eq!(read(&[b""]), Err(Fault::Cut));
+        assert_eq!(read(&[b"data: {oops\n\n"]).err(), Some(Fault::Garbage("an event that is no JSON of its shape")));
+        assert_eq!(read(&[b"<html>"]), Err(Fault::Cut));
+        assert!(matches!(read(&[b"{}"]), Err(Fault::Garbage(_))));
+        assert!(matches!(read(&[b"{\"choices\":[{\"message\":{\"content\":\"a\""]), Err(Fault::Garbage(_))));
+        let said = read(&[b"data: {\"error\":{\"code\":500,\"message\":\"x\"}}\n\n"]);
+        assert_eq!(said, Err(Fault::Said(json!({"code": 500, "message": "x"}))));
+    }
+
+    #[test]
+    fn a_tool_call_has_a_limit() {
+        let piece = format!(
+            "data: {{\"choices\":[{{\"delta\":{{\"tool_calls\":[{{\"index\":0,\"function\":{{\"name\":\"a\",\"arguments\":\"{}\"}}}}]}}}}]}}\n\n",
+            "x".repeat(1000)
+        );
+        let (mut decoder, mut out) = (Decoder::new(&[]), Vec::new());
+        let end = (0..2000).find_map(|_| decoder.push(piece.as_bytes(), &mut out).err());
+        assert_eq!(end, Some(Fault::TooLarge));
+    }
+
+    #[test]
+    fn a_request_is_encoded() {
+        let request = Request {
+            system: "Be brief.".into(),
+            messages: vec![
+                Message::User { text: "hi".into() },
+                Message::Assistant {
+                    text: String::new(),
+                    calls: vec![ToolCall { id: "c1".into(), name: "write_file".into(), arguments: r#"{"path":"a","cont"#.into() }],
+                },
+                Message::Tool { call_id: "c1".into(), name: "write_file".into(), content: "bad arguments".into(), is_error: true },
+            ],
+            tools: vec![ToolSpec { name: "write_file".into(), description: "Writes.".into(), parameters: json!({"type": "object"}) }],
+            schema: Some(Schema { name: "verdict".into(), schema: json!({"type": "object"}) }),
+            max_tokens: 50,
+            purpose: Purpose::Execute,
+        };
+        let body = |dialect| -> Value { serde_json::from_slice(&encode(&request, "m", dialect)).unwrap() };
+        assert_eq!(
+            body(Dialect { schema: true, completion_tokens: false }),
+            json!({
+                "model": "m", "stream": true, "stream_options": {"include_usage": true}, "max_tokens": 50,
+                "messages": [
+                    {"role": "system", "content": "Be brief."},
+                    {"role": "user", "content": "hi"},
+                    {"role": "assistant", "content": null, "tool_calls": [
+                        {"id": "c1", "type": "function", "function": {"name": "write_file", "arguments": "{}"}}]},
+                    {"role": "tool", "tool_call_id": "c1", "content": "ERROR: bad arguments"}],
+                "tools": [{"type": "function", "function": {"name": "write_file", "description": "Writes.", "parameters": {"type": "object"}}}],
+                "response_format": {"type": "json_schema", "json_schema": {"name": "verdict", "schema": {"type": "object"}}},
+            })
+        );
+        let plain = body(Dialect { schema: false, completion_tokens: true });
+        assert_eq!(
+            (&plain["max_completion_tokens"], &plain["max_tokens"], &plain["response_format"]),
+            (&json!(50), &Value::Null, &Value::Null)
+        );
+        assert!(plain["messages"][0]["content"].as_str().unwrap().contains(r#"{"type":"object"}"#));
+    }
+}
