@@ -1,1 +1,99 @@
-//! Floor 10: the command line.
+//! Floor 10: the command line. One file a command; `args.rs` is the table of them all.
+
+mod args;
+mod ask;
+mod banner;
+mod config;
+mod doctor;
+mod healthcheck;
+mod key;
+mod output;
+mod reach;
+mod routes;
+mod screen;
+mod serve;
+mod setup;
+mod socket;
+mod terminal;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use args::{Invocation, Parsed};
+use output::{Failure, print, tell};
+
+use crate::config::{self as configuration, Config, Env, Flag};
+
+/// Runs the command that the arguments (without the program's name) ask for. 0 fine, 1 failed, 2 wrong usage or configuration.
+pub fn main(args: impl IntoIterator<Item = OsString>, env: Env) -> ExitCode {
+    match run(args, &env) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if !failure.text.is_empty() {
+                tell(format_args!("oxios-edge: {}", failure.text));
+            }
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+fn run(args: impl IntoIterator<Item = OsString>, env: &Env) -> Result<(), Failure> {
+    let args: Vec<String> =
+        args.into_iter().map(OsString::into_string).collect::<Result<_, _>>().map_err(|_| Failure::usage("an argument is no UTF-8"))?;
+    let parsed = match args::parse(&args).map_err(Failure::usage)? {
+        Invocation::Help(words) => {
+            print(format_args!("{}", args::help(&words)));
+            return Ok(());
+        }
+        Invocation::Run(parsed) => parsed,
+    };
+    match parsed.command.name {
+        "serve" => serve::run(&parsed, env),
+        "ask" => ask::run(&parsed, env),
+        "key create" => key::create(&parsed, env),
+        "key list" => key::list(&parsed, env),
+        "key revoke" => key::revoke(&parsed, env),
+        "routes" => routes::run(&parsed),
+        "healthcheck" => healthcheck::run(&parsed, env),
+        "config show" => config::show(&parsed, env),
+        "config check" => config::check(&parsed, env),
+        "config table" => config::table(),
+        "doctor" => doctor::run(&parsed, env),
+        "version" => {
+            print(format_args!("oxios-edge {}\n", env!("CARGO_PKG_VERSION")));
+            Ok(())
+        }
+        other => Err(Failure::usage(format!("`{other}` has no implementation"))),
+    }
+}
+
+/// The home that the command is about.
+fn home(parsed: &Parsed, env: &Env) -> Result<std::path::PathBuf, Failure> {
+    Ok(configuration::home(parsed.value("home"), env)?)
+}
+
+/// The configuration with what the command line sets: `--listen`, `--model`, `--set`.
+fn load(parsed: &Parsed, env: &Env) -> Result<Config, Failure> {
+    Ok(Config::load(&home(parsed, env)?, env, &flags(parsed)?)?)
+}
+
+fn flags(parsed: &Parsed) -> Result<Vec<Flag>, Failure> {
+    let mut flags = Vec::new();
+    for text in parsed.values("set") {
+        let (path, value) = text.split_once('=').ok_or_else(|| Failure::usage(format!("--set {text}: write --set KEY=VALUE")))?;
+        flags.push(Flag { path: path.trim().to_owned(), text: value.to_owned(), name: "--set".to_owned() });
+    }
+    if let Some(model) = parsed.value("model") {
+        flags.push(Flag { path: "engine.default_model".to_owned(), text: model.to_owned(), name: "--model".to_owned() });
+    }
+    Ok(flags)
+}
+
+/// A runtime of one thread, for commands that make a few calls.
+fn small_runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(4)
+        .build()
+        .map_err(|e| Failure::failed(format!("the runtime does not start: {e}")))
+}

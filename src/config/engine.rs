@@ -42,8 +42,10 @@ pub(super) struct EnvKeys {
     pub(super) anthropic_key: Option<Secret>,
 }
 
-/// Asked for where only `OPENAI_API_KEY` or `OPENAI_BASE_URL` tells what to use. llama.cpp takes any name.
+/// Asked for where only `OPENAI_API_KEY` tells what to use.
 const OPENAI_DEFAULT: &str = "openai/gpt-4o-mini";
+/// Asked for where the server is not OpenAI's own: the first model that it lists.
+const OPENAI_AUTO: &str = "openai/auto";
 /// Asked for where only `ANTHROPIC_API_KEY` tells what to use.
 const ANTHROPIC_DEFAULT: &str = "anthropic/claude-sonnet-4-5";
 
@@ -53,10 +55,11 @@ impl Config {
     pub fn model(&self) -> Choice {
         let (model, because) = if let Some(model) = self.text("engine.default_model") {
             (model, format!("engine.default_model, {}", self.origin("engine.default_model")))
-        } else if self.env_keys.openai_key.is_some() {
-            (OPENAI_DEFAULT, "OPENAI_API_KEY is set".to_owned())
         } else if self.env_keys.openai_base_url.is_some() {
-            (OPENAI_DEFAULT, "OPENAI_BASE_URL is set".to_owned())
+            (OPENAI_AUTO, "OPENAI_BASE_URL is set".to_owned())
+        } else if self.env_keys.openai_key.is_some() {
+            let own = self.text("engine.base_url").is_none();
+            (if own { OPENAI_DEFAULT } else { OPENAI_AUTO }, "OPENAI_API_KEY is set".to_owned())
         } else if self.env_keys.anthropic_key.is_some() {
             (ANTHROPIC_DEFAULT, "ANTHROPIC_API_KEY is set".to_owned())
         } else {
@@ -137,7 +140,9 @@ mod tests {
         let cases: &[(&str, &[(&str, &str)], &str)] = &[
             ("", &[], "offline"),
             ("", &[("OPENAI_API_KEY", "k")], OPENAI_DEFAULT),
-            ("", &[("OPENAI_BASE_URL", "http://x/v1")], OPENAI_DEFAULT),
+            ("", &[("OPENAI_BASE_URL", "http://x/v1")], OPENAI_AUTO),
+            ("", &[("OPENAI_BASE_URL", "http://x/v1"), ("OPENAI_API_KEY", "k")], OPENAI_AUTO),
+            ("[engine]\nbase_url = \"http://x/v1\"\n", &[("OPENAI_API_KEY", "k")], OPENAI_AUTO),
             ("", &[("ANTHROPIC_API_KEY", "k")], ANTHROPIC_DEFAULT),
             ("", &[("OPENAI_API_KEY", "k"), ("ANTHROPIC_API_KEY", "k")], OPENAI_DEFAULT),
             ("", &[("OPENAI_API_KEY", "")], "offline"),

@@ -64,13 +64,6 @@ pub const KEYS: &[Key] = &[
     key("gateway.port", Whole(0, 65535), "4200", Restart, "Port to listen on; 0 picks a free one."),
     key("gateway.max_concurrent", Whole(1, 10_000), "32", Restart, "Runs of the agent at the same time, in the whole process."),
     key(
-        "gateway.max_waiting",
-        Whole(0, MANY),
-        "128",
-        Restart,
-        "Messages that wait for a free run, in the whole process; more are refused with 503.",
-    ),
-    key(
         "gateway.max_connections",
         Whole(1, MANY),
         "4096",
@@ -107,7 +100,7 @@ pub const KEYS: &[Key] = &[
             Text,
             "",
             Live,
-            "`offline`, `openai/<model>` (any OpenAI-compatible server) or `anthropic/<model>`. Not set: chosen by which provider variables are set, else `offline`.",
+            "`offline`, `openai/<model>` (any OpenAI-compatible server; `openai/auto` takes the first model that it lists) or `anthropic/<model>`. Not set: chosen by which provider variables are set, else `offline`.",
         ),
         model,
     ),
@@ -271,15 +264,12 @@ fn models(value: &Value) -> Result<(), &'static str> {
 
 fn url(value: &Value) -> Result<(), &'static str> {
     all(value, "an address such as http://127.0.0.1:8080/v1, without user, query or fragment", |text| {
-        let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
-        rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/') && !rest.contains(['@', '?', '#', ' ']))
+        crate::wire::url::Url::parse(text).is_ok() && !text.contains('?')
     })
 }
 
 fn host(value: &Value) -> Result<(), &'static str> {
-    all(value, "an IP address or a host name, without port", |text| {
-        text.parse::<std::net::IpAddr>().is_ok() || text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_'))
-    })
+    all(value, "an IP address (without port) or localhost", |text| text == "localhost" || text.parse::<std::net::IpAddr>().is_ok())
 }
 
 fn addresses(value: &Value) -> Result<(), &'static str> {

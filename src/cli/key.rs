@@ -1,0 +1,159 @@
+//! `key create`, `key list`, `key revoke`: on `keys.json` itself, also while a gateway runs on it.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::args::Parsed;
+use super::home;
+use super::output::{Failure, print, tell};
+use super::reach::home_option;
+use crate::base::ids::KeyId;
+use crate::base::random::SystemRandom;
+use crate::base::time::{Clock, SystemClock};
+use crate::config::Env;
+use crate::store::home::Seams;
+use crate::store::keys::{KeyRecord, Keys, NewKey, NewOwner, Scope, Scopes};
+use crate::sys::disk::RealDisk;
+
+const SCOPES: [(&str, Scope); 5] =
+    [("read", Scope::Read), ("chat", Scope::Chat), ("write", Scope::Write), ("approve", Scope::Approve), ("admin", Scope::Admin)];
+
+/// Makes a key and shows it once.
+pub(super) fn create(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
+    let name = parsed.value("name").unwrap_or("unnamed").trim();
+    if name.is_empty() || name.chars().count() > 64 || name.chars().any(char::is_control) {
+        return Err(Failure::usage("--name: 1 to 64 characters"));
+    }
+    let scopes = scopes(parsed.value("scopes").unwrap_or("read,chat"))?;
+    let lifetime = parsed.value("expires-in").map(duration).transpose()?;
+    let rate = parsed.value("rate").map(|text| match text.parse::<u32>() {
+        Ok(rate) if rate > 0 => Ok(rate),
+        _ => Err(Failure::usage("--rate: a whole number from 1")),
+    });
+    let rate = rate.transpose()?;
+    let (keys, clock) = open(&home(parsed, env)?)?;
+    let owner = match parsed.value("owner") {
+        None | Some("first") => NewOwner::Of(keys.first_owner()),
+        Some("new") => NewOwner::New,
+        Some(_) => return Err(Failure::usage("--owner is `first` or `new`")),
+    };
+    let expires_at = lifetime.map(|lifetime| clock.now().plus(lifetime));
+    let (record, secret) = keys
+        .create(NewKey { name: name.to_owned(), owner, scopes, expires_at, rate_limit_per_minute: rate })
+        .map_err(|e| Failure::failed(e.to_string()))?;
+    tell(format_args!("key {} ({}), scopes {}. It is shown this once:", record.id, record.name, words(record.scopes)));
+    // The one place where a key is printed: the person asked for it, and it is kept nowhere.
+    print(format_args!("{}\n", secret.reveal()));
+    Ok(())
+}
+
+/// Lists the keys, never their values.
+pub(super) fn list(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
+    let (keys, clock) = open(&home(parsed, env)?)?;
+    let records = keys.list(keys.first_owner());
+    if parsed.has("json") {
+        let text = serde_json::to_string(&records).map_err(|e| Failure::failed(e.to_string()))?;
+        print(format_args!("{text}\n"));
+        return Ok(());
+    }
+    print(format_args!("{:<36}  {:<16}  {:<8}  {:<29}  {:<10}  NAME\n", "ID", "STATE", "OWNER", "SCOPES", "MADE"));
+    for record in records {
+        print(format_args!("{}\n", line(&record, &keys, clock.now())));
+    }
+    Ok(())
+}
+
+/// Revokes a key.
+pub(super) fn revoke(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
+    let [id] = parsed.words.as_slice() else { return Err(Failure::usage("key revoke: name one id; `oxios-edge key list` shows them")) };
+    let id = KeyId::parse(id).map_err(|e| Failure::usage(format!("{id}: {e}; `oxios-edge key list` shows the ids")))?;
+    let home = home(parsed, env)?;
+    let (keys, _) = open(&home)?;
+    let Some(record) = keys.by_id(id) else {
+        return Err(Failure::failed(format!("there is no key {id}; see oxios-edge key list{}", home_option(&home))));
+    };
+    keys.revoke(record.owner, id).map_err(|e| Failure::failed(e.to_string()))?;
+    print(format_args!("revoked {id} ({})\n", record.name));
+    Ok(())
+}
+
+fn open(home: &Path) -> Result<(Keys, Arc<dyn Clock>), Failure> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let seams = Seams { disk: Arc::new(RealDisk), clock: clock.clone(), random: Arc::new(SystemRandom::new()) };
+    let keys = Keys::beside(home, seams).map_err(|e| Failure::failed(e.to_string()))?;
+    Ok((keys, clock))
+}
+
+fn line(record: &KeyRecord, keys: &Keys, now: crate::base::time::Timestamp) -> String {
+    let day = |time: crate::base::time::Timestamp| time.to_string().chars().take(10).collect::<String>();
+    let state = match record.expires_at {
+        _ if record.revoked => "revoked".to_owned(),
+        Some(at) if at <= now => "expired".to_owned(),
+        Some(at) => format!("until {}", day(at)),
+        None => "good".to_owned(),
+    };
+    let owner = if record.owner == keys.first_owner() { "first".to_owned() } else { record.owner.to_string().chars().take(8).collect() };
+    format!(
+        "{}  {state:<16}  {owner:<8}  {:<29}  {:<10}  {}",
+        record.id,
+        words(record.scopes),
+        day(record.created_at),
+        super::output::harmless(&record.name)
+    )
+}
+
+fn scopes(text: &str) -> Result<Scopes, Failure> {
+    let mut chosen = Vec::new();
+    for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
+        let found = SCOPES.iter().find(|(name, _)| *name == word);
+        chosen.push(found.ok_or_else(|| Failure::usage(format!("--scopes: {word:?} is none of read, chat, write, approve, admin")))?.1);
+    }
+    if chosen.is_empty() { Err(Failure::usage("--scopes: name at least one")) } else { Ok(Scopes::of(&chosen)) }
+}
+
+fn words(scopes: Scopes) -> String {
+    SCOPES.iter().filter(|(_, scope)| scopes.has(*scope)).map(|(name, _)| *name).collect::<Vec<_>>().join(",")
+}
+
+/// `90d`, `12h`, `30m`, `45s`.
+fn duration(text: &str) -> Result<Duration, Failure> {
+    let wrong = || Failure::usage(format!("--expires-in {text}: write a number and d, h, m or s, for example 90d"));
+    let split = text.len().checked_sub(1).filter(|at| text.is_char_boundary(*at)).ok_or_else(wrong)?;
+    let (number, unit) = text.split_at(split);
+    let seconds = match unit {
+        "d" => 86_400,
+        "h" => 3600,
+        "m" => 60,
+        "s" => 1,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    // A hundred years: more is "never", which is said by leaving it out.
+    match number.checked_mul(seconds) {
+        Some(total) if (1..=3_155_760_000).contains(&total) => Ok(Duration::from_secs(total)),
+        _ => Err(wrong()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lifetimes_are_read() {
+        assert_eq!(duration("90d").unwrap(), Duration::from_secs(90 * 86_400));
+        assert_eq!(duration("30m").unwrap(), Duration::from_secs(1800));
+        for bad in ["", "d", "90", "0d", "1y", "-1d", "99999999999999999999d", "9ü"] {
+            assert_eq!(duration(bad).unwrap_err().code, 2, "{bad}");
+        }
+    }
+
+    #[test]
+    fn scopes_are_read_and_written() {
+        assert_eq!(words(scopes("chat, read").unwrap()), "read,chat");
+        assert_eq!(words(Scopes::ALL), "read,chat,write,approve,admin");
+        assert!(scopes("root").unwrap_err().text.contains("root"));
+        assert!(scopes("").is_err());
+    }
+}

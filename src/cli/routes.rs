@@ -1,0 +1,44 @@
+//! `routes`: the table of HTTP routes as the server uses it.
+
+use super::args::Parsed;
+use super::output::{Failure, print};
+use crate::api::routes::{Access, ROUTES, Route};
+
+/// Prints it.
+pub(super) fn run(parsed: &Parsed) -> Result<(), Failure> {
+    let text = if parsed.has("markdown") { markdown(ROUTES) } else { plain(ROUTES) };
+    print(format_args!("{text}"));
+    Ok(())
+}
+
+fn plain(routes: &[Route]) -> String {
+    let width = routes.iter().map(|route| route.path.len()).max().unwrap_or(0);
+    routes
+        .iter()
+        .map(|r| format!("{:<7} {:<width$}  {:<8} {:>8}  {}\n", r.method.as_str(), r.path, access(r), body(r), r.summary))
+        .collect()
+}
+
+fn markdown(routes: &[Route]) -> String {
+    let mut out = String::from("| Method | Path | Access | Body | |\n|---|---|---|---|---|\n");
+    for r in routes {
+        out.push_str(&format!("| {} | `{}` | {} | {} | {} |\n", r.method, r.path, access(r), body(r), r.summary));
+    }
+    out
+}
+
+fn access(route: &Route) -> String {
+    match route.access {
+        Access::Public => "public".to_owned(),
+        Access::Scope(scope) => format!("{scope:?}").to_ascii_lowercase(),
+    }
+}
+
+/// The largest body.
+fn body(route: &Route) -> String {
+    match route.body_max {
+        0 => "-".to_owned(),
+        n if n % (1024 * 1024) == 0 => format!("{} MiB", n / (1024 * 1024)),
+        n => format!("{} KiB", n.div_ceil(1024)),
+    }
+}

@@ -1,0 +1,110 @@
+//! `serve`: the gateway, until a signal.
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::args::Parsed;
+use super::banner::Banner;
+use super::load;
+use super::output::{Failure, print, tell};
+use super::setup;
+use crate::app;
+use crate::base::cancel::{self, Canceller, Why};
+use crate::base::log;
+use crate::config::{Config, Env};
+use crate::http::listener::{Listen, Listener};
+
+/// Worker threads at most: the work is waiting, and every thread costs memory.
+const WORKERS_MAX: usize = 4;
+/// Threads for blocking file operations at most; each file operation is short.
+const BLOCKING_MAX: usize = 16;
+/// How long an idle thread for file operations is kept.
+const BLOCKING_KEPT: Duration = Duration::from_secs(5);
+/// Stack of a thread: enough for the deepest JSON we accept, small enough for boards that count it.
+const STACK_BYTES: usize = 1024 * 1024;
+
+/// Serves until SIGTERM or SIGINT, drains, returns.
+pub(super) fn run(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
+    let config = load(parsed, env)?;
+    let listen = setup::listen(parsed, &config)?;
+    setup::log(&config);
+    for note in config.notes() {
+        log::warn("config", format_args!("{note}"));
+    }
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cores.min(WORKERS_MAX))
+        .max_blocking_threads(BLOCKING_MAX)
+        .thread_keep_alive(BLOCKING_KEPT)
+        .thread_stack_size(STACK_BYTES)
+        .thread_name("oxios")
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::failed(format!("the runtime does not start: {e}")))?;
+    let result = runtime.block_on(serve(&config, &listen));
+    // Everything that matters is on disk when `app::serve` returns; what still blocks may be left behind.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
+}
+
+async fn serve(config: &Config, listen: &Listen) -> Result<(), Failure> {
+    // Signals are caught before anything is written, so that a start that is interrupted ends in order too.
+    let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
+    let [Ok(terminate), Ok(interrupt)] = signals else { return Err(Failure::failed("signals cannot be caught")) };
+    let (canceller, shutdown) = cancel::pair();
+    // Ends with the process; it owns the side that stops.
+    tokio::spawn(stop_on_signal(canceller, terminate, interrupt));
+
+    let first = !config.home().join("token").exists();
+    let listener = Listener::bind(listen).map_err(|e| not_bound(listen, &e))?;
+    let choice = config.model();
+    let auth = config.yes("security.auth_enabled");
+    let ready = |address: &str| {
+        if log::format() == log::Format::Pretty && (first || std::io::stderr().is_terminal()) {
+            let banner = Banner { address, home: config.home(), model: &choice.model, because: &choice.because, auth, first };
+            tell(format_args!("{banner}"));
+        } else {
+            log::info(
+                "serve",
+                format_args!("ready at {address}, home {}, model {} ({})", config.home().display(), choice.model, choice.because),
+            );
+        }
+        print(format_args!("listening on {address}\n"));
+    };
+    app::serve(setup::house(config), listener, shutdown, ready).await.map_err(|e| Failure::failed(e.to_string()))
+}
+
+/// The first signal drains, the second one ends the process.
+async fn stop_on_signal(canceller: Canceller, mut terminate: Signal, mut interrupt: Signal) {
+    next(&mut terminate, &mut interrupt).await;
+    log::info("serve", format_args!("stopping: running answers may finish; a second signal stops at once"));
+    canceller.cancel(Why::Shutdown);
+    next(&mut terminate, &mut interrupt).await;
+    log::warn("serve", format_args!("stopped at once by a second signal"));
+    std::process::exit(1);
+}
+
+async fn next(terminate: &mut Signal, interrupt: &mut Signal) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+fn not_bound(listen: &Listen, e: &std::io::Error) -> Failure {
+    let place = match listen {
+        Listen::Tcp(address) => address.to_string(),
+        Listen::Unix(path) => format!("unix:{}", path.display()),
+    };
+    let hint = match e.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            "something listens there already; stop it, or choose another place: --listen 127.0.0.1:0 (any free port)"
+        }
+        std::io::ErrorKind::PermissionDenied => "ports below 1024 and foreign directories need rights; choose another place with --listen",
+        std::io::ErrorKind::AddrNotAvailable => "this machine does not have that address; see gateway.host",
+        _ => "choose another place with --listen",
+    };
+    Failure::failed(format!("cannot listen on {place}: {e}\n  {hint}"))
+}

@@ -1,0 +1,161 @@
+//! From the checked configuration to the plain settings of each room.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use super::args::Parsed;
+use super::output::Failure;
+use crate::app::Setup;
+use crate::base::log;
+use crate::config::{Config, Provider};
+use crate::http::listener::{self, Listen};
+use crate::pipeline::QueryToken;
+use crate::{api, gateway, llm, pipeline};
+
+/// Where to listen: `--listen`, else `gateway.host` and `gateway.port`.
+pub(super) fn listen(parsed: &Parsed, config: &Config) -> Result<Listen, Failure> {
+    if let Some(text) = parsed.value("listen") {
+        let text = text.replacen("localhost:", "127.0.0.1:", 1);
+        return Listen::parse(&text)
+            .ok_or_else(|| Failure::usage(format!("--listen {text}: write ADDR:PORT, for example 127.0.0.1:4200, or unix:/path")));
+    }
+    let ip = match config.text("gateway.host").unwrap_or("127.0.0.1") {
+        "localhost" => IpAddr::from(Ipv4Addr::LOCALHOST),
+        text => text.parse().map_err(|_| Failure::usage(format!("gateway.host: {text:?} is no IP address")))?,
+    };
+    Ok(Listen::Tcp(SocketAddr::new(ip, small(config.whole("gateway.port")))))
+}
+
+/// Everything that `app::serve` needs.
+pub(super) fn house(config: &Config) -> Setup {
+    Setup {
+        home: config.home().to_owned(),
+        workspace: Some(config.workspace()),
+        engine: engine(config),
+        gateway: gateway::Settings {
+            max_concurrent: size(config.whole("gateway.max_concurrent")),
+            lane_policy: match config.text("gateway.lane_policy") {
+                Some("reject") => gateway::LanePolicy::Reject,
+                Some("interrupt") => gateway::LanePolicy::Interrupt,
+                _ => gateway::LanePolicy::Enqueue,
+            },
+            max_execution: seconds(config, "security.max_execution_time_secs"),
+            ..gateway::Settings::default()
+        },
+        api: api::Settings {
+            max_sessions: config.whole("session.max_sessions"),
+            ttl_hours: config.whole("session.ttl_hours"),
+            max_execution: seconds(config, "security.max_execution_time_secs"),
+            memory_enabled: config.yes("memory.enabled"),
+        },
+        pipeline: pipeline::Settings {
+            allowed_hosts: config.list("security.allowed_hosts").to_vec(),
+            cors_origins: config.list("security.cors_origins").to_vec(),
+            rate_limit_per_minute: small(config.whole("security.rate_limit_per_minute")),
+            auth_enabled: config.yes("security.auth_enabled"),
+            query_token: match config.text("security.query_token") {
+                Some("always") => QueryToken::Always,
+                Some("never") => QueryToken::Never,
+                _ => QueryToken::Loopback,
+            },
+            extra_key: config.extra_key().cloned(),
+        },
+        connections: listener::Settings {
+            connections_max: size(config.whole("gateway.max_connections")),
+            trusted_proxies: config.list("gateway.trusted_proxies").iter().filter_map(|text| text.parse().ok()).collect(),
+            drain: seconds(config, "gateway.drain_secs"),
+            ..listener::Settings::default()
+        },
+        drain: seconds(config, "gateway.drain_secs"),
+    }
+}
+
+/// The models.
+pub(super) fn engine(config: &Config) -> llm::Settings {
+    let model = config.model().model;
+    let provider = Provider::of(&model);
+    let access = |provider| llm::engine::Access {
+        base_url: config.base_url(provider).unwrap_or_default(),
+        api_key: config.api_key(provider).unwrap_or_default(),
+    };
+    llm::Settings {
+        // What goes with the default model is worked out in `config`, where the environment comes before the file.
+        base_url: config.base_url(provider).unwrap_or_default(),
+        api_key: config.api_key(provider).unwrap_or_default(),
+        default_model: model,
+        fallback_models: config.list("engine.fallback_models").to_vec(),
+        openai: access(Provider::OpenAi),
+        anthropic: access(Provider::Anthropic),
+        context_tokens: small(config.whole("engine.context_tokens")),
+        connect: seconds(config, "engine.connect_timeout_secs"),
+        first_byte: seconds(config, "engine.first_byte_timeout_secs"),
+        between: seconds(config, "engine.stall_timeout_secs"),
+    }
+}
+
+/// Form and level of the log.
+pub(super) fn log(config: &Config) {
+    let format = if config.text("logging.format") == Some("json") { log::Format::Json } else { log::Format::Pretty };
+    let level = match config.text("logging.level") {
+        Some("error") => log::Level::Error,
+        Some("warn") => log::Level::Warn,
+        _ => log::Level::Info,
+    };
+    log::configure(format, level);
+}
+
+fn seconds(config: &Config, path: &str) -> Duration {
+    Duration::from_secs(config.whole(path))
+}
+
+/// A number whose bounds in the table fit the type.
+fn small<T: TryFrom<u64> + Default>(n: u64) -> T {
+    debug_assert!(T::try_from(n).is_ok(), "the table lets {n} through");
+    T::try_from(n).unwrap_or_default()
+}
+
+fn size(n: u64) -> usize {
+    small(n)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::args::{Invocation, parse};
+    use crate::config::Env;
+    use std::path::Path;
+
+    fn config(text: &str) -> Config {
+        Config::from_text(Path::new("/h"), text, &Env::new(), &[]).unwrap()
+    }
+    fn where_to(args: &[&str], text: &str) -> Result<Listen, Failure> {
+        let args: Vec<String> = args.iter().map(|s| (*s).to_owned()).collect();
+        let Ok(Invocation::Run(parsed)) = parse(&args) else { panic!("{args:?}") };
+        listen(&parsed, &config(text))
+    }
+
+    /// The rooms' own defaults and the table's must not drift apart.
+    #[test]
+    fn the_tables_defaults_are_the_rooms_defaults() {
+        let setup = house(&config(""));
+        assert_eq!(setup.gateway, gateway::Settings::default());
+        let (ours, theirs) = (listener::Settings::default(), &setup.connections);
+        assert_eq!((ours.connections_max, ours.drain), (theirs.connections_max, theirs.drain));
+        let (ours, theirs) = (pipeline::Settings::default(), &setup.pipeline);
+        assert_eq!(
+            (ours.rate_limit_per_minute, ours.auth_enabled, ours.query_token),
+            (theirs.rate_limit_per_minute, theirs.auth_enabled, theirs.query_token)
+        );
+        assert_eq!(format!("{:?}", llm::Settings::default()), format!("{:?}", setup.engine));
+    }
+
+    #[test]
+    fn the_place_to_listen() {
+        let tcp = |text: &str| Listen::Tcp(text.parse().unwrap());
+        assert_eq!(where_to(&[], "").unwrap(), tcp("127.0.0.1:4200"));
+        assert_eq!(where_to(&[], "[gateway]\nhost = \"::1\"\nport = 0\n").unwrap(), tcp("[::1]:0"));
+        assert_eq!(where_to(&["--listen", "localhost:80"], "").unwrap(), tcp("127.0.0.1:80"));
+        assert_eq!(where_to(&["--listen", "unix:/run/x"], "").unwrap(), Listen::Unix("/run/x".into()));
+        assert_eq!(where_to(&["--listen", "4200"], "").unwrap_err().code, 2);
+    }
+}
