@@ -1,9 +1,12 @@
 //! What comes in, from whichever channel, and what can be said about it.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::ids::{MessageId, OwnerId, SessionId, SpaceId};
+use crate::base::ids::{MessageId, OwnerId, Seq, SessionId, SpaceId};
+use crate::store::StoreError;
+use crate::store::session::Session;
 
 /// A message as a channel hands it over. Its texts are within their limits (the channel checked them).
 #[derive(Debug, Clone)]
@@ -28,9 +31,21 @@ pub struct IncomingMessage {
     pub owner: OwnerId,
 }
 
+/// A message that is on disk.
+pub struct Submitted {
+    /// Its id.
+    pub id: MessageId,
+    /// Where it is answered.
+    pub session: Arc<Session>,
+    /// The seq of its `message` record.
+    pub seq: Seq,
+    /// It is new; false where it attached to an earlier one.
+    pub fresh: bool,
+}
+
 /// Why a message was not accepted. Nothing of it is kept then.
 #[derive(Debug)]
-pub enum GatewayError<E> {
+pub enum GatewayError {
     /// The session's lane has no place, or its policy is `reject` and something runs.
     LaneFull,
     /// The process has no place.
@@ -47,10 +62,10 @@ pub enum GatewayError<E> {
     /// The disk is full; the reason in public words.
     DiskFull(String),
     /// The store failed otherwise.
-    Store(E),
+    Store(StoreError),
 }
 
-impl<E: fmt::Display> fmt::Display for GatewayError<E> {
+impl fmt::Display for GatewayError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::LaneFull => f.write_str("this session has too many waiting messages; wait for an answer first"),
@@ -59,7 +74,8 @@ impl<E: fmt::Display> fmt::Display for GatewayError<E> {
             Self::Conflict => f.write_str("this idempotency key was used with another message"),
             Self::NotFound => f.write_str("no such session"),
             Self::DiskFull(why) => f.write_str(why),
-            Self::Store(e) => e.fmt(f),
+            // What the store says is for the log.
+            Self::Store(_) => f.write_str("the message could not be kept"),
         }
     }
 }

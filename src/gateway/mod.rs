@@ -1,16 +1,163 @@
-//! Floor 5: submit, lanes, permits, cancel, drain.
+//! Floor 5: messages in, one lane for each session, permits, cancel, approvals, drain.
+//!
+//! Nothing of an answer passes through here: a run writes to its session's log and readers tail that. The gateway decides who
+//! runs when, and keeps the promise that every accepted message gets exactly one terminal record.
+//!
+//! Work that must not stop half way (a message that is on disk and not yet queued, a decision that is in the log and not yet
+//! carried out) runs on tasks of its own: a client that goes away drops its request, not the work.
 
+mod approvals;
+mod door;
+mod ending;
+mod ids;
+mod lane;
 mod message;
+mod runner;
+mod state;
+mod stop;
+mod submit;
 
-pub use message::{CancelError, Counts, GatewayError, IncomingMessage, LanePolicy, Settings};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use tokio::sync::{Notify, Semaphore, watch};
+
+use crate::base::ids::{MessageId, OwnerId};
+use crate::base::live::Live;
+use crate::base::random::Random;
+use crate::base::time::Clock;
+use crate::events::Events;
+use crate::rooms::approvals::Approvals;
+use crate::store::home::Home;
+use crate::store::sessions::Sessions;
+
+pub use approvals::DecideError;
+pub use message::{CancelError, Counts, GatewayError, IncomingMessage, LanePolicy, Settings, Submitted};
+pub use runner::Runner;
+pub(crate) use runner::Job as RunnerJob;
+
+/// What the gateway stands on.
+pub struct GatewayParts {
+    /// The home: room on disk, keyed ids.
+    pub home: Arc<Home>,
+    /// All sessions.
+    pub sessions: Arc<Sessions>,
+    /// Open questions to people.
+    pub approvals: Arc<Approvals>,
+    /// The event bus.
+    pub events: Arc<Events>,
+    /// What runs a message: the orchestrator.
+    pub runner: Arc<dyn Runner>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub random: Arc<dyn Random>,
+    /// What is set; `max_concurrent` is read once.
+    pub settings: Arc<Live<Settings>>,
+}
 
 /// Takes messages in and answers for their runs.
-pub struct Gateway(());
+pub struct Gateway {
+    home: Arc<Home>,
+    sessions: Arc<Sessions>,
+    approvals: Arc<Approvals>,
+    events: Arc<Events>,
+    runner: Arc<dyn Runner>,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    settings: Arc<Live<Settings>>,
+    /// One permit for each run at once; waiting for one is first come, first served.
+    permits: Arc<Semaphore>,
+    /// Places for messages: permits and waiting room together.
+    places: usize,
+    /// Lanes and runs. Everyone takes it shortly; nobody waits while holding it.
+    state: Mutex<State>,
+    /// Says that [`State::in_house`] changed: drain waits on it.
+    house: watch::Sender<usize>,
+    /// Says that there is a new open question: the expiry task waits on it.
+    expiry: Notify,
+}
+
+use state::State;
 
 impl Gateway {
+    /// A gateway with nothing in it.
+    pub fn new(parts: GatewayParts) -> Arc<Self> {
+        let permits = parts.settings.load().max_concurrent.clamp(1, Semaphore::MAX_PERMITS);
+        Arc::new(Self {
+            home: parts.home,
+            sessions: parts.sessions,
+            approvals: parts.approvals,
+            events: parts.events,
+            runner: parts.runner,
+            clock: parts.clock,
+            random: parts.random,
+            settings: parts.settings,
+            permits: Arc::new(Semaphore::new(permits)),
+            places: permits.saturating_add(crate::base::limits::WAITING_ROOM_MAX),
+            state: Mutex::default(),
+            house: watch::Sender::new(0),
+            expiry: Notify::new(),
+        })
+    }
+
     /// Numbers for status pages.
-    #[expect(clippy::todo, reason = "signature first")]
     pub fn counts(&self) -> Counts {
-        todo!()
+        let state = self.state();
+        Counts {
+            active: state.active,
+            waiting: state.in_house.saturating_sub(state.active),
+            parked: state.lanes.values().filter(|lane| lane.parked.is_some()).count(),
+            forked: state.forked,
+            completed: state.completed,
+            failed: state.failed,
+        }
+    }
+
+    /// The message is not over as far as this process knows: it waits, runs or is parked. A reader that has seen everything
+    /// of a message that is not live waits in vain.
+    pub fn is_live(&self, message: MessageId) -> bool {
+        self.state().runs.contains_key(&message)
+    }
+
+    /// The message is this owner's and this process knows it.
+    pub fn knows(&self, owner: OwnerId, message: MessageId) -> bool {
+        let state = self.state();
+        state.runs.get(&message).is_some_and(|run| run.owner == owner) || state.ended.has(message, owner)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Every change under the lock is whole before the next call that could panic.
+        self.state.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Tells drain.
+    fn house_changed(&self) {
+        // Sent under the lock, so that an older number never comes after a newer one.
+        let state = self.state();
+        self.house.send_replace(state.in_house);
+    }
+
+    /// Starts the lane's task where there is something to do and none lives.
+    fn wake(self: &Arc<Self>, session: crate::base::ids::SessionId) {
+        let mut state = self.state();
+        if let Some(lane) = state.lanes.get_mut(&session)
+            && !lane.task
+        {
+            lane.task = true;
+            drop(state);
+            tokio::spawn(self.clone().lane(session));
+        }
+    }
+}
+
+/// Runs the future to its end even when the caller is dropped meanwhile; a panic in it is the caller's.
+async fn detached<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
+    match tokio::spawn(work).await {
+        Ok(value) => value,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // Only a runtime that shuts down drops a task of ours.
+            Err(_) => std::future::pending().await,
+        },
     }
 }

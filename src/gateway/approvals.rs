@@ -1,0 +1,248 @@
+//! Questions to people: a decision, a lapse, and what an earlier process left open.
+//!
+//! The session log is the truth: a decision is in it before the approval's file says so, and before the run goes on.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::cancel::Cancel;
+use crate::base::ids::{ApprovalId, MessageId, OwnerId, SessionId};
+use crate::base::log;
+use crate::base::time::Timestamp;
+use crate::events::Kind;
+use crate::gateway::lane::fields;
+use crate::gateway::state::Next;
+use crate::gateway::{Gateway, detached};
+use crate::rooms::approvals::{Approval, ApprovalError, Approvals, Status};
+use crate::store::record::{Body, Decision};
+use crate::store::StoreError;
+use crate::store::session::Session;
+
+/// Why an approval could not be decided.
+#[derive(Debug)]
+pub enum DecideError {
+    /// Unknown, or another owner's.
+    NotFound,
+    /// It was decided already, or its run is over.
+    Decided(Status),
+    /// The log could not be written.
+    Store(StoreError),
+    /// The approval's file could not be read.
+    Room(ApprovalError),
+}
+
+/// The question is in the log a moment before its file is there; a decision that is that quick waits so long.
+const FILE_WITHIN: Duration = Duration::from_millis(500);
+/// The longest sleep between two looks at the open questions: wall time may jump.
+const EXPIRY_LOOK_EVERY: Duration = Duration::from_secs(600);
+
+impl Gateway {
+    /// Writes a person's decision down and lets the run go on. Deciding the same again is fine.
+    ///
+    /// # Errors
+    /// [`DecideError`].
+    pub async fn decide(self: &Arc<Self>, owner: OwnerId, id: ApprovalId, decision: Decision) -> Result<(), DecideError> {
+        let approval = match self.find_approval(owner, id).await {
+            Err(ApprovalError::NotFound) if self.state().runs.values().any(|run| run.owner == owner) => {
+                let mut house = self.house.subscribe();
+                house.mark_unchanged();
+                let _ = tokio::time::timeout(FILE_WITHIN, house.changed()).await;
+                self.find_approval(owner, id).await
+            }
+            found => found,
+        };
+        let approval = approval.map_err(|error| match error {
+            ApprovalError::NotFound => DecideError::NotFound,
+            error => DecideError::Room(error),
+        })?;
+        let gateway = self.clone();
+        detached(async move { gateway.carry_out(approval, decision).await }).await
+    }
+
+    async fn carry_out(self: Arc<Self>, approval: Approval, decision: Decision) -> Result<(), DecideError> {
+        let told = |status: Status| if status == Status::from(decision) { Ok(()) } else { Err(DecideError::Decided(status)) };
+        if approval.status != Status::Pending {
+            return told(approval.status);
+        }
+        let (id, message) = (approval.id, approval.message_id);
+        let session = self.sessions.load(approval.session_id, approval.owner).await.map_err(|error| match error {
+            StoreError::NotFound => DecideError::NotFound,
+            error => DecideError::Store(error),
+        })?;
+        let _door = self.enter(&session).await;
+        // Someone else may have come through the door first.
+        let approval = self.find_approval(approval.owner, id).await.map_err(DecideError::Room)?;
+        if approval.status != Status::Pending {
+            return told(approval.status);
+        }
+        let open = self.state().runs.get(&message).is_some_and(|run| run.decided != Some(id));
+        if !open {
+            // Its run ended without it; the file did not hear of that.
+            self.mark(id, Decision::Rejected).await;
+            return Err(DecideError::Decided(Status::Rejected));
+        }
+        match self.resolve(&session, message, id, decision).await {
+            Ok(()) => {}
+            Err(StoreError::Ended) => {
+                self.mark(id, Decision::Rejected).await;
+                return Err(DecideError::Decided(Status::Rejected));
+            }
+            Err(error) => return Err(DecideError::Store(error)),
+        }
+        let mut state = self.state();
+        let parked = state.lanes.get_mut(&approval.session_id).and_then(|lane| lane.parked.as_mut());
+        if let Some(parked) = parked.filter(|parked| parked.approval == id && parked.next == Next::Wait) {
+            parked.next = Next::Go;
+        }
+        drop(state);
+        self.wake(approval.session_id);
+        Ok(())
+    }
+
+    /// Writes a decision to the log, then to the approval's file, and tells the bus. The session's door is held.
+    pub(super) async fn resolve(
+        &self,
+        session: &Arc<Session>,
+        message: MessageId,
+        id: ApprovalId,
+        decision: Decision,
+    ) -> Result<(), StoreError> {
+        session.append(message, vec![Body::ApprovalResolved { approval_id: id, decision }]).await?;
+        if let Some(run) = self.state().runs.get_mut(&message) {
+            run.decided = Some(id);
+        }
+        self.mark(id, decision).await;
+        let outcome = match decision {
+            Decision::Approved => "approved",
+            Decision::Rejected => "rejected",
+            Decision::Expired => "expired",
+        };
+        let ids: [(&str, &dyn std::fmt::Display); 3] =
+            [("approval_id", &id), ("session_id", &session.id()), ("message_id", &message)];
+        self.events.publish(session.owner(), Kind::ApprovalResolved, fields(&ids, [("status", outcome.into())]));
+        Ok(())
+    }
+
+    /// Notes in the approval's file what the log says. A file that is behind is put right when its session is next opened.
+    pub(super) async fn mark(&self, id: ApprovalId, decision: Decision) {
+        if let Err(error) = self.approvals(move |room| room.mark(id, decision)).await {
+            log::warn("gateway", format_args!("approval {id}: its file was not marked: {error}"));
+        }
+    }
+
+    /// Lets every open question lapse whose time is over; tells when the next one does.
+    pub async fn expire_due(self: &Arc<Self>) -> Option<Timestamp> {
+        let now = self.clock.now();
+        let open = self.approvals(Approvals::pending).await.unwrap_or_default();
+        let next = open.iter().map(|approval| approval.expires_at).filter(|at| *at > now).min();
+        for approval in open.into_iter().filter(|approval| approval.expires_at <= now) {
+            let id = approval.id;
+            let gateway = self.clone();
+            if let Err(DecideError::Store(error)) = detached(async move { gateway.carry_out(approval, Decision::Expired).await }).await {
+                log::warn("gateway", format_args!("approval {id} could not lapse: {error}"));
+            }
+        }
+        next
+    }
+
+    /// One task for all questions: sleeps until the next one lapses or a new one is asked. Ends with `cancel`.
+    pub async fn keep_expiring(self: Arc<Self>, cancel: Cancel) {
+        loop {
+            let next = self.expire_due().await;
+            let sleep = next.map_or(EXPIRY_LOOK_EVERY, |at| at.since(self.clock.now()).min(EXPIRY_LOOK_EVERY));
+            tokio::select! {
+                _ = cancel.cancelled() => return,
+                // At least a little: a question that could not lapse must not make a busy loop.
+                () = tokio::time::sleep(sleep.max(Duration::from_millis(100))) => {}
+                () = self.expiry.notified() => {}
+            }
+        }
+    }
+
+    /// Takes over the questions that an earlier process left open; call it once, after listening. A session that cannot be
+    /// opened is reported and left as it is.
+    pub async fn resume_parked(self: &Arc<Self>) {
+        let open = match self.approvals(Approvals::pending).await {
+            Ok(open) => open,
+            Err(error) => return log::error("gateway", format_args!("open approvals cannot be read: {error}")),
+        };
+        let sessions: BTreeSet<(SessionId, OwnerId)> = open.iter().map(|approval| (approval.session_id, approval.owner)).collect();
+        for (session, owner) in sessions {
+            self.adopt_session(session, owner).await;
+        }
+        for approval in open {
+            let waits = self.state().runs.get(&approval.message_id).is_some_and(|run| run.session == approval.session_id);
+            if !waits {
+                // Its run ended, or its session is gone: nobody will ever need the answer.
+                self.mark(approval.id, Decision::Rejected).await;
+            }
+        }
+    }
+
+    /// Opens a session so that what waits in it is taken over.
+    pub async fn adopt_session(self: &Arc<Self>, session: SessionId, owner: OwnerId) {
+        match self.sessions.load(session, owner).await {
+            Ok(session) => drop(self.enter(&session).await),
+            Err(StoreError::NotFound) => {}
+            Err(error) => log::error("gateway", format_args!("session {session} cannot be opened; its run stays where it is: {error}")),
+        }
+    }
+
+    /// Where this message may be a parked one that nobody has looked for yet, looks for it.
+    pub(super) async fn adopt_parked(self: &Arc<Self>, owner: OwnerId, message: MessageId) {
+        let open = self.approvals(Approvals::pending).await.unwrap_or_default();
+        if let Some(approval) = open.iter().find(|approval| approval.owner == owner && approval.message_id == message) {
+            self.adopt_session(approval.session_id, owner).await;
+        }
+    }
+
+    /// A question whose file is not there (the process ended between log and file): made again from the log.
+    pub(super) async fn restore(&self, session: &Arc<Session>, message: MessageId, id: ApprovalId) -> Result<(), StoreError> {
+        if !matches!(self.find_approval(session.owner(), id).await, Err(ApprovalError::NotFound)) {
+            return Ok(());
+        }
+        for record in session.records_of(message).await? {
+            if let Body::ApprovalRequested { approval_id, call_id, action, resource, reason, shown, digest, expires_at } = record.body
+                && approval_id == id
+            {
+                let approval = Approval {
+                    id,
+                    owner: session.owner(),
+                    session_id: session.id(),
+                    message_id: message,
+                    call_id,
+                    subject: "agent".to_owned(),
+                    action,
+                    resource,
+                    reason,
+                    shown,
+                    digest,
+                    created_at: record.time,
+                    expires_at,
+                    status: Status::Pending,
+                };
+                if let Err(error) = self.approvals(move |room| room.create(&approval)).await {
+                    log::error("gateway", format_args!("approval {id} cannot be asked again: {error}"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn find_approval(&self, owner: OwnerId, id: ApprovalId) -> Result<Approval, ApprovalError> {
+        self.approvals(move |room| room.find(owner, id)).await
+    }
+
+    /// The room blocks, so it is asked on a thread for that.
+    async fn approvals<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&Approvals) -> Result<T, ApprovalError> + Send + 'static,
+    ) -> Result<T, ApprovalError> {
+        let room = self.approvals.clone();
+        match tokio::task::spawn_blocking(move || ask(&room)).await {
+            Ok(answer) => answer,
+            Err(error) => Err(ApprovalError::Io(std::io::Error::other(error))),
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! The door of a lane: one at a time writes a message down, decides an approval, or closes the session.
+
+use std::sync::Arc;
+
+use tokio::sync::OwnedMutexGuard;
+
+use crate::base::ids::{MessageId, SessionId};
+use crate::base::log;
+use crate::gateway::ending::{self, Cut};
+use crate::gateway::Gateway;
+use crate::gateway::state::{Lane, Next, Parked, Run};
+use crate::store::StoreError;
+use crate::store::session::Session;
+
+/// Held while something is changed in one session's lane. Dropping it lets the next one in.
+pub(super) struct Door {
+    /// Before `_place`, so that the door is open before the lane is forgotten.
+    _held: OwnedMutexGuard<()>,
+    _place: Place,
+}
+
+impl Door {
+    /// Lets the next one in but keeps the lane: for a deletion, which is long.
+    pub(super) fn ajar(self) -> Place {
+        self._place
+    }
+}
+
+/// Keeps the lane in the map while somebody holds its door or waits for it.
+pub(super) struct Place {
+    gateway: Arc<Gateway>,
+    session: SessionId,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut state = self.gateway.state();
+        if let Some(lane) = state.lanes.get_mut(&self.session) {
+            lane.users = lane.users.saturating_sub(1);
+        }
+        state.tidy(self.session);
+    }
+}
+
+impl Gateway {
+    /// Waits for the session's door. The first one through looks for what an earlier process left parked there.
+    pub(super) async fn enter(self: &Arc<Self>, session: &Arc<Session>) -> Door {
+        let id = session.id();
+        let (place, door) = {
+            let mut state = self.state();
+            let lane = state.lanes.entry(id).or_default();
+            lane.users += 1;
+            (Place { gateway: self.clone(), session: id }, lane.door.clone())
+        };
+        let door = Door { _held: door.lock_owned().await, _place: place };
+        let adopted = |lane: &mut Lane| std::mem::replace(&mut lane.adopted, true);
+        let known = self.state().lanes.get_mut(&id).is_some_and(adopted);
+        if !known {
+            self.adopt(session).await;
+        }
+        door
+    }
+
+    /// Takes over the messages that an earlier process left unended in this session.
+    async fn adopt(self: &Arc<Self>, session: &Arc<Session>) {
+        let waiting = session.waiting();
+        for message in session.open_messages() {
+            if self.is_live(message) {
+                continue;
+            }
+            let user = match ending::user_message(session, message).await {
+                Ok(user) => user,
+                Err(error) => {
+                    log::warn("gateway", format_args!("session {}: message {message} cannot be taken up: {error}", session.id()));
+                    continue;
+                }
+            };
+            let run = Run::new(session.owner(), session.id(), user.agent_id, false);
+            self.state().runs.insert(message, run);
+            let Some(found) = waiting.iter().find(|found| found.message_id == message) else {
+                // The store ends such messages when it opens a session; where it could not, it is done here.
+                self.end(session, message, Cut::Shutdown).await;
+                continue;
+            };
+            let mut next = Next::Wait;
+            if let Some(decision) = found.decision {
+                next = Next::Go;
+                self.mark(found.approval_id, decision).await;
+            } else if let Err(error) = self.restore(session, message, found.approval_id).await {
+                log::warn("gateway", format_args!("session {}: approval {}: {error}", session.id(), found.approval_id));
+            }
+            let mut state = self.state();
+            if let (Next::Go, Some(run)) = (next, state.runs.get_mut(&message)) {
+                run.decided = Some(found.approval_id);
+            }
+            if let Some(lane) = state.lanes.get_mut(&session.id()) {
+                lane.parked = Some(Parked { message, approval: found.approval_id, next });
+            }
+            drop(state);
+            if next == Next::Go {
+                self.wake(session.id());
+            } else {
+                self.expiry.notify_one();
+            }
+        }
+    }
+
+    /// Heals a message that this process lost: it is on disk, unended, and nothing runs it (its end could not be written).
+    pub(super) async fn heal(self: &Arc<Self>, session: &Arc<Session>, message: MessageId) -> Result<(), StoreError> {
+        let open = session.find(message).is_some_and(|found| found.terminal.is_none());
+        if open && !self.is_live(message) {
+            ending::write(session, message, Cut::Internal).await?;
+            self.state().failed += 1;
+        }
+        Ok(())
+    }
+}
+

@@ -1,0 +1,243 @@
+//! The task of one session's lane: runs its messages one after the other, ends what is to be ended, and goes when nothing is left.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use crate::base::cancel::{Cancel, Canceller, Why};
+use crate::base::ids::{ApprovalId, MessageId, SessionId};
+use crate::base::log;
+use crate::events::Kind;
+use crate::gateway::ending::{self, Cut};
+use crate::gateway::state::{Next, Parked, Step, Waiting};
+use crate::gateway::{Gateway, RunnerJob};
+use crate::orchestrator::{EndKind, Outcome, Start};
+use crate::store::record::{Decision, UserMessage};
+use crate::store::StoreError;
+use crate::store::session::Session;
+
+/// How long a run that was told to go away may take to be gone, before its lane goes on without it.
+const ABORT_WITHIN: Duration = Duration::from_secs(1);
+
+/// What is left of a run whose task is over.
+enum Left {
+    /// It ended in its own words.
+    Ended(EndKind),
+    /// It waits for a person.
+    Parked(ApprovalId),
+    /// It could not end itself.
+    Lost(Cut),
+}
+
+impl Gateway {
+    /// Runs a lane until nothing is left to do in it.
+    pub(super) async fn lane(self: Arc<Self>, session: SessionId) {
+        loop {
+            // Bound to a name, so that the lock is given back before the step is taken.
+            let step = self.state().next_step(session);
+            match step {
+                Step::Run(waiting) => self.run(waiting).await,
+                Step::Resume(parked) => self.resume(session, parked).await,
+                Step::Settle(parked, why) => self.settle(session, parked, why).await,
+                Step::Rest => return,
+            }
+        }
+    }
+
+    /// Runs one message: waits for a permit, hands it to the orchestrator, keeps the books.
+    async fn run(self: &Arc<Self>, waiting: Waiting) {
+        let Some(canceller) = self.state().runs.get(&waiting.message).map(|run| run.canceller.clone()) else { return };
+        let cancel = canceller.token();
+        let permit = tokio::select! {
+            biased;
+            why = cancel.cancelled() => match waiting.start {
+                // It never began; there is nothing of it but the question.
+                Start::Fresh => return self.end(&waiting.session, waiting.message, Cut::by(why)).await,
+                // What it had said is in its checkpoint: the orchestrator ends it, and needs no permit for that.
+                Start::Resume => None,
+            },
+            // The semaphore is never closed.
+            permit = self.permits.clone().acquire_owned() => permit.ok(),
+        };
+        self.state().active += 1;
+        self.tell(waiting.message, Kind::AgentStarted, []);
+        let (session, message) = (waiting.session.clone(), waiting.message);
+        let left = self.supervise(waiting, canceller, cancel).await;
+        self.state().active -= 1;
+        drop(permit);
+        match left {
+            Left::Ended(kind) => self.over(message, kind),
+            Left::Parked(approval) => self.park(session.id(), message, approval),
+            Left::Lost(cut) => self.end(&session, message, cut).await,
+        }
+    }
+
+    /// Runs the orchestrator on a task of its own, so that neither a panic nor a run that hangs takes the lane with it.
+    async fn supervise(&self, waiting: Waiting, canceller: Canceller, cancel: Cancel) -> Left {
+        let Some((owner, agent_id)) = self.state().runs.get(&waiting.message).map(|run| (run.owner, run.agent)) else {
+            return Left::Lost(Cut::Internal);
+        };
+        let settings = self.settings.load();
+        let message = waiting.message;
+        let job = RunnerJob {
+            session: waiting.session,
+            owner,
+            message_id: message,
+            agent_id,
+            message: waiting.user,
+            start: waiting.start,
+        };
+        let mut task = tokio::spawn(self.runner.clone().run(job, cancel.clone()));
+        // The watchdog: the run keeps its own deadline; this acts on one that did not, or does not stop when told.
+        let finished = tokio::select! {
+            finished = &mut task => Some(finished),
+            () = tokio::time::sleep(settings.max_execution + settings.watchdog_grace) => {
+                canceller.cancel(Why::Deadline);
+                tokio::time::timeout(settings.watchdog_grace, &mut task).await.ok()
+            }
+            () = told(&cancel, settings.watchdog_grace) => None,
+        };
+        let Some(finished) = finished else {
+            log::error("gateway", format_args!("the run of message {message} does not stop; it is abandoned"));
+            task.abort();
+            let _ = tokio::time::timeout(ABORT_WITHIN, &mut task).await;
+            return Left::Lost(cancel.why().map_or(Cut::Internal, Cut::by));
+        };
+        match finished {
+            Ok(Outcome::Ended(kind)) => Left::Ended(kind),
+            Ok(Outcome::Parked(approval)) => Left::Parked(approval),
+            Ok(Outcome::Broken(StoreError::NotFound)) => Left::Lost(Cut::by(Why::Deleted)),
+            Ok(Outcome::Broken(error)) => {
+                log::error("gateway", format_args!("the run of message {message} could not be written down: {error}"));
+                Left::Lost(Cut::Internal)
+            }
+            Err(error) => {
+                let what = if error.is_panic() { "panicked" } else { "was dropped" };
+                log::error("gateway", format_args!("the run of message {message} {what}"));
+                Left::Lost(Cut::Internal)
+            }
+        }
+    }
+
+    /// A run waits for a person: it keeps its lane and gives back everything else.
+    fn park(&self, session: SessionId, message: MessageId, approval: ApprovalId) {
+        let mut state = self.state();
+        let Some(run) = state.runs.get_mut(&message) else { return };
+        let next = if run.decided == Some(approval) {
+            // The decision came between the question and here.
+            Next::Go
+        } else {
+            match run.canceller.token().why() {
+                // Over a restart it stays what it is.
+                None | Some(Why::Shutdown) => Next::Wait,
+                Some(why) => Next::Stop(why),
+            }
+        };
+        let counted = std::mem::take(&mut run.counted);
+        if counted {
+            state.in_house = state.in_house.saturating_sub(1);
+        }
+        if let Some(lane) = state.lanes.get_mut(&session) {
+            lane.parked = Some(Parked { message, approval, next });
+        }
+        drop(state);
+        self.house_changed();
+        self.expiry.notify_one();
+    }
+
+    /// Goes on with a parked run whose decision is in the log.
+    async fn resume(self: &Arc<Self>, session: SessionId, parked: Parked) {
+        match self.reopen(session, parked.message).await {
+            Ok((session, user)) => {
+                let mut state = self.state();
+                if let Some(run) = state.runs.get_mut(&parked.message) {
+                    run.counted = true;
+                    state.in_house += 1;
+                }
+                drop(state);
+                self.house_changed();
+                self.run(Waiting { session, message: parked.message, user, start: Start::Resume }).await;
+            }
+            Err(error) => self.give_up(session, parked.message, &error),
+        }
+    }
+
+    /// Ends a parked run: its question is answered with no, then it ends for this reason with what it had said.
+    async fn settle(self: &Arc<Self>, session: SessionId, parked: Parked, why: Why) {
+        let (session, user) = match self.reopen(session, parked.message).await {
+            Ok(found) => found,
+            Err(error) => return self.give_up(session, parked.message, &error),
+        };
+        {
+            let _door = self.enter(&session).await;
+            let decided = self.state().runs.get(&parked.message).is_some_and(|run| run.decided == Some(parked.approval));
+            if !decided && let Err(error) = self.resolve(&session, parked.message, parked.approval, Decision::Rejected).await {
+                log::warn("gateway", format_args!("approval {}: its rejection was not written down: {error}", parked.approval));
+            }
+        }
+        let Some(canceller) = self.state().runs.get(&parked.message).map(|run| run.canceller.clone()) else { return };
+        canceller.cancel(why);
+        let cancel = canceller.token();
+        let waiting = Waiting { session: session.clone(), message: parked.message, user, start: Start::Resume };
+        match self.supervise(waiting, canceller, cancel).await {
+            Left::Ended(kind) => self.over(parked.message, kind),
+            Left::Parked(_) | Left::Lost(_) => self.end(&session, parked.message, Cut::by(why)).await,
+        }
+    }
+
+    /// The session and the user's words of a parked run.
+    async fn reopen(&self, session: SessionId, message: MessageId) -> Result<(Arc<Session>, UserMessage), StoreError> {
+        let owner = self.state().runs.get(&message).map(|run| run.owner).ok_or(StoreError::NotFound)?;
+        let session = self.sessions.load(session, owner).await?;
+        let user = ending::user_message(&session, message).await?;
+        Ok((session, user))
+    }
+
+    /// A parked run whose session cannot be opened: said, counted, and left as it lies on disk.
+    fn give_up(&self, session: SessionId, message: MessageId, error: &StoreError) {
+        log::error("gateway", format_args!("session {session}: the run that waits there cannot go on: {error}"));
+        self.over(message, EndKind::Failed);
+    }
+
+    /// Writes the terminal record of a run that cannot do it itself, and closes the books on it.
+    pub(super) async fn end(&self, session: &Arc<Session>, message: MessageId, cut: Cut) {
+        if let Err(error) = ending::write(session, message, cut).await {
+            // A reader that waits for it learns from `Gateway::is_live` that nothing comes.
+            log::error("gateway", format_args!("the end of message {message} was not written down: {error}"));
+        }
+        self.over(message, cut.kind());
+    }
+
+    /// Closes the books on a message.
+    pub(super) fn over(&self, message: MessageId, kind: EndKind) {
+        let event = if matches!(kind, EndKind::Failed | EndKind::Interrupted) { Kind::AgentFailed } else { Kind::AgentStopped };
+        self.tell(message, event, [("outcome", ending::word(kind).into())]);
+        let gone = self.state().finish(message, kind);
+        drop(gone);
+        self.house_changed();
+    }
+
+    /// Publishes an event of a run that is not over.
+    pub(super) fn tell<const N: usize>(&self, message: MessageId, kind: Kind, more: [(&str, Value); N]) {
+        let Some((owner, agent, session)) = self.state().runs.get(&message).map(|run| (run.owner, run.agent, run.session)) else {
+            return;
+        };
+        self.events.publish(owner, kind, fields(&[("agent_id", &agent), ("session_id", &session), ("message_id", &message)], more));
+    }
+}
+
+/// Fields of an event: ids first.
+pub(super) fn fields<const N: usize>(ids: &[(&str, &dyn fmt::Display)], more: [(&str, Value); N]) -> Map<String, Value> {
+    let mut map = Map::with_capacity(ids.len() + N);
+    map.extend(ids.iter().map(|(name, id)| ((*name).to_owned(), Value::String(id.to_string()))));
+    map.extend(more.into_iter().map(|(name, value)| (name.to_owned(), value)));
+    map
+}
+
+/// Waits until a run was told to stop, and the grace after that.
+async fn told(cancel: &Cancel, grace: Duration) {
+    cancel.cancelled().await;
+    tokio::time::sleep(grace).await;
+}

@@ -1,0 +1,141 @@
+//! Stopping: one message, a session, or everything. None of it waits behind a run.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::base::cancel::Why;
+use crate::base::ids::{MessageId, OwnerId, SessionId};
+use crate::gateway::ending::Cut;
+use crate::gateway::state::{Next, Waiting};
+use crate::gateway::{CancelError, Gateway, detached};
+use crate::orchestrator::EndKind;
+use crate::store::StoreError;
+
+/// How long a cancel waits to say how it ended; a run that needs longer ends in its own time, or by the watchdog.
+const CANCEL_WITHIN: Duration = Duration::from_secs(2);
+/// How long a deletion waits for the session's runs to end; the store shuts out what is late.
+const DELETE_WITHIN: Duration = Duration::from_secs(5);
+/// How long runs may take to write down that they were interrupted.
+const INTERRUPT_WITHIN: Duration = Duration::from_secs(5);
+
+/// What a cancel finds.
+enum Found {
+    /// It waited: it is out of the queue, its end is to be written.
+    Queued(Waiting),
+    /// It runs or is parked, and was told.
+    Told,
+}
+
+impl Gateway {
+    /// Cancels a message: one that waits never begins, a parked one is ended with its question answered no, a running one is
+    /// told to stop. The text so far is kept.
+    ///
+    /// # Errors
+    /// It is over, or unknown, or another owner's.
+    pub async fn cancel(self: &Arc<Self>, owner: OwnerId, message: MessageId) -> Result<(), CancelError> {
+        if !self.knows(owner, message) {
+            self.adopt_parked(owner, message).await;
+        }
+        let over = match self.state().runs.get(&message).filter(|run| run.owner == owner) {
+            Some(run) => run.over.subscribe(),
+            None => {
+                let over = self.state().ended.has(message, owner);
+                return Err(if over { CancelError::Over } else { CancelError::NotFound });
+            }
+        };
+        if let Some(Found::Queued(waiting)) = self.tell_to_stop(message, Why::Asked) {
+            let gateway = self.clone();
+            detached(async move { gateway.end(&waiting.session, message, Cut::by(Why::Asked)).await }).await;
+        }
+        match ended(over, CANCEL_WITHIN).await {
+            // It was faster.
+            Some(EndKind::Done | EndKind::Failed) => Err(CancelError::Over),
+            Some(EndKind::Cancelled | EndKind::Interrupted) | None => Ok(()),
+        }
+    }
+
+    /// Deletes a session: what runs, waits or is parked in it is cancelled first.
+    ///
+    /// # Errors
+    /// Unknown, another owner's, or the store cannot.
+    pub async fn delete_session(self: &Arc<Self>, owner: OwnerId, id: SessionId) -> Result<(), StoreError> {
+        let gateway = self.clone();
+        detached(async move { gateway.delete(owner, id).await }).await
+    }
+
+    async fn delete(self: Arc<Self>, owner: OwnerId, id: SessionId) -> Result<(), StoreError> {
+        let session = self.sessions.load(id, owner).await?;
+        // Nothing new enters once this is through the door.
+        let door = self.enter(&session).await;
+        if let Some(lane) = self.state().lanes.get_mut(&id) {
+            lane.closed = true;
+        }
+        let _place = door.ajar();
+        let runs: Vec<(MessageId, watch::Receiver<Option<EndKind>>)> = {
+            let state = self.state();
+            state.runs.iter().filter(|(_, run)| run.session == id).map(|(message, run)| (*message, run.over.subscribe())).collect()
+        };
+        for (message, _) in &runs {
+            if let Some(Found::Queued(waiting)) = self.tell_to_stop(*message, Why::Deleted) {
+                self.end(&waiting.session, *message, Cut::by(Why::Deleted)).await;
+            }
+        }
+        let all = async {
+            for (_, over) in runs {
+                ended(over, DELETE_WITHIN).await;
+            }
+        };
+        let _ = tokio::time::timeout(DELETE_WITHIN, all).await;
+        let deleted = self.sessions.delete(id, owner).await;
+        if let Some(lane) = self.state().lanes.get_mut(&id) {
+            lane.closed = false;
+        }
+        deleted
+    }
+
+    /// Stops taking messages, lets what is in the house end, and interrupts what is left after `within`. Parked runs stay parked.
+    pub async fn drain(self: &Arc<Self>, within: Duration) {
+        self.state().draining = true;
+        if tokio::time::timeout(within, self.emptied()).await.is_ok() {
+            return;
+        }
+        let left: Vec<_> = self.state().runs.values().filter(|run| run.counted).map(|run| run.canceller.clone()).collect();
+        for canceller in left {
+            canceller.cancel(Why::Shutdown);
+        }
+        let _ = tokio::time::timeout(INTERRUPT_WITHIN, self.emptied()).await;
+    }
+
+    /// Waits until nothing waits and nothing runs.
+    async fn emptied(&self) {
+        let mut house = self.house.subscribe();
+        // The sender is in `self`: an error cannot happen while this runs.
+        let _ = house.wait_for(|in_house| *in_house == 0).await;
+    }
+
+    /// Tells a message to stop, wherever it is.
+    fn tell_to_stop(self: &Arc<Self>, message: MessageId, why: Why) -> Option<Found> {
+        let mut state = self.state();
+        let run = state.runs.get(&message)?;
+        let (canceller, session) = (run.canceller.clone(), run.session);
+        let lane = state.lanes.get_mut(&session)?;
+        canceller.cancel(why);
+        if let Some(at) = lane.queue.iter().position(|waiting| waiting.message == message) {
+            return lane.queue.remove(at).map(Found::Queued);
+        }
+        if let Some(parked) = lane.parked.as_mut().filter(|parked| parked.message == message) {
+            parked.next = Next::Stop(why);
+            drop(state);
+            self.wake(session);
+        }
+        Some(Found::Told)
+    }
+}
+
+/// How it ended, if it does in time.
+async fn ended(mut over: watch::Receiver<Option<EndKind>>, within: Duration) -> Option<EndKind> {
+    let ended = async { over.wait_for(Option::is_some).await.ok().and_then(|kind| *kind) };
+    tokio::time::timeout(within, ended).await.ok().flatten()
+}

@@ -1,0 +1,172 @@
+//! A message comes in: its ids, its place, its record on disk, its turn.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::cancel::Why;
+use crate::base::ids::{AgentId, SessionId};
+use crate::base::limits::LANE_MESSAGES_MAX;
+use crate::events::Kind;
+use crate::gateway::ids::{self, Ids};
+use crate::gateway::lane::fields;
+use crate::gateway::state::{Run, State, Waiting};
+use crate::gateway::{Gateway, GatewayError, IncomingMessage, LanePolicy, Submitted, detached};
+use crate::orchestrator::Start;
+use crate::store::home::Space;
+use crate::store::record::UserMessage;
+use crate::store::StoreError;
+use crate::store::session::Session;
+
+/// When a full waiting room is worth another try: about the time of a short answer.
+const RETRY_AFTER: Duration = Duration::from_secs(2);
+
+impl Gateway {
+    /// Accepts a message: when this returns it is on disk and will be run, whether or not anyone waits. The same idempotency
+    /// key and body answer with the first message instead.
+    ///
+    /// # Errors
+    /// [`GatewayError`]; nothing is kept then.
+    pub async fn submit(self: &Arc<Self>, incoming: IncomingMessage) -> Result<Submitted, GatewayError> {
+        let gateway = self.clone();
+        detached(async move { gateway.accept(incoming).await }).await
+    }
+
+    async fn accept(self: Arc<Self>, incoming: IncomingMessage) -> Result<Submitted, GatewayError> {
+        let ids = ids::of(&incoming, self.home.keyed(), &*self.random);
+        let user = UserMessage {
+            agent_id: AgentId::random(&*self.random),
+            content: incoming.content,
+            user_id: incoming.user_id,
+            channel: incoming.channel.to_owned(),
+            space_id: incoming.space_id,
+            idempotent: incoming.idempotency_key.is_some(),
+            attachments: incoming.attachments,
+        };
+        let session = self.session(ids, &incoming.owner, user.idempotent).await?;
+        let _door = self.enter(&session).await;
+        if self.state().lanes.get(&ids.session).is_none_or(|lane| lane.closed) || session.is_deleted() {
+            return Err(GatewayError::NotFound);
+        }
+        if session.find(ids.message).is_some() {
+            // A retry takes no place: it attaches to the first one, or is told that the body differs.
+            let accepted = session.accept(ids.message, user).await?;
+            self.heal(&session, ids.message).await?;
+            return Ok(Submitted { id: ids.message, session, seq: accepted.seq, fresh: false });
+        }
+        if let Space::Full { why } = self.home.space() {
+            return Err(GatewayError::DiskFull(why));
+        }
+        let place = Promise::of(&self, ids.session)?;
+        let accepted = session.accept(ids.message, user.clone()).await?;
+        if accepted.fresh {
+            place.keep(&self, session.clone(), ids, user);
+        }
+        Ok(Submitted { id: ids.message, session, seq: accepted.seq, fresh: accepted.fresh })
+    }
+
+    /// The session it goes to. Where no new message can be taken, one that exists may still know the message of a retry.
+    async fn session(&self, ids: Ids, owner: &crate::base::ids::OwnerId, retry: bool) -> Result<Arc<Session>, GatewayError> {
+        let refusal = match self.home.space() {
+            _ if self.state().draining => GatewayError::Draining,
+            Space::Full { why } => GatewayError::DiskFull(why),
+            Space::Enough => return Ok(self.sessions.load_or_create(ids.session, *owner).await?),
+        };
+        if retry
+            && let Ok(session) = self.sessions.load(ids.session, *owner).await
+            && session.find(ids.message).is_some()
+        {
+            return Ok(session);
+        }
+        Err(refusal)
+    }
+}
+
+/// A place that is promised to a message while it is written down; dropping it gives it back.
+struct Promise {
+    gateway: Arc<Gateway>,
+    kept: bool,
+}
+
+impl Promise {
+    /// A place in the house and in the lane, if both have one.
+    fn of(gateway: &Arc<Gateway>, session: SessionId) -> Result<Self, GatewayError> {
+        let policy = gateway.settings.load().lane_policy;
+        let mut state = gateway.state();
+        if state.draining {
+            return Err(GatewayError::Draining);
+        }
+        if let Some(lane) = state.lanes.get(&session) {
+            let full = match policy {
+                // A parked run does not count as busy: a new message takes its place.
+                LanePolicy::Reject => lane.current.is_some() || !lane.queue.is_empty(),
+                LanePolicy::Enqueue | LanePolicy::Interrupt => lane.queue.len() >= LANE_MESSAGES_MAX,
+            };
+            if full {
+                return Err(GatewayError::LaneFull);
+            }
+        }
+        if state.in_house >= gateway.places {
+            return Err(GatewayError::WaitingRoomFull { retry_after: RETRY_AFTER });
+        }
+        state.in_house += 1;
+        Ok(Self { gateway: gateway.clone(), kept: false })
+    }
+
+    /// The message is on disk: it gets its turn.
+    fn keep(mut self, gateway: &Arc<Gateway>, session: Arc<Session>, ids: Ids, user: UserMessage) {
+        self.kept = true;
+        let owner = session.owner();
+        let (agent, space) = (user.agent_id, user.space_id);
+        let channel = user.channel.clone();
+        let mut state = gateway.state();
+        if gateway.settings.load().lane_policy == LanePolicy::Interrupt {
+            interrupt(&mut state, ids.session);
+        }
+        state.forked += 1;
+        state.runs.insert(ids.message, Run::new(owner, ids.session, agent, true));
+        if let Some(lane) = state.lanes.get_mut(&ids.session) {
+            lane.queue.push_back(Waiting { session, message: ids.message, user, start: Start::Fresh });
+        }
+        drop(state);
+        gateway.house_changed();
+        let who: [(&str, &dyn std::fmt::Display); 3] =
+            [("agent_id", &agent), ("session_id", &ids.session), ("message_id", &ids.message)];
+        let space = space.map_or(serde_json::Value::Null, |space| space.to_string().into());
+        gateway.events.publish(owner, Kind::MessageReceived, fields(&who, [("channel", channel.into()), ("space_id", space)]));
+        gateway.events.publish(owner, Kind::AgentCreated, fields(&who, []));
+        gateway.wake(ids.session);
+    }
+}
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        if !self.kept {
+            let mut state = self.gateway.state();
+            state.in_house = state.in_house.saturating_sub(1);
+            drop(state);
+            self.gateway.house_changed();
+        }
+    }
+}
+
+/// Stops what runs and what waits in this lane; what is parked gives way by itself.
+fn interrupt(state: &mut State, session: SessionId) {
+    let State { lanes, runs, .. } = state;
+    let Some(lane) = lanes.get(&session) else { return };
+    for message in lane.current.iter().chain(lane.queue.iter().map(|waiting| &waiting.message)) {
+        if let Some(run) = runs.get(message) {
+            run.canceller.cancel(Why::Replaced);
+        }
+    }
+}
+
+impl From<StoreError> for GatewayError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::NotFound => Self::NotFound,
+            StoreError::Conflict => Self::Conflict,
+            StoreError::DiskFull(why) => Self::DiskFull(why),
+            error => Self::Store(error),
+        }
+    }
+}
