@@ -15,8 +15,8 @@ use crate::gateway::lane::fields;
 use crate::gateway::state::Next;
 use crate::gateway::{Gateway, detached};
 use crate::rooms::approvals::{Approval, ApprovalError, Approvals, Status};
-use crate::store::record::{Body, Decision};
 use crate::store::StoreError;
+use crate::store::record::{Body, Decision};
 use crate::store::session::Session;
 
 /// Why an approval could not be decided.
@@ -118,8 +118,7 @@ impl Gateway {
             Decision::Rejected => "rejected",
             Decision::Expired => "expired",
         };
-        let ids: [(&str, &dyn std::fmt::Display); 3] =
-            [("approval_id", &id), ("session_id", &session.id()), ("message_id", &message)];
+        let ids: [(&str, &dyn std::fmt::Display); 3] = [("approval_id", &id), ("session_id", &session.id()), ("message_id", &message)];
         self.events.publish(session.owner(), Kind::ApprovalResolved, fields(&ids, [("status", outcome.into())]));
         Ok(())
     }

@@ -6,8 +6,8 @@ use tokio::sync::OwnedMutexGuard;
 
 use crate::base::ids::{MessageId, SessionId};
 use crate::base::log;
-use crate::gateway::ending::{self, Cut};
 use crate::gateway::Gateway;
+use crate::gateway::ending::{self, Cut};
 use crate::gateway::state::{Lane, Next, Parked, Run};
 use crate::store::StoreError;
 use crate::store::session::Session;
@@ -115,4 +115,3 @@ impl Gateway {
         Ok(())
     }
 }
-

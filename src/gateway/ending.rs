@@ -5,10 +5,10 @@ use std::sync::Arc;
 use crate::base::cancel::Why;
 use crate::base::ids::MessageId;
 use crate::orchestrator::EndKind;
-use crate::store::record::{Body, Ending, Problem, UserMessage};
-use crate::store::tail::Step;
 use crate::store::StoreError;
+use crate::store::record::{Body, Ending, Problem, UserMessage};
 use crate::store::session::Session;
+use crate::store::tail::Step;
 
 /// How a run was cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

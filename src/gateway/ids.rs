@@ -1,7 +1,7 @@
 //! Ids of messages and sessions: random, or derived, so that a retry finds what the first attempt made (DESIGN §2).
 
 use crate::base::digest::Keyed;
-use crate::base::ids::{MessageId, OwnerId, SessionId};
+use crate::base::ids::{MessageId, SessionId};
 use crate::base::random::Random;
 use crate::gateway::IncomingMessage;
 
@@ -32,6 +32,7 @@ pub(super) fn of(incoming: &IncomingMessage, keyed: &Keyed, random: &dyn Random)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::ids::OwnerId;
     use crate::base::random::SystemRandom;
 
     fn incoming(owner: OwnerId, session: Option<SessionId>, key: Option<&str>) -> IncomingMessage {
@@ -56,7 +57,9 @@ mod tests {
         let first = of(&incoming(a, None, Some("k")), &keyed, &random);
         assert_eq!(first, of(&incoming(a, None, Some("k")), &keyed, &random));
         assert_eq!(first.message.as_bytes()[6] >> 4, 8, "UUID version 8");
-        for other in [incoming(b, None, Some("k")), incoming(a, None, Some("l")), incoming(a, Some(session), Some("k")), incoming(a, None, None)] {
+        for other in
+            [incoming(b, None, Some("k")), incoming(a, None, Some("l")), incoming(a, Some(session), Some("k")), incoming(a, None, None)]
+        {
             let other = of(&other, &keyed, &random);
             assert_ne!(first.message, other.message);
             assert_ne!(first.session, other.session);

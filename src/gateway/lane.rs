@@ -14,8 +14,8 @@ use crate::gateway::ending::{self, Cut};
 use crate::gateway::state::{Next, Parked, Step, Waiting};
 use crate::gateway::{Gateway, RunnerJob};
 use crate::orchestrator::{EndKind, Outcome, Start};
-use crate::store::record::{Decision, UserMessage};
 use crate::store::StoreError;
+use crate::store::record::{Decision, UserMessage};
 use crate::store::session::Session;
 
 /// How long a run that was told to go away may take to be gone, before its lane goes on without it.
@@ -81,14 +81,7 @@ impl Gateway {
         };
         let settings = self.settings.load();
         let message = waiting.message;
-        let job = RunnerJob {
-            session: waiting.session,
-            owner,
-            message_id: message,
-            agent_id,
-            message: waiting.user,
-            start: waiting.start,
-        };
+        let job = RunnerJob { session: waiting.session, owner, message_id: message, agent_id, message: waiting.user, start: waiting.start };
         let mut task = tokio::spawn(self.runner.clone().run(job, cancel.clone()));
         // The watchdog: the run keeps its own deadline; this acts on one that did not, or does not stop when told.
         let finished = tokio::select! {
@@ -151,17 +144,22 @@ impl Gateway {
     async fn resume(self: &Arc<Self>, session: SessionId, parked: Parked) {
         match self.reopen(session, parked.message).await {
             Ok((session, user)) => {
-                let mut state = self.state();
-                if let Some(run) = state.runs.get_mut(&parked.message) {
-                    run.counted = true;
-                    state.in_house += 1;
-                }
-                drop(state);
-                self.house_changed();
+                self.count(parked.message);
                 self.run(Waiting { session, message: parked.message, user, start: Start::Resume }).await;
             }
             Err(error) => self.give_up(session, parked.message, &error),
         }
+    }
+
+    /// A parked run takes a place again; it is never refused one.
+    fn count(&self, message: MessageId) {
+        let mut state = self.state();
+        if let Some(run) = state.runs.get_mut(&message) {
+            run.counted = true;
+            state.in_house += 1;
+        }
+        drop(state);
+        self.house_changed();
     }
 
     /// Ends a parked run: its question is answered with no, then it ends for this reason with what it had said.

@@ -32,8 +32,8 @@ use crate::store::sessions::Sessions;
 
 pub use approvals::DecideError;
 pub use message::{CancelError, Counts, GatewayError, IncomingMessage, LanePolicy, Settings, Submitted};
-pub use runner::Runner;
 pub(crate) use runner::Job as RunnerJob;
+pub use runner::Runner;
 
 /// What the gateway stands on.
 pub struct GatewayParts {

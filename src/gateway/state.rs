@@ -9,8 +9,8 @@ use crate::base::cancel::{Canceller, Why};
 use crate::base::ids::{AgentId, ApprovalId, MessageId, OwnerId, SessionId};
 use crate::base::limits::ENDED_MESSAGES_KEPT;
 use crate::orchestrator::{EndKind, Start};
-use crate::store::session::Session;
 use crate::store::record::UserMessage;
+use crate::store::session::Session;
 
 #[derive(Default)]
 pub(super) struct State {
@@ -142,9 +142,7 @@ impl State {
 
     /// Forgets a lane in which nothing is left.
     pub(super) fn tidy(&mut self, session: SessionId) {
-        let idle = |lane: &Lane| {
-            lane.users == 0 && !lane.task && lane.queue.is_empty() && lane.current.is_none() && lane.parked.is_none()
-        };
+        let idle = |lane: &Lane| lane.users == 0 && !lane.task && lane.queue.is_empty() && lane.current.is_none() && lane.parked.is_none();
         if self.lanes.get(&session).is_some_and(idle) {
             self.lanes.remove(&session);
         }

@@ -12,9 +12,9 @@ use crate::gateway::lane::fields;
 use crate::gateway::state::{Run, State, Waiting};
 use crate::gateway::{Gateway, GatewayError, IncomingMessage, LanePolicy, Submitted, detached};
 use crate::orchestrator::Start;
+use crate::store::StoreError;
 use crate::store::home::Space;
 use crate::store::record::UserMessage;
-use crate::store::StoreError;
 use crate::store::session::Session;
 
 /// When a full waiting room is worth another try: about the time of a short answer.
@@ -129,8 +129,7 @@ impl Promise {
         }
         drop(state);
         gateway.house_changed();
-        let who: [(&str, &dyn std::fmt::Display); 3] =
-            [("agent_id", &agent), ("session_id", &ids.session), ("message_id", &ids.message)];
+        let who: [(&str, &dyn std::fmt::Display); 3] = [("agent_id", &agent), ("session_id", &ids.session), ("message_id", &ids.message)];
         let space = space.map_or(serde_json::Value::Null, |space| space.to_string().into());
         gateway.events.publish(owner, Kind::MessageReceived, fields(&who, [("channel", channel.into()), ("space_id", space)]));
         gateway.events.publish(owner, Kind::AgentCreated, fields(&who, []));
