@@ -1,7 +1,14 @@
 //! Floor 7: one file an area; routes.rs is the one table.
 
+mod approvals;
+mod chat;
+mod chat_socket;
 pub mod error;
+mod events;
 pub mod routes;
+mod session_events;
+mod sessions;
+mod tickets;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,11 +24,18 @@ use crate::base::limits::{PAGE_DEFAULT, PAGE_MAX};
 use crate::base::live::Live;
 use crate::base::random::Random;
 use crate::base::time::Clock;
+use crate::events::Events;
+use crate::gateway::Gateway;
 use crate::http::error::HttpError;
 use crate::http::peer::Peer;
 use crate::http::{Body, Response};
 use crate::middleware::auth::{Caller, Ends};
 use crate::middleware::tickets::Tickets;
+use crate::rooms::approvals::Approvals;
+use crate::rooms::memory::Memory;
+use crate::store::home::Home;
+use crate::store::keys::Keys;
+use crate::store::sessions::Sessions;
 use crate::wire::query::Query;
 
 /// What the API needs to know of the configuration; swapped whole while running.
@@ -39,6 +53,20 @@ pub struct Settings {
 
 /// Everything a handler may use, built by `app`.
 pub struct App {
+    /// The home: room on disk.
+    pub home: Arc<Home>,
+    /// API keys.
+    pub keys: Arc<Keys>,
+    /// All sessions.
+    pub sessions: Arc<Sessions>,
+    /// Messages in.
+    pub gateway: Arc<Gateway>,
+    /// Questions to a person.
+    pub approvals: Arc<Approvals>,
+    /// The event bus.
+    pub events: Arc<Events>,
+    /// What is remembered.
+    pub memory: Arc<Memory>,
     /// One-time tickets.
     pub tickets: Arc<Tickets>,
     /// Time.
