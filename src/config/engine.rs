@@ -128,6 +128,9 @@ impl std::fmt::Display for Origin {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// File, environment, what is expected.
+    type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str);
     use std::path::Path;
 
     fn config(text: &str, pairs: &[(&str, &str)]) -> Config {
@@ -137,7 +140,7 @@ mod tests {
 
     #[test]
     fn the_model_is_chosen_by_the_rule() {
-        let cases: &[(&str, &[(&str, &str)], &str)] = &[
+        let cases: &[Case<'_>] = &[
             ("", &[], "offline"),
             ("", &[("OPENAI_API_KEY", "k")], OPENAI_DEFAULT),
             ("", &[("OPENAI_BASE_URL", "http://x/v1")], OPENAI_AUTO),

@@ -200,6 +200,9 @@ pub fn home(flag: Option<&str>, env: &Env) -> Result<PathBuf, ConfigError> {
 mod tests {
     use super::*;
 
+    /// File, environment, what is expected.
+    type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str);
+
     fn env(pairs: &[(&str, &str)]) -> Env {
         pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
     }
@@ -231,7 +234,7 @@ mod tests {
 
     #[test]
     fn every_problem_is_named_with_its_place() {
-        let cases: &[(&str, &[(&str, &str)], &str)] = &[
+        let cases: &[Case<'_>] = &[
             ("[gateway]\nprot = 1\n", &[], "/h/config.toml:2: unknown key gateway.prot; did you mean gateway.port?"),
             ("[gatway]\nport = 1\n", &[], "/h/config.toml:1: unknown section gatway; did you mean gateway?"),
             ("[gateway]\nport = \"x\"\n", &[], "/h/config.toml:2: gateway.port: expected a whole number from 0 to 65535, found a text"),
