@@ -121,4 +121,24 @@ pub const WS_SESSIONS_MAX: usize = 16;
 const _: () = assert!(CONTENT_BYTES_MAX * 6 < CHAT_BODY_BYTES_MAX);
 const _: () = assert!(RESULT_INLINE_BYTES_MAX < RESULT_BYTES_MAX);
 const _: () = assert!(ANSWER_BYTES_MAX * 6 < LOG_LINE_BYTES_MAX); // six: the longest JSON escape of a byte
+<<<<<<< HEAD
 const _: () = assert!(ANSWER_BYTES_MAX * 6 < MODEL_EVENT_BYTES_MAX);
+=======
+
+/// Open connections in all (`gateway.max_connections`).
+pub const CONNECTIONS_MAX: usize = 4096;
+/// Connections that have not authenticated: what a stranger can hold.
+pub const STRANGERS_MAX: usize = 512;
+/// Strangers of one peer; one machine cannot take every place of the line above.
+pub const STRANGERS_PER_PEER_MAX: usize = 64;
+/// Descriptors that connections leave to files, models and the runtime.
+pub const DESCRIPTORS_KEPT: usize = 128;
+/// Wrong credentials of one peer within a minute; from the next one on the answer is 429.
+pub const WRONG_CREDENTIALS_PER_MINUTE: u32 = 10;
+/// Peers and keys whose rates are remembered; the least recently seen goes first.
+pub const RATE_ENTRIES_MAX: usize = 4096;
+/// Open one-time tickets of the process; each lives 30 s.
+pub const TICKETS_MAX: usize = 4096;
+/// Lines of the access log that wait for the next write, in bytes.
+pub const ACCESS_LOG_BATCH_BYTES: usize = 8 * 1024;
+>>>>>>> 874edb8 (wire, http: strict parsing, connections with their limits, events, WebSockets)

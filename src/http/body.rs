@@ -53,6 +53,14 @@ impl Body {
         }
     }
 
+    /// All its bytes; none of a stream's, which are not known yet.
+    pub(crate) fn whole(self) -> Bytes {
+        match self.0 {
+            Inner::Full(bytes) => bytes,
+            Inner::Empty | Inner::Stream(_) => Bytes::new(),
+        }
+    }
+
     /// It is known to have no bytes.
     pub fn is_empty(&self) -> bool {
         self.len() == Some(0)

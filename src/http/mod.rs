@@ -2,9 +2,14 @@
 
 pub mod body;
 pub mod client;
+pub mod connection;
+mod crowd;
 pub mod error;
+pub mod gate;
+pub mod line;
 pub mod listener;
 pub mod peer;
+mod socket;
 pub mod sse;
 pub mod ws;
 

@@ -1,8 +1,21 @@
-//! Server-sent events: a response made from an async source of encoded frames (`wire::sse_out` encodes).
+//! Server-sent events (WHATWG HTML §9.2): a response made from an async source of encoded frames (`wire::sse_out` encodes).
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::Stream;
+use futures_util::stream::unfold;
+use hyper::header::{self, HeaderValue};
+use tokio::time::{Instant, Sleep};
 
-use crate::http::Response;
+use crate::http::{Body, Response};
+use crate::wire::sse_out::KEEP_ALIVE;
+
+/// A comment is sent after this much silence: proxies cut quiet connections, and a reader that is gone shows itself.
+const QUIET: Duration = Duration::from_secs(10);
 
 /// Where frames come from.
 pub trait Source: Send + 'static {
@@ -13,6 +26,89 @@ pub trait Source: Send + 'static {
 
 /// A `text/event-stream` response: frames of the source, a comment every 10 s of silence; ends when the source or
 /// `ends` does (shutdown, revoked key).
-pub fn response(_source: impl Source, _ends: impl Future<Output = ()> + Send + 'static) -> Response {
-    todo!()
+pub fn response(source: impl Source, ends: impl Future<Output = ()> + Send + 'static) -> Response {
+    let frames = unfold(source, async |mut source| source.next().await.map(|frame| (frame, source)));
+    let events = Events {
+        frames: Box::pin(frames),
+        ends: Box::pin(ends),
+        quiet: Box::pin(tokio::time::sleep(QUIET)),
+        quiet_until: Instant::now() + QUIET,
+    };
+    let mut response = Response::new(Body::stream(events));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // nginx would keep the events back.
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response
+}
+
+struct Events {
+    frames: Pin<Box<dyn Stream<Item = Bytes> + Send>>,
+    ends: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// Wakes us when it may be time for a comment; frames move only `quiet_until`, which costs nothing.
+    quiet: Pin<Box<Sleep>>,
+    quiet_until: Instant,
+}
+
+impl Stream for Events {
+    type Item = io::Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.ends.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(None);
+        }
+        if let Poll::Ready(frame) = self.frames.as_mut().poll_next(cx) {
+            self.quiet_until = Instant::now() + QUIET;
+            return Poll::Ready(frame.map(Ok));
+        }
+        while self.quiet.as_mut().poll(cx).is_ready() {
+            let now = Instant::now();
+            if now >= self.quiet_until {
+                self.quiet_until = now + QUIET;
+                let until = self.quiet_until;
+                self.quiet.as_mut().reset(until);
+                return Poll::Ready(Some(Ok(Bytes::from_static(KEEP_ALIVE))));
+            }
+            let until = self.quiet_until;
+            self.quiet.as_mut().reset(until);
+        }
+        Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::BodyExt;
+
+    struct Three(u8);
+    impl Source for Three {
+        async fn next(&mut self) -> Option<Bytes> {
+            self.0 += 1;
+            (self.0 <= 3).then(|| format!("data: {}\n\n", self.0).into())
+        }
+    }
+
+    struct Silent;
+    impl Source for Silent {
+        async fn next(&mut self) -> Option<Bytes> {
+            std::future::pending().await
+        }
+    }
+
+    #[tokio::test]
+    async fn frames_come_in_order_and_end_with_their_source() {
+        let body = response(Three(0), std::future::pending()).into_body();
+        assert_eq!(body.collect().await.unwrap().to_bytes(), "data: 1\n\ndata: 2\n\ndata: 3\n\n");
+    }
+
+    #[tokio::test]
+    async fn the_end_comes_from_outside_too() {
+        let (canceller, cancel) = crate::base::cancel::pair();
+        let mut body = response(Silent, async move { drop(cancel.cancelled().await) }).into_body();
+        assert!(futures_util::future::poll_immediate(body.frame()).await.is_none());
+        canceller.cancel(crate::base::cancel::Why::Shutdown);
+        assert!(body.frame().await.is_none());
+    }
 }

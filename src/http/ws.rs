@@ -1,16 +1,36 @@
 //! WebSocket connections (RFC 6455): upgrade, limits, pings, close codes. Framing is tungstenite's.
+//!
+//! In order: handshake (`wire::ws_handshake`), frame and message limits, masks, UTF-8, control frames (tungstenite),
+//! time for a sign of life and for sending (here and in `http::line`), close codes (here). No compression.
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::HeaderMap;
-use hyper::upgrade::OnUpgrade;
+use futures_util::{SinkExt, StreamExt};
+use hyper::header::{self, HeaderValue};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::{HeaderMap, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::io::AsyncWriteExt;
+use tokio::time::{Instant, timeout};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{self, Error};
 
-use crate::http::Response;
-use crate::http::error::HttpError;
+use crate::base::limits::{WS_MESSAGE_BYTES_MAX, WS_READ_BUFFER_BYTES};
+use crate::base::log;
+use crate::http::error::{ErrorStatus, HttpError};
+use crate::http::line::Guarded;
+use crate::http::{Body, Response};
+use crate::wire::ws_handshake::{self, BadHandshake};
 
 /// A text that is known to be UTF-8; cheap to clone.
-pub type Text = tokio_tungstenite::tungstenite::Utf8Bytes;
+pub type Text = tungstenite::Utf8Bytes;
+
+/// How long we wait for the peer's close frame after ours.
+const CLOSE_TIME: Duration = Duration::from_secs(2);
 
 /// Limits of one socket.
 #[derive(Debug, Clone, Copy)]
@@ -25,11 +45,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            message_bytes_max: crate::base::limits::WS_MESSAGE_BYTES_MAX,
-            ping_every: Duration::from_secs(30),
-            send_within: Duration::from_secs(30),
-        }
+        Self { message_bytes_max: WS_MESSAGE_BYTES_MAX, ping_every: Duration::from_secs(30), send_within: Duration::from_secs(30) }
     }
 }
 
@@ -60,33 +76,199 @@ pub enum Close {
 pub struct Gone;
 
 /// One open connection. Drive it by polling [`Socket::recv`]: pings and closes are handled there.
-pub struct Socket(());
+pub struct Socket {
+    frames: WebSocketStream<Guarded>,
+    options: Options,
+    /// When the next ping leaves.
+    ping_at: Instant,
+    /// A ping has left and nothing has come since.
+    unanswered: bool,
+    /// Something of ours may still lie in the write buffer.
+    unflushed: bool,
+    /// Nothing can be sent or received any more.
+    gone: bool,
+}
 
 impl Socket {
+    async fn new(io: Guarded, already_read: Bytes, options: Options) -> Self {
+        let config = WebSocketConfig::default()
+            .read_buffer_size(WS_READ_BUFFER_BYTES)
+            // Every message leaves at once, so the buffer never holds more than one.
+            .write_buffer_size(0)
+            .max_write_buffer_size(usize::MAX)
+            .max_message_size(Some(options.message_bytes_max))
+            .max_frame_size(Some(options.message_bytes_max))
+            // RFC 6455 §5.1: a client's frames are masked.
+            .accept_unmasked_frames(false);
+        let frames = WebSocketStream::from_partially_read(io, already_read.into(), Role::Server, Some(config)).await;
+        Self { frames, options, ping_at: Instant::now() + options.ping_every, unanswered: false, unflushed: false, gone: false }
+    }
+
     /// The next message. Cancel-safe: use it in `select!`. It must be polled again soon, or pings stop.
     pub async fn recv(&mut self) -> Result<Message, Gone> {
-        todo!()
+        while !self.gone {
+            if self.unflushed {
+                self.flush().await?;
+            }
+            tokio::select! {
+                biased;
+                item = self.frames.next() => match item {
+                    Some(Ok(message)) => {
+                        // Any frame is a sign of life.
+                        self.unanswered = false;
+                        match message {
+                            tungstenite::Message::Text(text) => return Ok(Message::Text(text)),
+                            tungstenite::Message::Binary(bytes) => return Ok(Message::Binary(bytes)),
+                            // Pongs and the answer to a close leave with the next poll.
+                            _ => {}
+                        }
+                    }
+                    Some(Err(error)) => self.fail(&error).await,
+                    None => self.end().await,
+                },
+                () = tokio::time::sleep_until(self.ping_at) => {
+                    self.ping_at = Instant::now() + self.options.ping_every;
+                    if self.unanswered || self.feed(tungstenite::Message::Ping(Bytes::new())).await.is_err() {
+                        self.gone = true;
+                    } else {
+                        self.unanswered = true;
+                    }
+                }
+            }
+        }
+        Err(Gone)
     }
+
     /// Sends and flushes a text message; gives up after `send_within`.
-    pub async fn send(&mut self, _text: impl Into<Text>) -> Result<(), Gone> {
-        todo!()
+    pub async fn send(&mut self, text: impl Into<Text>) -> Result<(), Gone> {
+        self.feed(tungstenite::Message::Text(text.into())).await?;
+        self.flush().await
     }
+
     /// Sends and flushes a binary message; gives up after `send_within`.
-    pub async fn send_binary(&mut self, _bytes: Bytes) -> Result<(), Gone> {
-        todo!()
+    pub async fn send_binary(&mut self, bytes: Bytes) -> Result<(), Gone> {
+        self.feed(tungstenite::Message::Binary(bytes)).await?;
+        self.flush().await
     }
-    /// Closes with this code and reason (at most 123 bytes) and waits shortly for the answer.
-    pub async fn close(self, _code: Close, _reason: &'static str) {
-        todo!()
+
+    /// Closes with this code and reason (at most 123 bytes, RFC 6455 §5.5) and waits shortly for the answer.
+    pub async fn close(mut self, code: Close, reason: &'static str) {
+        let code = match code {
+            Close::Normal => CloseCode::Normal,
+            Close::GoingAway => CloseCode::Away,
+            Close::Policy => CloseCode::Policy,
+            Close::Internal => CloseCode::Error,
+        };
+        if !self.gone && self.say_close(code, reason).await.is_ok() {
+            // What the peer sends until its close frame is dropped.
+            let _ = timeout(CLOSE_TIME, async { while let Some(Ok(_)) = self.frames.next().await {} }).await;
+        }
+        self.end().await;
+    }
+
+    /// Puts a frame into the write buffer, as far as the peer takes it.
+    async fn feed(&mut self, message: tungstenite::Message) -> Result<(), Gone> {
+        if self.gone {
+            return Err(Gone);
+        }
+        self.unflushed = true;
+        match timeout(self.options.send_within, self.frames.feed(message)).await {
+            Ok(Ok(())) => Ok(()),
+            _ => self.lost(),
+        }
+    }
+
+    async fn flush(&mut self) -> Result<(), Gone> {
+        match timeout(self.options.send_within, self.frames.flush()).await {
+            Ok(Ok(())) => {
+                self.unflushed = false;
+                Ok(())
+            }
+            _ => self.lost(),
+        }
+    }
+
+    fn lost(&mut self) -> Result<(), Gone> {
+        self.gone = true;
+        Err(Gone)
+    }
+
+    /// The peer broke a rule: says which (RFC 6455 §7.4.1) and ends.
+    async fn fail(&mut self, error: &Error) {
+        let answer = match error {
+            Error::Capacity(_) => Some((CloseCode::Size, "message too big")),
+            Error::Utf8(_) => Some((CloseCode::Invalid, "text is not UTF-8")),
+            // The connection broke, or is closing anyway.
+            Error::Protocol(
+                ProtocolError::ResetWithoutClosingHandshake | ProtocolError::ReceivedAfterClosing | ProtocolError::SendAfterClosing,
+            ) => None,
+            Error::Protocol(_) => Some((CloseCode::Protocol, "protocol error")),
+            _ => None,
+        };
+        if let Some((code, reason)) = answer {
+            let _ = self.say_close(code, reason).await;
+        }
+        self.end().await;
+    }
+
+    async fn say_close(&mut self, code: CloseCode, reason: &'static str) -> Result<(), Gone> {
+        let frame = CloseFrame { code, reason: Text::from_static(reason) };
+        match timeout(CLOSE_TIME, self.frames.send(tungstenite::Message::Close(Some(frame)))).await {
+            Ok(Ok(())) => Ok(()),
+            _ => Err(Gone),
+        }
+    }
+
+    /// RFC 6455 §7.1.1: the server closes the connection; unread input must not reset our last frame away.
+    async fn end(&mut self) {
+        if !self.gone {
+            self.gone = true;
+            let io = self.frames.get_mut();
+            io.linger();
+            let _ = timeout(CLOSE_TIME, io.shutdown()).await;
+        }
     }
 }
 
 /// Answers the handshake (RFC 6455 §4.2.2) and runs `run` on a task of its own once the connection is ours.
-/// 400 for a bad handshake, 426 for another version.
-pub fn upgrade<F, Fut>(_headers: &HeaderMap, _on: Option<OnUpgrade>, _options: Options, _run: F) -> Result<Response, HttpError>
+/// 400 for a bad handshake, 426 for another version. `on` is what the request brought for an upgrade.
+pub fn upgrade<F, Fut>(headers: &HeaderMap, on: Option<OnUpgrade>, options: Options, run: F) -> Result<Response, HttpError>
 where
     F: FnOnce(Socket) -> Fut + Send + 'static,
     Fut: Future<Output = ()> + Send + 'static,
 {
-    todo!()
+    let version = HeaderValue::from_static("13");
+    let accept = ws_handshake::accept(headers).map_err(|bad| match bad {
+        BadHandshake::NoUpgrade => HttpError::new(ErrorStatus::UpgradeRequired, "no_upgrade", "this is a WebSocket: an upgrade is needed")
+            .header(header::UPGRADE, HeaderValue::from_static("websocket"))
+            .header(header::CONNECTION, HeaderValue::from_static("upgrade")),
+        BadHandshake::Version => HttpError::new(ErrorStatus::UpgradeRequired, "ws_version", "Sec-WebSocket-Version must be 13")
+            .header(header::SEC_WEBSOCKET_VERSION, version),
+        BadHandshake::Key => HttpError::bad_request("Sec-WebSocket-Key must be 16 bytes in base64"),
+    })?;
+    let accept = HeaderValue::try_from(accept).map_err(|_| HttpError::internal("base64 is not a header value"))?;
+    let on = on.ok_or_else(|| HttpError::bad_request("an upgrade needs HTTP/1.1"))?;
+    // Ends with its socket: `run` returns when the peer, the key or the server is gone.
+    tokio::spawn(async move {
+        match on.await.map(open) {
+            Ok(Some((io, already_read))) => run(Socket::new(io, already_read, options).await).await,
+            Ok(None) => log::error("http", format_args!("an upgraded connection is not ours")),
+            // The client left between handshake and upgrade.
+            Err(_) => {}
+        }
+    });
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    Ok(response)
+}
+
+fn open(upgraded: Upgraded) -> Option<(Guarded, Bytes)> {
+    let parts = upgraded.downcast::<TokioIo<Guarded>>().ok()?;
+    let mut io = parts.io.into_inner();
+    io.opened();
+    Some((io, parts.read_buf))
 }

@@ -37,13 +37,38 @@ fn decode(text: &str) -> Result<String, BadQuery> {
     while let Some(byte) = bytes.next() {
         out.push(match byte {
             b'+' => b' ',
-            b'%' => {
-                let mut digit = || bytes.next().and_then(|b| char::from(b).to_digit(16)).ok_or(BadQuery);
-                let (high, low) = (digit()?, digit()?);
-                u8::try_from(high * 16 + low).map_err(|_| BadQuery)?
-            }
+            b'%' => super::hex_pair(&mut bytes).ok_or(BadQuery)?,
             byte => byte,
         });
     }
     String::from_utf8(out).map_err(|_| BadQuery)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_decoded_once() {
+        for (text, name, value) in [
+            ("a=1&b=2", "b", Some("2")),
+            ("a=1&a=2", "a", Some("1")),
+            ("a+b=c+d", "a b", Some("c d")),
+            ("a=%2541", "a", Some("%41")),
+            ("a", "a", Some("")),
+            ("a=b=c", "a", Some("b=c")),
+            ("&&", "a", None),
+            ("%61=%C3%A4", "a", Some("ä")),
+        ] {
+            assert_eq!(Query::parse(text).unwrap().get(name), value, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_well_formed_is_refused() {
+        for bad in ["a=%", "a=%4", "a=%zz", "%ff=1", "a=%c0%af", "a=%ed%a0%80"] {
+            assert_eq!(Query::parse(bad), Err(BadQuery), "{bad}");
+        }
+        assert_eq!(Query::parse(&"a=1&".repeat(PAIRS_MAX + 1)), Err(BadQuery));
+    }
 }

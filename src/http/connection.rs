@@ -1,0 +1,146 @@
+//! One connection, driven by hyper with every option spelled out.
+
+use std::convert::Infallible;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use hyper::body::{Frame, Incoming, SizeHint};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+
+use crate::base::cancel::Cancel;
+use crate::base::limits::{HEADER_BYTES_MAX, HEADER_FIELDS_MAX};
+use crate::http::error::HttpError;
+use crate::http::line::{Guarded, Line};
+use crate::http::socket::Socket;
+use crate::http::{Body, Response};
+
+/// A request as it comes in.
+pub type Request = hyper::Request<Incoming>;
+
+/// What answers requests.
+pub trait Service: Send + Sync + 'static {
+    /// Answers one request. Dropped half way when the client is gone.
+    fn call(self: Arc<Self>, request: Request, line: Arc<Line>) -> Pin<Box<dyn Future<Output = Response> + Send>>;
+    /// The answer to bytes that are no request (400, 408, 414, 431); its body is whole.
+    fn refuse(&self, line: &Line, error: HttpError) -> Response;
+}
+
+/// Serves one connection to its end. After `stop` the request that runs is answered, then the connection closes.
+pub(super) async fn run(socket: Socket, line: Arc<Line>, service: Arc<dyn Service>, stop: Cancel) {
+    let io = TokioIo::new(Guarded::new(socket, line.clone(), service.clone()));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        // Header and idle time are kept below hyper, see `http::line`: its timer knows one of them and cannot answer 408.
+        .header_read_timeout(None)
+        .max_headers(HEADER_FIELDS_MAX)
+        .max_header_size(HEADER_BYTES_MAX)
+        // Twice the head: hyper reads bodies through the same buffer.
+        .max_buf_size(HEADER_BYTES_MAX * 2)
+        .keep_alive(true)
+        // A client that closes its side has gone: its request is dropped, what it asked for goes on by itself.
+        .half_close(false)
+        // Pipelined requests are answered one after the other, each answer flushed.
+        .pipeline_flush(false)
+        .writev(true)
+        .auto_date_header(true)
+        .ignore_invalid_headers(false)
+        .allow_multiple_spaces_in_request_line_delimiters(false)
+        .title_case_headers(false)
+        .preserve_header_case(false)
+        .serve_connection(io, OneLine { line, service })
+        .with_upgrades();
+    let mut connection = std::pin::pin!(connection);
+    let stopped = tokio::select! {
+        biased;
+        // How a connection ended is the access log's affair, request by request.
+        _ = connection.as_mut() => false,
+        _ = stop.cancelled() => true,
+    };
+    if stopped {
+        connection.as_mut().graceful_shutdown();
+        let _ = connection.await;
+    }
+}
+
+/// The bytes of a response whose body is whole.
+pub(super) fn encode(response: Response) -> Vec<u8> {
+    let (head, body) = response.into_parts();
+    let body = body.whole();
+    let reason = head.status.canonical_reason().unwrap_or_default();
+    let mut out = format!("HTTP/1.1 {} {reason}\r\n", head.status.as_str()).into_bytes();
+    for (name, value) in &head.headers {
+        out.extend_from_slice(name.as_str().as_bytes());
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(value.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+    let date = httpdate::fmt_http_date(SystemTime::now());
+    out.extend_from_slice(format!("content-length: {}\r\ndate: {date}\r\n\r\n", body.len()).as_bytes());
+    out.extend_from_slice(&body);
+    out
+}
+
+/// The service as one connection sees it.
+struct OneLine {
+    line: Arc<Line>,
+    service: Arc<dyn Service>,
+}
+
+impl hyper::service::Service<Request> for OneLine {
+    type Response = hyper::Response<Answer>;
+    type Error = Infallible;
+    type Future = Answering;
+
+    fn call(&self, request: Request) -> Answering {
+        self.line.busy();
+        // Boxed by the service: a connection that waits does not keep room for a request.
+        Answering { line: self.line.clone(), inner: self.service.clone().call(request, self.line.clone()) }
+    }
+}
+
+struct Answering {
+    line: Arc<Line>,
+    inner: Pin<Box<dyn Future<Output = Response> + Send>>,
+}
+
+impl Future for Answering {
+    type Output = Result<hyper::Response<Answer>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let response = ready!(self.inner.as_mut().poll(cx));
+        let line = self.line.clone();
+        Poll::Ready(Ok(response.map(|body| Answer { body, line })))
+    }
+}
+
+/// A body that tells its connection when it has been handed over.
+struct Answer {
+    body: Body,
+    line: Arc<Line>,
+}
+
+impl hyper::body::Body for Answer {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        self.line.answered();
+    }
+}

@@ -1,0 +1,343 @@
+//! One connection's socket with its time limits: header time, idle time, and time without progress while writing.
+//!
+//! hyper's own header timer counts an idle connection's waiting as header time and cannot answer 408, so the clock is
+//! here, below hyper: the state of the connection is known from what passes through. Bytes that are no request never
+//! reach a service; what hyper would answer to them (empty, without a request id) is replaced by the service's answer.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+use crate::http::connection::Service;
+use crate::http::crowd::Seat;
+use crate::http::error::{ErrorStatus, HttpError};
+use crate::http::peer::Peer;
+use crate::http::socket::Socket;
+
+/// From the first byte of a request to the end of its head; for the first request from accept on.
+pub const HEADER_TIME: Duration = Duration::from_secs(10);
+/// A connection that waits for its next request.
+pub const IDLE_TIME: Duration = Duration::from_secs(75);
+/// A peer that takes nothing while we have something to send.
+pub const WRITE_TIME: Duration = Duration::from_secs(30);
+/// After the last answer unread input is taken in for this long: closing on it would reset the answer away.
+const LINGER_TIME: Duration = Duration::from_secs(1);
+const LINGER_BYTES_MAX: usize = 256 * 1024;
+
+/// Where a connection stands. Written by its own task only (service, body and socket all live in it).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Phase {
+    /// Accepted; nothing has come.
+    New,
+    /// A request's head is on its way.
+    Head,
+    /// A request is being answered.
+    Busy,
+    /// The answer is made; its last bytes may still wait for the peer.
+    Ending,
+    /// Between requests.
+    Idle,
+    /// Upgraded: another protocol keeps its own time.
+    Open,
+}
+
+/// What socket, service and answer of one connection share.
+pub struct Line {
+    peer: Peer,
+    /// Its place among all connections.
+    seat: Seat,
+    phase: AtomicU8,
+    linger: AtomicBool,
+}
+
+impl Line {
+    pub(super) fn new(peer: Peer, seat: Seat) -> Arc<Self> {
+        Arc::new(Self { peer, seat, phase: AtomicU8::new(Phase::New as u8), linger: AtomicBool::new(false) })
+    }
+
+    /// The other end.
+    pub fn peer(&self) -> Peer {
+        self.peer
+    }
+
+    /// A request on this connection was authenticated: it is no stranger any more.
+    pub fn known(&self) {
+        self.seat.known();
+    }
+
+    /// The request was answered without being read to its end.
+    pub fn linger(&self) {
+        self.linger.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn busy(&self) {
+        self.set(Phase::Busy);
+    }
+
+    pub(super) fn answered(&self) {
+        if self.phase() == Phase::Busy {
+            self.set(Phase::Ending);
+        }
+    }
+
+    fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Relaxed) {
+            0 => Phase::New,
+            1 => Phase::Head,
+            2 => Phase::Busy,
+            3 => Phase::Ending,
+            4 => Phase::Idle,
+            _ => Phase::Open,
+        }
+    }
+
+    fn set(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Relaxed);
+    }
+}
+
+/// The socket below hyper (and below WebSockets after an upgrade).
+pub(super) struct Guarded {
+    socket: Socket,
+    line: Arc<Line>,
+    /// Answers bytes that are no request; gone after an upgrade.
+    service: Option<Arc<dyn Service>>,
+    /// One timer for whichever limit comes first. It may fire early: the deadlines below decide.
+    timer: Pin<Box<Sleep>>,
+    /// The phase that `read_by` belongs to.
+    timed: Phase,
+    read_by: Option<Instant>,
+    write_by: Option<Instant>,
+    /// The request line of the head that is on its way has ended.
+    line_ended: bool,
+    ended: Ended,
+    lingered: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    No,
+    /// The peer has closed its side.
+    ByPeer,
+    /// Time ran out, or a refusal was sent: hyper gets an end of file.
+    ByUs,
+}
+
+impl Guarded {
+    pub(super) fn new(socket: Socket, line: Arc<Line>, service: Arc<dyn Service>) -> Self {
+        let header_by = Instant::now() + HEADER_TIME;
+        Self {
+            socket,
+            line,
+            service: Some(service),
+            timer: Box::pin(tokio::time::sleep_until(header_by)),
+            timed: Phase::New,
+            read_by: Some(header_by),
+            write_by: None,
+            line_ended: false,
+            ended: Ended::No,
+            lingered: 0,
+        }
+    }
+
+    /// The connection speaks another protocol from now on, which keeps its own time for reading.
+    pub(super) fn opened(&mut self) {
+        self.line.set(Phase::Open);
+        self.service = None;
+    }
+
+    /// Closing waits shortly for unread input to end.
+    pub(super) fn linger(&self) {
+        self.line.linger();
+    }
+
+    /// `deadline` has passed; if not, the task is woken then (or earlier).
+    fn is_over(&mut self, deadline: Instant, cx: &mut Context<'_>) -> bool {
+        loop {
+            if self.timer.deadline() > deadline {
+                self.timer.as_mut().reset(deadline);
+            }
+            if self.timer.as_mut().poll(cx).is_pending() {
+                return false;
+            }
+            if Instant::now() >= deadline {
+                return true;
+            }
+            self.timer.as_mut().reset(deadline);
+        }
+    }
+
+    /// Nothing came: is the time for it over?
+    fn is_read_over(&mut self, cx: &mut Context<'_>) -> bool {
+        let phase = self.line.phase();
+        if phase != self.timed {
+            // A new connection's header time goes on when its first byte comes.
+            if !(self.timed == Phase::New && phase == Phase::Head) {
+                self.read_by = match phase {
+                    Phase::Head => Some(Instant::now() + HEADER_TIME),
+                    Phase::Idle => Some(Instant::now() + IDLE_TIME),
+                    Phase::New | Phase::Busy | Phase::Ending | Phase::Open => None,
+                };
+            }
+            self.timed = phase;
+        }
+        self.read_by.is_some_and(|deadline| self.is_over(deadline, cx))
+    }
+
+    /// Bytes came: which part of a request are they?
+    fn on_read(&mut self, bytes: &[u8]) {
+        match self.line.phase() {
+            _ if bytes.is_empty() => self.ended = Ended::ByPeer,
+            Phase::New | Phase::Idle => {
+                self.line.set(Phase::Head);
+                self.line_ended = bytes.contains(&b'\n');
+            }
+            Phase::Head => self.line_ended |= bytes.contains(&b'\n'),
+            Phase::Busy | Phase::Ending | Phase::Open => {}
+        }
+    }
+
+    /// hyper answers by itself: no request of this connection waits for an answer.
+    fn is_refusal(&self) -> bool {
+        self.service.is_some() && matches!(self.line.phase(), Phase::New | Phase::Head | Phase::Idle)
+    }
+
+    /// Sends the service's answer to bytes that are no request. Short, and on a connection that owes nothing: it fits
+    /// into the socket's buffer or the peer does not get it.
+    fn refuse(&mut self, cx: &mut Context<'_>, error: HttpError) {
+        if self.ended != Ended::ByUs {
+            self.ended = Ended::ByUs;
+            self.line.linger();
+            if let Some(service) = &self.service {
+                let answer = super::connection::encode(service.refuse(&self.line, error.closing()));
+                let _ = Pin::new(&mut self.socket).poll_write(cx, &answer);
+            }
+        }
+    }
+
+    /// What hyper was about to say, in our words.
+    fn translate(&self, answer: &[u8]) -> HttpError {
+        match answer.get(9..12) {
+            Some(b"414") => too_long(),
+            // hyper counts the request line as header bytes.
+            Some(b"431") if !self.line_ended => too_long(),
+            Some(b"431") => {
+                HttpError::new(ErrorStatus::HeaderFieldsTooLarge, "headers_too_large", "header fields are limited to 64 and 16 KiB in all")
+            }
+            _ => HttpError::new(ErrorStatus::BadRequest, "malformed", "not a well-formed HTTP/1.1 request"),
+        }
+    }
+
+    fn wrote(&mut self, result: &Poll<io::Result<usize>>, cx: &mut Context<'_>) -> Result<(), io::Error> {
+        match result {
+            Poll::Ready(_) => self.write_by = None,
+            Poll::Pending => {
+                let deadline = *self.write_by.get_or_insert_with(|| Instant::now() + WRITE_TIME);
+                if self.is_over(deadline, cx) {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// 414 for a target over [`crate::base::limits::TARGET_BYTES_MAX`].
+pub(super) fn too_long() -> HttpError {
+    HttpError::new(ErrorStatus::UriTooLong, "target_too_long", "the request target is limited to 8 KiB").closing()
+}
+
+impl AsyncRead for Guarded {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if this.ended == Ended::ByUs {
+            return Poll::Ready(Ok(()));
+        }
+        let before = buf.filled().len();
+        match Pin::new(&mut this.socket).poll_read(cx, buf) {
+            Poll::Ready(Ok(())) => {
+                this.on_read(buf.filled().get(before..).unwrap_or_default());
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending if this.is_read_over(cx) => {
+                if this.line.phase() == Phase::Head {
+                    this.refuse(cx, HttpError::new(ErrorStatus::RequestTimeout, "header_time", "the request head took longer than 10 s"));
+                }
+                this.ended = Ended::ByUs;
+                Poll::Ready(Ok(()))
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl AsyncWrite for Guarded {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        if this.is_refusal() {
+            let error = this.translate(buf);
+            this.refuse(cx, error);
+            return Poll::Ready(Ok(buf.len()));
+        }
+        let result = Pin::new(&mut this.socket).poll_write(cx, buf);
+        this.wrote(&result, cx)?;
+        result
+    }
+
+    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        if this.is_refusal() {
+            let error = this.translate(bufs.first().map(|b| &**b).unwrap_or_default());
+            this.refuse(cx, error);
+            return Poll::Ready(Ok(bufs.iter().map(|b| b.len()).sum()));
+        }
+        let result = Pin::new(&mut this.socket).poll_write_vectored(cx, bufs);
+        this.wrote(&result, cx)?;
+        result
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // hyper flushes when it has nothing left to write.
+        if self.line.phase() == Phase::Ending {
+            self.line.set(Phase::Idle);
+        }
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        ready!(Pin::new(&mut this.socket).poll_shutdown(cx))?;
+        if !this.line.linger.load(Ordering::Relaxed) || this.ended == Ended::ByPeer {
+            return Poll::Ready(Ok(()));
+        }
+        // RFC 9112 §9.6: close in stages, or a reset may take the answer away before the client has read it.
+        let deadline = *this.write_by.get_or_insert_with(|| Instant::now() + LINGER_TIME);
+        let mut scratch = [0; 4096];
+        loop {
+            let mut buf = ReadBuf::new(&mut scratch);
+            match Pin::new(&mut this.socket).poll_read(cx, &mut buf) {
+                Poll::Pending if this.is_over(deadline, cx) => return Poll::Ready(Ok(())),
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(_)) => return Poll::Ready(Ok(())),
+                Poll::Ready(Ok(())) => {
+                    this.lingered += buf.filled().len();
+                    if buf.filled().is_empty() || this.lingered > LINGER_BYTES_MAX {
+                        return Poll::Ready(Ok(()));
+                    }
+                }
+            }
+        }
+    }
+}

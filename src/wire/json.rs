@@ -1,0 +1,194 @@
+//! JSON from strangers: bounded depth before the parser recurses, and errors that name the place but never the content.
+
+use serde::de::{DeserializeOwned, IgnoredAny};
+
+use crate::wire::json_place::{Place, Tracked};
+
+/// Why a text is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BadJson {
+    /// Not UTF-8, or not JSON (RFC 8259); `line` and `column` from 1.
+    Malformed {
+        /// The line.
+        line: usize,
+        /// The column.
+        column: usize,
+    },
+    /// Nested deeper than the limit.
+    TooDeep,
+    /// JSON of another shape than wanted.
+    Shape {
+        /// Where, as `messages[2].role`; empty for the whole.
+        place: String,
+        /// What was expected there. Names of fields and our own words only.
+        what: String,
+    },
+}
+
+/// Reads one value; at most `depth_max` levels of nesting. Unknown fields and duplicate keys are the type's own affair.
+pub fn parse<T: DeserializeOwned>(bytes: &[u8], depth_max: usize) -> Result<T, BadJson> {
+    if !depth_ok(bytes, depth_max) {
+        return Err(BadJson::TooDeep);
+    }
+    let place = Place::default();
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let read = T::deserialize(Tracked::new(&mut reader, &place)).and_then(|value| reader.end().map(|()| value));
+    read.map_err(|error| {
+        let what = without_content(&error.to_string());
+        // A wrong shape may stand before text that is no JSON at all; that matters more.
+        let broken = if error.is_data() { serde_json::from_slice::<IgnoredAny>(bytes).err() } else { Some(error) };
+        match broken {
+            Some(broken) => BadJson::Malformed { line: broken.line(), column: broken.column() },
+            None => BadJson::Shape { place: place.text(), what },
+        }
+    })
+}
+
+/// No bracket is nested deeper than this. One pass, no recursion, total on any bytes.
+pub fn depth_ok(bytes: &[u8], depth_max: usize) -> bool {
+    let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
+    for byte in bytes {
+        if in_string {
+            match byte {
+                _ if escaped => escaped = false,
+                b'\\' => escaped = true,
+                b'"' => in_string = false,
+                _ => {}
+            }
+            continue;
+        }
+        match byte {
+            b'"' => in_string = true,
+            b'[' | b'{' => {
+                depth += 1;
+                if depth > depth_max {
+                    return false;
+                }
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    true
+}
+
+/// serde's words without what the client sent: values, and names that are not ours.
+fn without_content(words: &str) -> String {
+    let words = words.rsplit_once(" at line ").map_or(words, |(words, _)| words);
+    // What was expected stands last and is ours; what was found may itself contain ", expected ".
+    let expected = |otherwise: &str| match words.rsplit_once(", expected ") {
+        Some((_, expected)) => format!("expected {expected}"),
+        None => otherwise.to_owned(),
+    };
+    match words {
+        w if w.starts_with("invalid type: ") || w.starts_with("invalid value: ") || w.starts_with("invalid length ") => {
+            expected("wrong type")
+        }
+        w if w.starts_with("unknown variant ") => expected("unknown variant"),
+        w if w.starts_with("unknown field ") => "unknown field".to_owned(),
+        w => w.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    #[serde(deny_unknown_fields)]
+    #[allow(dead_code)]
+    struct Outer {
+        text: String,
+        #[serde(default)]
+        list: Vec<Inner>,
+        #[serde(default)]
+        small: Option<u8>,
+    }
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    #[allow(dead_code)]
+    struct Inner {
+        role: Role,
+    }
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    #[serde(rename_all = "lowercase")]
+    enum Role {
+        User,
+        Assistant,
+    }
+
+    fn shape(text: &str) -> (String, String) {
+        match parse::<Outer>(text.as_bytes(), 64) {
+            Err(BadJson::Shape { place, what }) => (place, what),
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_wrong_shape_names_the_place() {
+        for (text, place, what) in [
+            (r#"{"text":5}"#, "text", "expected a string"),
+            (r#"{}"#, "", "missing field `text`"),
+            (r#"{"text":"a","text":"b"}"#, "", "duplicate field `text`"),
+            (r#"{"text":"a","list":[{"role":"user"},{"role":"root"}]}"#, "list[1].role", "expected `user` or `assistant`"),
+            (r#"{"text":"a","list":{}}"#, "list", "expected a sequence"),
+            (r#"{"text":"a","small":300}"#, "small", "expected u8"),
+            (r#"{"text":"a","small":1e999}"#, "small", "expected u8"),
+            (r#"[]"#, "", "expected struct Outer"),
+            (r#""x""#, "", "expected struct Outer"),
+        ] {
+            let (at, why) = match parse::<Outer>(text.as_bytes(), 64) {
+                Err(BadJson::Malformed { .. }) => continue,
+                _ => shape(text),
+            };
+            assert_eq!(at, place, "{text}");
+            assert!(why.starts_with(what), "{text}: {why}");
+        }
+    }
+
+    #[test]
+    fn content_is_never_repeated() {
+        for text in [
+            r#"{"text":"a","small":"CANARY"}"#,
+            r#"{"text":"a","small":"CANARY, expected u8"}"#,
+            r#"{"text":"a","list":[{"role":"CANARY"}]}"#,
+            r#"{"text":"a","CANARY":1}"#,
+            r#"{"text":"a","list":"CANARY at line 1"}"#,
+            r#""CANARY""#,
+        ] {
+            let (place, what) = shape(text);
+            assert!(!place.contains("CANARY") && !what.contains("CANARY"), "{text}: {place}: {what}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_json_is_malformed() {
+        for text in [
+            &b""[..],
+            b"{",
+            b"{\"text\":\"a\"} x",
+            b"{\"text\":5, oops",
+            b"\xff",
+            b"{\"text\":\"\xc0\xaf\"}",
+            b"{\"text\":\"a\"}{}",
+            b"{'text':1}",
+            b"NaN",
+            b"{\"text\":\"\n\"}",
+        ] {
+            let read = parse::<Outer>(text, 64);
+            assert!(matches!(read, Err(BadJson::Malformed { .. })), "{text:?}: {read:?}");
+        }
+    }
+
+    #[test]
+    fn depth_is_bounded_and_strings_do_not_count() {
+        let deep = |n: usize| format!("{}{}", "[".repeat(n), "]".repeat(n));
+        assert!(parse::<IgnoredAny>(deep(64).as_bytes(), 64).is_ok());
+        assert!(matches!(parse::<IgnoredAny>(deep(65).as_bytes(), 64), Err(BadJson::TooDeep)));
+        assert!(depth_ok(br#""[[[[\"[[[[""#, 1));
+        assert!(depth_ok("]".repeat(100).as_bytes(), 1));
+        assert!(!depth_ok("[".repeat(1_000_000).as_bytes(), 64));
+    }
+}
