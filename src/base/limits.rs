@@ -121,9 +121,7 @@ pub const WS_SESSIONS_MAX: usize = 16;
 const _: () = assert!(CONTENT_BYTES_MAX * 6 < CHAT_BODY_BYTES_MAX);
 const _: () = assert!(RESULT_INLINE_BYTES_MAX < RESULT_BYTES_MAX);
 const _: () = assert!(ANSWER_BYTES_MAX * 6 < LOG_LINE_BYTES_MAX); // six: the longest JSON escape of a byte
-<<<<<<< HEAD
 const _: () = assert!(ANSWER_BYTES_MAX * 6 < MODEL_EVENT_BYTES_MAX);
-=======
 
 /// Open connections in all (`gateway.max_connections`).
 pub const CONNECTIONS_MAX: usize = 4096;
@@ -141,4 +139,3 @@ pub const RATE_ENTRIES_MAX: usize = 4096;
 pub const TICKETS_MAX: usize = 4096;
 /// Lines of the access log that wait for the next write, in bytes.
 pub const ACCESS_LOG_BATCH_BYTES: usize = 8 * 1024;
->>>>>>> 874edb8 (wire, http: strict parsing, connections with their limits, events, WebSockets)
