@@ -1,25 +1,62 @@
-//! Approvals: list, approve, reject.
+//! Approvals (API A6): list, approve, reject. A word in the chat never decides one.
 
 use std::sync::Arc;
 
-use crate::api::{App, Call};
+use serde_json::{Value, json};
+
+use crate::api::{self, App, Call};
+use crate::base::ids::ApprovalId;
+use crate::gateway::DecideError;
 use crate::http::Response;
 use crate::http::error::HttpError;
+use crate::rooms::approvals::Approval;
+use crate::store::record::Decision;
 
-/// The list.
-#[expect(clippy::todo, reason = "signature first")]
-pub(crate) async fn list(_app: Arc<App>, _call: Call) -> Result<Response, HttpError> {
-    todo!()
+/// `GET /api/approvals`: newest first.
+pub(crate) async fn list(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
+    let owner = call.caller()?.owner();
+    let room = app.approvals.clone();
+    let list = tokio::task::spawn_blocking(move || room.list(owner)).await.map_err(|e| HttpError::internal(e.to_string()))?;
+    let list = list.map_err(|e| HttpError::internal(e.to_string()))?;
+    api::json(&list.iter().map(item).collect::<Vec<_>>())
 }
 
 /// `POST /api/approvals/{id}/approve`.
-#[expect(clippy::todo, reason = "signature first")]
-pub(crate) async fn approve(_app: Arc<App>, _call: Call) -> Result<Response, HttpError> {
-    todo!()
+pub(crate) async fn approve(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
+    decide(app, call, Decision::Approved, "approved").await
 }
 
 /// `POST /api/approvals/{id}/reject`.
-#[expect(clippy::todo, reason = "signature first")]
-pub(crate) async fn reject(_app: Arc<App>, _call: Call) -> Result<Response, HttpError> {
-    todo!()
+pub(crate) async fn reject(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
+    decide(app, call, Decision::Rejected, "rejected").await
+}
+
+/// Errors have no body (API A1).
+async fn decide(app: Arc<App>, call: Call, decision: Decision, word: &str) -> Result<Response, HttpError> {
+    let owner = call.caller()?.owner();
+    let id = ApprovalId::parse(call.param("id")).map_err(|_| HttpError::bad_request("bad id").empty())?;
+    match app.gateway.decide(owner, id, decision).await {
+        Ok(()) => api::json(&json!({"status": word, "id": id})),
+        Err(DecideError::NotFound) => Err(HttpError::not_found("no such approval").empty()),
+        Err(DecideError::Decided(_)) => Err(HttpError::conflict("decided already").code("decided").empty()),
+        Err(DecideError::Store(error)) => Err(HttpError::internal(error.to_string()).empty()),
+        Err(DecideError::Room(error)) => Err(HttpError::internal(error.to_string()).empty()),
+    }
+}
+
+/// The documented fields, and what a decider wants besides: where it was asked, until when, and the hash of what is decided.
+fn item(approval: &Approval) -> Value {
+    json!({
+        "id": approval.id,
+        "subject": approval.subject,
+        "action": approval.action,
+        "resource": approval.resource,
+        "reason": approval.reason,
+        "created_at": approval.created_at,
+        "status": approval.status,
+        "session_id": approval.session_id,
+        "message_id": approval.message_id,
+        "expires_at": approval.expires_at,
+        "digest": approval.digest,
+    })
 }

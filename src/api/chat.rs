@@ -1,19 +1,318 @@
-//! POST /api/chat and cancel: one message in, its answer out.
+//! `POST /api/chat` and cancel: one message in, its answer out.
+//!
+//! The answer is read from the session's log like every other reader's: from the message's record to its terminal one.
+//! A client that goes away ends the reading, not the run.
 
 use std::sync::Arc;
 
-use crate::api::{App, Call};
+use hyper::{HeaderMap, StatusCode};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use crate::api::{self, App, Call};
+use crate::base::ids::{MessageId, OwnerId, SessionId, SpaceId};
+use crate::base::limits::{ATTACHMENTS_MAX, CONTENT_BYTES_MAX, LABEL_BYTES_MAX, PATH_BYTES_MAX};
+use crate::gateway::{CancelError, GatewayError, IncomingMessage, Submitted};
 use crate::http::Response;
-use crate::http::error::HttpError;
+use crate::http::error::{ErrorStatus, HttpError};
+use crate::store::record::{Body, Ending, Record};
+use crate::store::tail::Step;
+
+/// What a client sends, here and as a `message` of the WebSocket. Unknown fields are ignored (API, conventions).
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Said {
+    content: Option<String>,
+    /// The older name of `content`.
+    message: Option<String>,
+    user_id: Option<String>,
+    session_id: Option<String>,
+    space_id: Option<String>,
+    attachments: Option<Vec<String>>,
+    idempotency_key: Option<String>,
+    metadata: Option<Metadata>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Metadata {
+    session_id: Option<String>,
+}
 
 /// `POST /api/chat`.
-#[expect(clippy::todo, reason = "signature first")]
-pub(crate) async fn chat(_app: Arc<App>, _call: Call) -> Result<Response, HttpError> {
-    todo!()
+pub(crate) async fn chat(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
+    let owner = call.caller()?.owner();
+    let mut said: Said = call.json()?;
+    said.take_key(&call.headers)?;
+    let user = said.user_id.take().filter(|user| !user.is_empty()).unwrap_or_else(|| "default".to_owned());
+    let incoming = said.check(owner, "rest", user)?;
+    let (echo, space) = (incoming.content.clone(), incoming.space_id);
+    let submitted = app.gateway.submit(incoming).await.map_err(refused)?;
+    let ids = Answered { id: submitted.id, session: submitted.session.id(), space };
+    match wait(&app, &submitted).await? {
+        End::Done(ending) => api::json(&ids.object([
+            ("echo", echo.into()),
+            ("reply", ending.text.into()),
+            ("phase", json!(ending.phase)),
+        ])),
+        End::Asked(record) => {
+            // Whoever is told of the question can find and decide it.
+            app.gateway.parked(submitted.id).await;
+            let approval = question(&record);
+            let mut response = api::json(&ids.object([("status", "approval_required".into()), ("approval", approval)]))?;
+            *response.status_mut() = StatusCode::ACCEPTED;
+            Ok(response)
+        }
+        End::Cut(ending) => Err(cut(&ending)),
+    }
 }
 
 /// `POST /api/chat/{id}/cancel`.
-#[expect(clippy::todo, reason = "signature first")]
-pub(crate) async fn cancel(_app: Arc<App>, _call: Call) -> Result<Response, HttpError> {
-    todo!()
+pub(crate) async fn cancel(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
+    let owner = call.caller()?.owner();
+    let id = MessageId::parse(call.param("id")).map_err(|_| HttpError::bad_request("id: expected a UUID in lower case"))?;
+    match app.gateway.cancel(owner, id).await {
+        Ok(()) => api::json(&json!({"status": "cancelled", "id": id})),
+        Err(CancelError::NotFound) => Err(HttpError::not_found("no such message")),
+        Err(CancelError::Over) => Err(HttpError::conflict("the message is over").code("over")),
+    }
+}
+
+impl Said {
+    /// The idempotency key of the header, which must not differ from the body's.
+    fn take_key(&mut self, headers: &HeaderMap) -> Result<(), HttpError> {
+        for value in headers.get_all("idempotency-key") {
+            let key = value.to_str().map_err(|_| HttpError::bad_request("Idempotency-Key: expected visible ASCII"))?;
+            if self.idempotency_key.as_deref().is_some_and(|other| other != key) {
+                return Err(HttpError::bad_request("Idempotency-Key differs from `idempotency_key`"));
+            }
+            self.idempotency_key = Some(key.to_owned());
+        }
+        Ok(())
+    }
+
+    /// A message within its limits.
+    pub(super) fn check(self, owner: OwnerId, channel: &'static str, user_id: String) -> Result<IncomingMessage, HttpError> {
+        let content = match (self.content, self.message) {
+            (Some(_), Some(_)) => return Err(HttpError::unprocessable("`content` and its alias `message` are both given; send one")),
+            (Some(content), None) | (None, Some(content)) => content,
+            (None, None) => return Err(HttpError::unprocessable("field `content` is missing")),
+        };
+        if content.len() > CONTENT_BYTES_MAX {
+            let text = format!("content has {} bytes; at most {CONTENT_BYTES_MAX} are taken", content.len());
+            return Err(HttpError::new(ErrorStatus::PayloadTooLarge, "payload_too_large", text));
+        }
+        if content.trim().is_empty() {
+            return Err(HttpError::bad_request("content is empty"));
+        }
+        label("user_id", &user_id)?;
+        let session = none_if_empty(self.session_id).or(none_if_empty(self.metadata.and_then(|m| m.session_id)));
+        let session_id = session.map(|id| SessionId::parse(&id).map_err(|_| bad_id("session_id"))).transpose()?;
+        let space = none_if_empty(self.space_id);
+        let space_id = space.map(|id| SpaceId::parse(&id).map_err(|_| bad_id("space_id"))).transpose()?;
+        let attachments = self.attachments.unwrap_or_default();
+        if attachments.len() > ATTACHMENTS_MAX {
+            return Err(HttpError::bad_request(format!("attachments: at most {ATTACHMENTS_MAX} are taken")));
+        }
+        if attachments.iter().any(|path| path.is_empty() || path.len() > PATH_BYTES_MAX || path.contains('\0')) {
+            return Err(HttpError::bad_request("attachments: expected paths in the workspace"));
+        }
+        if let Some(key) = &self.idempotency_key {
+            label("idempotency_key", key)?;
+            if key.is_empty() {
+                return Err(HttpError::bad_request("idempotency_key is empty"));
+            }
+        }
+        Ok(IncomingMessage {
+            id: None,
+            channel,
+            user_id,
+            content,
+            session_id,
+            space_id,
+            attachments,
+            idempotency_key: self.idempotency_key,
+            owner,
+        })
+    }
+}
+
+/// A refused message in terms of HTTP.
+pub(super) fn refused(error: GatewayError) -> HttpError {
+    let text = error.to_string();
+    match error {
+        GatewayError::LaneFull => HttpError::new(ErrorStatus::TooManyRequests, "lane_full", text),
+        GatewayError::WaitingRoomFull { retry_after } => {
+            HttpError::new(ErrorStatus::Unavailable, "waiting_room_full", text).retry_after(retry_after.as_secs())
+        }
+        GatewayError::Draining => HttpError::new(ErrorStatus::Unavailable, "draining", text).retry_after(5),
+        GatewayError::Conflict => HttpError::conflict(text),
+        GatewayError::NotFound => HttpError::not_found(text),
+        GatewayError::DiskFull(_) => HttpError::new(ErrorStatus::InsufficientStorage, "disk_full", text),
+        GatewayError::Store(error) => HttpError::internal(error.to_string()),
+    }
+}
+
+/// An `approval_requested` record in the shape of an approval.
+pub(super) fn question(record: &Record) -> Value {
+    let mut fields = match serde_json::to_value(&record.body) {
+        Ok(Value::Object(fields)) => fields,
+        _ => Map::new(),
+    };
+    fields.remove("kind");
+    if let Some(id) = fields.remove("approval_id") {
+        fields.insert("id".into(), id);
+    }
+    fields.insert("created_at".into(), json!(record.time));
+    fields.insert("status".into(), "pending".into());
+    Value::Object(fields)
+}
+
+/// The ids that every answer carries.
+struct Answered {
+    id: MessageId,
+    session: SessionId,
+    space: Option<SpaceId>,
+}
+
+impl Answered {
+    fn object<const N: usize>(&self, more: [(&str, Value); N]) -> Map<String, Value> {
+        let ids = [("id", json!(self.id)), ("session_id", json!(self.session)), ("space_id", json!(self.space))];
+        ids.into_iter().chain(more).map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+}
+
+/// What the log said in the end.
+enum End {
+    Done(Ending),
+    /// A person is asked.
+    Asked(Record),
+    /// Failed, cancelled or interrupted.
+    Cut(Ending),
+}
+
+/// Reads the log behind the message's record until it is over or waits for a person.
+async fn wait(app: &App, submitted: &Submitted) -> Result<End, HttpError> {
+    let mut tail = submitted.session.tail(submitted.seq);
+    let over = app.gateway.over(submitted.id);
+    tokio::pin!(over);
+    // The gateway has closed its books: what the log does not show by now never comes.
+    let mut closed = false;
+    let mut asked = None;
+    loop {
+        let step = tokio::select! {
+            biased;
+            step = tail.next() => step.map_err(|error| HttpError::internal(error.to_string()))?,
+            () = &mut over, if !closed => {
+                closed = true;
+                if !tail.caught_up() {
+                    continue;
+                }
+                return Err(HttpError::internal("the message is over but its end could not be written"));
+            }
+        };
+        let entry = match step {
+            Step::Record(entry) => entry,
+            Step::Resync { .. } => continue,
+            Step::Deleted => return Err(HttpError::conflict("the session was deleted").code("deleted")),
+        };
+        if entry.message_id == submitted.id {
+            match &entry.record.body {
+                Body::Done(ending) => return Ok(End::Done(ending.clone())),
+                Body::Failed(ending) | Body::Cancelled(ending) | Body::Interrupted(ending) => return Ok(End::Cut(ending.clone())),
+                Body::ApprovalRequested { .. } => asked = Some(entry.record.clone()),
+                Body::ApprovalResolved { .. } => asked = None,
+                _ => {}
+            }
+        }
+        if tail.caught_up() {
+            if let Some(record) = asked.take() {
+                return Ok(End::Asked(record));
+            }
+            if closed {
+                return Err(HttpError::internal("the message is over but its end could not be written"));
+            }
+        }
+    }
+}
+
+/// A run that did not end as `done`, in terms of HTTP.
+fn cut(ending: &Ending) -> HttpError {
+    let Some(problem) = &ending.error else { return HttpError::internal("a cut run does not say why") };
+    let (status, code) = match problem.code.as_str() {
+        "model" => (ErrorStatus::BadGateway, "model"),
+        "deadline" => (ErrorStatus::GatewayTimeout, "deadline"),
+        "cancelled" => (ErrorStatus::Conflict, "cancelled"),
+        "interrupted" => (ErrorStatus::Unavailable, "interrupted"),
+        "budget" => (ErrorStatus::Internal, "budget"),
+        _ => (ErrorStatus::Internal, "internal"),
+    };
+    let error = HttpError::new(status, code, problem.message.clone());
+    if status == ErrorStatus::Unavailable { error.retry_after(1) } else { error }
+}
+
+fn none_if_empty(text: Option<String>) -> Option<String> {
+    text.filter(|text| !text.is_empty())
+}
+
+fn bad_id(field: &str) -> HttpError {
+    HttpError::bad_request(format!("{field}: expected a UUID in lower case"))
+}
+
+fn label(field: &str, text: &str) -> Result<(), HttpError> {
+    if text.len() > LABEL_BYTES_MAX {
+        return Err(HttpError::bad_request(format!("{field} has more than {LABEL_BYTES_MAX} bytes")));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(body: Value) -> Result<IncomingMessage, (u16, String)> {
+        let said: Said = serde_json::from_value(body).map_err(|e| (422, e.to_string()))?;
+        said.check(OwnerId::derived(&[1; 32]), "rest", "default".into()).map_err(|e| (e.status.code().as_u16(), e.public.into_owned()))
+    }
+
+    #[test]
+    fn a_message_is_within_its_limits() {
+        let session = "67e55044-10b1-426f-9247-bb680e5fe0c8";
+        let status = |body: Value| check(body).map(|_| 200).unwrap_or_else(|(status, _)| status);
+        assert_eq!(check(json!({"content": "hi"})).unwrap().session_id, None);
+        assert_eq!(check(json!({"message": "hi"})).unwrap().content, "hi");
+        for named in [json!({"content": "x", "session_id": session}), json!({"content": "x", "session_id": "", "metadata": {"session_id": session}})] {
+            assert_eq!(check(named).unwrap().session_id.map(|id| id.to_string()).as_deref(), Some(session));
+        }
+        for (body, expected) in [
+            (json!({}), 422),
+            (json!({"content": "a", "message": "a"}), 422),
+            (json!({"content": 1}), 422),
+            (json!({"content": ""}), 400),
+            (json!({"content": " \n\t"}), 400),
+            (json!({"content": "x".repeat(CONTENT_BYTES_MAX)}), 200),
+            (json!({"content": "x".repeat(CONTENT_BYTES_MAX + 1)}), 413),
+            (json!({"content": "x", "session_id": null, "space_id": "", "unknown": 1}), 200),
+            (json!({"content": "x", "session_id": "../../etc"}), 400),
+            (json!({"content": "x", "session_id": session.to_uppercase()}), 400),
+            (json!({"content": "x", "space_id": "work"}), 400),
+            (json!({"content": "x", "attachments": vec!["a"; 8]}), 200),
+            (json!({"content": "x", "attachments": vec!["a"; 9]}), 400),
+            (json!({"content": "x", "idempotency_key": ""}), 400),
+            (json!({"content": "x", "idempotency_key": "k".repeat(LABEL_BYTES_MAX + 1)}), 400),
+        ] {
+            assert_eq!(status(body.clone()), expected, "{}", body.to_string().chars().take(80).collect::<String>());
+        }
+    }
+
+    #[test]
+    fn the_header_key_and_the_body_key_must_agree() {
+        let mut headers = HeaderMap::new();
+        headers.insert("idempotency-key", "k".parse().unwrap());
+        let key = |body: Option<&str>| {
+            let mut said = Said { idempotency_key: body.map(str::to_owned), ..Said::default() };
+            said.take_key(&headers).map(|()| said.idempotency_key).map_err(|e| e.status.code().as_u16())
+        };
+        assert_eq!(key(None), Ok(Some("k".into())));
+        assert_eq!(key(Some("k")), Ok(Some("k".into())));
+        assert_eq!(key(Some("l")), Err(400));
+    }
 }

@@ -1,13 +1,65 @@
-//! GET /api/events: the kernel bus as server-sent events.
+//! `GET /api/events`: the kernel bus as server-sent events.
 
 use std::sync::Arc;
 
+use bytes::{Bytes, BytesMut};
+use serde_json::json;
+
 use crate::api::{App, Call};
+use crate::base::ids::EventId;
+use crate::base::limits::SSE_BATCH_BYTES_MAX;
+use crate::events::{Item, Reader};
 use crate::http::Response;
 use crate::http::error::HttpError;
+use crate::http::sse;
+use crate::wire::sse_out;
 
-/// The stream.
-#[expect(clippy::todo, reason = "signature first")]
-pub(crate) async fn events(_app: Arc<App>, _call: Call) -> Result<Response, HttpError> {
-    todo!()
+/// `GET /api/events`: the caller's events, from now on or behind `Last-Event-ID`.
+pub(crate) async fn events(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
+    let owner = call.caller()?.owner();
+    // What is no id of ours is answered as one that is no longer known.
+    let after = call.headers.get("last-event-id").map(|value| value.to_str().unwrap_or_default().to_owned());
+    let reader = app.events.subscribe(owner, after.as_deref().filter(|id| !id.is_empty()));
+    let ends = call.ends.clone();
+    Ok(sse::response(Stream { app, reader }, async move {
+        ends.ended().await;
+    }))
+}
+
+struct Stream {
+    app: Arc<App>,
+    reader: Reader,
+}
+
+impl sse::Source for Stream {
+    async fn next(&mut self) -> Option<Bytes> {
+        let first = self.reader.next().await;
+        let first = self.frame(first);
+        let Some(second) = self.reader.try_next() else {
+            // The usual case: the very bytes that every other reader gets.
+            return Some(first);
+        };
+        let mut batch = BytesMut::from(&first[..]);
+        batch.extend_from_slice(&self.frame(second));
+        while batch.len() < SSE_BATCH_BYTES_MAX
+            && let Some(item) = self.reader.try_next()
+        {
+            batch.extend_from_slice(&self.frame(item));
+        }
+        Some(batch.freeze())
+    }
+}
+
+impl Stream {
+    fn frame(&self, item: Item) -> Bytes {
+        match item {
+            Item::Event(event) => event.frame.clone(),
+            Item::Resync => {
+                let id = EventId::random(&*self.app.random);
+                let data = json!({"type": "resync", "id": id, "timestamp": self.app.clock.now()}).to_string();
+                // No `id:` line: it is no place on the bus. One line of JSON cannot be refused.
+                sse_out::encode(None, Some("resync"), data.as_bytes()).unwrap_or_default()
+            }
+        }
+    }
 }

@@ -1,13 +1,116 @@
-//! GET /api/sessions/{id}/events: a session's log as server-sent events.
+//! `GET /api/sessions/{id}/events`: a session's log as server-sent events, `id:` = seq.
 
 use std::sync::Arc;
 
-use crate::api::{App, Call};
+use bytes::{Bytes, BytesMut};
+use serde_json::json;
+
+use crate::api::{App, Call, sessions};
+use crate::base::ids::{Seq, SessionId};
+use crate::base::limits::SSE_BATCH_BYTES_MAX;
+use crate::base::log;
 use crate::http::Response;
 use crate::http::error::HttpError;
+use crate::http::sse;
+use crate::store::session::Session;
+use crate::store::tail::{Step, Tail};
+use crate::wire::sse_out;
 
-/// The stream.
-#[expect(clippy::todo, reason = "signature first")]
-pub(crate) async fn events(_app: Arc<App>, _call: Call) -> Result<Response, HttpError> {
-    todo!()
+/// When a stream ends by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Until {
+    /// Never.
+    Gone,
+    /// After the first terminal record behind the cursor.
+    Done,
+    /// When nothing runs and all is sent. A run that waits for a person does not run.
+    Idle,
+}
+
+/// `GET /api/sessions/{id}/events[?after=seq][&until=done|idle]`.
+pub(crate) async fn events(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
+    let owner = call.caller()?.owner();
+    let id = SessionId::parse(call.param("id")).map_err(|_| HttpError::bad_request("id: expected a UUID in lower case"))?;
+    let until = match call.query.get("until") {
+        None | Some("") => Until::Gone,
+        Some("done") => Until::Done,
+        Some("idle") => Until::Idle,
+        Some(_) => return Err(HttpError::bad_request("query `until`: expected done or idle")),
+    };
+    // A browser that reconnects sends the old query again and its place in the header, so the header counts.
+    let header = call.headers.get("last-event-id").map(|value| value.to_str().unwrap_or("?"));
+    let after = match header.or(call.query.get("after")) {
+        None | Some("") => 0,
+        Some(text) => text.parse::<Seq>().map_err(|_| HttpError::bad_request("`after` and `Last-Event-ID`: expected a seq"))?,
+    };
+    let session = app.sessions.load(id, owner).await.map_err(sessions::refused)?;
+    let tail = session.tail(after);
+    let ends = call.ends.clone();
+    Ok(sse::response(Stream { session, tail, until, over: false }, async move {
+        ends.ended().await;
+    }))
+}
+
+struct Stream {
+    session: Arc<Session>,
+    tail: Tail,
+    until: Until,
+    /// Nothing more is sent.
+    over: bool,
+}
+
+impl sse::Source for Stream {
+    async fn next(&mut self) -> Option<Bytes> {
+        if self.over || self.idle() {
+            return None;
+        }
+        let first = self.one().await?;
+        if self.over || self.tail.caught_up() {
+            return Some(first);
+        }
+        let mut batch = BytesMut::from(&first[..]);
+        while !self.over && !self.tail.caught_up() && batch.len() < SSE_BATCH_BYTES_MAX {
+            batch.extend_from_slice(&self.one().await?);
+        }
+        Some(batch.freeze())
+    }
+}
+
+impl Stream {
+    /// The next step as a frame.
+    async fn one(&mut self) -> Option<Bytes> {
+        let frame = match self.tail.next().await {
+            Ok(Step::Record(entry)) => {
+                self.over = entry.terminal && self.until == Until::Done;
+                sse_out::encode(Some(&entry.seq), None, &entry.json)
+            }
+            Ok(Step::Resync { last_seq }) => control("resync", &json!({"kind": "resync", "last_seq": last_seq})),
+            Ok(Step::Deleted) => {
+                self.over = true;
+                control("deleted", &json!({"kind": "deleted", "session_id": self.session.id()}))
+            }
+            Err(error) => {
+                log::error("sessions", format_args!("the events of session {} broke off: {error}", self.session.id()));
+                return None;
+            }
+        };
+        // Compact JSON is one line, so nothing is ever refused here.
+        frame.ok()
+    }
+
+    fn idle(&self) -> bool {
+        if self.until != Until::Idle || !self.tail.caught_up() {
+            return false;
+        }
+        let waiting = self.session.waiting();
+        let asks = |message| waiting.iter().any(|w| w.message_id == message && w.decision.is_none());
+        let idle = self.session.open_messages().into_iter().all(asks);
+        // What was written before the look is sent before the end.
+        idle && self.tail.caught_up()
+    }
+}
+
+/// A frame that stands for no record has no `id:`, so that a reader's place stays where it was.
+fn control(name: &str, data: &serde_json::Value) -> Result<Bytes, sse_out::BadField> {
+    sse_out::encode(None, Some(name), data.to_string().as_bytes())
 }

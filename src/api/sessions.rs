@@ -1,31 +1,86 @@
-//! Sessions: list, detail, delete, prune.
+//! Sessions (API A5): list, detail, delete, prune.
 
+use std::io;
 use std::sync::Arc;
 
-use crate::api::{App, Call};
-use crate::http::Response;
-use crate::http::error::HttpError;
+use bytes::Bytes;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use serde_json::json;
 
-/// The list.
-#[expect(clippy::todo, reason = "signature first")]
-pub(crate) async fn list(_app: Arc<App>, _call: Call) -> Result<Response, HttpError> {
-    todo!()
+use crate::api::{self, App, Call};
+use crate::base::ids::SessionId;
+use crate::base::log;
+use crate::http::error::{ErrorStatus, HttpError};
+use crate::http::{Body, Response};
+use crate::store::StoreError;
+use crate::store::session::Detail;
+
+/// `GET /api/sessions`.
+pub(crate) async fn list(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
+    let (owner, page) = (call.caller()?.owner(), call.page()?);
+    let page = app.sessions.list(owner, page.page, page.limit).await.map_err(refused)?;
+    api::json(&page)
 }
 
-/// `GET /api/sessions/{id}`.
-#[expect(clippy::todo, reason = "signature first")]
-pub(crate) async fn detail(_app: Arc<App>, _call: Call) -> Result<Response, HttpError> {
-    todo!()
+/// `GET /api/sessions/{id}`: streamed from the log; a small one is sent whole.
+pub(crate) async fn detail(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
+    let owner = call.caller()?.owner();
+    let id = SessionId::parse(call.param("id")).map_err(|_| HttpError::bad_request("id: expected a UUID in lower case"))?;
+    let mut detail = app.sessions.load(id, owner).await.map_err(refused)?.detail();
+    let first = detail.next().await.map_err(refused)?.unwrap_or_default();
+    let body = match detail.next().await.map_err(refused)? {
+        None => Body::full(first),
+        Some(second) => Body::stream(futures_util::stream::unfold(Rest { ready: [Some(second), Some(first)], detail: Some(detail) }, rest)),
+    };
+    let mut response = Response::new(body);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(response)
 }
 
-/// `DELETE /api/sessions/{id}`.
-#[expect(clippy::todo, reason = "signature first")]
-pub(crate) async fn delete(_app: Arc<App>, _call: Call) -> Result<Response, HttpError> {
-    todo!()
+/// `DELETE /api/sessions/{id}`: what runs in it is cancelled first. Errors have no body (API A1).
+pub(crate) async fn delete(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
+    let owner = call.caller()?.owner();
+    let id = SessionId::parse(call.param("id")).map_err(|_| HttpError::bad_request("bad id").empty())?;
+    app.gateway.delete_session(owner, id).await.map_err(|error| refused(error).empty())?;
+    api::json(&json!({"status": "deleted", "id": id}))
 }
 
-/// `POST /api/sessions/prune`.
-#[expect(clippy::todo, reason = "signature first")]
-pub(crate) async fn prune(_app: Arc<App>, _call: Call) -> Result<Response, HttpError> {
-    todo!()
+/// `POST /api/sessions/prune`: at once, by the settings.
+pub(crate) async fn prune(app: Arc<App>, _call: Call) -> Result<Response, HttpError> {
+    let settings = app.settings.load();
+    let count = app.sessions.prune().await.map_err(refused)?;
+    let config = json!({"max_sessions": settings.max_sessions, "ttl_hours": settings.ttl_hours});
+    api::json(&json!({"status": "pruned", "count": count, "config": config}))
+}
+
+/// A store's refusal on the way to a session, in terms of HTTP.
+pub(super) fn refused(error: StoreError) -> HttpError {
+    match error {
+        StoreError::NotFound => HttpError::not_found("no such session"),
+        StoreError::DiskFull(why) => HttpError::new(ErrorStatus::InsufficientStorage, "disk_full", why),
+        StoreError::Newer { .. } => HttpError::conflict(error.to_string()).code("newer_format"),
+        error => HttpError::internal(error.to_string()),
+    }
+}
+
+/// What is left of a detail: pieces already made (in reverse), then the log.
+struct Rest {
+    ready: [Option<Bytes>; 2],
+    detail: Option<Detail>,
+}
+
+async fn rest(mut rest: Rest) -> Option<(io::Result<Bytes>, Rest)> {
+    if let Some(piece) = rest.ready.iter_mut().rev().find_map(Option::take) {
+        return Some((Ok(piece), rest));
+    }
+    let mut detail = rest.detail.take()?;
+    match detail.next().await {
+        Ok(Some(piece)) => Some((Ok(piece), Rest { detail: Some(detail), ..rest })),
+        Ok(None) => None,
+        Err(error) => {
+            log::error("sessions", format_args!("a detail broke off: {error}"));
+            // Breaks the connection: half a document must not look like a whole one.
+            Some((Err(io::Error::other("the session could not be read to its end")), rest))
+        }
+    }
 }

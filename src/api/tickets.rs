@@ -1,13 +1,20 @@
-//! POST /api/chat/ticket: one-time tickets for browsers.
+//! `POST /api/chat/ticket`: one-time tickets for browsers, which cannot set a header on a WebSocket or an EventSource.
 
 use std::sync::Arc;
 
-use crate::api::{App, Call};
+use serde_json::json;
+
+use crate::api::{self, App, Call};
 use crate::http::Response;
-use crate::http::error::HttpError;
+use crate::http::error::{ErrorStatus, HttpError};
+use crate::middleware::tickets::TICKET_TTL;
 
 /// `POST /api/chat/ticket`.
-#[expect(clippy::todo, reason = "signature first")]
-pub(crate) async fn issue(_app: Arc<App>, _call: Call) -> Result<Response, HttpError> {
-    todo!()
+pub(crate) async fn issue(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
+    let ticket = app.tickets.issue(call.caller()?, &*app.random, app.clock.monotonic()).ok_or_else(|| {
+        let text = "too many tickets are open; use one of them, or wait until they lapse";
+        HttpError::new(ErrorStatus::Unavailable, "too_many_tickets", text).retry_after(TICKET_TTL.as_secs())
+    })?;
+    // The one place where it is shown.
+    api::json(&json!({"ticket": ticket.reveal(), "expires_in": TICKET_TTL.as_secs()}))
 }

@@ -115,8 +115,10 @@ pub const EVENTS_KEPT_MAX: usize = 1024;
 pub const EVENTS_KEPT_BYTES_MAX: usize = 256 * 1024;
 /// Ended messages that the gateway remembers, in the whole process: a cancel of one of them is 409, of an older one 404.
 pub const ENDED_MESSAGES_KEPT: usize = 4096;
-/// Sessions that one WebSocket follows at once; the one that was quiet the longest goes first.
+/// Sessions that one WebSocket follows at once; a further message or resume is refused until one of them is quiet.
 pub const WS_SESSIONS_MAX: usize = 16;
+/// Frames of a server-sent stream that are joined into one write, in bytes: a reader that is behind catches up in few writes.
+pub const SSE_BATCH_BYTES_MAX: usize = 16 * 1024;
 
 const _: () = assert!(CONTENT_BYTES_MAX * 6 < CHAT_BODY_BYTES_MAX);
 const _: () = assert!(RESULT_INLINE_BYTES_MAX < RESULT_BYTES_MAX);

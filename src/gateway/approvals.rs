@@ -46,7 +46,6 @@ impl Gateway {
         let approval = match self.find_approval(owner, id).await {
             Err(ApprovalError::NotFound) if self.state().runs.values().any(|run| run.owner == owner) => {
                 let mut house = self.house.subscribe();
-                house.mark_unchanged();
                 let _ = tokio::time::timeout(FILE_WITHIN, house.changed()).await;
                 self.find_approval(owner, id).await
             }

@@ -68,7 +68,7 @@ impl Gateway {
         self.state().active -= 1;
         drop(permit);
         match left {
-            Left::Ended(kind) => self.over(message, kind),
+            Left::Ended(kind) => self.close_books(message, kind),
             Left::Parked(approval) => self.park(session.id(), message, approval),
             Left::Lost(cut) => self.end(&session, message, cut).await,
         }
@@ -180,7 +180,7 @@ impl Gateway {
         let cancel = canceller.token();
         let waiting = Waiting { session: session.clone(), message: parked.message, user, start: Start::Resume };
         match self.supervise(waiting, canceller, cancel).await {
-            Left::Ended(kind) => self.over(parked.message, kind),
+            Left::Ended(kind) => self.close_books(parked.message, kind),
             Left::Parked(_) | Left::Lost(_) => self.end(&session, parked.message, Cut::by(why)).await,
         }
     }
@@ -196,7 +196,7 @@ impl Gateway {
     /// A parked run whose session cannot be opened: said, counted, and left as it lies on disk.
     fn give_up(&self, session: SessionId, message: MessageId, error: &StoreError) {
         log::error("gateway", format_args!("session {session}: the run that waits there cannot go on: {error}"));
-        self.over(message, EndKind::Failed);
+        self.close_books(message, EndKind::Failed);
     }
 
     /// Writes the terminal record of a run that cannot do it itself, and closes the books on it.
@@ -205,11 +205,11 @@ impl Gateway {
             // A reader that waits for it learns from `Gateway::is_live` that nothing comes.
             log::error("gateway", format_args!("the end of message {message} was not written down: {error}"));
         }
-        self.over(message, cut.kind());
+        self.close_books(message, cut.kind());
     }
 
     /// Closes the books on a message.
-    pub(super) fn over(&self, message: MessageId, kind: EndKind) {
+    pub(super) fn close_books(&self, message: MessageId, kind: EndKind) {
         let event = if matches!(kind, EndKind::Failed | EndKind::Interrupted) { Kind::AgentFailed } else { Kind::AgentStopped };
         self.tell(message, event, [("outcome", ending::word(kind).into())]);
         let gone = self.state().finish(message, kind);

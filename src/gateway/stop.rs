@@ -30,30 +30,44 @@ enum Found {
 
 impl Gateway {
     /// Cancels a message: one that waits never begins, a parked one is ended with its question answered no, a running one is
-    /// told to stop. The text so far is kept.
+    /// told to stop. The text so far is kept. Waits a moment for the end, so that the answer is true.
     ///
     /// # Errors
     /// It is over, or unknown, or another owner's.
     pub async fn cancel(self: &Arc<Self>, owner: OwnerId, message: MessageId) -> Result<(), CancelError> {
-        if !self.knows(owner, message) {
-            self.adopt_parked(owner, message).await;
-        }
-        let over = match self.state().runs.get(&message).filter(|run| run.owner == owner) {
-            Some(run) => run.over.subscribe(),
-            None => {
-                let over = self.state().ended.has(message, owner);
-                return Err(if over { CancelError::Over } else { CancelError::NotFound });
-            }
-        };
-        if let Some(Found::Queued(waiting)) = self.tell_to_stop(message, Why::Asked) {
-            let gateway = self.clone();
-            detached(async move { gateway.end(&waiting.session, message, Cut::by(Why::Asked)).await }).await;
-        }
+        let over = self.stop(owner, message).await?;
         match ended(over, CANCEL_WITHIN).await {
             // It was faster.
             Some(EndKind::Done | EndKind::Failed) => Err(CancelError::Over),
             Some(EndKind::Cancelled | EndKind::Interrupted) | None => Ok(()),
         }
+    }
+
+    /// The same without waiting for a run to end; what is received is how it ended.
+    ///
+    /// # Errors
+    /// As [`Gateway::cancel`].
+    pub async fn stop(
+        self: &Arc<Self>,
+        owner: OwnerId,
+        message: MessageId,
+    ) -> Result<watch::Receiver<Option<EndKind>>, CancelError> {
+        if !self.knows(owner, message) {
+            self.adopt_parked(owner, message).await;
+        }
+        let over = match self.state().runs.get(&message).filter(|run| run.owner == owner) {
+            Some(run) => Ok(run.over.subscribe()),
+            None => Err(()),
+        };
+        let Ok(over) = over else {
+            let over = self.state().ended.has(message, owner);
+            return Err(if over { CancelError::Over } else { CancelError::NotFound });
+        };
+        if let Some(Found::Queued(waiting)) = self.tell_to_stop(message, Why::Asked) {
+            let gateway = self.clone();
+            detached(async move { gateway.end(&waiting.session, message, Cut::by(Why::Asked)).await }).await;
+        }
+        Ok(over)
     }
 
     /// Deletes a session: what runs, waits or is parked in it is cancelled first.
@@ -93,6 +107,30 @@ impl Gateway {
             lane.closed = false;
         }
         deleted
+    }
+
+    /// Waits until the message is over as far as this process knows; at once where it is, or is unknown.
+    pub async fn over(&self, message: MessageId) {
+        let over = self.state().runs.get(&message).map(|run| run.over.subscribe());
+        if let Some(mut over) = over {
+            // A dropped sender means the same.
+            let _ = over.wait_for(Option::is_some).await;
+        }
+    }
+
+    /// Waits until the message's run has given back its permit for a person, or is over: from then on its question can be
+    /// found and decided. The log shows the question a moment earlier. Gives up after a second.
+    pub async fn parked(&self, message: MessageId) {
+        let mut house = self.house.subscribe();
+        let parked = async {
+            loop {
+                let counted = self.state().runs.get(&message).is_some_and(|run| run.counted);
+                if !counted || house.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(1), parked).await;
     }
 
     /// Stops taking messages, lets what is in the house end, and interrupts what is left after `within`. Parked runs stay parked.
