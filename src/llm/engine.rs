@@ -1,15 +1,32 @@
-//! The engine: which models answer, with which keys and times; makes calls and probes.
+//! The engine: which models answer, with which addresses, keys and times.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::Method;
+use hyper::header::{self, HeaderName, HeaderValue};
 
 use crate::base::cancel::Cancel;
 use crate::base::random::Random;
 use crate::base::secret::Secret;
 use crate::base::time::Clock;
-use crate::http::client::Client;
-use crate::llm::error::LlmError;
-use crate::llm::request::{Event, Request};
+use crate::http::client::{Client, Incoming, Outgoing, Target};
+use crate::llm::anthropic;
+use crate::llm::call::Call;
+use crate::llm::error::{Kind, LlmError};
+use crate::llm::openai::Dialect;
+use crate::llm::request::Request;
+use crate::wire::url::Url;
+
+/// OpenAI's own address.
+pub const OPENAI_URL: &str = "https://api.openai.com/v1";
+/// Anthropic's own address.
+pub const ANTHROPIC_URL: &str = "https://api.anthropic.com/v1";
+/// What `openai/auto` is at OpenAI itself, whose list of models is long and in no order.
+pub const OPENAI_MODEL: &str = "gpt-4.1-mini";
+/// What the offline model's context is said to be: it reads everything that a request can hold.
+const OFFLINE_CONTEXT_TOKENS: u32 = 1_000_000;
 
 /// Address and key of one provider.
 #[derive(Debug, Clone, Default)]
@@ -39,10 +56,12 @@ pub struct Settings {
     pub context_tokens: u32,
     /// Time to connect.
     pub connect: Duration,
-    /// Time from the request to the answer's head.
+    /// Time from the request to the answer's head; reading a long prompt on a small board takes long.
     pub first_byte: Duration,
     /// Time between two pieces of the answer.
     pub between: Duration,
+    /// The first pause before a failed call is tried again; the next one is twice as long.
+    pub retry_pause: Duration,
 }
 
 impl Default for Settings {
@@ -58,69 +77,291 @@ impl Default for Settings {
             connect: Duration::from_secs(10),
             first_byte: Duration::from_secs(120),
             between: Duration::from_secs(60),
+            retry_pause: Duration::from_secs(1),
         }
     }
 }
 
-/// The models that answer. Cheap to make; swapped whole when settings change.
+/// The models that answer. Cheap to make; swapped whole when settings change (calls under way keep the old one).
 pub struct Engine {
-    settings: Settings,
+    shared: Arc<Shared>,
 }
 
-/// What a provider said when it was asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Probe {
-    /// `provider/model` that was asked for (with `auto` resolved).
-    pub model: String,
-    /// Scheme, host and port; empty for offline.
-    pub address: String,
-    /// The server lists the model.
-    pub listed: bool,
-    /// The model wrote a token (asked where the list does not settle it).
-    pub answered: bool,
-    /// The models that the server lists, at most 100.
-    pub models: Vec<String>,
-    /// How long it took.
-    pub took: Duration,
+/// What the calls of an engine have in common.
+pub(crate) struct Shared {
+    /// The default model, then the fallbacks. Never empty.
+    pub(crate) models: Vec<Model>,
+    context_tokens: u32,
+    connect: Duration,
+    first_byte: Duration,
+    between: Duration,
+    pub(crate) retry_pause: Duration,
+    client: Client,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) random: Arc<dyn Random>,
+}
+
+/// One model that may answer.
+pub(crate) struct Model {
+    /// `provider/model` as configured.
+    pub(crate) name: String,
+    pub(crate) place: Place,
+}
+
+/// Where a model is.
+pub(crate) enum Place {
+    /// In this program.
+    Offline,
+    /// At a server.
+    Server(Server),
+}
+
+/// A model at a server.
+pub(crate) struct Server {
+    pub(crate) protocol: Protocol,
+    pub(crate) base: Url,
+    key: Secret,
+    /// The model as the server calls it; `auto` until it is known.
+    wanted: String,
+    /// What `auto` turned out to be, and its `provider/model`. Set once, by the first call that asks.
+    found: OnceLock<(String, String)>,
+    /// What the server has accepted so far, so that only the first call pays for finding out. Held for a copy only.
+    dialect: Mutex<Dialect>,
+}
+
+/// How a server is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    OpenAi,
+    Anthropic,
 }
 
 impl Engine {
-    /// Checks the settings (model names, URLs, key characters); opens nothing.
-    pub fn new(settings: Settings, _client: Client, _clock: Arc<dyn Clock>, _random: Arc<dyn Random>) -> Result<Self, LlmError> {
-        Ok(Self { settings })
+    /// Checks the settings (model names, addresses, key characters); opens nothing.
+    pub fn new(settings: Settings, client: Client, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Result<Self, LlmError> {
+        let own = provider(&settings.default_model).map(|(protocol, _)| protocol);
+        let names = std::iter::once(&settings.default_model).chain(&settings.fallback_models);
+        let models = names.map(|name| model(name, &settings, own)).collect::<Result<_, _>>()?;
+        let Settings { context_tokens, connect, first_byte, between, retry_pause, .. } = settings;
+        let shared = Shared { models, context_tokens, connect, first_byte, between, retry_pause, client, clock, random };
+        Ok(Self { shared: Arc::new(shared) })
     }
+
     /// Begins a model call. Nothing is sent before the first [`Call::next`].
-    pub fn call(&self, _request: Request, _cancel: &Cancel) -> Call {
-        todo!()
+    pub fn call(&self, request: Request, cancel: &Cancel) -> Call {
+        Call::new(self.shared.clone(), request, cancel.clone())
     }
-    /// `provider/model` of the default model.
+
+    /// `provider/model` of the default model, as configured.
     pub fn model_name(&self) -> &str {
-        &self.settings.default_model
+        self.shared.models.first().map_or("offline", |m| &m.name)
     }
-    /// Tokens of context that a request and its answer may use together.
+
+    /// Tokens of context that a request and its answer may use together: `engine.context_tokens` (default 8,192, what a small
+    /// local server has), for the offline model a million.
     pub fn context_tokens(&self) -> u32 {
-        todo!()
+        if self.is_offline() { OFFLINE_CONTEXT_TOKENS } else { self.shared.context_tokens }
     }
+
     /// The default model is the built-in one.
     pub fn is_offline(&self) -> bool {
-        todo!()
+        matches!(self.shared.models.first(), Some(Model { place: Place::Offline, .. }) | None)
     }
-    /// Really asks the default model's provider: its list of models, else for one token.
-    pub async fn probe(&self, _cancel: &Cancel) -> Result<Probe, LlmError> {
-        todo!()
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 }
 
-/// One model call under way. Dropping it closes the connection.
-pub struct Call {}
-
-impl Call {
-    /// The next event; `None` after `Finish`. May be dropped and called again (in a `select!`) without losing anything. After an error only `None` follows.
-    pub async fn next(&mut self) -> Result<Option<Event>, LlmError> {
-        todo!()
+impl Shared {
+    /// Sends a request to a model's server; any status but a redirect is an answer.
+    pub(crate) async fn send(&self, name: &str, server: &Server, method: Method, path: &str, body: Vec<u8>) -> Result<Incoming, LlmError> {
+        let outgoing = Outgoing {
+            target: Target::Url(server.base.clone()),
+            method,
+            path_and_query: server.base.beneath(path),
+            headers: server.headers(!body.is_empty())?,
+            body: Bytes::from(body),
+            connect: self.connect,
+            first_byte: self.first_byte,
+            between: self.between,
+        };
+        self.client.send(outgoing).await.map_err(|e| LlmError::from_client(name, &e))
     }
-    /// `provider/model` that is answering (the default one until a fallback took over).
-    pub fn model(&self) -> &str {
-        todo!()
+}
+
+impl Model {
+    /// `provider/model` that answers, with `auto` replaced once it is known.
+    pub(crate) fn known_as(&self) -> &str {
+        match &self.place {
+            Place::Server(server) => server.found.get().map_or(&self.name, |(_, name)| name),
+            Place::Offline => &self.name,
+        }
+    }
+}
+
+impl Server {
+    /// The model as the server calls it, unless it must be asked first.
+    pub(crate) fn model(&self) -> Option<&str> {
+        match self.found.get() {
+            Some((id, _)) => Some(id),
+            None if self.wanted != "auto" => Some(&self.wanted),
+            // SECURITY: no question needed, and none sent, where the answer is known.
+            None if self.is_openai() => Some(OPENAI_MODEL),
+            None => None,
+        }
+    }
+
+    /// Remembers what `auto` is.
+    pub(crate) fn found(&self, id: &str) {
+        let _ = self.found.set((id.to_owned(), format!("{}/{id}", self.protocol.word())));
+    }
+
+    /// What the server takes, as far as it is known.
+    pub(crate) fn dialect(&self) -> Dialect {
+        *self.dialect.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Remembers a dialect that the server has accepted.
+    pub(crate) fn learn(&self, dialect: Dialect) {
+        *self.dialect.lock().unwrap_or_else(|e| e.into_inner()) = dialect;
+    }
+
+    fn is_openai(&self) -> bool {
+        is_openai(&self.base)
+    }
+
+    fn headers(&self, has_body: bool) -> Result<Vec<(HeaderName, HeaderValue)>, LlmError> {
+        let secret = |text: String| {
+            let mut value = HeaderValue::from_str(&text)
+                .map_err(|_| LlmError::new(Kind::BadRequest, "the API key has characters that no header can carry", "bad key"))?;
+            value.set_sensitive(true);
+            Ok(value)
+        };
+        let mut headers = Vec::with_capacity(3);
+        if has_body {
+            headers.push((header::CONTENT_TYPE, HeaderValue::from_static("application/json")));
+        }
+        let key = self.key.reveal();
+        match self.protocol {
+            Protocol::OpenAi if !key.is_empty() => headers.push((header::AUTHORIZATION, secret(format!("Bearer {key}"))?)),
+            Protocol::OpenAi => {}
+            Protocol::Anthropic => {
+                headers.push((HeaderName::from_static("anthropic-version"), HeaderValue::from_static(anthropic::VERSION)));
+                if !key.is_empty() {
+                    headers.push((HeaderName::from_static("x-api-key"), secret(key.to_owned())?));
+                }
+            }
+        }
+        Ok(headers)
+    }
+}
+
+impl Protocol {
+    fn word(self) -> &'static str {
+        match self {
+            Self::OpenAi => "openai",
+            Self::Anthropic => "anthropic",
+        }
+    }
+}
+
+fn is_openai(base: &Url) -> bool {
+    base.host() == "api.openai.com"
+}
+
+/// The protocol and model of `provider/model`; the model may have slashes of its own.
+fn provider(name: &str) -> Option<(Protocol, &str)> {
+    match name.split_once('/')? {
+        (_, "") => None,
+        ("openai", model) => Some((Protocol::OpenAi, model)),
+        ("anthropic", model) => Some((Protocol::Anthropic, model)),
+        _ => None,
+    }
+}
+
+fn model(name: &str, settings: &Settings, own: Option<Protocol>) -> Result<Model, LlmError> {
+    let wrong = |text: String| LlmError::new(Kind::BadRequest, text.clone(), text);
+    if name == "offline" {
+        return Ok(Model { name: name.to_owned(), place: Place::Offline });
+    }
+    let usable = name.len() <= 256 && !name.chars().any(|c| c.is_control());
+    let Some((protocol, wanted)) = provider(name).filter(|_| usable) else {
+        return Err(wrong(format!("model `{}`: expected offline, openai/<model> or anthropic/<model>", name.escape_default())));
+    };
+    let (access, default) = match protocol {
+        Protocol::OpenAi => (&settings.openai, OPENAI_URL),
+        Protocol::Anthropic => (&settings.anthropic, ANTHROPIC_URL),
+    };
+    // SECURITY: engine.base_url and engine.api_key belong to the default model's provider; another provider's server never gets that key.
+    let first = |own_value: &str, other: &str| match own == Some(protocol) && !own_value.is_empty() {
+        true => own_value.to_owned(),
+        false => other.to_owned(),
+    };
+    let key = first(settings.api_key.reveal(), access.api_key.reveal());
+    let address = first(&settings.base_url, &access.base_url);
+    let address = if address.is_empty() { default.to_owned() } else { address };
+    let base = Url::parse(&address).map_err(|e| wrong(format!("engine.base_url: {e}")))?;
+    let dialect = Mutex::new(Dialect { completion_tokens: is_openai(&base), ..Dialect::default() });
+    let server = Server { protocol, base, key: Secret::new(key.trim()), wanted: wanted.to_owned(), found: OnceLock::new(), dialect };
+    server.headers(false)?;
+    Ok(Model { name: name.to_owned(), place: Place::Server(server) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::random::SystemRandom;
+    use crate::base::time::SystemClock;
+    use crate::http::client::ClientSettings;
+
+    fn engine(settings: Settings) -> Result<Engine, LlmError> {
+        let client = Client::new(ClientSettings::default());
+        Engine::new(settings, client, Arc::new(SystemClock::new()), Arc::new(SystemRandom::new()))
+    }
+
+    fn server(engine: &Engine, at: usize) -> &Server {
+        match &engine.shared.models[at].place {
+            Place::Server(server) => server,
+            Place::Offline => panic!("offline"),
+        }
+    }
+
+    #[test]
+    fn a_key_goes_to_its_own_provider_only() {
+        let engine = engine(Settings {
+            default_model: "openai/org/model".into(),
+            base_url: "http://127.0.0.1:8080/v1".into(),
+            api_key: Secret::new("local"),
+            fallback_models: vec!["anthropic/claude".into(), "openai/other".into(), "offline".into()],
+            openai: Access { base_url: String::new(), api_key: Secret::new("env-openai") },
+            anthropic: Access { base_url: String::new(), api_key: Secret::new("env-anthropic") },
+            ..Settings::default()
+        })
+        .unwrap();
+        let (local, claude, other) = (server(&engine, 0), server(&engine, 1), server(&engine, 2));
+        assert_eq!((local.model(), local.key.reveal(), local.base.host()), (Some("org/model"), "local", "127.0.0.1"));
+        assert_eq!((claude.key.reveal(), claude.base.to_string().as_str()), ("env-anthropic", ANTHROPIC_URL));
+        assert_eq!((other.key.reveal(), other.base.host()), ("local", "127.0.0.1"));
+        assert!(!engine.is_offline());
+        assert_eq!((engine.context_tokens(), engine.model_name()), (8192, "openai/org/model"));
+    }
+
+    #[test]
+    fn wrong_settings_are_named() {
+        for (name, url, key, word) in [
+            ("gpt-4", "", "", "openai/<model>"),
+            ("openai/", "", "", "openai/<model>"),
+            ("mistral/x", "", "", "openai/<model>"),
+            ("openai/x", "localhost:8080", "", "engine.base_url"),
+            ("openai/x", "", "a\nb", "API key"),
+        ] {
+            let settings = Settings { default_model: name.into(), base_url: url.into(), api_key: Secret::new(key), ..Settings::default() };
+            let e = engine(settings).err().unwrap();
+            assert!(e.public.contains(word), "{}", e.public);
+            assert!(key.is_empty() || !e.public.contains(key));
+        }
+        let offline = engine(Settings::default()).unwrap();
+        assert!(offline.is_offline() && offline.context_tokens() == OFFLINE_CONTEXT_TOKENS);
     }
 }

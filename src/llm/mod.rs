@@ -1,11 +1,16 @@
 //! Floor 2: models.
 
 pub mod anthropic;
+mod call;
 pub mod engine;
 pub mod error;
 mod history;
+pub mod offline;
 pub mod openai;
+mod probe;
 pub mod request;
 
-pub use engine::{Call, Engine, Settings};
+pub use call::Call;
+pub use engine::{Engine, Settings};
 pub use error::{Kind, LlmError};
+pub use probe::Probe;

@@ -17,8 +17,38 @@ use crate::wire::sse_in::{SseDecoder, SseEvent};
 pub struct Dialect {
     /// `response_format` with a JSON schema.
     pub schema: bool,
+    /// Tools: a small model's template may know none.
+    pub tools: bool,
+    /// `stream_options`, which asks for usage.
+    pub usage: bool,
     /// `max_completion_tokens`, which OpenAI's newer models insist on, instead of `max_tokens`, which all others know.
     pub completion_tokens: bool,
+}
+
+impl Default for Dialect {
+    fn default() -> Self {
+        Self { schema: true, tools: true, usage: true, completion_tokens: false }
+    }
+}
+
+impl Dialect {
+    /// What to leave out or change after a refusal (400, 422, and for tools 500) of this request, if anything is left to try.
+    /// `body` is what the server said. Each field is changed at most once, so asking again ends.
+    pub fn after(self, request: &Request, body: &[u8]) -> Option<Self> {
+        let says = |words: &[&str]| words.iter().any(|w| body.windows(w.len()).any(|part| part.eq_ignore_ascii_case(w.as_bytes())));
+        // Ollama, llama.cpp without templates, vLLM without a parser.
+        if self.tools && !request.tools.is_empty() && says(&["not support tools", "tools param requires", "tool choice requires"]) {
+            return Some(Self { tools: false, ..self });
+        }
+        if self.usage && says(&["stream_options"]) {
+            return Some(Self { usage: false, ..self });
+        }
+        if !self.completion_tokens && request.max_tokens > 0 && says(&["max_completion_tokens"]) {
+            return Some(Self { completion_tokens: true, ..self });
+        }
+        // Any other refusal may be about the schema: servers word it in too many ways.
+        (self.schema && request.schema.is_some()).then_some(Self { schema: false, ..self })
+    }
 }
 
 /// The body of `POST <base>/chat/completions`.
@@ -40,14 +70,16 @@ pub fn encode(request: &Request, model: &str, dialect: Dialect) -> Vec<u8> {
         "model": model,
         "messages": messages,
         "stream": true,
-        "stream_options": {"include_usage": true},
     });
     let Some(fields) = body.as_object_mut() else { return Vec::new() };
+    if dialect.usage {
+        fields.insert("stream_options".to_owned(), json!({"include_usage": true}));
+    }
     if request.max_tokens > 0 {
         let name = if dialect.completion_tokens { "max_completion_tokens" } else { "max_tokens" };
         fields.insert(name.to_owned(), request.max_tokens.into());
     }
-    if !request.tools.is_empty() {
+    if dialect.tools && !request.tools.is_empty() {
         let tools = request.tools.iter().map(|tool| {
             json!({"type": "function", "function": {"name": tool.name, "description": tool.description, "parameters": tool.parameters}})
         });
@@ -519,7 +551,7 @@ mod tests {
         };
         let body = |dialect| -> Value { serde_json::from_slice(&encode(&request, "m", dialect)).unwrap() };
         assert_eq!(
-            body(Dialect { schema: true, completion_tokens: false }),
+            body(Dialect::default()),
             json!({
                 "model": "m", "stream": true, "stream_options": {"include_usage": true}, "max_tokens": 50,
                 "messages": [
@@ -532,11 +564,28 @@ mod tests {
                 "response_format": {"type": "json_schema", "json_schema": {"name": "verdict", "schema": {"type": "object"}}},
             })
         );
-        let plain = body(Dialect { schema: false, completion_tokens: true });
+        let plain = body(Dialect { schema: false, completion_tokens: true, ..Dialect::default() });
         assert_eq!(
             (&plain["max_completion_tokens"], &plain["max_tokens"], &plain["response_format"]),
             (&json!(50), &Value::Null, &Value::Null)
         );
         assert!(plain["messages"][0]["content"].as_str().unwrap().contains(r#"{"type":"object"}"#));
+    }
+
+    #[test]
+    fn a_refused_field_is_left_out_once() {
+        let tool = ToolSpec { name: "a".into(), description: String::new(), parameters: json!({}) };
+        let schema = Schema { name: "s".into(), schema: json!({}) };
+        let request = Request { tools: vec![tool], schema: Some(schema), max_tokens: 5, ..Request::default() };
+        let all = Dialect::default();
+        let without_tools = all.after(&request, b"registry.ollama.ai/library/gemma does not support tools").unwrap();
+        assert_eq!(without_tools, Dialect { tools: false, ..all });
+        let message = b"Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.";
+        assert_eq!(all.after(&request, message), Some(Dialect { completion_tokens: true, ..all }));
+        assert_eq!(all.after(&request, b"extra field stream_options"), Some(Dialect { usage: false, ..all }));
+        let plain = all.after(&request, b"no idea").unwrap();
+        assert_eq!(plain, Dialect { schema: false, ..all });
+        assert_eq!(plain.after(&request, b"no idea"), None);
+        assert_eq!(all.after(&Request::default(), b"no idea"), None);
     }
 }

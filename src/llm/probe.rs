@@ -1,0 +1,145 @@
+//! Asking a provider whether it would answer: its list of models, and one token where the list does not settle it.
+
+use std::time::Duration;
+
+use hyper::Method;
+use serde::Deserialize;
+
+use crate::base::cancel::Cancel;
+use crate::base::limits::MODEL_LIST_BYTES_MAX;
+use crate::llm::call::accepted;
+use crate::llm::engine::{Engine, Place, Server, Shared};
+use crate::llm::error::{Kind, LlmError};
+use crate::llm::request::{Event, Message, Request};
+
+/// Most models that are named.
+const LISTED_MAX: usize = 100;
+
+/// What a provider said when it was asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probe {
+    /// `provider/model` that answers (with `auto` resolved).
+    pub model: String,
+    /// Scheme, host and port; empty for offline.
+    pub address: String,
+    /// The server lists the model.
+    pub listed: bool,
+    /// The model wrote something when asked for one token.
+    pub answered: bool,
+    /// The models that the server lists, at most 100.
+    pub models: Vec<String>,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl Engine {
+    /// Really asks the default model's provider: its list of models (which also tries the key), and for one token where the
+    /// model is not in the list or there is no list. No retries, no fallbacks.
+    pub async fn probe(&self, cancel: &Cancel) -> Result<Probe, LlmError> {
+        cancel.guard(self.ask(cancel)).await.unwrap_or_else(|why| Err(LlmError::cancelled(why)))
+    }
+
+    async fn ask(&self, cancel: &Cancel) -> Result<Probe, LlmError> {
+        let shared = self.shared();
+        let began = shared.clock.monotonic();
+        let Some(model) = shared.models.first() else {
+            return Err(LlmError::new(Kind::BadRequest, "no model is configured", "no model"));
+        };
+        let mut probe = Probe {
+            model: model.name.clone(),
+            address: String::new(),
+            listed: true,
+            answered: true,
+            models: vec!["offline".to_owned()],
+            took: Duration::ZERO,
+        };
+        if let Place::Server(server) = &model.place {
+            probe.address = server.base.origin();
+            probe.models = match shared.list(&model.name, server).await {
+                Ok(models) => models,
+                // No list is no failure: some servers have none.
+                Err(LlmError { kind: Kind::NotFound(_) | Kind::Garbage | Kind::BadRequest, .. }) => Vec::new(),
+                Err(e) => return Err(e),
+            };
+            if let (None, Some(first)) = (server.model(), probe.models.first()) {
+                server.found(first);
+            }
+            probe.model = model.known_as().to_owned();
+            probe.listed = server.model().is_some_and(|id| probe.models.iter().any(|m| m == id));
+            probe.models.truncate(LISTED_MAX);
+            probe.answered = false;
+            if !probe.listed {
+                let request = Request { messages: vec![Message::User { text: "Hi".to_owned() }], max_tokens: 1, ..Request::default() };
+                let mut call = self.call(request, cancel).only_this_model();
+                while let Some(event) = call.next().await? {
+                    probe.answered |= matches!(event, Event::Finish(_));
+                }
+            }
+        }
+        probe.took = shared.clock.monotonic().saturating_sub(began);
+        Ok(probe)
+    }
+}
+
+impl Shared {
+    /// The server's models, in its order.
+    async fn list(&self, name: &str, server: &Server) -> Result<Vec<String>, LlmError> {
+        let incoming = self.send(name, server, Method::GET, "models", Vec::new()).await?;
+        let incoming = accepted(self, name, incoming).await.map_err(|(e, _)| e)?;
+        let body = incoming.collect(MODEL_LIST_BYTES_MAX).await.map_err(|e| LlmError::from_client(name, &e))?;
+        parse(&body).ok_or_else(|| {
+            LlmError::new(
+                Kind::Garbage,
+                format!("model `{name}`: its server's list of models is not readable"),
+                "list of models is no JSON of its shape",
+            )
+        })
+    }
+
+    /// What `auto` is: the first model that the server lists. Remembered.
+    pub(crate) async fn first_listed(&self, name: &str, server: &Server) -> Result<String, LlmError> {
+        let models = self.list(name, server).await?;
+        let Some(first) = models.first() else {
+            let text = format!("model `{name}`: its server has no model; load one, or set engine.default_model");
+            return Err(LlmError::new(Kind::NotFound(name.to_owned()), text, "the list of models is empty"));
+        };
+        server.found(first);
+        Ok(first.clone())
+    }
+}
+
+/// `{"data":[{"id"}]}`, both protocols.
+fn parse(body: &[u8]) -> Option<Vec<String>> {
+    #[derive(Deserialize)]
+    struct List {
+        data: Vec<Item>,
+    }
+    #[derive(Deserialize)]
+    struct Item {
+        id: Option<String>,
+    }
+    let list: List = serde_json::from_slice(body).ok()?;
+    // Names are shown on terminals: control characters have no place in them.
+    Some(
+        list.data
+            .into_iter()
+            .filter_map(|m| m.id)
+            .filter(|id| !id.is_empty() && id.len() <= 256 && !id.chars().any(char::is_control))
+            .collect(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_of_models_are_read() {
+        assert_eq!(
+            parse(br#"{"object":"list","data":[{"id":"a","object":"model"},{"id":"b/c"},{"x":1},{"id":"e\u001b[2J"}]}"#).unwrap(),
+            ["a", "b/c"]
+        );
+        assert_eq!(parse(br#"{"models":[]}"#), None);
+        assert_eq!(parse(b"<html>"), None);
+    }
+}
