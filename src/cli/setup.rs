@@ -90,6 +90,7 @@ pub(super) fn engine(config: &Config) -> llm::Settings {
         connect: seconds(config, "engine.connect_timeout_secs"),
         first_byte: seconds(config, "engine.first_byte_timeout_secs"),
         between: seconds(config, "engine.stall_timeout_secs"),
+        ..llm::Settings::default()
     }
 }
 
