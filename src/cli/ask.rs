@@ -174,10 +174,11 @@ impl Conversation<'_> {
             }
             "approval_requested" => self.question(frame),
             "approval_resolved" => {
+                // The question still stands there: somebody else has answered it, or time has.
                 if self.asked.take().is_some() {
                     self.screen.say("");
                 }
-                self.screen.note(&format!("{} {}", field(frame, "decision"), field(frame, "approval_id")));
+                self.screen.note(field(frame, "decision"));
                 self.screen.wait("working");
             }
             "error" => {
@@ -273,10 +274,9 @@ impl Conversation<'_> {
     }
 
     fn elsewhere(&mut self, approval: &str) {
-        let curl = self.reach.curl();
-        self.screen.say(&format!(
-            "It waits for a decision:\n  {curl}/api/approvals/{approval}/approve -X POST\n  {curl}/api/approvals/{approval}/reject -X POST"
-        ));
+        let curl = self.reach.curl_post();
+        self.screen
+            .say(&format!("It waits for a decision:\n  {curl}/api/approvals/{approval}/approve\n  {curl}/api/approvals/{approval}/reject"));
     }
 
     /// The person has typed a line, or closed the terminal.
@@ -361,10 +361,14 @@ fn field<'a>(frame: &'a Value, name: &str) -> &'a str {
     frame.get(name).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// The first text among a tool's arguments, shortened: enough to see what it is about.
+/// The telling one of a tool's arguments, shortened: enough to see what it is about.
 fn argument(frame: &Value) -> String {
-    let first = frame.get("arguments").and_then(Value::as_object).and_then(|fields| fields.values().find_map(Value::as_str));
-    let line = first.and_then(|text| text.lines().next()).unwrap_or_default();
+    let named = |fields: &'_ serde_json::Map<String, Value>| {
+        let telling = ["path", "query", "name", "goal", "dir"].iter().find_map(|name| fields.get(*name)?.as_str().map(str::to_owned));
+        telling.or_else(|| fields.values().find_map(Value::as_str).map(str::to_owned))
+    };
+    let first = frame.get("arguments").and_then(Value::as_object).and_then(named).unwrap_or_default();
+    let line = first.lines().next().unwrap_or_default();
     let short: String = line.chars().take(60).collect();
     if short.len() < line.len() { format!("{short}…") } else { short }
 }
@@ -372,16 +376,20 @@ fn argument(frame: &Value) -> String {
 /// What is to be approved, for reading: one field a line, long texts as they are.
 fn shown(value: &Value) -> String {
     match value {
-        Value::Object(fields) => fields
-            .iter()
-            .map(|(name, value)| match value {
-                Value::String(text) if text.contains('\n') => {
-                    format!("{name}:\n{}\n", text.lines().map(|line| format!("  | {line}")).collect::<Vec<_>>().join("\n"))
-                }
+        Value::Object(fields) => {
+            let long = |value: &Value| value.as_str().is_some_and(|text| text.contains('\n') || text.len() > 80);
+            // What fits a line first: where it goes should not be scrolled away by what it says.
+            let (long, short): (Vec<_>, Vec<_>) = fields.iter().partition(|(_, value)| long(value));
+            let lines = short.into_iter().map(|(name, value)| match value {
                 Value::String(text) => format!("{name}: {text}\n"),
                 other => format!("{name}: {other}\n"),
-            })
-            .collect(),
+            });
+            let blocks = long.into_iter().map(|(name, value)| {
+                let text = value.as_str().unwrap_or_default();
+                format!("{name}:\n{}\n", text.lines().map(|line| format!("  | {line}")).collect::<Vec<_>>().join("\n"))
+            });
+            lines.chain(blocks).collect()
+        }
         Value::Null => String::new(),
         other => other.to_string(),
     }

@@ -141,10 +141,10 @@ impl Reach {
         Ok(Some(value))
     }
 
-    /// A curl command up to the options of the request, with the key where one is needed.
-    pub(super) fn curl(&self) -> String {
+    /// A curl command that posts, up to the path; with the key where one is needed.
+    pub(super) fn curl_post(&self) -> String {
         let auth = if self.token.is_some() { bearer(&self.home.join("token")) } else { String::new() };
-        format!("curl {auth}{}", self.place.curl())
+        format!("curl -X POST {auth}{}", self.place.curl())
     }
 
     /// What to say when the address does not answer.

@@ -95,8 +95,8 @@ impl Socket {
                     return Came::Closed(frame.map_or_else(String::new, |frame| super::output::harmless(frame.reason.as_str())));
                 }
                 Some(Ok(_)) => {}
-                Some(Err(e)) => return Came::Closed(e.to_string()),
-                None => return Came::Closed(String::new()),
+                // A killed process says nothing; the library's words for that would explain nothing.
+                Some(Err(_)) | None => return Came::Closed(String::new()),
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Environment variables: `OXIOS_<SECTION>__<KEY>` for every key, and the well-known names of model providers.
 
 use super::error::Problem;
-use super::value::Value;
+use super::value::{Kind, Value};
 use super::{Config, Env, Origin, keys};
 use crate::base::secret::Secret;
 
@@ -17,6 +17,10 @@ pub(super) fn apply(config: &mut Config, env: &Env, problems: &mut Vec<Problem>)
             problems.push(Problem::new(name, keys::unknown(&path)));
             continue;
         };
+        // Compose files pass what is not set as nothing; for a list, nothing is a value.
+        if text.trim().is_empty() && key.kind != Kind::List {
+            continue;
+        }
         match Value::parse(key, text) {
             Ok(value) => config.set(key, value, Origin::Env(name.clone())),
             Err(text) => problems.push(Problem::new(name, text)),

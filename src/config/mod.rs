@@ -275,7 +275,10 @@ mod tests {
             let config = load("", &[("OXIOS_SECURITY__ALLOWED_HOSTS", text)]).unwrap();
             assert_eq!(config.list("security.allowed_hosts"), ["a.example", "b.example:8080"]);
         }
-        assert!(load("", &[("OXIOS_SECURITY__ALLOWED_HOSTS", "")]).unwrap().list("security.allowed_hosts").is_empty());
+        let file = "[security]\nallowed_hosts = [\"x\"]\n[gateway]\nport = 9\n";
+        let config = load(file, &[("OXIOS_SECURITY__ALLOWED_HOSTS", ""), ("OXIOS_GATEWAY__PORT", "")]).unwrap();
+        assert!(config.list("security.allowed_hosts").is_empty());
+        assert_eq!(config.whole("gateway.port"), 9);
     }
 
     #[test]

@@ -54,7 +54,7 @@ impl Value {
     pub(crate) fn parse(key: &Key, text: &str) -> Result<Self, String> {
         let text = text.trim();
         let value = match key.kind {
-            // Setting a variable to nothing is how many systems take one back.
+            // `--set engine.api_key=` takes the file's value back.
             Kind::Text if text.is_empty() => return Ok(Self::Unset),
             Kind::Text | Kind::OneOf(_) => Some(Self::Text(text.to_owned())),
             Kind::Whole(..) => text.parse().ok().map(Self::Whole),
