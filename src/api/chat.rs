@@ -48,11 +48,7 @@ pub(crate) async fn chat(app: Arc<App>, call: Call) -> Result<Response, HttpErro
     let submitted = app.gateway.submit(incoming).await.map_err(refused)?;
     let ids = Answered { id: submitted.id, session: submitted.session.id(), space };
     match wait(&app, &submitted).await? {
-        End::Done(ending) => api::json(&ids.object([
-            ("echo", echo.into()),
-            ("reply", ending.text.into()),
-            ("phase", json!(ending.phase)),
-        ])),
+        End::Done(ending) => api::json(&ids.object([("echo", echo.into()), ("reply", ending.text.into()), ("phase", json!(ending.phase))])),
         End::Asked(record) => {
             // Whoever is told of the question can find and decide it.
             app.gateway.parked(submitted.id).await;
@@ -279,7 +275,9 @@ mod tests {
         let status = |body: Value| check(body).map(|_| 200).unwrap_or_else(|(status, _)| status);
         assert_eq!(check(json!({"content": "hi"})).unwrap().session_id, None);
         assert_eq!(check(json!({"message": "hi"})).unwrap().content, "hi");
-        for named in [json!({"content": "x", "session_id": session}), json!({"content": "x", "session_id": "", "metadata": {"session_id": session}})] {
+        for named in
+            [json!({"content": "x", "session_id": session}), json!({"content": "x", "session_id": "", "metadata": {"session_id": session}})]
+        {
             assert_eq!(check(named).unwrap().session_id.map(|id| id.to_string()).as_deref(), Some(session));
         }
         for (body, expected) in [

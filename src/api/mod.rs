@@ -8,6 +8,8 @@ mod events;
 pub mod routes;
 mod session_events;
 mod sessions;
+mod socket_follows;
+mod socket_frames;
 mod tickets;
 
 use std::sync::Arc;

@@ -47,11 +47,7 @@ impl Gateway {
     ///
     /// # Errors
     /// As [`Gateway::cancel`].
-    pub async fn stop(
-        self: &Arc<Self>,
-        owner: OwnerId,
-        message: MessageId,
-    ) -> Result<watch::Receiver<Option<EndKind>>, CancelError> {
+    pub async fn stop(self: &Arc<Self>, owner: OwnerId, message: MessageId) -> Result<watch::Receiver<Option<EndKind>>, CancelError> {
         if !self.knows(owner, message) {
             self.adopt_parked(owner, message).await;
         }

@@ -1,0 +1,180 @@
+//! The sessions that one WebSocket follows: a tail each, and what of it concerns this socket.
+
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use crate::api::socket_frames::{self, About, Told};
+use crate::base::ids::{MessageId, Seq, SessionId, SpaceId};
+use crate::base::log;
+use crate::gateway::Submitted;
+use crate::store::StoreError;
+use crate::store::record::Body;
+use crate::store::session::{Entry, Session};
+use crate::store::tail::{Step, Tail};
+
+/// All of them; at most `WS_SESSIONS_MAX`, kept by the socket.
+#[derive(Default)]
+pub(super) struct Follows {
+    list: Vec<Follow>,
+    /// Whose turn it is: one busy session must not keep the others waiting.
+    turn: usize,
+}
+
+struct Follow {
+    session: Arc<Session>,
+    /// The next step, on its way, with the tail it comes from.
+    coming: Pin<Box<dyn Future<Output = (Tail, Told)> + Send>>,
+    /// Every record is sent (after `resume`), not only those of the socket's own messages.
+    all: bool,
+    messages: HashMap<MessageId, Known>,
+    /// The seq before which nothing is missing.
+    cursor: Seq,
+    /// The newest place at which seqs were missing: pieces that are gone.
+    gap: Seq,
+}
+
+/// A message that was seen or sent here.
+struct Known {
+    /// Where it begins; before that nothing of it can be missing.
+    start: Seq,
+    space: Option<SpaceId>,
+    /// This socket sent it and has its `accepted`.
+    own: bool,
+}
+
+impl Follows {
+    pub(super) fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// This session is followed.
+    pub(super) fn has(&self, session: SessionId) -> bool {
+        self.list.iter().any(|follow| follow.session.id() == session)
+    }
+
+    /// Follows a message that this socket sent.
+    pub(super) fn message(&mut self, sent: Submitted, space: Option<SpaceId>) {
+        let known = Known { start: sent.seq, space, own: true };
+        // A message that attached to an earlier one may lie behind what was sent already: it is read again from there.
+        let same = self.list.iter_mut().find(|follow| follow.session.id() == sent.session.id() && follow.cursor <= sent.seq);
+        let follow = match same {
+            Some(follow) => follow,
+            None => {
+                self.list.push(Follow::new(&sent.session, sent.seq, false));
+                match self.list.last_mut() {
+                    Some(follow) => follow,
+                    None => return,
+                }
+            }
+        };
+        follow.messages.insert(sent.id, known);
+    }
+
+    /// Follows a whole session behind `after`.
+    pub(super) fn session(&mut self, session: &Arc<Session>, after: Seq) {
+        self.list.push(Follow::new(session, after, true));
+    }
+
+    /// Follows this session no longer.
+    pub(super) fn leave(&mut self, session: SessionId) {
+        self.list.retain(|follow| follow.session.id() != session);
+    }
+
+    /// The next step of any of them; never, where there are none. Dropping the future loses nothing.
+    pub(super) async fn next(&mut self) -> (usize, Told) {
+        let Self { list, turn } = self;
+        let (at, (tail, told)) = poll_fn(|cx| {
+            let count = list.len();
+            for at in (0..count).map(|i| (*turn + i) % count) {
+                if let Some(follow) = list.get_mut(at)
+                    && let Poll::Ready(found) = follow.coming.as_mut().poll(cx)
+                {
+                    *turn = at + 1;
+                    return Poll::Ready((at, found));
+                }
+            }
+            Poll::Pending
+        })
+        .await;
+        if let Some(follow) = list.get_mut(at) {
+            follow.coming = coming(tail);
+        }
+        (at, told)
+    }
+
+    /// The frames that a step stands for, in order. Leaves what is over.
+    pub(super) async fn frames(&mut self, at: usize, told: Told) -> Vec<String> {
+        let Some(follow) = self.list.get_mut(at) else { return Vec::new() };
+        let session = follow.session.id();
+        let (frames, stays) = match told {
+            Ok(Step::Record(entry)) => follow.record(&entry).await,
+            Ok(Step::Resync { last_seq }) => {
+                follow.cursor = 0;
+                follow.gap = 0;
+                (vec![socket_frames::resync(session, last_seq)], true)
+            }
+            Ok(Step::Deleted) => (vec![socket_frames::deleted(session)], false),
+            Err(error) => {
+                log::error("socket", format_args!("session {session} cannot be followed: {error}"));
+                let text = "the session cannot be read; the server's log says why";
+                (vec![socket_frames::error("internal", text, &[("session_id", session.to_string().into())])], false)
+            }
+        };
+        if !stays {
+            self.list.remove(at);
+        }
+        frames
+    }
+}
+
+impl Follow {
+    fn new(session: &Arc<Session>, after: Seq, all: bool) -> Self {
+        Self { session: session.clone(), coming: coming(session.tail(after)), all, messages: HashMap::new(), cursor: after, gap: 0 }
+    }
+
+    /// The frames of a record, and whether anything more may come.
+    async fn record(&mut self, entry: &Entry) -> (Vec<String>, bool) {
+        if entry.seq != self.cursor + 1 {
+            self.gap = entry.seq;
+        }
+        self.cursor = entry.seq;
+        let id = entry.message_id;
+        if self.all && !self.messages.contains_key(&id) {
+            let known = find(self.session.clone(), entry).await;
+            self.messages.insert(id, known);
+        }
+        let Some(known) = self.messages.get(&id) else { return (Vec::new(), true) };
+        let about = About { session: self.session.id(), space: known.space, replaces: self.gap > known.start };
+        let frames = if known.own && matches!(entry.record.body, Body::Message(_)) {
+            // `accepted` stands for it.
+            Vec::new()
+        } else {
+            socket_frames::of(entry, &about)
+        };
+        if entry.terminal {
+            self.messages.remove(&id);
+        }
+        (frames, self.all || !self.messages.is_empty())
+    }
+}
+
+/// What is known of a message that this socket did not send.
+async fn find(session: Arc<Session>, entry: &Entry) -> Known {
+    if let Body::Message(user) = &entry.record.body {
+        return Known { start: entry.seq, space: user.space_id, own: false };
+    }
+    // The socket resumed in its middle.
+    let records = session.records_of(entry.message_id).await.unwrap_or_default();
+    let space = records.iter().find_map(|record| if let Body::Message(user) = &record.body { user.space_id } else { None });
+    Known { start: 0, space, own: false }
+}
+
+fn coming(mut tail: Tail) -> Pin<Box<dyn Future<Output = (Tail, Result<Step, StoreError>)> + Send>> {
+    Box::pin(async move {
+        let step = tail.next().await;
+        (tail, step)
+    })
+}
