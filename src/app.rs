@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::base::cancel::Cancel;
 use crate::http::listener::{self, Listener};
-use crate::{api, gateway, llm, pipeline};
+use crate::{api, gateway, llm, orchestrator, pipeline, rooms, store};
 
 /// Everything that is set, room by room; `config` makes the parts, tests write them down.
 #[derive(Debug, Clone)]
@@ -15,8 +15,16 @@ pub struct Setup {
     pub home: PathBuf,
     /// Where sessions, files and memory lie; `None` is `<home>/workspace`.
     pub workspace: Option<PathBuf>,
+    /// When sessions are projected and pruned.
+    pub sessions: store::sessions::Settings,
     /// The models.
     pub engine: llm::engine::Settings,
+    /// Further judges of a result (`orchestrator.judges`), each with its model as the default one; usually none.
+    pub judges: Vec<llm::engine::Settings>,
+    /// The memory.
+    pub memory: rooms::memory::Settings,
+    /// Phases and budgets of a run.
+    pub orchestrator: orchestrator::Settings,
     /// Lanes, permits, deadlines.
     pub gateway: gateway::Settings,
     /// What the routes need to know.

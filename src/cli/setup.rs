@@ -7,10 +7,11 @@ use super::args::Parsed;
 use super::output::Failure;
 use crate::app::Setup;
 use crate::base::log;
+use crate::base::secret::Secret;
 use crate::config::{Config, Provider};
 use crate::http::listener::{self, Listen};
 use crate::pipeline::QueryToken;
-use crate::{api, gateway, llm, pipeline};
+use crate::{api, gateway, llm, orchestrator, pipeline, rooms, store};
 
 /// Where to listen: `--listen`, else `gateway.host` and `gateway.port`.
 pub(super) fn listen(parsed: &Parsed, config: &Config) -> Result<Listen, Failure> {
@@ -31,7 +32,26 @@ pub(super) fn house(config: &Config) -> Setup {
     Setup {
         home: config.home().to_owned(),
         workspace: Some(config.workspace()),
+        sessions: store::sessions::Settings {
+            projection: match config.text("session.projection") {
+                Some("lazy") => store::sessions::Projection::Lazy,
+                _ => store::sessions::Projection::Eager,
+            },
+            auto_prune: config.yes("session.auto_prune"),
+            max_sessions: size(config.whole("session.max_sessions")),
+            ttl_hours: config.whole("session.ttl_hours"),
+        },
         engine: engine(config),
+        judges: config.list("orchestrator.judges").iter().map(|model| judge(config, model)).collect(),
+        memory: rooms::memory::Settings { enabled: config.yes("memory.enabled"), max_recall: size(config.whole("memory.max_recall")) },
+        orchestrator: orchestrator::Settings {
+            max_evolution_iterations: small(config.whole("orchestrator.max_evolution_iterations")),
+            min_evaluation_score: config.decimal("orchestrator.min_evaluation_score"),
+            max_model_calls: small(config.whole("orchestrator.max_model_calls")),
+            max_tokens: config.whole("orchestrator.max_tokens_per_run"),
+            max_execution: seconds(config, "security.max_execution_time_secs"),
+            approval_ttl: Duration::from_secs(config.whole("security.approval_ttl_hours") * 3600),
+        },
         gateway: gateway::Settings {
             max_concurrent: size(config.whole("gateway.max_concurrent")),
             lane_policy: match config.text("gateway.lane_policy") {
@@ -94,6 +114,17 @@ pub(super) fn engine(config: &Config) -> llm::Settings {
     }
 }
 
+/// A further judge: its own model, with the address and key that its provider has.
+fn judge(config: &Config, model: &str) -> llm::Settings {
+    llm::Settings {
+        default_model: model.to_owned(),
+        base_url: String::new(),
+        api_key: Secret::default(),
+        fallback_models: Vec::new(),
+        ..engine(config)
+    }
+}
+
 /// Form and level of the log.
 pub(super) fn log(config: &Config) {
     let format = if config.text("logging.format") == Some("json") { log::Format::Json } else { log::Format::Pretty };
@@ -140,6 +171,10 @@ mod tests {
     fn the_tables_defaults_are_the_rooms_defaults() {
         let setup = house(&config(""));
         assert_eq!(setup.gateway, gateway::Settings::default());
+        assert_eq!(setup.sessions, store::sessions::Settings::default());
+        assert_eq!(setup.orchestrator, orchestrator::Settings::default());
+        assert_eq!(format!("{:?}", setup.memory), format!("{:?}", rooms::memory::Settings::default()));
+        assert!(setup.judges.is_empty());
         let (ours, theirs) = (listener::Settings::default(), &setup.connections);
         assert_eq!((ours.connections_max, ours.drain), (theirs.connections_max, theirs.drain));
         let (ours, theirs) = (pipeline::Settings::default(), &setup.pipeline);
