@@ -1,6 +1,6 @@
 //! `doctor`: tries everything that a gateway needs, and says what to do where something is wrong.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 use hyper::{Method, StatusCode};
 
 use super::args::Parsed;
-use super::output::{Failure, harmless, print};
+use super::output::{Failure, harmless, print, tell};
 use super::reach::{Place, Reach};
 use super::{home, load, setup, small_runtime};
 use crate::base::cancel;
 use crate::base::random::SystemRandom;
 use crate::base::time::{Clock, SystemClock, Timestamp};
-use crate::config::{Config, Env};
+use crate::config::{Config, Env, Provider};
 use crate::http::client::{Client, ClientSettings};
 use crate::http::listener::Listen;
 use crate::llm::{Engine, Kind};
@@ -299,6 +299,10 @@ async fn model(config: &Config) -> Found {
             )),
         };
     }
+    if std::io::stderr().is_terminal() {
+        let patience = config.whole("engine.first_byte_timeout_secs");
+        tell(format_args!("      asking {}, which may take up to {patience} s …", choice.model));
+    }
     // Nobody stops it: the time-outs of the engine do.
     let (_canceller, cancel) = cancel::pair();
     match engine.probe(&cancel).await {
@@ -317,11 +321,17 @@ async fn model(config: &Config) -> Found {
                 },
             )
         }
-        Err(e) => Found::Fail(format!("{} ({}): {}", choice.model, choice.because, e.public), advice(e.kind).to_owned()),
+        Err(e) => {
+            let address = config.base_url(Provider::of(&choice.model)).map(|url| format!(" at {url}")).unwrap_or_default();
+            Found::Fail(
+                format!("{}\n(asked for {}{address}, because {})", e.public, choice.model, choice.because),
+                advice(&e.kind).to_owned(),
+            )
+        }
     }
 }
 
-fn advice(kind: Kind) -> &'static str {
+fn advice(kind: &Kind) -> &'static str {
     match kind {
         Kind::Unreachable => "start the model's server, or correct engine.base_url (with its version segment: http://127.0.0.1:8080/v1)",
         Kind::Refused => "correct the key: OPENAI_API_KEY, ANTHROPIC_API_KEY or engine.api_key",

@@ -97,3 +97,41 @@ fn small_runtime() -> Result<tokio::runtime::Runtime, Failure> {
         .build()
         .map_err(|e| Failure::failed(format!("the runtime does not start: {e}")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// README.md holds generated parts, each between `<!-- NAME -->` and `<!-- /NAME -->`. `REWRITE=1 cargo test --lib readme`
+    /// renews them; without it they must be true.
+    #[test]
+    fn the_readme_tells_the_truth() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+        let Ok(mut readme) = std::fs::read_to_string(path) else { return };
+        let parts =
+            [("keys", configuration::table()), ("routes", routes::table()), ("commands", format!("```text\n{}```\n", args::help("")))];
+        for (name, text) in parts {
+            let (open, close) = (format!("<!-- {name} -->\n"), format!("<!-- /{name} -->"));
+            let from = readme.find(&open).unwrap_or_else(|| panic!("README.md has no `{}`", open.trim())) + open.len();
+            let to = from + readme[from..].find(&close).unwrap_or_else(|| panic!("README.md has no `{close}`"));
+            if std::env::var_os("REWRITE").is_some() {
+                readme.replace_range(from..to, &text);
+                std::fs::write(path, &readme).unwrap();
+            } else {
+                assert_eq!(&readme[from..to], text, "README.md is behind; run REWRITE=1 cargo test --lib readme");
+            }
+        }
+    }
+
+    /// A key that nothing reads would only pretend.
+    #[test]
+    fn every_key_is_used() {
+        let sources =
+            [include_str!("setup.rs"), include_str!("../config/mod.rs"), include_str!("../config/engine.rs"), include_str!("serve.rs")];
+        let code: Vec<&str> = sources.iter().map(|source| source.split("mod tests").next().unwrap_or_default()).collect();
+        for key in configuration::KEYS {
+            let quoted = format!("\"{}\"", key.path);
+            assert!(code.iter().any(|source| source.contains(&quoted)), "nothing reads {}", key.path);
+        }
+    }
+}

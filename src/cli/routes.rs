@@ -6,9 +6,14 @@ use crate::api::routes::{Access, ROUTES, Route};
 
 /// Prints it.
 pub(super) fn run(parsed: &Parsed) -> Result<(), Failure> {
-    let text = if parsed.has("markdown") { markdown(ROUTES) } else { plain(ROUTES) };
+    let text = if parsed.has("markdown") { table() } else { plain(ROUTES) };
     print(format_args!("{text}"));
     Ok(())
+}
+
+/// Every route as a Markdown table, for the README.
+pub(super) fn table() -> String {
+    markdown(ROUTES)
 }
 
 fn plain(routes: &[Route]) -> String {

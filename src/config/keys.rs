@@ -120,7 +120,6 @@ pub const KEYS: &[Key] = &[
     ),
     checked(key("engine.fallback_models", List, "", Live, "Models asked in turn when the default one cannot answer."), models),
     key("engine.context_tokens", Whole(512, 10_000_000), "8192", Live, "The model's context; older turns are left out to fit it."),
-    key("engine.max_tokens", Whole(16, 1_000_000), "2048", Live, "Most tokens of one model call's answer."),
     key("engine.connect_timeout_secs", Whole(1, DAY), "10", Live, "Seconds to connect to the model's server."),
     key(
         "engine.first_byte_timeout_secs",
