@@ -53,6 +53,7 @@ pub(super) fn run(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
             cancelling: false,
             typed: None,
             asked: None,
+            tools: Vec::new(),
             problem: None,
             again,
         };
@@ -97,6 +98,8 @@ struct Conversation<'a> {
     typed: Option<Typed>,
     /// The approval that waits for the person here.
     asked: Option<String>,
+    /// Calls that run, with their tools' names.
+    tools: Vec<(String, String)>,
     /// What went wrong, as the gateway says it.
     problem: Option<String>,
     /// The command that continues a session, up to its id.
@@ -162,13 +165,17 @@ impl Conversation<'_> {
             "phase" => self.phase(frame),
             "tool_start" => {
                 let what = argument(frame);
-                self.screen.note(&format!("{} {what}", field(frame, "name")));
-                self.screen.wait(field(frame, "name"));
+                let name = field(frame, "name");
+                self.tools.push((field(frame, "call_id").to_owned(), name.to_owned()));
+                self.screen.note(&format!("{name} {what}"));
+                self.screen.wait(name);
             }
             "tool_end" => {
                 let outcome = field(frame, "outcome");
-                if !matches!(outcome, "ok" | "") {
-                    self.screen.note(&format!("{}: {outcome}", field(frame, "name")));
+                let at = self.tools.iter().position(|(id, _)| id == field(frame, "call_id"));
+                let (_, name) = at.map(|at| self.tools.swap_remove(at)).unwrap_or_default();
+                if outcome != "ok" {
+                    self.screen.note(&format!("{name}: {outcome}"));
                 }
                 self.screen.wait("thinking");
             }
