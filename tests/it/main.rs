@@ -10,6 +10,18 @@
 )]
 
 // Parts of the support are used by some tests only.
+mod bytes;
+mod chat;
+mod cli;
+mod crash;
+mod events;
+mod foreign;
+mod model_faults;
+mod readers;
+mod real_model;
+mod routes;
+mod sessions;
+mod socket;
 #[allow(dead_code, reason = "the support is a small library; what one test needs another does not")]
 mod support;
 mod tidy;

@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod model;
+pub mod raw;
 pub mod scripted;
 pub mod server;
 pub mod sse;

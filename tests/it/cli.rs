@@ -1,0 +1,179 @@
+//! The command line, through the binary (CONVENTIONS).
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Output, Stdio};
+
+use crate::support::scripted::{Gate, Reply, Scripted};
+use crate::support::server::{Server, Setup, TempDir, command};
+
+fn run(home: &std::path::Path, args: &[&str]) -> Output {
+    command(home).args(args).output().unwrap()
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+#[tokio::test]
+async fn serve_prints_the_address_the_key_file_and_a_curl_line_that_works() {
+    let server = Setup::new().start();
+    server.client().get("/health").await.expect(200);
+    let said = server.printed() + &server.log();
+    let token = server.home().join("token");
+    assert!(said.contains(token.to_str().unwrap()), "the path of the key file is printed: {said}");
+    assert!(!said.contains(server.key()), "the key is not");
+    assert_eq!(server.printed().lines().filter(|l| l.starts_with("listening on http://127.0.0.1:")).count(), 1);
+    let address = std::fs::read_to_string(server.home().join("address")).unwrap();
+    assert!(address.contains(&server.address.host()), "{address}");
+    let curl = said.lines().find_map(|l| l.find("curl ").map(|at| l[at..].to_owned())).unwrap_or_else(|| panic!("a curl line in {said}"));
+    let output = std::process::Command::new("bash").args(["-c", &curl]).output().unwrap();
+    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{curl}: {e}: {output:?}"));
+    assert!(answer["reply"].is_string(), "{curl}: {answer}");
+}
+
+#[test]
+fn ask_streams_an_answer_and_finds_the_server_by_its_address_file() {
+    let server = Setup::new().start();
+    let output = run(server.home(), &["ask", "Hello there"]);
+    assert!(output.status.success(), "{output:?}");
+    assert!(!output.stdout.is_empty());
+    assert!(!text(&output).contains(server.key()));
+    drop(server);
+    let home = TempDir::new();
+    let output = run(home.path(), &["ask", "hello"]);
+    assert_eq!(output.status.code(), Some(1), "nobody runs there: {output:?}");
+    assert!(text(&output).contains("serve"), "it says what to do: {}", text(&output));
+}
+
+#[tokio::test]
+async fn ask_shows_pieces_as_they_come_and_ctrl_c_cancels_the_run() {
+    let model = Scripted::start();
+    let gate = Gate::new();
+    model.next(Reply::text(&["first words"]).wait(&gate));
+    let server = Setup::new().openai(&model).start();
+    let mut child = command(server.home()).args(["ask", "go on"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut out = child.stdout.take().unwrap();
+    let (child, seen) = tokio::task::spawn_blocking(move || {
+        let mut seen = Vec::new();
+        let mut byte = [0; 64];
+        while !String::from_utf8_lossy(&seen).contains("first words") {
+            let read = out.read(&mut byte).unwrap();
+            assert!(read > 0, "ask ended early: {seen:?}");
+            seen.extend_from_slice(&byte[..read]);
+        }
+        (child, seen)
+    })
+    .await
+    .unwrap();
+    assert!(String::from_utf8_lossy(&seen).contains("first words"));
+    let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    model.request(1).await.cut().await;
+    let mut child = child;
+    let status = tokio::task::spawn_blocking(move || child.wait().unwrap()).await.unwrap();
+    assert!(!status.success(), "a cancelled answer is not a whole one");
+    let list = server.client().get("/api/sessions").await.expect(200).json();
+    let session = list["items"][0]["id"].as_str().unwrap().to_owned();
+    let detail = server.client().get(&format!("/api/sessions/{session}")).await.expect(200).json();
+    assert_eq!(detail["agent_responses"][0]["outcome"], "cancelled", "the run, not only the reader");
+    assert_eq!(detail["agent_responses"][0]["content"], "first words");
+}
+
+#[test]
+fn healthcheck_tells_by_its_exit_code() {
+    let mut server = Setup::new().start();
+    assert_eq!(run(server.home(), &["healthcheck"]).status.code(), Some(0));
+    let home = server.home_dir();
+    server.kill9();
+    assert_eq!(run(home.path(), &["healthcheck"]).status.code(), Some(1), "the address file of a dead server is no health");
+    assert_eq!(run(TempDir::new().path(), &["healthcheck"]).status.code(), Some(1));
+}
+
+#[test]
+fn keys_are_made_listed_and_revoked() {
+    let server: Server = Setup::new().start();
+    let output = run(server.home(), &["key", "create", "--scopes", "read", "reader"]);
+    assert!(output.status.success(), "{output:?}");
+    let key = String::from_utf8_lossy(&output.stdout).split_whitespace().find(|w| w.len() >= 40).expect("a key").to_owned();
+    let list = text(&run(server.home(), &["key", "list"]));
+    assert!(list.contains("reader") && !list.contains(&key), "{list}");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let client = server.stranger().with_key(Some(&key));
+    runtime.block_on(async {
+        client.get("/api/sessions").await.expect(200);
+        client.post("/api/chat", &serde_json::json!({"content": "may I?"})).await.expect(403).error();
+    });
+    let line = list.lines().find(|l| l.contains("reader")).unwrap();
+    let id = line.split_whitespace().find(|w| uuid::Uuid::try_parse(w).is_ok()).unwrap_or_else(|| panic!("an id in {line}"));
+    assert!(run(server.home(), &["key", "revoke", id]).status.success());
+    runtime.block_on(async {
+        client.get("/api/sessions").await.expect(401);
+    });
+}
+
+#[test]
+fn configuration_is_checked_and_shown_without_its_secrets() {
+    let home = TempDir::new();
+    std::fs::write(home.path().join("config.toml"), "[engine]\napi_key = \"sk-config-canary\"\n[gateway]\nport = 4300\n").unwrap();
+    let shown = text(&run(home.path(), &["config", "show"]));
+    assert!(shown.contains("4300") && shown.contains("gateway.port"), "{shown}");
+    assert!(!shown.contains("sk-config-canary") && shown.contains("***"), "{shown}");
+    assert_eq!(run(home.path(), &["config", "check"]).status.code(), Some(0));
+    std::fs::write(home.path().join("config.toml"), "[gateway]\nprot = 4300\nmax_concurrent = 0\n").unwrap();
+    let output = run(home.path(), &["config", "check"]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let said = text(&output);
+    assert!(said.contains("gateway.prot") && said.contains("gateway.port") && said.contains("gateway.max_concurrent"), "{said}");
+    assert_eq!(run(home.path(), &["serve", "--listen", "127.0.0.1:0"]).status.code(), Some(2), "the start says the same");
+}
+
+#[test]
+fn wrong_usage_is_2_and_says_how() {
+    let home = TempDir::new();
+    for args in [&["nonsense"][..], &["serve", "--nonsense"], &["ask"], &["key", "nonsense"], &["serve", "--listen", "nonsense"]] {
+        let output = run(home.path(), args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {output:?}");
+        assert!(!text(&output).trim().is_empty() && output.stdout.is_empty(), "{args:?}: {output:?}");
+    }
+    let help = run(home.path(), &["--help"]);
+    assert!(help.status.success());
+    for word in ["serve", "ask", "key", "routes", "healthcheck", "config", "doctor"] {
+        assert!(text(&help).contains(word), "{word} in the help");
+    }
+    let version = run(home.path(), &["--version"]);
+    assert!(text(&version).contains(env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn doctor_says_what_to_do() {
+    let home = TempDir::new();
+    let output = run(home.path(), &["doctor"]);
+    let said = text(&output);
+    for word in ["model", "disk", "clock", "port"] {
+        assert!(said.to_lowercase().contains(word), "{word} in {said}");
+    }
+    // A model that is not there is named, with what to do.
+    let output = command(home.path())
+        .args(["doctor"])
+        .env("OXIOS_ENGINE__DEFAULT_MODEL", "openai/x")
+        .env("OXIOS_ENGINE__BASE_URL", "http://127.0.0.1:9/v1")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(text(&output).contains("127.0.0.1:9"), "{}", text(&output));
+}
+
+/// `serve` is the default command, and the home is made by it.
+#[test]
+fn without_a_command_it_serves() {
+    let home = TempDir::new();
+    let mut child = command(home.path()).env("OXIOS_GATEWAY__PORT", "0").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let line = BufReader::new(child.stdout.take().unwrap())
+        .lines()
+        .map_while(Result::ok)
+        .find(|l| l.starts_with("listening on http://127.0.0.1:"));
+    let _ = child.kill();
+    let _ = child.wait();
+    assert!(line.is_some());
+    assert!(home.path().join("token").exists());
+}

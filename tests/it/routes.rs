@@ -1,0 +1,163 @@
+//! Laws over the route table: each holds for every row, so a new row cannot forget it.
+
+use std::collections::BTreeMap;
+
+use oxios_edge::api::routes::{Access, Entry, ROUTES, Route};
+
+use crate::support::client::Ask;
+use crate::support::server::{Server, Setup, command};
+
+fn server() -> Server {
+    Setup::new().env("OXIOS_SECURITY__RATE_LIMIT_PER_MINUTE", "0").start()
+}
+
+/// The row's path with something plausible for each parameter.
+fn target(route: &Route) -> String {
+    let parts = route.path.split('/').map(|part| match part {
+        "{id}" => "67e55044-10b1-426f-9247-bb680e5fe0c8",
+        part if part.starts_with("{*") => "some/file.txt",
+        part if part.starts_with('{') => "name",
+        part => part,
+    });
+    parts.collect::<Vec<_>>().join("/")
+}
+
+fn methods_by_path() -> BTreeMap<&'static str, Vec<String>> {
+    let mut by_path: BTreeMap<_, Vec<String>> = BTreeMap::new();
+    for route in ROUTES {
+        by_path.entry(route.path).or_default().push(route.method.to_string());
+    }
+    by_path
+}
+
+#[test]
+fn the_table_holds_what_the_contract_promises() {
+    for (method, path) in [
+        ("GET", "/health"),
+        ("GET", "/health/ready"),
+        ("GET", "/api/status"),
+        ("POST", "/api/chat"),
+        ("GET", "/api/chat/stream"),
+        ("POST", "/api/chat/ticket"),
+        ("POST", "/api/chat/{id}/cancel"),
+        ("GET", "/api/events"),
+        ("GET", "/api/sessions"),
+        ("GET", "/api/sessions/{id}"),
+        ("DELETE", "/api/sessions/{id}"),
+        ("GET", "/api/sessions/{id}/events"),
+        ("POST", "/api/sessions/prune"),
+        ("GET", "/api/approvals"),
+        ("POST", "/api/approvals/{id}/approve"),
+        ("POST", "/api/approvals/{id}/reject"),
+    ] {
+        assert!(ROUTES.iter().any(|r| r.method == method && r.path == path), "{method} {path} is in the table");
+    }
+    let public: Vec<_> = ROUTES.iter().filter(|r| r.access == Access::Public).map(|r| r.path).collect();
+    assert_eq!(public, ["/health", "/health/ready"], "what is open to everybody is written here, too");
+}
+
+#[tokio::test]
+async fn without_a_key_only_public_rows_answer() {
+    let server = server();
+    let stranger = server.stranger();
+    for route in ROUTES {
+        let public = route.access == Access::Public;
+        for ask in [
+            Ask::new(route.method.as_str(), target(route)),
+            Ask::new(route.method.as_str(), target(route)).header("authorization", "Bearer "),
+            Ask::new(route.method.as_str(), target(route)).header("authorization", "Basic YWRtaW46YWRtaW4="),
+            Ask::new(route.method.as_str(), target(route)).header("cookie", "oxios=admin"),
+            Ask::new(route.method.as_str(), target(route)).body(b"{".repeat(route.body_max + 1)),
+        ] {
+            let answer = stranger.send(ask).await;
+            if public {
+                assert!(matches!(answer.status, 200 | 413 | 503), "{} {}: {}", route.method, route.path, answer.status);
+            } else {
+                assert_eq!(answer.status, 401, "{} {} {:?}", route.method, route.path, answer.headers);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn another_method_is_405_and_names_the_right_ones() {
+    let server = server();
+    let client = server.client();
+    for (path, methods) in methods_by_path() {
+        let route = ROUTES.iter().find(|r| r.path == path).unwrap();
+        for method in ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "TRACE", "BREW"] {
+            let known = methods.iter().any(|m| m == method) || (method == "HEAD" && methods.iter().any(|m| m == "GET"));
+            // A literal path wins over a parameter: `/api/sessions/prune` has its own row.
+            if known {
+                continue;
+            }
+            let answer = client.send(Ask::new(method, target(route))).await;
+            assert_eq!(answer.status, 405, "{method} {path}: {}", answer.text());
+            let allow: Vec<String> = answer.header("allow").unwrap().split(',').map(|m| m.trim().to_owned()).collect();
+            for method in &methods {
+                assert!(allow.contains(method), "{path} allows {method}, and says {allow:?}");
+            }
+            assert!(!allow.iter().any(|m| m == method), "{path} does not allow {method}, and says {allow:?}");
+            if route.access != Access::Public {
+                server.stranger().send(Ask::new(method, target(route))).await.expect(401);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_body_over_the_rows_limit_is_413() {
+    let server = server();
+    let client = server.client();
+    for route in ROUTES {
+        let over = b" ".repeat(route.body_max + 1);
+        let ask = Ask::new(route.method.as_str(), target(route)).header("content-type", "application/json");
+        let answer = client.send(ask.clone().body(over.clone())).await;
+        assert_eq!(answer.status, 413, "{} {}: {}", route.method, route.path, answer.text());
+        // Without a length beforehand it is the bytes that count.
+        let mut chunked = format!("{:x}\r\n", over.len()).into_bytes();
+        chunked.extend(&over);
+        chunked.extend(b"\r\n0\r\n\r\n");
+        let answer = client.send(ask.header("transfer-encoding", "chunked").body(chunked)).await;
+        assert_eq!(answer.status, 413, "{} {} chunked: {}", route.method, route.path, answer.text());
+    }
+}
+
+#[tokio::test]
+async fn head_is_wherever_get_is_and_has_no_body() {
+    let server = server();
+    let client = server.client();
+    for route in ROUTES.iter().filter(|r| r.method == "GET" && r.entry == Entry::Header) {
+        let get = client.get(&target(route)).await;
+        let head = client.send(Ask::new("HEAD", target(route))).await;
+        assert_eq!(get.status, head.status, "{}", route.path);
+        assert_eq!(get.header("content-type"), head.header("content-type"), "{}", route.path);
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_path_under_api_needs_a_key_before_it_is_404() {
+    let server = server();
+    for target in
+        ["/api", "/api/", "/api/nothing", "/api/chat/", "/api/sessions/67e55044-10b1-426f-9247-bb680e5fe0c8/nothing", "/api/../health"]
+    {
+        for method in ["GET", "POST", "DELETE"] {
+            server.stranger().send(Ask::new(method, target)).await.expect(401);
+            let answer = server.client().send(Ask::new(method, target)).await.expect(404);
+            assert!(!answer.error().is_empty());
+        }
+    }
+}
+
+#[test]
+fn the_command_line_prints_every_row() {
+    let home = crate::support::server::TempDir::new();
+    let output = command(home.path()).arg("routes").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    for route in ROUTES {
+        let line = text.lines().find(|line| line.split_whitespace().any(|w| w == route.path) && line.contains(route.method.as_str()));
+        let line = line.unwrap_or_else(|| panic!("{} {} is not in\n{text}", route.method, route.path));
+        assert!(line.contains(route.summary), "{line}");
+    }
+}
