@@ -75,6 +75,8 @@ pub struct Page<T> {
 /// A message that the sweep found decided but not acted on: the gateway resumes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Decided {
+    /// Whose.
+    pub owner: OwnerId,
     /// Where.
     pub session_id: SessionId,
     /// Which.
