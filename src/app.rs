@@ -2,29 +2,54 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::cancel::Cancel;
+use tokio::sync::mpsc;
+
+use crate::api::App;
+use crate::base::cancel::{self, Cancel, Why};
+use crate::base::live::Live;
+use crate::base::log;
+use crate::base::random::SystemRandom;
+use crate::base::time::SystemClock;
+use crate::events::Events;
+use crate::gateway::{Gateway, GatewayParts};
+use crate::http::client::{Client, ClientSettings};
 use crate::http::listener::{self, Listener};
-use crate::{api, gateway, llm, orchestrator, pipeline, rooms, store};
+use crate::llm::Engine;
+use crate::middleware::tickets::Tickets;
+use crate::orchestrator::{self, Orchestrator, Parts};
+use crate::rooms::approvals::Approvals;
+use crate::rooms::memory::{self, Memory};
+use crate::rooms::seeds::Seeds;
+use crate::rooms::skills::Skills;
+use crate::rooms::workspace::Workspace;
+use crate::store::home::{Home, Seams};
+use crate::store::keys::Keys;
+use crate::store::sessions::{self, Decided, Sessions};
+use crate::sys::disk::RealDisk;
+use crate::{api, gateway, llm, pipeline};
 
 /// Everything that is set, room by room; `config` makes the parts, tests write them down.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Setup {
     /// The directory of everything.
     pub home: PathBuf,
     /// Where sessions, files and memory lie; `None` is `<home>/workspace`.
     pub workspace: Option<PathBuf>,
-    /// When sessions are projected and pruned.
-    pub sessions: store::sessions::Settings,
+    /// Disk, time and randomness.
+    pub seams: Seams,
+    /// Projections and pruning.
+    pub sessions: sessions::Settings,
     /// The models.
-    pub engine: llm::engine::Settings,
-    /// Further judges of a result (`orchestrator.judges`), each with its model as the default one; usually none.
-    pub judges: Vec<llm::engine::Settings>,
-    /// The memory.
-    pub memory: rooms::memory::Settings,
-    /// Phases and budgets of a run.
+    pub engine: llm::Settings,
+    /// What is remembered.
+    pub memory: memory::Settings,
+    /// Budgets of a run.
     pub orchestrator: orchestrator::Settings,
+    /// Further judges of a result (`orchestrator.judges`), each with its model as the default one; usually none.
+    pub judges: Vec<llm::Settings>,
     /// Lanes, permits, deadlines.
     pub gateway: gateway::Settings,
     /// What the routes need to know.
@@ -35,6 +60,29 @@ pub struct Setup {
     pub connections: listener::Settings,
     /// How long runs may go on after the server was told to stop.
     pub drain: Duration,
+}
+
+impl Setup {
+    /// Every default, with the system's disk, clock and random source.
+    pub fn new(home: PathBuf) -> Self {
+        let gateway = gateway::Settings::default();
+        let connections = listener::Settings::default();
+        Self {
+            home,
+            workspace: None,
+            seams: Seams { disk: Arc::new(RealDisk), clock: Arc::new(SystemClock::new()), random: Arc::new(SystemRandom::new()) },
+            sessions: sessions::Settings::default(),
+            engine: llm::Settings::default(),
+            memory: memory::Settings::default(),
+            orchestrator: orchestrator::Settings::default(),
+            judges: Vec::new(),
+            api: api::Settings { max_execution: gateway.max_execution, memory_enabled: true, ..api::Settings::default() },
+            gateway,
+            pipeline: pipeline::Settings::default(),
+            drain: connections.drain,
+            connections,
+        }
+    }
 }
 
 /// Why the house did not stand. The text says what to do.
@@ -50,11 +98,129 @@ impl fmt::Display for AppError {
 impl std::error::Error for AppError {}
 
 /// Builds the house, calls `ready` with the address once it is open, serves until `shutdown`, drains, and writes down what
-/// only memory knew.
+/// only memory knew. Nothing that an earlier process left is repaired before `ready`.
 ///
 /// # Errors
 /// The home, its keys or the engine's settings cannot be used.
-#[expect(clippy::todo, reason = "signature first")]
-pub async fn serve(_setup: Setup, _listener: Listener, _shutdown: Cancel, _ready: impl FnOnce(&str)) -> Result<(), AppError> {
-    todo!()
+pub async fn serve(setup: Setup, listener: Listener, shutdown: Cancel, ready: impl FnOnce(&str)) -> Result<(), AppError> {
+    let limits = setup.connections.clone();
+    let settings = Arc::new(Live::new(setup.pipeline.clone()));
+    let drain = setup.drain;
+    let app = Arc::new(build(setup, shutdown.clone())?);
+
+    let address = listener.address().to_owned();
+    app.home.write_address(&address).map_err(|e| AppError(format!("the address cannot be written to the home: {e}")))?;
+    ready(&address);
+
+    let (stop, stopped) = cancel::pair();
+    let background = background(&app, &stopped);
+    let drained = async {
+        shutdown.cancelled().await;
+        // A request that waits for a run gets its answer before the pipeline's own time is up.
+        app.gateway.drain(drain.mul_f32(0.9)).await;
+    };
+    tokio::join!(pipeline::serve(listener, app.clone(), settings, limits), drained);
+
+    stop.cancel(Why::Shutdown);
+    for task in background {
+        if let Err(error) = task.await {
+            log::error("app", format_args!("a background task did not end well: {error}"));
+        }
+    }
+    app.sessions.close().await;
+    app.home.clear_address();
+    Ok(())
+}
+
+/// From the ground up; nothing runs yet.
+fn build(setup: Setup, shutdown: Cancel) -> Result<App, AppError> {
+    let seams = setup.seams;
+    let (clock, random) = (seams.clock.clone(), seams.random.clone());
+    let said = |error: &dyn fmt::Display| AppError(error.to_string());
+
+    let home = Home::open(&setup.home, setup.workspace.as_deref(), seams.clone()).map_err(|e| said(&e))?;
+    let keys = Keys::open(&home).map_err(|e| said(&e))?;
+    if let Some(extra) = &setup.pipeline.extra_key {
+        keys.accept_also(extra);
+    }
+    let keys = Arc::new(keys);
+    let sessions = Sessions::open(&home, keys.first_owner(), setup.sessions);
+    let events = Events::new(clock.clone(), random.clone());
+
+    let at = home.workspace();
+    let approvals = Arc::new(Approvals::open(at.join("approvals"), seams.clone()));
+    let memory = Arc::new(Memory::open(at.join("memory"), seams.clone(), setup.memory));
+    let skills = Arc::new(Skills::open(at.join("skills"), seams.disk.clone()));
+    let seeds = Arc::new(Seeds::open(at, seams.clone()));
+    let workspace = Arc::new(Workspace::open(&at.join("files"), clock.clone()).map_err(|e| said(&e))?);
+
+    let client = Client::new(ClientSettings::default());
+    let engine =
+        |settings: llm::Settings| Engine::new(settings, client.clone(), clock.clone(), random.clone()).map_err(|e| AppError(e.public));
+    let judges = setup.judges.into_iter().map(engine).collect::<Result<Vec<_>, _>>()?;
+    let runner = Arc::new(Orchestrator::new(Parts {
+        engine: Arc::new(Live::new(engine(setup.engine)?)),
+        judges: Arc::new(Live::new(judges)),
+        workspace,
+        memory: memory.clone(),
+        skills,
+        approvals: approvals.clone(),
+        seeds,
+        events: events.clone(),
+        clock: clock.clone(),
+        random: random.clone(),
+        settings: Arc::new(Live::new(setup.orchestrator)),
+    }));
+    let gateway = Gateway::new(GatewayParts {
+        home: home.clone(),
+        sessions: sessions.clone(),
+        approvals: approvals.clone(),
+        events: events.clone(),
+        runner,
+        clock: clock.clone(),
+        random: random.clone(),
+        settings: Arc::new(Live::new(setup.gateway)),
+    });
+    Ok(App {
+        home,
+        keys,
+        sessions,
+        gateway,
+        approvals,
+        events,
+        memory,
+        tickets: Arc::new(Tickets::new()),
+        started: clock.monotonic(),
+        clock,
+        random,
+        settings: Arc::new(Live::new(setup.api)),
+        shutdown,
+    })
+}
+
+/// What goes on beside the requests; all of it ends with `stop`.
+fn background(app: &Arc<App>, stop: &Cancel) -> [tokio::task::JoinHandle<()>; 4] {
+    // From the sweep, which finds decided messages, to the gateway, which lets them go on. Ends with the sweep.
+    let (found, mut decided) = mpsc::unbounded_channel::<Decided>();
+    let gateway = app.gateway.clone();
+    let adopt = tokio::spawn(async move {
+        while let Some(message) = decided.recv().await {
+            gateway.adopt_session(message.session_id, message.owner).await;
+        }
+    });
+    let (sessions, cancel) = (app.sessions.clone(), stop.clone());
+    let sweep = tokio::spawn(async move {
+        let tell = |message| {
+            // The other end lives as long as this one.
+            let _ = found.send(message);
+        };
+        sessions.sweep(tell, &cancel).await;
+    });
+    let (gateway, cancel) = (app.gateway.clone(), stop.clone());
+    let resume = tokio::spawn(async move {
+        // A start that is stopped at once need not have looked at every open question.
+        let _ = cancel.guard(gateway.resume_parked()).await;
+    });
+    let expire = tokio::spawn(app.gateway.clone().keep_expiring(stop.clone()));
+    [adopt, sweep, resume, expire]
 }

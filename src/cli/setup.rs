@@ -30,7 +30,6 @@ pub(super) fn listen(parsed: &Parsed, config: &Config) -> Result<Listen, Failure
 /// Everything that `app::serve` needs.
 pub(super) fn house(config: &Config) -> Setup {
     Setup {
-        home: config.home().to_owned(),
         workspace: Some(config.workspace()),
         sessions: store::sessions::Settings {
             projection: match config.text("session.projection") {
@@ -87,6 +86,8 @@ pub(super) fn house(config: &Config) -> Setup {
             ..listener::Settings::default()
         },
         drain: seconds(config, "gateway.drain_secs"),
+        // The seams are the system's own.
+        ..Setup::new(config.home().to_owned())
     }
 }
 
