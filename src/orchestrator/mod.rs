@@ -1,5 +1,17 @@
 //! Floor 4: the five phases, tools, and the budget of a run.
 
+mod budget;
+mod evaluate;
+mod evolve;
+mod hold;
+mod interview;
+mod schema;
+mod seed;
+mod state;
+mod step;
+mod structured;
+mod tools;
+
 use std::sync::Arc;
 use std::time::Duration;
 

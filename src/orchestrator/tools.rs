@@ -1,0 +1,429 @@
+//! The tools: one table of name, schema, risk and handler. A handler gets arguments that fit its schema and answers with a text
+//! for the model, also where something went wrong; it blocks, so it runs on a blocking thread.
+//!
+//! A risky tool changes something outside the conversation. It has a second function that says exactly what it would do;
+//! a person decides on that, and the tool runs only while it is still true (THREATS 22).
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+
+use crate::base::digest::{hex, sha256};
+use crate::base::ids::OwnerId;
+use crate::base::limits::{FILE_READ_BYTES_MAX, FILE_WRITE_BYTES_MAX, HITS_MAX, MEMORY_BYTES_MAX, TAG_BYTES_MAX, TAGS_MAX};
+use crate::llm::request::ToolSpec;
+use crate::orchestrator::schema;
+use crate::rooms::memory::{Category, Memory, NewEntry};
+use crate::rooms::skills::Skills;
+use crate::rooms::workspace::{Workspace, WorkspaceError};
+
+/// Text of the old file that is shown beside the new one, in bytes; a larger one is told by its digest.
+const OLD_SHOWN_BYTES_MAX: usize = 16 * 1024;
+/// Entries of a directory that a model sees.
+const LISTED_MAX: usize = 500;
+
+/// What tools act on, for one owner.
+#[derive(Clone)]
+pub(crate) struct Reach {
+    pub(crate) owner: OwnerId,
+    pub(crate) workspace: Arc<Workspace>,
+    pub(crate) memory: Arc<Memory>,
+    pub(crate) skills: Arc<Skills>,
+}
+
+/// What a handler says: to the model, in both cases.
+pub(crate) type Said = Result<String, String>;
+type Args = Map<String, Value>;
+
+/// One row of the table.
+pub(crate) struct Tool {
+    pub(crate) name: &'static str,
+    description: &'static str,
+    parameters: fn() -> Value,
+    /// It acts on memory, which may be switched off.
+    needs_memory: bool,
+    run: fn(&Reach, &Args) -> Said,
+    /// Only risky tools have one: what it acts on, and exactly what would happen.
+    show: Option<fn(&Reach, &Args) -> Result<Shown, String>>,
+}
+
+/// What a person is shown.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Shown {
+    /// What it acts on, as a label.
+    pub(crate) resource: String,
+    /// Exactly what would happen.
+    pub(crate) shown: Value,
+}
+
+impl Shown {
+    /// SHA-256 of what is shown, in hexadecimal. Objects are maps sorted by name, so one content has one text.
+    pub(crate) fn digest(&self) -> String {
+        hex(&sha256(self.shown.to_string().as_bytes()))
+    }
+}
+
+/// Every tool but the verdicts.
+pub(crate) const TOOLS: &[Tool] = &[
+    Tool {
+        name: "list_files",
+        description: "Lists the files of the workspace, or of one directory in it.",
+        parameters: || object(json!({"dir": text(0, 4096)}), &[]),
+        needs_memory: false,
+        run: list_files,
+        show: None,
+    },
+    Tool {
+        name: "read_file",
+        description: "Reads a text file of the workspace.",
+        parameters: || object(json!({"path": text(1, 4096)}), &["path"]),
+        needs_memory: false,
+        run: read_file,
+        show: None,
+    },
+    Tool {
+        name: "search_files",
+        description: "Finds lines in the files of the workspace; answers path:line: text. Cite them so.",
+        parameters: || object(json!({"query": text(1, 1000), "limit": limit()}), &["query"]),
+        needs_memory: false,
+        run: search_files,
+        show: None,
+    },
+    Tool {
+        name: "recall",
+        description: "Finds what was remembered earlier.",
+        parameters: || object(json!({"query": text(1, 1000), "limit": limit()}), &["query"]),
+        needs_memory: true,
+        run: recall,
+        show: None,
+    },
+    Tool {
+        name: "list_skills",
+        description: "Lists the skills: texts that tell how something is done here.",
+        parameters: || object(json!({}), &[]),
+        needs_memory: false,
+        run: list_skills,
+        show: None,
+    },
+    Tool {
+        name: "read_skill",
+        description: "Reads a skill.",
+        parameters: || object(json!({"name": text(1, 255)}), &["name"]),
+        needs_memory: false,
+        run: read_skill,
+        show: None,
+    },
+    Tool {
+        name: "remember",
+        description: "Keeps something beyond this conversation, when the user asks for it.",
+        parameters: || {
+            let tags = json!({"type": "array", "maxItems": TAGS_MAX, "items": text(1, TAG_BYTES_MAX)});
+            let kind = json!({"type": "string", "enum": Category::ALL.map(Category::memory_type)});
+            object(json!({"content": text(1, MEMORY_BYTES_MAX), "memory_type": kind, "tags": tags}), &["content"])
+        },
+        needs_memory: true,
+        run: remember,
+        show: None,
+    },
+    Tool {
+        name: "write_file",
+        description: "Writes a whole text file into the workspace, in place of one that is there. A person is asked first.",
+        parameters: || object(json!({"path": text(1, 4096), "content": text(0, FILE_WRITE_BYTES_MAX)}), &["path", "content"]),
+        needs_memory: false,
+        run: write_file,
+        show: Some(show_write),
+    },
+];
+
+/// There is a tool of this name (verdicts count).
+pub(crate) fn known(name: &str) -> bool {
+    matches!(name, "start_task" | "ask_user") || find(name).is_some()
+}
+
+/// The tool of this name.
+pub(crate) fn find(name: &str) -> Option<&'static Tool> {
+    TOOLS.iter().find(|tool| tool.name == name)
+}
+
+/// The tools as they are offered; risky ones only within a task.
+pub(crate) fn offered(within_task: bool, memory: bool) -> Vec<ToolSpec> {
+    let offered = TOOLS.iter().filter(|tool| (within_task || !tool.is_risky()) && (memory || !tool.needs_memory));
+    offered.map(|tool| ToolSpec { name: tool.name.into(), description: tool.description.into(), parameters: (tool.parameters)() }).collect()
+}
+
+impl Tool {
+    /// A person is asked before it runs.
+    pub(crate) fn is_risky(&self) -> bool {
+        self.show.is_some()
+    }
+
+    /// It can be used where memory is on or off.
+    pub(crate) fn usable(&self, memory: bool) -> bool {
+        memory || !self.needs_memory
+    }
+
+    /// The arguments as the model wrote them, within the schema; the error is for the model.
+    pub(crate) fn arguments(&self, written: &str) -> Result<Args, String> {
+        let schema = (self.parameters)();
+        let written = if written.trim().is_empty() { "{}" } else { written };
+        let Ok(Value::Object(mut arguments)) = serde_json::from_str(written) else {
+            return Err("the arguments are no JSON object (were they cut off?); call the tool again with shorter ones".into());
+        };
+        schema::coerce(&schema, &mut arguments);
+        let arguments = Value::Object(arguments);
+        schema::check(&schema, &arguments).map_err(|problem| format!("the arguments do not fit: {problem}"))?;
+        match arguments {
+            Value::Object(arguments) => Ok(arguments),
+            _ => Err("the arguments are no object".into()),
+        }
+    }
+
+    /// Runs it. Blocks.
+    pub(crate) fn run(&self, reach: &Reach, arguments: &Args) -> Said {
+        (self.run)(reach, arguments)
+    }
+
+    /// What it would do. Blocks. `None` for a tool that is not risky.
+    pub(crate) fn show(&self, reach: &Reach, arguments: &Args) -> Option<Result<Shown, String>> {
+        self.show.map(|show| show(reach, arguments))
+    }
+}
+
+fn object(properties: Value, required: &[&str]) -> Value {
+    json!({"type": "object", "properties": properties, "required": required})
+}
+
+fn text(least: usize, most: usize) -> Value {
+    json!({"type": "string", "minLength": least, "maxLength": most})
+}
+
+fn limit() -> Value {
+    json!({"type": "integer", "minimum": 1, "maximum": HITS_MAX})
+}
+
+fn str_of<'a>(args: &'a Args, name: &str) -> &'a str {
+    args.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn limit_of(args: &Args, default: usize) -> usize {
+    args.get("limit").and_then(Value::as_f64).map_or(default, |n| n as usize)
+}
+
+fn list_files(reach: &Reach, args: &Args) -> Said {
+    let dir = str_of(args, "dir");
+    let (items, more) = reach.workspace.list(dir).map_err(|e| file_error(dir, &e))?;
+    if items.is_empty() {
+        return Ok("(no files)".into());
+    }
+    let mut lines: Vec<String> = items
+        .iter()
+        .take(LISTED_MAX)
+        .map(|item| if item.is_dir { format!("{}/", item.name) } else { format!("{} ({} bytes)", item.name, item.size) })
+        .collect();
+    if more || items.len() > LISTED_MAX {
+        lines.push("… and more".into());
+    }
+    Ok(lines.join("\n"))
+}
+
+fn read_file(reach: &Reach, args: &Args) -> Said {
+    let path = str_of(args, "path");
+    let (bytes, size) = reach.workspace.read(path, FILE_READ_BYTES_MAX).map_err(|e| file_error(path, &e))?;
+    let whole = size == bytes.len() as u64;
+    let text = match String::from_utf8(bytes) {
+        Ok(text) => text,
+        // The cut may have gone through a character.
+        Err(e) if !whole && e.utf8_error().error_len().is_none() => {
+            let end = e.utf8_error().valid_up_to();
+            let mut bytes = e.into_bytes();
+            bytes.truncate(end);
+            String::from_utf8(bytes).unwrap_or_default()
+        }
+        Err(_) => return Err(format!("`{path}` is no text ({size} bytes)")),
+    };
+    if whole {
+        return Ok(text);
+    }
+    Ok(format!("{text}\n[the first {} of {size} bytes; search_files finds lines in the rest]", text.len()))
+}
+
+fn search_files(reach: &Reach, args: &Args) -> Said {
+    let found = reach.workspace.search(str_of(args, "query"), limit_of(args, 8)).map_err(|e| file_error("", &e))?;
+    let mut lines: Vec<String> = found.hits.iter().map(|hit| format!("{}:{}: {}", hit.path, hit.line, hit.text)).collect();
+    if lines.is_empty() {
+        lines.push("(nothing found)".into());
+    }
+    if found.cut {
+        lines.push("[there are more files than one search looks through]".into());
+    }
+    Ok(lines.join("\n"))
+}
+
+fn recall(reach: &Reach, args: &Args) -> Said {
+    let most = reach.memory.settings().max_recall;
+    let limit = limit_of(args, most).min(most);
+    let hits = reach.memory.search(reach.owner, str_of(args, "query"), None, limit).map_err(memory_error)?;
+    if hits.is_empty() {
+        return Ok("(nothing remembered about this)".into());
+    }
+    Ok(hits.iter().map(|hit| memory_line(&hit.entry.content, hit.entry.category, hit.entry.created_at)).collect::<Vec<_>>().join("\n"))
+}
+
+/// A memory as a model reads it.
+pub(crate) fn memory_line(content: &str, category: Category, at: crate::base::time::Timestamp) -> String {
+    let date: String = at.to_string().chars().take(10).collect();
+    format!("- [{} {date}] {}", category.memory_type(), content.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+fn list_skills(reach: &Reach, _args: &Args) -> Said {
+    let skills = reach.skills.list().map_err(|_| "the skills cannot be read".to_owned())?;
+    if skills.is_empty() {
+        return Ok("(no skills)".into());
+    }
+    Ok(skills.iter().map(|skill| format!("{}: {}", skill.name, skill.description)).collect::<Vec<_>>().join("\n"))
+}
+
+fn read_skill(reach: &Reach, args: &Args) -> Said {
+    let name = str_of(args, "name");
+    reach.skills.read(name).map_err(|e| match e {
+        crate::rooms::skills::SkillError::Io(_) => "the skill cannot be read".to_owned(),
+        other => format!("`{name}`: {other}"),
+    })
+}
+
+fn remember(reach: &Reach, args: &Args) -> Said {
+    let category = args.get("memory_type").and_then(Value::as_str).and_then(Category::from_type).unwrap_or(Category::Facts);
+    let tags = args.get("tags").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
+    let new = NewEntry { category, content: str_of(args, "content").to_owned(), tags, importance: 0.5 };
+    reach.memory.add(reach.owner, new).map(|_| "remembered".to_owned()).map_err(memory_error)
+}
+
+fn write_file(reach: &Reach, args: &Args) -> Said {
+    let (path, content) = (str_of(args, "path"), str_of(args, "content"));
+    reach.workspace.write(path, content.as_bytes()).map_err(|e| file_error(path, &e))?;
+    Ok(format!("wrote {} bytes to {path}", content.len()))
+}
+
+fn show_write(reach: &Reach, args: &Args) -> Result<Shown, String> {
+    let (path, content) = (str_of(args, "path"), str_of(args, "content"));
+    if path.chars().any(char::is_control) {
+        return Err("a path may not hold control characters".into());
+    }
+    if content.len() > FILE_WRITE_BYTES_MAX {
+        return Err(format!("{} bytes are more than a file may have ({FILE_WRITE_BYTES_MAX})", content.len()));
+    }
+    let mut shown = json!({"path": path, "content": content, "size": content.len(), "exists": false});
+    let old = match reach.workspace.read(path, FILE_WRITE_BYTES_MAX) {
+        Ok((bytes, size)) => Some((bytes, size)),
+        Err(WorkspaceError::NotFound) => None,
+        Err(e) => return Err(file_error(path, &e)),
+    };
+    if let (Some((bytes, size)), Value::Object(shown)) = (old, &mut shown) {
+        shown.insert("exists".into(), true.into());
+        shown.insert("old_size".into(), size.into());
+        shown.insert("old_sha256".into(), hex(&sha256(&bytes)).into());
+        if let (true, Ok(text)) = (bytes.len() <= OLD_SHOWN_BYTES_MAX, std::str::from_utf8(&bytes)) {
+            shown.insert("old_content".into(), text.into());
+        }
+    }
+    Ok(Shown { resource: path.to_owned(), shown })
+}
+
+fn file_error(path: &str, e: &WorkspaceError) -> String {
+    match e {
+        // What the system says may name paths that are not the model's business.
+        WorkspaceError::Io(_) => format!("`{path}`: the system refused"),
+        other => format!("`{path}`: {other}"),
+    }
+}
+
+fn memory_error(e: crate::rooms::memory::MemoryError) -> String {
+    match e {
+        crate::rooms::memory::MemoryError::Io(_) => "the memory cannot be reached".into(),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::rooms::test_seams;
+
+    pub(crate) fn reach(name: &str) -> Reach {
+        let (dir, seams) = test_seams(name);
+        Reach {
+            owner: OwnerId::derived(&[1; 32]),
+            workspace: Arc::new(Workspace::open(&dir.join("files"), seams.clock.clone()).unwrap()),
+            memory: Arc::new(Memory::open(dir.join("memory"), seams.clone(), Default::default())),
+            skills: Arc::new(Skills::open(dir.join("skills"), seams.disk)),
+        }
+    }
+
+    fn call(reach: &Reach, name: &str, written: &str) -> Said {
+        let tool = find(name).unwrap();
+        tool.run(reach, &tool.arguments(written)?)
+    }
+
+    #[test]
+    fn arguments_that_do_not_fit_are_told_and_never_run() {
+        let reach = reach("tools-args");
+        for (name, written, problem) in [
+            ("read_file", "", "`path` is missing"),
+            ("read_file", "{\"path\": \"a", "no JSON object"),
+            ("read_file", "[]", "no JSON object"),
+            ("read_file", "{\"path\": [1]}", "`path`: expected a text"),
+            ("read_file", "{\"path\": \"../x\"}", "leads out"),
+            ("read_file", "{\"path\": \"/etc/passwd\"}", "leads out"),
+            ("search_files", "{\"query\": \"x\", \"limit\": 0}", "at least 1"),
+            ("remember", "{\"content\": \"x\", \"memory_type\": \"dream\"}", "one of"),
+            ("read_skill", "{\"name\": \"../secret\"}", "no such skill"),
+        ] {
+            let said = call(&reach, name, written).unwrap_err();
+            assert!(said.contains(problem), "{name} {written}: {said}");
+        }
+        assert_eq!(call(&reach, "list_files", "").unwrap(), "(no files)");
+        assert_eq!(call(&reach, "list_skills", "{\"why\": 1}").unwrap(), "(no skills)");
+    }
+
+    #[test]
+    fn memory_and_files_work_through_the_table() {
+        let reach = reach("tools-work");
+        call(&reach, "remember", "{\"content\": \"the router is grey\", \"tags\": \"home\"}").unwrap();
+        assert!(call(&reach, "recall", "{\"query\": \"router\"}").unwrap().ends_with("] the router is grey"));
+        call(&reach, "write_file", "{\"path\": \"a/b.md\", \"content\": \"grey router\\n\"}").unwrap();
+        assert_eq!(call(&reach, "list_files", "{\"dir\": \"a\"}").unwrap(), "b.md (12 bytes)");
+        assert_eq!(call(&reach, "read_file", "{\"path\": \"a/b.md\"}").unwrap(), "grey router\n");
+        assert_eq!(call(&reach, "search_files", "{\"query\": \"router\", \"limit\": \"3\"}").unwrap(), "a/b.md:1: grey router");
+    }
+
+    #[test]
+    fn what_is_shown_changes_with_the_file_and_the_text() {
+        let reach = reach("tools-shown");
+        let tool = find("write_file").unwrap();
+        let show = |content: &str| {
+            let args = tool.arguments(&json!({"path": "n.md", "content": content}).to_string()).unwrap();
+            tool.show(&reach, &args).unwrap().unwrap()
+        };
+        let fresh = show("one");
+        assert_eq!(fresh.shown, json!({"path": "n.md", "content": "one", "size": 3, "exists": false}));
+        assert_eq!(fresh.digest(), show("one").digest());
+        assert_ne!(fresh.digest(), show("two").digest());
+        reach.workspace.write("n.md", b"old").unwrap();
+        let over = show("one");
+        assert_ne!(fresh.digest(), over.digest());
+        assert_eq!(over.shown["old_content"], "old");
+        reach.workspace.write("n.md", b"odd").unwrap();
+        assert_ne!(over.digest(), show("one").digest());
+        let args = tool.arguments("{\"path\": \"../x\", \"content\": \"\"}").unwrap();
+        assert!(tool.show(&reach, &args).unwrap().is_err());
+    }
+
+    #[test]
+    fn only_write_file_is_risky_and_only_offered_within_a_task() {
+        let risky: Vec<_> = TOOLS.iter().filter(|t| t.is_risky()).map(|t| t.name).collect();
+        assert_eq!(risky, ["write_file"]);
+        assert!(!offered(false, true).iter().any(|t| t.name == "write_file"));
+        assert!(offered(true, true).iter().any(|t| t.name == "write_file"));
+        assert!(!offered(true, false).iter().any(|t| t.name == "recall" || t.name == "remember"));
+    }
+}
