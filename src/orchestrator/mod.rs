@@ -3,8 +3,10 @@
 mod budget;
 mod evaluate;
 mod evolve;
+mod history;
 mod hold;
 mod interview;
+mod prompt;
 mod schema;
 mod seed;
 mod state;

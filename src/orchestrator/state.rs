@@ -18,6 +18,8 @@ use crate::store::record::{Body, Ending, Phase, ToolOutcome};
 pub(crate) struct State {
     /// What is being done.
     pub(crate) stage: Stage,
+    /// The message, with what is attached to it.
+    pub(crate) message: String,
     /// What the user wants: the message, or the original request with the answers to our questions.
     pub(crate) request: String,
     /// Rounds of questions that went before this message.
