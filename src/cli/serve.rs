@@ -1,6 +1,5 @@
 //! `serve`: the gateway, until a signal.
 
-use std::io::IsTerminal;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -62,7 +61,7 @@ async fn serve(config: &Config, listen: &Listen) -> Result<(), Failure> {
     let choice = config.model();
     let auth = config.yes("security.auth_enabled");
     let ready = |address: &str| {
-        if log::format() == log::Format::Pretty && (first || std::io::stderr().is_terminal()) {
+        if log::format() == log::Format::Pretty {
             let banner = Banner { address, home: config.home(), model: &choice.model, because: &choice.because, auth, first };
             tell(format_args!("{banner}"));
         } else {
