@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::ids::{MessageId, OwnerId, Seq, SessionId, SpaceId};
+use crate::base::limits::WAITING_ROOM_MAX;
 use crate::store::StoreError;
 use crate::store::session::Session;
 
@@ -123,6 +124,8 @@ pub enum LanePolicy {
 pub struct Settings {
     /// Runs at once in the whole process (`gateway.max_concurrent`); read at start.
     pub max_concurrent: usize,
+    /// Messages that wait for a free run in the whole process (`gateway.max_waiting`); read at start.
+    pub max_waiting: usize,
     /// What a new message does in a busy session.
     pub lane_policy: LanePolicy,
     /// Longest time of a run, parked time apart (`security.max_execution_time_secs`). The orchestrator keeps it; the watchdog
@@ -136,6 +139,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             max_concurrent: 32,
+            max_waiting: WAITING_ROOM_MAX,
             lane_policy: LanePolicy::Enqueue,
             max_execution: Duration::from_secs(300),
             watchdog_grace: Duration::from_secs(10),

@@ -83,6 +83,7 @@ impl Gateway {
     /// A gateway with nothing in it.
     pub fn new(parts: GatewayParts) -> Arc<Self> {
         let permits = parts.settings.load().max_concurrent.clamp(1, Semaphore::MAX_PERMITS);
+        let waiting = parts.settings.load().max_waiting;
         Arc::new(Self {
             home: parts.home,
             sessions: parts.sessions,
@@ -93,7 +94,7 @@ impl Gateway {
             random: parts.random,
             settings: parts.settings,
             permits: Arc::new(Semaphore::new(permits)),
-            places: permits.saturating_add(crate::base::limits::WAITING_ROOM_MAX),
+            places: permits.saturating_add(waiting),
             state: Mutex::default(),
             house: watch::Sender::new(0),
             expiry: Notify::new(),

@@ -54,6 +54,8 @@ pub struct Settings {
     pub anthropic: Access,
     /// Tokens that the model can read and write in all.
     pub context_tokens: u32,
+    /// Tokens that the model may write in one call (`engine.max_tokens`); a request may ask for fewer.
+    pub max_tokens: u32,
     /// Time to connect.
     pub connect: Duration,
     /// Time from the request to the answer's head; reading a long prompt on a small board takes long.
@@ -74,6 +76,7 @@ impl Default for Settings {
             openai: Access::default(),
             anthropic: Access::default(),
             context_tokens: 8192,
+            max_tokens: 2048,
             connect: Duration::from_secs(10),
             first_byte: Duration::from_secs(120),
             between: Duration::from_secs(60),
@@ -92,6 +95,7 @@ pub(crate) struct Shared {
     /// The default model, then the fallbacks. Never empty.
     pub(crate) models: Vec<Model>,
     context_tokens: u32,
+    max_tokens: u32,
     connect: Duration,
     first_byte: Duration,
     between: Duration,
@@ -142,14 +146,21 @@ impl Engine {
         let own = provider(&settings.default_model).map(|(protocol, _)| protocol);
         let names = std::iter::once(&settings.default_model).chain(&settings.fallback_models);
         let models = names.map(|name| model(name, &settings, own)).collect::<Result<_, _>>()?;
-        let Settings { context_tokens, connect, first_byte, between, retry_pause, .. } = settings;
-        let shared = Shared { models, context_tokens, connect, first_byte, between, retry_pause, client, clock, random };
+        let Settings { context_tokens, max_tokens, connect, first_byte, between, retry_pause, .. } = settings;
+        let shared = Shared { models, context_tokens, max_tokens, connect, first_byte, between, retry_pause, client, clock, random };
         Ok(Self { shared: Arc::new(shared) })
     }
 
     /// Begins a model call. Nothing is sent before the first [`Call::next`].
-    pub fn call(&self, request: Request, cancel: &Cancel) -> Call {
+    pub fn call(&self, mut request: Request, cancel: &Cancel) -> Call {
+        let most = self.max_tokens();
+        request.max_tokens = if request.max_tokens == 0 { most } else { request.max_tokens.min(most) };
         Call::new(self.shared.clone(), request, cancel.clone())
+    }
+
+    /// Tokens that one call may write at most, and writes at most where its request has no wish (`engine.max_tokens`).
+    pub fn max_tokens(&self) -> u32 {
+        self.shared.max_tokens
     }
 
     /// `provider/model` of the default model, as configured.
