@@ -62,11 +62,11 @@ pub(super) const COMMANDS: &[Command] = &[
     },
     Command {
         name: "key create",
-        words: "",
+        words: "[NAME]",
         summary: "make an API key; it is shown this once",
-        about: "Works while the gateway runs: it knows the key from its next request on.",
+        about: "NAME is what it is recognised by in `key list`. Works while the gateway runs: it knows the key from its next\n\
+                request on.",
         options: &[
-            Opt { long: "name", value: Some("NAME"), help: "a name to recognise it by (default: unnamed)", many: false },
             Opt {
                 long: "scopes",
                 value: Some("LIST"),
@@ -320,7 +320,7 @@ mod tests {
             ("ask hello there --json", r#"ask [("json", "")] ["hello", "there"]"#),
             ("ask -", r#"ask [] ["-"]"#),
             ("ask -- --home", r#"ask [] ["--home"]"#),
-            ("key create --name a", r#"key create [("name", "a")] []"#),
+            ("key create a --scopes read", r#"key create [("scopes", "read")] ["a"]"#),
             ("key revoke 1", r#"key revoke [] ["1"]"#),
             ("--version", "version [] []"),
             ("-V", "version [] []"),

@@ -21,9 +21,9 @@ const SCOPES: [(&str, Scope); 5] =
 
 /// Makes a key and shows it once.
 pub(super) fn create(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
-    let name = parsed.value("name").unwrap_or("unnamed").trim();
-    if name.is_empty() || name.chars().count() > 64 || name.chars().any(char::is_control) {
-        return Err(Failure::usage("--name: 1 to 64 characters"));
+    let name = if parsed.words.is_empty() { "unnamed".to_owned() } else { parsed.words.join(" ") };
+    if name.trim().is_empty() || name.chars().count() > 64 || name.chars().any(char::is_control) {
+        return Err(Failure::usage("key create: a name has 1 to 64 characters"));
     }
     let scopes = scopes(parsed.value("scopes").unwrap_or("read,chat"))?;
     let lifetime = parsed.value("expires-in").map(duration).transpose()?;
@@ -39,9 +39,8 @@ pub(super) fn create(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
         Some(_) => return Err(Failure::usage("--owner is `first` or `new`")),
     };
     let expires_at = lifetime.map(|lifetime| clock.now().plus(lifetime));
-    let (record, secret) = keys
-        .create(NewKey { name: name.to_owned(), owner, scopes, expires_at, rate_limit_per_minute: rate })
-        .map_err(|e| Failure::failed(e.to_string()))?;
+    let (record, secret) =
+        keys.create(NewKey { name, owner, scopes, expires_at, rate_limit_per_minute: rate }).map_err(|e| Failure::failed(e.to_string()))?;
     tell(format_args!("key {} ({}), scopes {}. It is shown this once:", record.id, record.name, words(record.scopes)));
     // The one place where a key is printed: the person asked for it, and it is kept nowhere.
     print(format_args!("{}\n", secret.reveal()));

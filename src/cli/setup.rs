@@ -53,6 +53,7 @@ pub(super) fn house(config: &Config) -> Setup {
         },
         gateway: gateway::Settings {
             max_concurrent: size(config.whole("gateway.max_concurrent")),
+            max_waiting: size(config.whole("gateway.max_waiting")),
             lane_policy: match config.text("gateway.lane_policy") {
                 Some("reject") => gateway::LanePolicy::Reject,
                 Some("interrupt") => gateway::LanePolicy::Interrupt,
@@ -108,6 +109,7 @@ pub(super) fn engine(config: &Config) -> llm::Settings {
         openai: access(Provider::OpenAi),
         anthropic: access(Provider::Anthropic),
         context_tokens: small(config.whole("engine.context_tokens")),
+        max_tokens: small(config.whole("engine.max_tokens")),
         connect: seconds(config, "engine.connect_timeout_secs"),
         first_byte: seconds(config, "engine.first_byte_timeout_secs"),
         between: seconds(config, "engine.stall_timeout_secs"),

@@ -64,6 +64,13 @@ pub const KEYS: &[Key] = &[
     key("gateway.port", Whole(0, 65535), "4200", Restart, "Port to listen on; 0 picks a free one."),
     key("gateway.max_concurrent", Whole(1, 10_000), "32", Restart, "Runs of the agent at the same time, in the whole process."),
     key(
+        "gateway.max_waiting",
+        Whole(0, MANY),
+        "128",
+        Restart,
+        "Messages that wait for a free run, in the whole process; more are refused with 503.",
+    ),
+    key(
         "gateway.max_connections",
         Whole(1, MANY),
         "4096",
@@ -120,6 +127,7 @@ pub const KEYS: &[Key] = &[
     ),
     checked(key("engine.fallback_models", List, "", Live, "Models asked in turn when the default one cannot answer."), models),
     key("engine.context_tokens", Whole(512, 10_000_000), "8192", Live, "The model's context; older turns are left out to fit it."),
+    key("engine.max_tokens", Whole(16, 1_000_000), "2048", Live, "Most tokens that the model writes in one call."),
     key("engine.connect_timeout_secs", Whole(1, DAY), "10", Live, "Seconds to connect to the model's server."),
     key(
         "engine.first_byte_timeout_secs",

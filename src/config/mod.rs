@@ -266,7 +266,7 @@ mod tests {
         let config = load("[engine]\napi_key = \"canary\"\n", &[("OXIOS_API_KEY", "canary-two")]).unwrap();
         assert!(!format!("{config:?}").contains("canary"));
         assert!(!config.show().contains("canary"));
-        assert!(config.show().contains("api_key = \"***\""));
+        assert!(config.show().contains("engine.api_key = \"***\""));
     }
 
     #[test]

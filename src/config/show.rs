@@ -11,19 +11,19 @@ impl Config {
         let mut out = String::new();
         let mut section = "";
         for entry in &self.entries {
-            if entry.key.section() != section {
-                section = entry.key.section();
-                let gap = if out.is_empty() { "" } else { "\n" };
-                let _ = writeln!(out, "{gap}[{section}]");
+            if entry.key.section() != section && !out.is_empty() {
+                out.push('\n');
             }
-            let name = entry.key.name();
+            section = entry.key.section();
+            // Dotted keys: every line stands for itself, for grep and for --set.
+            let name = entry.key.path;
             let line = if entry.value == Value::Unset {
                 format!("# {name} = {}", self.stand_in(entry.key))
             } else {
                 format!("{name} = {}", entry.value.toml())
             };
             let origin = if entry.value == Value::Unset { String::new() } else { format!("# {}", entry.origin) };
-            let _ = writeln!(out, "{}", format!("{line:<44} {origin}").trim_end());
+            let _ = writeln!(out, "{}", format!("{line:<48} {origin}").trim_end());
         }
         out
     }
