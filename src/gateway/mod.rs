@@ -16,6 +16,8 @@ mod runner;
 mod state;
 mod stop;
 mod submit;
+#[cfg(test)]
+mod tests;
 
 use std::sync::{Arc, Mutex, MutexGuard};
 

@@ -120,7 +120,7 @@ impl State {
             Some(Next::Go) => !draining,
             Some(Next::Stop(_)) => true,
             // A new message takes the place of a question nobody has answered.
-            Some(Next::Wait) => !lane.queue.is_empty() && !draining,
+            Some(Next::Wait) => !lane.queue.is_empty(),
             None => false,
         };
         if urgent && let Some(parked) = lane.parked.take() {

@@ -143,7 +143,7 @@ impl Gateway {
     }
 
     /// Waits until nothing waits and nothing runs.
-    async fn emptied(&self) {
+    pub(super) async fn emptied(&self) {
         let mut house = self.house.subscribe();
         // The sender is in `self`: an error cannot happen while this runs.
         let _ = house.wait_for(|in_house| *in_house == 0).await;
