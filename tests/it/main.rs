@@ -17,6 +17,7 @@ mod crash;
 mod events;
 mod foreign;
 mod model_faults;
+mod phases;
 mod readers;
 mod real_model;
 mod routes;

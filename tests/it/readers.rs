@@ -157,9 +157,10 @@ async fn fifty_reconnects_at_random_places_lose_and_double_nothing() {
             assert!(seq > before, "{by:?}: in order and once: {seq} after {before}");
             before = seq;
             let twin = all.get(&seq).unwrap_or_else(|| panic!("{by:?}: {record} is in no log"));
-            assert_eq!(record["text"], twin["text"], "{by:?}");
             if !matches!(by, By::Socket) {
                 assert_eq!(&record, twin);
+            } else if record["kind"] == "token" || terminal(record) {
+                assert_eq!(record["text"], twin["text"], "{by:?}");
             }
         }
         assert_eq!(end_record["text"], text.as_str());

@@ -154,6 +154,21 @@ impl Seen {
         let tools = self.body["tools"].as_array().cloned().unwrap_or_default();
         tools.iter().filter_map(|t| t["function"]["name"].as_str().or(t["name"].as_str()).map(str::to_owned)).collect()
     }
+    /// The phase that asks, as far as tools and schema tell.
+    pub fn phase(&self) -> &'static str {
+        let wanted = &self.body["response_format"]["json_schema"]["schema"]["properties"];
+        let has = |name: &str| !wanted[name].is_null();
+        let tools = self.tools();
+        let offers = |name: &str| tools.iter().any(|t| t == name);
+        match () {
+            () if has("repair") => "evolve",
+            () if has("passed") => "evaluate",
+            () if has("ontology") => "seed",
+            () if offers("start_task") => "interview",
+            () if offers("write_file") => "execute",
+            () => "plain",
+        }
+    }
     /// Waits until the product has closed the connection of this request before its answer was over.
     pub async fn cut(&self) {
         let mut gone = self.gone.subscribe();
@@ -161,6 +176,9 @@ impl Seen {
         tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("the connection to the model stayed open")).unwrap();
     }
 }
+
+/// In front of a phase's name in a marker.
+const PHASE: &str = "phase: ";
 
 #[derive(Default)]
 struct Scripts {
@@ -215,6 +233,11 @@ impl Scripted {
     pub fn next(&self, reply: Reply) -> &Self {
         self.scripts.lock().unwrap().queue.push_back(reply);
         self
+    }
+    /// The next request of this phase gets this answer: `interview`, `seed`, `execute`, `evaluate`, `evolve`; told apart by
+    /// the tools and the schema that go with a request, as a model would.
+    pub fn phase(&self, phase: &str, reply: Reply) -> &Self {
+        self.on(&format!("{PHASE}{phase}"), reply)
     }
     /// The next request that contains `marker` anywhere gets this answer.
     pub fn on(&self, marker: &str, reply: Reply) -> &Self {
@@ -291,8 +314,10 @@ async fn serve(mut stream: TcpStream, scripts: Arc<Mutex<Scripts>>, count: watch
 fn pick(scripts: &Mutex<Scripts>, seen: Seen) -> Reply {
     let mut scripts = scripts.lock().unwrap();
     let told = seen.told();
+    let phase = seen.phase();
     scripts.seen.push(seen);
-    let marked = scripts.marked.iter_mut().find(|(marker, replies)| !replies.is_empty() && told.contains(marker.as_str()));
+    let claims = |marker: &str| marker.strip_prefix(PHASE).map_or_else(|| told.contains(marker), |wanted| wanted == phase);
+    let marked = scripts.marked.iter_mut().find(|(marker, replies)| !replies.is_empty() && claims(marker));
     if let Some(reply) = marked.and_then(|(_, replies)| replies.pop_front()) {
         return reply;
     }
@@ -302,7 +327,7 @@ fn pick(scripts: &Mutex<Scripts>, seen: Seen) -> Reply {
     if let Some(reply) = &scripts.fallback {
         return reply.clone();
     }
-    scripts.unscripted.push(told.chars().take(2000).collect());
+    scripts.unscripted.push(format!("{phase}: {}", told.chars().take(2000).collect::<String>()));
     Reply::status(400, r#"{"error":{"message":"unscripted"}}"#)
 }
 
