@@ -92,7 +92,7 @@ fn healthcheck_tells_by_its_exit_code() {
 #[test]
 fn keys_are_made_listed_and_revoked() {
     let server: Server = Setup::new().start();
-    let output = run(server.home(), &["key", "create", "--scopes", "read", "--name", "reader"]);
+    let output = run(server.home(), &["key", "create", "--scopes", "read", "reader"]);
     assert!(output.status.success(), "{output:?}");
     let key = String::from_utf8_lossy(&output.stdout).split_whitespace().find(|w| w.len() >= 40).expect("a key").to_owned();
     let list = text(&run(server.home(), &["key", "list"]));

@@ -35,7 +35,11 @@ async fn records(server: &Server) -> Vec<Value> {
 /// `Phase:state:verdict` of every phase record.
 fn phases(records: &[Value]) -> Vec<String> {
     let word = |v: &Value| v.as_str().unwrap_or("-").to_owned();
-    records.iter().filter(|r| r["kind"] == "phase").map(|r| format!("{}:{}:{}", word(&r["phase"]), word(&r["state"]), word(&r["verdict"]))).collect()
+    records
+        .iter()
+        .filter(|r| r["kind"] == "phase")
+        .map(|r| format!("{}:{}:{}", word(&r["phase"]), word(&r["state"]), word(&r["verdict"])))
+        .collect()
 }
 
 fn json_files(server: &Server, folder: &str) -> Vec<Value> {
@@ -93,7 +97,10 @@ async fn a_failed_evaluation_evolves_and_what_was_not_accepted_is_a_draft() {
     assert_eq!(text("token"), "Rain on the roof.", "only what is accepted is a token");
     assert!(text("draft").contains("The sun shines."), "{frames:#?}");
     let done = frames.last().unwrap();
-    assert_eq!((&done["text"], &done["phase"], &done["evaluation_passed"]), (&json!("Rain on the roof."), &json!("Evolve"), &json!("true")));
+    assert_eq!(
+        (&done["text"], &done["phase"], &done["evaluation_passed"]),
+        (&json!("Rain on the roof."), &json!("Evolve"), &json!("true"))
+    );
     let seen = events.until(|e| e["type"] == "agent_stopped").await;
     for kind in ["seed_created", "evaluation_complete", "evolution_started"] {
         assert!(seen.iter().any(|e| e["type"] == kind), "{kind} in {seen:?}");
@@ -221,7 +228,10 @@ async fn parked(server: &Server, model: &Scripted) -> Value {
     for key in ["id", "subject", "action", "resource", "reason", "created_at", "status"] {
         assert!(asked[key].is_string(), "{key} in {asked}");
     }
-    assert_eq!((&asked["action"], &asked["resource"], &asked["status"]), (&json!("write_file"), &json!("notes/rain.txt"), &json!("pending")));
+    assert_eq!(
+        (&asked["action"], &asked["resource"], &asked["status"]),
+        (&json!("write_file"), &json!("notes/rain.txt"), &json!("pending"))
+    );
     assert_eq!(answer["approval"]["id"], asked["id"]);
     let records = server.client().sse(&format!("/api/sessions/{SESSION}/events?after=0&until=idle")).await;
     drop(records);
@@ -251,7 +261,11 @@ async fn an_approved_write_is_done_exactly_as_it_was_shown() {
     assert_eq!(requested["shown"]["content"], "rain, rain\n");
     assert_eq!(requested["shown"]["path"], "notes/rain.txt");
     let text = serde_json::to_vec(&requested["shown"]).unwrap();
-    assert_eq!(requested["digest"], oxios_edge::base::digest::hex(&oxios_edge::base::digest::sha256(&text)), "bound to the hash of what was shown");
+    assert_eq!(
+        requested["digest"],
+        oxios_edge::base::digest::hex(&oxios_edge::base::digest::sha256(&text)),
+        "bound to the hash of what was shown"
+    );
     assert_eq!(std::fs::read_to_string(server.home().join("workspace/files/notes/rain.txt")).unwrap(), "rain, rain\n");
     // A decision is made once.
     let again = server.client().post_empty(&format!("/api/approvals/{id}/approve")).await;
