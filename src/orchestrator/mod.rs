@@ -1,12 +1,16 @@
 //! Floor 4: the five phases, tools, and the budget of a run.
 
+mod begin;
 mod budget;
 mod evaluate;
 mod evolve;
 mod history;
 mod hold;
 mod interview;
+mod join;
+mod park;
 mod prompt;
+mod run;
 mod schema;
 mod seed;
 mod state;
@@ -15,15 +19,18 @@ mod structured;
 mod tools;
 
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use crate::base::cancel::Cancel;
 use crate::base::ids::{AgentId, ApprovalId, MessageId, OwnerId};
 use crate::base::live::Live;
+use crate::base::log;
 use crate::base::random::Random;
 use crate::base::time::Clock;
 use crate::events::Events;
 use crate::llm::Engine;
+use crate::orchestrator::run::Run;
 use crate::rooms::approvals::Approvals;
 use crate::rooms::memory::Memory;
 use crate::rooms::seeds::Seeds;
@@ -152,9 +159,53 @@ impl Orchestrator {
     /// Answers one message: appends every record of the run to the session's log, with exactly one terminal record at its end,
     /// whatever happens (a panic inside becomes `failed`). `Asked`, `Replaced` and `Deleted` end it as `cancelled`, `Deadline`
     /// as `failed`, `Shutdown` as `interrupted`. Dropping the future leaves the log without a terminal record.
-    #[expect(clippy::todo, reason = "signature first")]
-    pub async fn run(&self, _job: Job, _cancel: Cancel) -> Outcome {
-        let _ = &self.parts.clock;
-        todo!()
+    pub async fn run(&self, job: Job, cancel: Cancel) -> Outcome {
+        let mut run = Run::new(&self.parts, &job, cancel);
+        let broken = match unharmed(whole(&mut run)).await {
+            Some(Ok(outcome)) => return outcome,
+            // Somebody else wrote the end: a deletion, or the gateway's guard.
+            Some(Err(StoreError::Ended)) => return Outcome::Ended(EndKind::Interrupted),
+            Some(Err(StoreError::NotFound)) => return Outcome::Ended(EndKind::Cancelled),
+            Some(Err(error)) => {
+                log::error("run", format_args!("message {}: {error}", job.message_id));
+                Some(error)
+            }
+            None => {
+                log::error("run", format_args!("message {}: the run panicked", job.message_id));
+                None
+            }
+        };
+        let text = match &broken {
+            Some(StoreError::DiskFull(_)) => "the disk is full; free some space, then send the message again",
+            _ => "something failed inside the server; its log says what",
+        };
+        match unharmed(run.end_broken(text)).await {
+            Some(Ok(outcome)) => outcome,
+            Some(Err(StoreError::Ended)) => Outcome::Ended(EndKind::Failed),
+            Some(Err(error)) => Outcome::Broken(broken.unwrap_or(error)),
+            None => Outcome::Broken(broken.unwrap_or_else(|| StoreError::Damaged("the run panicked at its end".into()))),
+        }
     }
+}
+
+async fn whole(run: &mut Run<'_>) -> Result<Outcome, StoreError> {
+    let first = match run.job.start {
+        Start::Fresh => run.begin().await?,
+        Start::Resume => {
+            run.read_history().await?;
+            run.resume().await?
+        }
+    };
+    run.go(first).await
+}
+
+/// The future's value; `None` if it panicked. What it worked on is only read for its plain texts afterwards.
+async fn unharmed<T>(future: impl Future<Output = T>) -> Option<T> {
+    let mut future = std::pin::pin!(future);
+    std::future::poll_fn(|cx| match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+        Ok(Poll::Ready(value)) => Poll::Ready(Some(value)),
+        Ok(Poll::Pending) => Poll::Pending,
+        Err(_) => Poll::Ready(None),
+    })
+    .await
 }

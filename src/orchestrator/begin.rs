@@ -1,0 +1,124 @@
+//! What a run begins with: the message, the conversation before it, and what memory has to say.
+
+use crate::base::limits::{ANSWER_BYTES_MAX, ATTACHMENTS_MAX};
+use crate::base::log;
+use crate::events::Kind;
+use crate::orchestrator::history::Exchange;
+use crate::orchestrator::interview::{self, ROUNDS_MAX};
+use crate::orchestrator::park::was_started;
+use crate::orchestrator::run::{Next, Run, blocking};
+use crate::orchestrator::state::Input;
+use crate::orchestrator::tools::memory_line;
+use crate::store::StoreError;
+use crate::store::record::{Body, Phase, PhaseState, Record};
+use crate::store::turns::Turn;
+
+/// Memories that are put before the model unasked.
+const RECALLED_MAX: usize = 4;
+/// And their text, in bytes.
+const RECALLED_BYTES_MAX: usize = 2 * 1024;
+
+impl Run<'_> {
+    /// Everything that the first model call stands on.
+    pub(crate) async fn begin(&mut self) -> Result<Next, StoreError> {
+        let message = &self.job.message;
+        self.state.message = message.content.clone();
+        if !message.attachments.is_empty() {
+            let paths: Vec<_> = message.attachments.iter().take(ATTACHMENTS_MAX).map(String::as_str).collect();
+            self.state.message.push_str(&format!("\n\n[Attached files, to be read with read_file: {}]", paths.join(", ")));
+        }
+        // Three bytes a token at most are sent; what is older is not even read.
+        let max_bytes = (self.context_tokens() as usize).saturating_mul(3).min(ANSWER_BYTES_MAX);
+        let turns = self.job.session.recent_turns(max_bytes).await?;
+        self.find_open_interview(&turns).await?;
+        let unknown = self.unknown_outcome(&turns).await?;
+        self.history = turns.into_iter().map(Exchange::from).collect();
+        if let (Some(note), Some(last)) = (unknown, self.history.last_mut()) {
+            last.assistant.push_str(&note);
+        }
+        self.recall().await;
+        Ok(Next::Input(Input::Begin))
+    }
+
+    /// A resumed run needs the conversation too; the rest is in its state.
+    pub(crate) async fn read_history(&mut self) -> Result<(), StoreError> {
+        let max_bytes = (self.context_tokens() as usize).saturating_mul(3).min(ANSWER_BYTES_MAX);
+        self.history = self.job.session.recent_turns(max_bytes).await?.into_iter().map(Exchange::from).collect();
+        Ok(())
+    }
+
+    /// Where the turns before this one ended with our questions, this message answers them: the original request stays.
+    async fn find_open_interview(&mut self, turns: &[Turn]) -> Result<(), StoreError> {
+        let mut rounds = Vec::new();
+        let mut original = None;
+        let mut answer = self.state.message.clone();
+        for turn in turns.iter().rev().take(ROUNDS_MAX as usize) {
+            if turn.kind != "done" || turn.ending.phase != Phase::Interview {
+                break;
+            }
+            if !asked(&self.job.session.records_of(turn.message_id).await?) {
+                break;
+            }
+            rounds.push((turn.ending.text.clone(), std::mem::replace(&mut answer, turn.message.content.clone())));
+            original = Some(turn.message.content.clone());
+        }
+        rounds.reverse();
+        self.state.rounds = u32::try_from(rounds.len()).unwrap_or(ROUNDS_MAX);
+        self.state.request = match original {
+            Some(original) => interview::joined(&original, &rounds),
+            None => self.state.message.clone(),
+        };
+        Ok(())
+    }
+
+    /// A risky tool of the last turn that was started and has no result is told to the model.
+    async fn unknown_outcome(&self, turns: &[Turn]) -> Result<Option<String>, StoreError> {
+        let Some(last) = turns.last().filter(|turn| turn.kind == "interrupted") else {
+            return Ok(None);
+        };
+        let records = self.job.session.records_of(last.message_id).await?;
+        let open = records.iter().find_map(|record| match &record.body {
+            Body::ToolCall { call_id, name, risky: true, .. } if !has_result(&records, call_id) && was_started(&records, call_id) => {
+                Some(name)
+            }
+            _ => None,
+        });
+        Ok(open.map(|name| format!("\n[{name} was started and its outcome is unknown; look before doing it again]")))
+    }
+
+    async fn recall(&mut self) {
+        if !self.parts.memory.settings().enabled {
+            return;
+        }
+        let (room, owner, query) = (self.parts.memory.clone(), self.job.owner, self.state.request.clone());
+        let limit = RECALLED_MAX.min(room.settings().max_recall);
+        let hits = match blocking(move || room.search(owner, &query, None, limit).map_err(|e| e.to_string())).await {
+            Ok(hits) => hits,
+            // The answer does not depend on it.
+            Err(e) => return log::warn("run", format_args!("nothing could be recalled: {e}")),
+        };
+        let best = hits.first().map_or(0.0, |hit| hit.score);
+        for hit in hits.iter().filter(|hit| hit.score * 2.0 >= best) {
+            let line = memory_line(&hit.entry.content, hit.entry.category, hit.entry.created_at);
+            if self.state.recalled.len() + line.len() > RECALLED_BYTES_MAX {
+                break;
+            }
+            self.state.recalled.push_str(&line);
+            self.state.recalled.push('\n');
+        }
+        if !self.state.recalled.is_empty() {
+            self.publish(Kind::MemoryRecalled, []);
+        }
+    }
+}
+
+/// The turn ended with our questions.
+fn asked(records: &[Record]) -> bool {
+    records.iter().any(|record| {
+        matches!(&record.body, Body::Phase { phase: Phase::Interview, state: PhaseState::Ended, verdict: Some(verdict), .. } if verdict == "unclear")
+    })
+}
+
+fn has_result(records: &[Record], call: &str) -> bool {
+    records.iter().any(|record| matches!(&record.body, Body::ToolResult { call_id, .. } if call_id == call))
+}

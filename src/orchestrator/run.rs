@@ -1,0 +1,436 @@
+//! One run: carries out what `step` decides, and tells it what came of it. Everything that waits can be stopped: by the
+//! canceller or by the deadline, whose clock stands still while the run is parked.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+use tokio::time::{Instant, Sleep, sleep};
+
+use crate::base::cancel::{Cancel, Why};
+use crate::base::ids::SeedId;
+use crate::base::limits::{RESULT_BYTES_MAX, RESULT_INLINE_BYTES_MAX};
+use crate::base::log;
+use crate::events::Kind;
+use crate::llm::error::Kind as LlmKind;
+use crate::llm::request::{Event, Finish, Request, ToolCall, Usage};
+use crate::llm::{Engine, LlmError};
+use crate::orchestrator::budget::Rules;
+use crate::orchestrator::history::{Exchange, tokens};
+use crate::orchestrator::join::Joiner;
+use crate::orchestrator::prompt::{Ground, request};
+use crate::orchestrator::seed::Draft;
+use crate::orchestrator::state::{Action, Ask, Ended, Failure, Input, Stage, State};
+use crate::orchestrator::step::step;
+use crate::orchestrator::tools::{self, Reach};
+use crate::orchestrator::{EndKind, Job, Outcome, Parts, Settings};
+use crate::rooms::seeds::{Evaluation, Seed};
+use crate::store::StoreError;
+use crate::store::record::{Body, Ending, PhaseState, ToolOutcome};
+
+/// One run under way.
+pub(crate) struct Run<'a> {
+    pub(crate) parts: &'a Parts,
+    pub(crate) job: &'a Job,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) rules: Rules,
+    pub(crate) reach: Reach,
+    pub(crate) state: State,
+    pub(crate) history: Vec<Exchange>,
+    engine: Arc<Engine>,
+    judges: Arc<Vec<Engine>>,
+    cancel: Cancel,
+    joiner: Joiner,
+    /// Fires at the deadline. Moved when a parked run goes on.
+    deadline: Pin<Box<Sleep>>,
+    /// Monotonic time at which this stretch began, and the milliseconds that were spent before it.
+    began: (Duration, u64),
+}
+
+/// What comes next.
+pub(crate) enum Next {
+    Input(Input),
+    Left(Outcome),
+}
+
+/// The last of a list of actions: the one that takes time.
+enum Last {
+    Wait,
+    Ask(Ask),
+    Run(ToolCall),
+    Write(Draft),
+    End(EndKind, Ending),
+}
+
+impl<'a> Run<'a> {
+    pub(crate) fn new(parts: &'a Parts, job: &'a Job, cancel: Cancel) -> Self {
+        let settings = parts.settings.load();
+        let judges = parts.judges.load();
+        Self {
+            parts,
+            job,
+            rules: Rules::new(&settings, judges.len()),
+            deadline: Box::pin(sleep(settings.max_execution)),
+            settings,
+            reach: Reach {
+                owner: job.owner,
+                workspace: parts.workspace.clone(),
+                memory: parts.memory.clone(),
+                skills: parts.skills.clone(),
+            },
+            state: State::default(),
+            history: Vec::new(),
+            engine: parts.engine.load(),
+            judges,
+            cancel,
+            joiner: Joiner::default(),
+            began: (parts.clock.monotonic(), 0),
+        }
+    }
+
+    /// Goes on until the run ends or parks.
+    pub(crate) async fn go(&mut self, first: Next) -> Result<Outcome, StoreError> {
+        let mut next = first;
+        loop {
+            let input = match next {
+                Next::Input(input) => input,
+                Next::Left(outcome) => return Ok(outcome),
+            };
+            let last = self.feed(input).await?;
+            self.flush().await?;
+            next = match last {
+                Last::Wait => Next::Input(Input::Broken("the run lost its way; please send the message again")),
+                Last::Ask(ask) => Next::Input(self.ask(ask).await?),
+                Last::Run(call) => self.tool(call).await?,
+                Last::Write(draft) => Next::Input(Input::Seeded(Box::new(self.write_seed(draft).await))),
+                Last::End(kind, ending) => return self.end(kind, ending).await,
+            };
+        }
+    }
+
+    /// The state is taken from a checkpoint: time goes on from what was spent then.
+    pub(crate) fn go_on_from(&mut self, state: State) {
+        self.began = (self.parts.clock.monotonic(), state.spent.millis);
+        self.deadline.as_mut().reset(Instant::now() + self.rules.left(&state.spent));
+        self.state = state;
+    }
+
+    /// Active time so far goes into the state.
+    pub(crate) fn note_time(&mut self) {
+        let (since, before) = self.began;
+        let active = self.parts.clock.monotonic().saturating_sub(since);
+        self.state.spent.millis = before.saturating_add(u64::try_from(active.as_millis()).unwrap_or(u64::MAX));
+    }
+
+    /// Ends a run whose own work failed (a panic, a full disk): what was said stays.
+    pub(crate) async fn end_broken(&mut self, text: &'static str) -> Result<Outcome, StoreError> {
+        // What waits was not accepted by the log, or belongs to a step that did not finish.
+        self.joiner = Joiner::default();
+        self.state.hold = Default::default();
+        match self.feed(Input::Broken(text)).await? {
+            Last::End(kind, ending) => self.end(kind, ending).await,
+            _ => {
+                let error = Some(crate::store::record::Problem { code: "internal".into(), message: text.into() });
+                self.end(EndKind::Failed, Ending { text: self.state.answer.clone(), phase: self.state.reached, error, ..Ending::default() })
+                    .await
+            }
+        }
+    }
+
+    /// One step, and all of its actions but the last.
+    async fn feed(&mut self, input: Input) -> Result<Last, StoreError> {
+        let mut last = Last::Wait;
+        for action in step(&mut self.state, input, &self.rules) {
+            match action {
+                Action::Record(body) => {
+                    self.tell(&body);
+                    self.joiner.push(body);
+                }
+                Action::Show(text) => self.joiner.push(Body::Token { text }),
+                Action::Draft(text) => self.joiner.push(Body::Draft { text, attempt: self.state.attempt }),
+                Action::Evaluated(passed, score) => self.keep_evaluation(passed, score).await,
+                Action::EvolutionMax => self.publish(Kind::EvolutionMaxReached, [("attempts", (self.state.attempt + 1).into())]),
+                Action::Ask(ask) => last = Last::Ask(ask),
+                Action::Run(call) => last = Last::Run(call),
+                Action::Write(draft) => last = Last::Write(draft),
+                Action::End(kind, ending) => last = Last::End(kind, ending),
+            }
+        }
+        Ok(last)
+    }
+
+    pub(crate) async fn append(&mut self, bodies: Vec<Body>) -> Result<(), StoreError> {
+        bodies.into_iter().for_each(|body| self.joiner.push(body));
+        self.flush().await
+    }
+
+    async fn flush(&mut self) -> Result<(), StoreError> {
+        let bodies = self.joiner.take(self.parts.clock.monotonic());
+        if bodies.is_empty() {
+            return Ok(());
+        }
+        self.job.session.append(self.job.message_id, bodies).await.map(drop)
+    }
+
+    async fn end(&mut self, kind: EndKind, ending: Ending) -> Result<Outcome, StoreError> {
+        let bytes = ending.text.len();
+        let body = match kind {
+            EndKind::Done => Body::Done(ending),
+            EndKind::Failed => Body::Failed(ending),
+            EndKind::Cancelled => Body::Cancelled(ending),
+            EndKind::Interrupted => Body::Interrupted(ending),
+        };
+        self.append(vec![body]).await?;
+        self.publish(Kind::AgentOutput, [("bytes", bytes.into())]);
+        Ok(Outcome::Ended(kind))
+    }
+
+    // --- model calls ---
+
+    /// One model call from its request to its end. The pieces of its text go through `step` as they come.
+    async fn ask(&mut self, ask: Ask) -> Result<Input, StoreError> {
+        let engine = self.engine_of(ask.stage);
+        let engine = match &engine {
+            Asked::Model(engine) => engine.as_ref(),
+            Asked::Judge(judges, n) => match judges.get(*n) {
+                Some(engine) => engine,
+                None => return Ok(Input::Failed(Failure::Other("there is no such judge".into()))),
+            },
+        };
+        let ground = Ground { history: &self.history, context: engine.context_tokens(), memory: self.memory_on() };
+        let request = request(&self.state, ask, &ground);
+        let asked = size(&request);
+        let began = self.parts.clock.monotonic();
+        let mut call = engine.call(request, &self.cancel);
+        let mut usage: Option<Usage> = None;
+        let mut written = 0_u32;
+        let mut finish = None;
+        loop {
+            let due = self.joiner.due(self.parts.clock.monotonic());
+            let event = tokio::select! {
+                biased;
+                why = self.cancel.cancelled() => return Ok(Input::Stopped(why)),
+                () = self.deadline.as_mut() => return Ok(Input::Stopped(Why::Deadline)),
+                () = async { sleep(due.unwrap_or_default()).await }, if due.is_some_and(|d| !d.is_zero()) => {
+                    self.flush().await?;
+                    continue;
+                }
+                event = call.next() => event,
+            };
+            let input = match event {
+                Ok(Some(Event::Text(text))) => {
+                    written = written.saturating_add(tokens(&text).saturating_sub(3));
+                    Input::Text(text)
+                }
+                Ok(Some(Event::Call(call))) => {
+                    written = written.saturating_add(tokens(&call.arguments));
+                    Input::Call(call)
+                }
+                Ok(Some(Event::Usage(used))) => {
+                    usage = Some(used);
+                    continue;
+                }
+                Ok(Some(Event::Finish(why))) => {
+                    finish = Some(why);
+                    continue;
+                }
+                Ok(None) => break,
+                Err(error) => return Ok(Input::Failed(self.failure(error))),
+            };
+            self.feed(input).await?;
+            if self.joiner.due(self.parts.clock.monotonic()).is_some_and(|due| due.is_zero()) {
+                self.flush().await?;
+            }
+        }
+        self.note_time();
+        let estimate = Usage { input_tokens: u64::from(asked), output_tokens: u64::from(written) };
+        let millis = u64::try_from(self.parts.clock.monotonic().saturating_sub(began).as_millis()).unwrap_or(u64::MAX);
+        let finish = finish.unwrap_or(Finish::Stop);
+        Ok(Input::Ended(Ended { finish, model: call.model().to_owned(), usage: usage.unwrap_or(estimate), millis }))
+    }
+
+    fn engine_of(&self, stage: Stage) -> Asked {
+        match stage {
+            Stage::Evaluate(n) if n > 0 => Asked::Judge(self.judges.clone(), n - 1),
+            _ => Asked::Model(self.engine.clone()),
+        }
+    }
+
+    pub(crate) fn context_tokens(&self) -> u32 {
+        self.engine.context_tokens()
+    }
+
+    fn failure(&self, error: LlmError) -> Failure {
+        match error.kind {
+            LlmKind::Cancelled(why) => Failure::Stopped(why),
+            kind => {
+                log::warn("run", format_args!("message {}: {}", self.job.message_id, error.private));
+                if kind == LlmKind::ContextTooLong { Failure::TooLong(error.public) } else { Failure::Other(error.public) }
+            }
+        }
+    }
+
+    // --- tools ---
+
+    /// A tool call: run at once, or a question to a person.
+    async fn tool(&mut self, call: ToolCall) -> Result<Next, StoreError> {
+        let Some(tool) = tools::find(&call.name).filter(|tool| tool.usable(self.memory_on())) else {
+            let names: Vec<_> = tools::offered(self.state.stage == Stage::Execute, self.memory_on()).into_iter().map(|t| t.name).collect();
+            return self
+                .refuse(&call, ToolOutcome::Error, format!("there is no tool `{}`; there are: {}", call.name, names.join(", ")))
+                .await;
+        };
+        if tool.is_risky() && self.state.stage != Stage::Execute {
+            let text = format!("`{}` works within a task only; call start_task if the user wants this done", call.name);
+            return self.refuse(&call, ToolOutcome::Error, text).await;
+        }
+        let arguments = match tool.arguments(&call.arguments) {
+            Ok(arguments) => arguments,
+            Err(problem) => return self.refuse(&call, ToolOutcome::Error, problem).await,
+        };
+        if tool.is_risky() {
+            return self.park(tool, &call, &arguments).await;
+        }
+        self.append(vec![called(&call, Value::Object(arguments.clone()), false)]).await?;
+        let reach = self.reach.clone();
+        let work = blocking(move || tool.run(&reach, &arguments));
+        let said = tokio::select! {
+            biased;
+            why = self.cancel.cancelled() => return Ok(Next::Input(Input::Stopped(why))),
+            () = self.deadline.as_mut() => return Ok(Next::Input(Input::Stopped(Why::Deadline))),
+            said = work => said,
+        };
+        match (call.name.as_str(), &said) {
+            ("remember", Ok(_)) => self.publish(Kind::MemoryStored, []),
+            ("recall", Ok(_)) => self.publish(Kind::MemoryRecalled, []),
+            _ => {}
+        }
+        let outcome = if said.is_ok() { ToolOutcome::Ok } else { ToolOutcome::Error };
+        self.tool_said(&call.id, outcome, said.unwrap_or_else(|text| text)).await
+    }
+
+    /// A call that is not carried out: call and answer go into the log together.
+    pub(crate) async fn refuse(&mut self, call: &ToolCall, outcome: ToolOutcome, text: String) -> Result<Next, StoreError> {
+        let arguments =
+            serde_json::from_str(&call.arguments).unwrap_or_else(|_| Value::String(call.arguments.chars().take(2000).collect()));
+        let record = called(call, arguments, false);
+        let result = Body::ToolResult { call_id: call.id.clone(), outcome, content: text.clone(), blob: None };
+        self.append(vec![record, result]).await?;
+        Ok(Next::Input(Input::Tool { outcome, content: text }))
+    }
+
+    /// A tool's answer goes into the log (a large one into its own file) and to the model.
+    pub(crate) async fn tool_said(&mut self, call_id: &str, outcome: ToolOutcome, mut text: String) -> Result<Next, StoreError> {
+        if text.len() > RESULT_BYTES_MAX {
+            text.truncate(boundary(&text, RESULT_BYTES_MAX));
+            text.push_str("\n[cut here]");
+        }
+        let (content, blob) = if text.len() > RESULT_INLINE_BYTES_MAX {
+            let blob = self.job.session.put_blob(text.clone().into_bytes()).await?;
+            (text.get(..boundary(&text, RESULT_INLINE_BYTES_MAX)).unwrap_or_default().to_owned(), Some(blob))
+        } else {
+            (text.clone(), None)
+        };
+        self.append(vec![Body::ToolResult { call_id: call_id.to_owned(), outcome, content, blob }]).await?;
+        Ok(Next::Input(Input::Tool { outcome, content: text }))
+    }
+
+    // --- seeds ---
+
+    async fn write_seed(&mut self, draft: Draft) -> Seed {
+        let seed = Seed {
+            id: SeedId::random(&*self.parts.random),
+            owner: self.job.owner,
+            session_id: self.job.session.id(),
+            message_id: self.job.message_id,
+            goal: draft.goal,
+            constraints: draft.constraints,
+            acceptance_criteria: draft.acceptance_criteria,
+            ontology: draft.ontology,
+            created_at: self.parts.clock.now(),
+            generation: draft.generation,
+            parent_seed_id: draft.parent,
+            original_request: Some(self.state.request.clone()),
+            output_schema: draft.output_schema,
+            repair: draft.repair,
+        };
+        let (room, kept) = (self.parts.seeds.clone(), seed.clone());
+        // The run works from its own copy: a seed that could not be kept costs the record of it, not the answer.
+        if let Err(e) = blocking(move || room.save(&kept).map_err(|e| e.to_string())).await {
+            log::warn("run", format_args!("seed {} was not kept: {e}", seed.id));
+        }
+        self.publish(Kind::SeedCreated, [("seed_id", seed.id.to_string().into()), ("generation", seed.generation.into())]);
+        seed
+    }
+
+    async fn keep_evaluation(&mut self, passed: Option<bool>, score: Option<f64>) {
+        let Some(seed_id) = self.state.seed.as_ref().map(|seed| seed.id) else { return };
+        let judges = self.state.judged.clone();
+        let evaluation = Evaluation { seed_id, owner: self.job.owner, passed, score, judges, created_at: self.parts.clock.now() };
+        let room = self.parts.seeds.clone();
+        if let Err(e) = blocking(move || room.save_evaluation(&evaluation).map_err(|e| e.to_string())).await {
+            log::warn("run", format_args!("the evaluation of seed {seed_id} was not kept: {e}"));
+        }
+        let fields = [("seed_id", seed_id.to_string().into()), ("passed", passed.into()), ("score", score.into())];
+        self.publish(Kind::EvaluationComplete, fields);
+    }
+
+    // --- events ---
+
+    /// What a record means to the bus.
+    fn tell(&self, body: &Body) {
+        let Body::Phase { phase, state, verdict, score, .. } = body else { return };
+        let name = serde_json::to_value(phase).unwrap_or_default();
+        if *state == PhaseState::Started {
+            self.publish(Kind::PhaseStarted, [("phase", name)]);
+            if self.state.stage == Stage::Evolve {
+                self.publish(Kind::EvolutionStarted, [("attempt", (self.state.attempt + 1).into())]);
+            }
+        } else {
+            self.publish(Kind::PhaseCompleted, [("phase", name), ("verdict", verdict.clone().into()), ("score", (*score).into())]);
+        }
+    }
+
+    pub(crate) fn publish<const N: usize>(&self, kind: Kind, more: [(&str, Value); N]) {
+        let mut fields = Map::new();
+        fields.insert("session_id".into(), self.job.session.id().to_string().into());
+        fields.insert("message_id".into(), self.job.message_id.to_string().into());
+        fields.insert("agent_id".into(), self.job.agent_id.to_string().into());
+        fields.extend(more.into_iter().filter(|(_, value)| !value.is_null()).map(|(name, value)| (name.to_owned(), value)));
+        self.parts.events.publish(self.job.owner, kind, fields);
+    }
+
+    fn memory_on(&self) -> bool {
+        self.parts.memory.settings().enabled
+    }
+}
+
+/// Who is asked.
+enum Asked {
+    Model(Arc<Engine>),
+    Judge(Arc<Vec<Engine>>, usize),
+}
+
+/// The record of a call.
+pub(crate) fn called(call: &ToolCall, arguments: Value, risky: bool) -> Body {
+    Body::ToolCall { call_id: call.id.clone(), name: call.name.clone(), arguments, risky }
+}
+
+/// Runs what blocks on a thread that may; a panic there is an error here. It goes on when the caller stops waiting.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, String> + Send + 'static) -> Result<T, String> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err("it failed inside".to_owned()))
+}
+
+fn size(request: &Request) -> u32 {
+    let messages: u32 = request.messages.iter().map(|m| serde_json::to_string(m).map_or(0, |text| tokens(&text))).sum();
+    tokens(&request.system).saturating_add(messages)
+}
+
+fn boundary(text: &str, max: usize) -> usize {
+    let mut end = max.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    end
+}
