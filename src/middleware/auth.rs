@@ -1,27 +1,41 @@
-//! Authentication: one function for every transport and every kind of credential.
+//! Authentication: one function for every transport and every kind of credential (THREATS 4).
+//!
+//! In order: switched off → the first owner; `Authorization: Bearer`; on routes that browsers open without headers a
+//! one-time `?ticket=`; on the WebSocket `?token=`, where `security.query_token` allows it. The first that is present
+//! counts, others are ignored; unknown credential fields are ignored. Loopback is no credential.
 
+use std::borrow::Cow;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use hyper::HeaderMap;
+use hyper::header::{self, HeaderValue};
+
+use crate::base::digest::sha256;
 use crate::base::ids::{KeyId, OwnerId};
+use crate::base::limits::{RATE_ENTRIES_MAX, WRONG_CREDENTIALS_PER_MINUTE};
+use crate::base::time::Timestamp;
+use crate::http::error::{ErrorStatus, HttpError};
+use crate::http::peer::PeerKey;
+use crate::middleware::rate;
+use crate::middleware::recent::Recent;
+use crate::middleware::tickets::Tickets;
+use crate::store::keys::{KeyRecord, Keys, Scopes};
+use crate::wire::credentials::{self, Bearer};
+use crate::wire::query::Query;
 
-/// What a key may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scope {
-    /// See what belongs to the owner.
-    Read,
-    /// Send messages.
-    Chat,
-    /// Change and delete.
-    Write,
-    /// Decide approvals.
-    Approve,
-    /// Keys and configuration.
-    Admin,
-}
+pub use crate::middleware::ends::{End, Ends};
+pub use crate::store::keys::Scope;
 
 /// Evidence that a credential was checked. Only this module makes one.
 #[derive(Debug, Clone)]
 pub struct Caller {
     key_id: KeyId,
     owner: OwnerId,
+    scopes: Scopes,
+    rate_limit_per_minute: Option<u32>,
+    /// It was let in because authentication is off; no key stands behind it.
+    open: bool,
 }
 
 impl Caller {
@@ -33,24 +47,381 @@ impl Caller {
     pub fn owner(&self) -> OwnerId {
         self.owner
     }
+    /// The key may do this. Scopes come from the key's record only (THREATS 5).
+    pub fn may(&self, scope: Scope) -> bool {
+        self.scopes.has(scope)
+    }
+    /// The key's own rate, where it has one.
+    pub fn rate_limit_per_minute(&self) -> Option<u32> {
+        self.rate_limit_per_minute
+    }
+    /// The key whose end is the end of this caller's streams; none where authentication is off.
+    pub(crate) fn watched(&self) -> Option<KeyId> {
+        (!self.open).then_some(self.key_id)
+    }
+    #[cfg(test)]
+    pub(crate) fn for_tests(n: u8) -> Self {
+        let (key_id, owner) = (KeyId::derived(&[n; 32]), OwnerId::derived(&[n; 32]));
+        Self { key_id, owner, scopes: Scopes::ALL, rate_limit_per_minute: None, open: false }
+    }
 }
 
-/// Ends when the caller's key is revoked or runs out, or the server stops; for streams, checked at least every second.
-#[derive(Debug, Clone)]
-pub struct Ends(());
-
-/// Why a stream ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    /// The key was revoked or ran out.
-    Revoked,
-    /// The server stops.
-    Shutdown,
+/// Where keys are looked up.
+pub trait KeyTable {
+    /// The record of a presented key, good or not; compares in constant time.
+    fn find(&self, presented: &str) -> Option<KeyRecord>;
+    /// The record of a key.
+    fn by_id(&self, id: KeyId) -> Option<KeyRecord>;
+    /// The owner where authentication is off.
+    fn first_owner(&self) -> OwnerId;
 }
 
-impl Ends {
-    /// Waits for the end; cancel-safe.
-    pub async fn ended(&self) -> End {
-        todo!()
+impl KeyTable for Keys {
+    fn find(&self, presented: &str) -> Option<KeyRecord> {
+        Keys::find(self, presented)
+    }
+    fn by_id(&self, id: KeyId) -> Option<KeyRecord> {
+        Keys::by_id(self, id)
+    }
+    fn first_owner(&self) -> OwnerId {
+        Keys::first_owner(self)
+    }
+}
+
+/// What is looked at.
+pub struct Presented<'a> {
+    /// The header fields.
+    pub headers: &'a HeaderMap,
+    /// The query; where it is not well formed, an empty one.
+    pub query: &'a Query,
+    /// `?ticket=` counts.
+    pub ticket: bool,
+    /// `?token=` counts.
+    pub token: bool,
+    /// Who presents it, as limits count.
+    pub peer: PeerKey,
+    /// Monotonic time.
+    pub now: Duration,
+    /// Wall time, for a key's expiry.
+    pub time: Timestamp,
+}
+
+/// Checks credentials; remembers who showed wrong ones.
+pub struct Doorkeeper {
+    /// By peer: times of the last wrong credentials. Taken only when one was wrong.
+    wrong: Mutex<Recent<PeerKey, Wrong>>,
+}
+
+/// A ring of the last wrong ones, monotonic.
+#[derive(Debug, Default)]
+struct Wrong {
+    times: [Option<Duration>; WRONG_CREDENTIALS_PER_MINUTE as usize],
+    next: usize,
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+impl Doorkeeper {
+    /// Nobody has shown a wrong one.
+    pub fn new() -> Self {
+        Self { wrong: Mutex::new(Recent::new(RATE_ENTRIES_MAX)) }
+    }
+
+    /// The one check of credentials. A valid one always passes, whatever its peer did before.
+    ///
+    /// # Errors
+    /// 401 (RFC 6750 §3: with a reason where a credential was shown); 429 from this peer's 11th wrong one within a minute.
+    pub fn admit(&self, keys: &impl KeyTable, tickets: &Tickets, required: bool, shown: &Presented<'_>) -> Result<Caller, HttpError> {
+        if !required {
+            return Ok(Caller {
+                key_id: KeyId::derived(&sha256(b"authentication is off")),
+                owner: keys.first_owner(),
+                scopes: Scopes::ALL,
+                rate_limit_per_minute: None,
+                open: true,
+            });
+        }
+        let found = match credential(shown) {
+            Credential::None => return Err(missing(None)),
+            Credential::NotHere => return Err(missing(Some("a token in the query works on the WebSocket from loopback peers only"))),
+            Credential::Malformed => Err("malformed credential"),
+            Credential::Key(key) => keys.find(key).ok_or("unknown key"),
+            // A ticket is bound to its key: what became of the key since counts.
+            Credential::Ticket(ticket) => {
+                tickets.redeem(ticket, shown.now).and_then(|id| keys.by_id(id)).ok_or("unknown, used or expired ticket")
+            }
+        };
+        let good = found.and_then(|key| match key {
+            key if key.revoked => Err("the key was revoked"),
+            key if has_lapsed(&key, shown.time) => Err("the key has expired"),
+            key => Ok(key),
+        });
+        match good {
+            Ok(key) => Ok(Caller {
+                key_id: key.id,
+                owner: key.owner,
+                scopes: key.scopes,
+                rate_limit_per_minute: key.rate_limit_per_minute,
+                open: false,
+            }),
+            Err(why) => Err(self.wrong(shown.peer, why, shown.now)),
+        }
+    }
+
+    fn wrong(&self, peer: PeerKey, why: &'static str, now: Duration) -> HttpError {
+        let mut wrong = self.wrong.lock().unwrap_or_else(|e| e.into_inner());
+        let peer = wrong.at(peer, now);
+        let Some(oldest) = peer.times.get_mut(peer.next) else { return refused("invalid_token", why) };
+        let before = oldest.replace(now);
+        peer.next = (peer.next + 1) % (WRONG_CREDENTIALS_PER_MINUTE as usize);
+        match before.map(|before| now.saturating_sub(before)) {
+            Some(ago) if ago < MINUTE => {
+                rate::too_many("wrong_credentials", (MINUTE - ago).as_secs() + 1, "wrong-credentials", WRONG_CREDENTIALS_PER_MINUTE)
+            }
+            _ => refused("invalid_token", why),
+        }
+    }
+}
+
+impl Default for Doorkeeper {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A key that stopped being good by itself or by somebody's hand.
+pub fn is_good(key: &KeyRecord, time: Timestamp) -> bool {
+    !key.revoked && !has_lapsed(key, time)
+}
+
+/// 403 for a key without the scope (RFC 6750 §3.1).
+pub fn require(caller: &Caller, scope: Scope) -> Result<(), HttpError> {
+    if caller.may(scope) {
+        return Ok(());
+    }
+    let name = match scope {
+        Scope::Read => "read",
+        Scope::Chat => "chat",
+        Scope::Write => "write",
+        Scope::Approve => "approve",
+        Scope::Admin => "admin",
+    };
+    let challenge = challenge(&format!(", error=\"insufficient_scope\", scope=\"{name}\""));
+    Err(HttpError::new(ErrorStatus::Forbidden, "scope", format!("this needs a key with the scope `{name}`"))
+        .header(header::WWW_AUTHENTICATE, challenge))
+}
+
+enum Credential<'a> {
+    None,
+    NotHere,
+    Malformed,
+    Key(&'a str),
+    Ticket(&'a str),
+}
+
+fn credential<'a>(shown: &Presented<'a>) -> Credential<'a> {
+    let mut fields = shown.headers.get_all(header::AUTHORIZATION).iter();
+    match (fields.next().map(|f| credentials::bearer(f.as_bytes())), fields.next()) {
+        (_, Some(_)) | (Some(Bearer::Malformed), None) => return Credential::Malformed,
+        (Some(Bearer::Token(token)), None) => return Credential::Key(token),
+        (Some(Bearer::Other) | None, None) => {}
+    }
+    if let Some(ticket) = shown.query.get("ticket").filter(|_| shown.ticket) {
+        return credentials::token(ticket.as_bytes()).map_or(Credential::Malformed, Credential::Ticket);
+    }
+    match shown.query.get("token") {
+        Some(token) if shown.token => credentials::token(token.as_bytes()).map_or(Credential::Malformed, Credential::Key),
+        Some(_) => Credential::NotHere,
+        None => Credential::None,
+    }
+}
+
+fn has_lapsed(key: &KeyRecord, time: Timestamp) -> bool {
+    key.expires_at.is_some_and(|expires| time >= expires)
+}
+
+/// RFC 6750 §3.1: without a credential there is no error code.
+fn missing(why: Option<&'static str>) -> HttpError {
+    let rest = why.map_or(String::new(), |why| format!(", error=\"invalid_request\", error_description=\"{why}\""));
+    unauthorized("missing_credential", challenge(&rest))
+}
+
+fn refused(error: &str, why: &'static str) -> HttpError {
+    unauthorized("wrong_credential", challenge(&format!(", error=\"{error}\", error_description=\"{why}\"")))
+}
+
+fn unauthorized(code: &'static str, challenge: HeaderValue) -> HttpError {
+    HttpError::new(ErrorStatus::Unauthorized, code, Cow::Borrowed("authentication needed"))
+        .header(header::WWW_AUTHENTICATE, challenge)
+        .empty()
+}
+
+fn challenge(rest: &str) -> HeaderValue {
+    HeaderValue::try_from(format!("Bearer realm=\"oxios-edge\"{rest}")).unwrap_or(HeaderValue::from_static("Bearer"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Table(Vec<(&'static str, KeyRecord)>);
+
+    impl KeyTable for Table {
+        fn find(&self, presented: &str) -> Option<KeyRecord> {
+            self.0.iter().find(|(text, _)| *text == presented).map(|(_, key)| key.clone())
+        }
+        fn by_id(&self, id: KeyId) -> Option<KeyRecord> {
+            self.0.iter().find(|(_, key)| key.id == id).map(|(_, key)| key.clone())
+        }
+        fn first_owner(&self) -> OwnerId {
+            OwnerId::derived(&[9; 32])
+        }
+    }
+
+    fn key(n: u8, revoked: bool, expires_at: Option<u64>) -> KeyRecord {
+        KeyRecord {
+            id: KeyId::derived(&[n; 32]),
+            owner: OwnerId::derived(&[n; 32]),
+            name: String::new(),
+            scopes: Scopes::of(&[Scope::Read]),
+            created_at: Timestamp::from_millis(0),
+            expires_at: expires_at.map(Timestamp::from_millis),
+            rate_limit_per_minute: None,
+            revoked,
+        }
+    }
+
+    fn table() -> Table {
+        Table(vec![("good", key(1, false, None)), ("revoked", key(2, true, None)), ("old", key(3, false, Some(1000)))])
+    }
+
+    struct Try<'a> {
+        fields: &'a [&'a str],
+        query: &'a str,
+        ticket: bool,
+        token: bool,
+    }
+
+    const HEADER: Try<'static> = Try { fields: &[], query: "", ticket: false, token: false };
+
+    fn admit(door: &Doorkeeper, tickets: &Tickets, t: &Try<'_>) -> Result<Caller, HttpError> {
+        let mut headers = HeaderMap::new();
+        for field in t.fields {
+            headers.append(header::AUTHORIZATION, field.parse().unwrap());
+        }
+        let query = Query::parse(t.query).unwrap();
+        let shown = Presented {
+            headers: &headers,
+            query: &query,
+            ticket: t.ticket,
+            token: t.token,
+            peer: PeerKey::Unix,
+            now: Duration::from_secs(5),
+            time: Timestamp::from_millis(1000),
+        };
+        door.admit(&table(), tickets, true, &shown)
+    }
+
+    fn status(t: &Try<'_>) -> u16 {
+        admit(&Doorkeeper::new(), &Tickets::new(), t).map_or_else(|e| e.status.code().as_u16(), |_| 200)
+    }
+
+    #[test]
+    fn a_good_key_passes_and_others_do_not() {
+        for (fields, is) in [
+            (&["Bearer good"][..], 200),
+            (&["bearer good"], 200),
+            (&["Bearer revoked"], 401),
+            (&["Bearer old"], 401),
+            (&["Bearer unknown"], 401),
+            (&["Bearer"], 401),
+            (&["Bearer good", "Bearer good"], 401),
+            (&["Basic good"], 401),
+            (&[], 401),
+        ] {
+            assert_eq!(status(&Try { fields, ..HEADER }), is, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn the_query_counts_only_where_the_route_says_so() {
+        assert_eq!(status(&Try { query: "token=good", token: true, ..HEADER }), 200);
+        assert_eq!(status(&Try { query: "token=good", ..HEADER }), 401);
+        assert_eq!(status(&Try { query: "ticket=good", ticket: true, token: true, ..HEADER }), 401, "a key is no ticket");
+        assert_eq!(
+            status(&Try { fields: &["Bearer unknown"], query: "token=good", ticket: true, token: true }),
+            401,
+            "the first one counts"
+        );
+    }
+
+    #[test]
+    fn a_ticket_enters_once_with_its_keys_rights() {
+        let (door, tickets) = (Doorkeeper::new(), Tickets::new());
+        let ticket = tickets.issue(&Caller::for_tests(1), &crate::base::random::SystemRandom::new(), Duration::from_secs(5)).unwrap();
+        let query = format!("ticket={}", ticket.reveal());
+        let t = Try { query: &query, ticket: true, ..HEADER };
+        assert!(admit(&door, &tickets, &t).unwrap().may(Scope::Read));
+        assert!(admit(&door, &tickets, &t).is_err());
+    }
+
+    #[test]
+    fn the_eleventh_wrong_one_is_429_and_a_good_one_passes() {
+        let (door, tickets) = (Doorkeeper::new(), Tickets::new());
+        let shown = |field| admit(&door, &tickets, &Try { fields: &[field], ..HEADER }).map_or_else(|e| e.status.code().as_u16(), |_| 200);
+        for _ in 0..20 {
+            assert_eq!(admit(&door, &tickets, &HEADER).unwrap_err().code, "missing_credential");
+        }
+        let answers: Vec<u16> = (0..12).map(|_| shown("Bearer nope")).collect();
+        assert_eq!(answers, [401, 401, 401, 401, 401, 401, 401, 401, 401, 401, 429, 429]);
+        assert_eq!(shown("Bearer good"), 200);
+    }
+
+    #[test]
+    fn a_minute_later_wrong_ones_are_401_again() {
+        let door = Doorkeeper::new();
+        let at = |secs| door.wrong(PeerKey::Unix, "x", Duration::from_secs(secs)).status.code().as_u16();
+        assert!((0..10).all(|n| at(n) == 401));
+        assert_eq!((at(10), at(61)), (429, 429), "the tenth before was at 1 s, at 2 s");
+        assert_eq!((at(200), at(200)), (401, 401));
+    }
+
+    #[test]
+    fn the_challenge_says_why() {
+        let says = |t: &Try<'_>| {
+            let response = admit(&Doorkeeper::new(), &Tickets::new(), t).unwrap_err().into_response();
+            assert!(response.body().is_empty());
+            response.headers()[header::WWW_AUTHENTICATE].to_str().unwrap().to_owned()
+        };
+        assert_eq!(says(&HEADER), "Bearer realm=\"oxios-edge\"");
+        assert!(
+            says(&Try { fields: &["Bearer revoked"], ..HEADER })
+                .ends_with("error=\"invalid_token\", error_description=\"the key was revoked\"")
+        );
+    }
+
+    #[test]
+    fn switched_off_everybody_is_the_first_owner() {
+        let (headers, query) = (HeaderMap::new(), Query::default());
+        let shown = Presented {
+            headers: &headers,
+            query: &query,
+            ticket: false,
+            token: false,
+            peer: PeerKey::Unix,
+            now: Duration::ZERO,
+            time: Timestamp::default(),
+        };
+        let caller = Doorkeeper::new().admit(&table(), &Tickets::new(), false, &shown).unwrap();
+        assert_eq!(caller.owner(), OwnerId::derived(&[9; 32]));
+        assert!(caller.may(Scope::Admin) && caller.watched().is_none());
+    }
+
+    #[test]
+    fn a_scope_comes_from_the_key() {
+        let (door, tickets) = (Doorkeeper::new(), Tickets::new());
+        let caller = admit(&door, &tickets, &Try { fields: &["Bearer good"], ..HEADER }).unwrap();
+        assert!(require(&caller, Scope::Read).is_ok());
+        assert_eq!(require(&caller, Scope::Write).unwrap_err().status, ErrorStatus::Forbidden);
     }
 }

@@ -1,4 +1,11 @@
-//! Floor 4: host and origin, rate limits, authentication, request id, access log.
+//! Floor 4: host and origin, rate limits, authentication, access log. `pipeline` puts them in their order.
 
+pub mod access_log;
 pub mod auth;
+pub mod ends;
+pub mod host;
+pub mod origin;
+pub mod rate;
+pub mod recent;
+pub mod request_id;
 pub mod tickets;

@@ -1,0 +1,126 @@
+//! Which page is calling? Browsers tell it in `Origin` on every upgrade and every request that changes something; other
+//! clients send none (THREATS 1 and 3; CVE-2026-25253, CVE-2026-22812).
+//!
+//! In order: more than one `Origin` is refused; our own origin passes; a listed one passes and gets CORS fields; any
+//! other one may only read what a page of its own could not see anyway (no CORS fields, so the browser keeps the answer).
+
+use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::{HeaderMap, Method, StatusCode};
+
+use crate::http::error::{ErrorStatus, HttpError};
+use crate::http::{Body, Response};
+use crate::wire::host::Host;
+use crate::wire::origin::Origin;
+
+/// A listed origin, whose page gets CORS fields with its answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed(HeaderValue);
+
+/// What is known of a request here.
+pub struct Asked<'a> {
+    /// Its method.
+    pub method: &'a Method,
+    /// Its fields.
+    pub headers: &'a HeaderMap,
+    /// Whom it is for.
+    pub host: Host<'a>,
+    /// It came through a trusted proxy, which may have spoken TLS with the browser.
+    pub proxied: bool,
+    /// It asks for another protocol.
+    pub upgrade: bool,
+}
+
+/// Lets a request pass as far as its origin goes.
+///
+/// # Errors
+/// 403.
+pub fn check(asked: &Asked<'_>, listed: &[String]) -> Result<Option<Listed>, HttpError> {
+    let mut all = asked.headers.get_all(header::ORIGIN).iter();
+    let Some(value) = all.next() else { return Ok(None) };
+    let origin = if all.next().is_some() { None } else { value.to_str().ok().and_then(Origin::parse) };
+    if let Some(origin) = origin {
+        if origin.is_same(asked.host, false) || (asked.proxied && origin.is_same(asked.host, true)) {
+            return Ok(None);
+        }
+        if listed.iter().any(|text| Origin::parse(text) == Some(origin)) {
+            return Ok(Some(Listed(value.clone())));
+        }
+    }
+    let reads = matches!(*asked.method, Method::GET | Method::HEAD | Method::OPTIONS) && !asked.upgrade;
+    if reads {
+        return Ok(None);
+    }
+    let public = "pages of this Origin may not call; list it in security.cors_origins";
+    Err(HttpError::new(ErrorStatus::Forbidden, "origin", public))
+}
+
+/// A browser asks beforehand whether a page may call (CORS, Fetch §4.8). It brings no credential, so the answer is the
+/// same for every path.
+pub fn is_preflight(asked: &Asked<'_>) -> bool {
+    *asked.method == Method::OPTIONS && asked.headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+}
+
+/// The answer to a preflight of a listed origin.
+pub fn preflight() -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let headers = response.headers_mut();
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE"));
+    headers.insert(
+        header::ACCESS_CONTROL_ALLOW_HEADERS,
+        HeaderValue::from_static("authorization, content-type, idempotency-key, last-event-id"),
+    );
+    headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+    response
+}
+
+/// The fields that let a listed page read the answer.
+pub fn allow(listed: Listed, headers: &mut HeaderMap) {
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, listed.0);
+    headers
+        .insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("x-request-id, retry-after, ratelimit, ratelimit-policy"));
+    headers.append(HeaderName::from_static("vary"), HeaderValue::from_static("origin"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ask(method: Method, origins: &[&str], proxied: bool, upgrade: bool) -> Result<bool, u16> {
+        let mut headers = HeaderMap::new();
+        for origin in origins {
+            headers.append(header::ORIGIN, origin.parse().unwrap());
+        }
+        let host = Host::parse("box.lan:4200").unwrap();
+        let asked = Asked { method: &method, headers: &headers, host, proxied, upgrade };
+        check(&asked, &["https://page.example".to_owned()]).map(|l| l.is_some()).map_err(|e| e.status.code().as_u16())
+    }
+
+    #[test]
+    fn whoever_is_no_browser_passes() {
+        assert_eq!(ask(Method::POST, &[], false, false), Ok(false));
+    }
+
+    #[test]
+    fn our_own_page_passes() {
+        assert_eq!(ask(Method::POST, &["http://box.lan:4200"], false, true), Ok(false));
+        assert_eq!(ask(Method::POST, &["https://box.lan:4200"], true, false), Ok(false));
+        assert_eq!(ask(Method::POST, &["https://box.lan:4200"], false, false), Err(403));
+    }
+
+    #[test]
+    fn a_listed_page_passes_and_is_told_so() {
+        assert_eq!(ask(Method::POST, &["https://page.example"], false, false), Ok(true));
+        assert_eq!(ask(Method::GET, &["https://page.example:443"], false, true), Ok(true));
+    }
+
+    #[test]
+    fn any_other_page_changes_nothing_and_opens_nothing() {
+        for origin in ["http://evil.example", "null", "http://box.lan", "http://page.example", "x", ""] {
+            assert_eq!(ask(Method::POST, &[origin], false, false), Err(403), "{origin}");
+            assert_eq!(ask(Method::GET, &[origin], false, true), Err(403), "{origin}");
+            assert_eq!(ask(Method::GET, &[origin], false, false), Ok(false), "{origin}");
+        }
+        assert_eq!(ask(Method::DELETE, &["http://box.lan:4200", "http://box.lan:4200"], false, false), Err(403));
+    }
+}
