@@ -1,10 +1,39 @@
 //! Floor 8: the whole path of one request, on one page.
+//!
+//! [`Pipeline::handle`] is the shell: request id, panic, access log, fields of every answer. [`Pipeline::route`] is the
+//! straight line inside it: each step may refuse, in the order that API A1 fixes.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
-use crate::api::App;
+use bytes::Bytes;
+use futures_util::Stream;
+use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::http::request::Parts;
+
+use crate::api::router::{Found, Router, allow_value};
+use crate::api::routes::{Access, Entry, ROUTES, RateClass, Route};
+use crate::api::{App, Call};
+use crate::base::ids::RequestId;
 use crate::base::live::Live;
+use crate::base::log;
+use crate::http::connection::{Request, Service};
+use crate::http::error::{ErrorStatus, HttpError};
+use crate::http::line::Line;
 use crate::http::listener::{self, Listener};
+use crate::http::{Body, Response, gate};
+use crate::middleware::access_log::{self, AccessLog};
+use crate::middleware::auth::{self, Caller, Doorkeeper, Presented};
+use crate::middleware::ends::{Ends, Watches};
+use crate::middleware::host;
+use crate::middleware::intake::Intake;
+use crate::middleware::origin::{self, Asked, Listed};
+use crate::middleware::rate::{Payer, Rates};
+use crate::middleware::request_id::RequestIds;
+use crate::wire::query::Query;
+use crate::wire::ws_handshake;
 
 /// What the pipeline needs to know of the configuration; swapped whole while running.
 #[derive(Debug, Clone)]
@@ -49,6 +78,290 @@ impl Default for Settings {
 }
 
 /// Serves until `app.shutdown`, then drains: no new connections, requests that run get `limits.drain`, then it returns.
-pub async fn serve(_listener: Listener, _app: Arc<App>, _settings: Arc<Live<Settings>>, _limits: listener::Settings) {
-    todo!()
+pub async fn serve(listener: Listener, app: Arc<App>, settings: Arc<Live<Settings>>, limits: listener::Settings) {
+    if let Some(key) = &settings.load().extra_key {
+        app.keys.accept_also(key);
+    }
+    let pipeline = match Pipeline::new(app.clone(), settings, &limits) {
+        Ok(pipeline) => Arc::new(pipeline),
+        // A test builds the router, so this is never seen.
+        Err(error) => return log::error("http", format_args!("the route table is wrong: {error}")),
+    };
+    let served = listener::serve(listener, limits, pipeline.clone(), app.shutdown.clone());
+    let is_good = |key| {
+        app.keys.reload_if_changed();
+        app.keys.by_id(key).is_some_and(|record| auth::is_good(&record, app.clock.now()))
+    };
+    // Both run beside the server and end with it.
+    tokio::select! {
+        () = served => {}
+        () = pipeline.watches.look(is_good) => {}
+        () = pipeline.log.run() => {}
+    }
+    pipeline.log.flush();
+}
+
+/// What every request passes.
+pub struct Pipeline {
+    app: Arc<App>,
+    settings: Arc<Live<Settings>>,
+    router: Router,
+    doorkeeper: Doorkeeper,
+    rates: Rates,
+    watches: Arc<Watches>,
+    ids: RequestIds,
+    log: Arc<AccessLog>,
+    trusted_proxies: Vec<std::net::IpAddr>,
+}
+
+impl Pipeline {
+    fn new(app: Arc<App>, settings: Arc<Live<Settings>>, limits: &listener::Settings) -> Result<Self, String> {
+        Ok(Self {
+            settings,
+            router: Router::new(ROUTES)?,
+            doorkeeper: Doorkeeper::new(),
+            rates: Rates::new(),
+            watches: Arc::default(),
+            ids: RequestIds::new(app.random.clone()),
+            log: AccessLog::new(app.clock.clone()),
+            trusted_proxies: limits.trusted_proxies.clone(),
+            app,
+        })
+    }
+
+    /// The shell around one request: whatever happens inside, there is one answer and one line in the access log.
+    async fn handle(&self, request: Request, line: Arc<Line>) -> Response {
+        let request_id = self.ids.next();
+        let (head, body) = request.into_parts();
+        // Written when dropped: also where the client vanishes and this future with it.
+        let mut entry = self.log.begin(request_id, &head.method);
+        let mut intake = Intake::new(body);
+        let mut listed = None;
+        let seen = Seen { request_id, entry: &mut entry, listed: &mut listed };
+        let result = caught(self.route(head, &mut intake, &line, seen)).await;
+        let mut response = match result {
+            Some(Ok(response)) => response,
+            Some(Err(error)) => refuse(error, request_id, &mut entry),
+            None => refuse(HttpError::internal("a request panicked").code("panic"), request_id, &mut entry),
+        };
+        if intake.is_unread() {
+            // Nobody will read the rest, so nothing can follow it.
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            line.linger();
+        }
+        finish(&mut response, request_id, listed);
+        logged(response, entry)
+    }
+
+    /// The straight line: each step may refuse. The order is API A1's; a test pins it.
+    async fn route(&self, mut head: Parts, intake: &mut Intake, line: &Line, seen: Seen<'_>) -> Result<Response, HttpError> {
+        let (settings, peer, now) = (self.settings.load(), line.peer(), self.app.clock.monotonic());
+        let proxied = peer.ip().is_some_and(|ip| self.trusted_proxies.contains(&ip));
+
+        // 1. Bytes that two readers could take for two things: 400 or 414, and the connection ends.
+        let host = gate::pass(&head)?;
+
+        // 2. A name that is not ours: 421.
+        host::check(host, peer, &settings.allowed_hosts)?;
+
+        // 3. A page of another origin: 403. A listed one may ask beforehand.
+        let upgrade = ws_handshake::is_asked_for(&head.headers);
+        let asked = Asked { method: &head.method, headers: &head.headers, host, proxied, upgrade };
+        *seen.listed = origin::check(&asked, &settings.cors_origins)?;
+        if seen.listed.is_some() && origin::is_preflight(&asked) {
+            return Ok(origin::preflight());
+        }
+
+        // 4. Who calls: 401, or 429 for the eleventh wrong credential. What the path leads to is looked up before, since
+        //    the row says which credentials count, and told after: without a key nothing tells which paths exist.
+        let found = self.router.find(&head.method, head.uri.path());
+        let row = match &found {
+            Found::Route(route, _) => Some(*route),
+            Found::OtherMethod(_) | Found::Nothing => None,
+        };
+        let query = head.uri.query().map_or(Ok(Query::default()), Query::parse);
+        let caller = if is_open(row, head.uri.path()) {
+            None
+        } else {
+            let no_query = Query::default();
+            let entry = row.map_or(Entry::Header, |row| row.entry);
+            let shown = Presented {
+                headers: &head.headers,
+                query: query.as_ref().unwrap_or(&no_query),
+                ticket: entry != Entry::Header,
+                token: entry == Entry::Socket && settings.query_token.allows(peer.is_loopback() && !proxied),
+                peer: peer.key(),
+                now,
+                time: self.app.clock.now(),
+            };
+            let caller = self.doorkeeper.admit(&*self.app.keys, &self.app.tickets, settings.auth_enabled, &shown)?;
+            line.known();
+            seen.entry.key = caller.watched();
+            Some(caller)
+        };
+
+        // 5. What is called: 404, 405.
+        let (row, values) = match found {
+            Found::Route(row, values) => (row, values),
+            Found::OtherMethod(allow) => return Err(other_method(allow)),
+            Found::Nothing => return Err(HttpError::not_found("there is nothing at this path")),
+        };
+        seen.entry.route = row.path;
+
+        // 6. What the key may do: 403.
+        match (row.access, &caller) {
+            (Access::Scope(scope), Some(caller)) => auth::require(caller, scope)?,
+            (Access::Key, Some(_)) | (Access::Public, _) => {}
+            (Access::Scope(_) | Access::Key, None) => return Err(HttpError::internal("a closed row was reached without a caller")),
+        }
+
+        // 7. How often: 429.
+        if row.class == RateClass::Counted {
+            let own = caller.as_ref().and_then(Caller::rate_limit_per_minute);
+            let payer = caller.as_ref().map_or(Payer::Peer(peer.key()), |caller| Payer::Key(caller.key_id()));
+            self.rates.take(payer, own.unwrap_or(settings.rate_limit_per_minute), now)?;
+        }
+
+        // 8. The body: 413 declared or while it is read, 408 for one that does not come. Then what else is malformed: 400.
+        let body = intake.read(&head.headers, row.body_max).await?;
+        let query = query.map_err(|_| HttpError::bad_request("the query is not well formed"))?;
+        let params = values.decode()?;
+
+        // 9. The handler, with the evidence of all that: 415, 400, 422 as it reads the body, then its own.
+        let ends = Ends::new(caller.as_ref().and_then(Caller::watched), self.watches.clone(), self.app.shutdown.clone());
+        let call = Call {
+            caller,
+            params,
+            query,
+            upgrade: head.extensions.remove(),
+            headers: head.headers,
+            body,
+            request_id: seen.request_id,
+            peer,
+            ends,
+        };
+        (row.handler)(self.app.clone(), call).await
+    }
+}
+
+impl Service for Pipeline {
+    fn call(self: Arc<Self>, request: Request, line: Arc<Line>) -> Pin<Box<dyn Future<Output = Response> + Send>> {
+        Box::pin(async move { self.handle(request, line).await })
+    }
+
+    fn refuse(&self, _line: &Line, error: HttpError) -> Response {
+        let request_id = self.ids.next();
+        // No request was read, so no method is known.
+        let mut entry = self.log.begin(request_id, &hyper::Method::TRACE);
+        let mut response = refuse(error, request_id, &mut entry);
+        finish(&mut response, request_id, None);
+        entry.complete = true;
+        response
+    }
+}
+
+/// What the line tells the shell.
+struct Seen<'a> {
+    request_id: RequestId,
+    entry: &'a mut access_log::Entry,
+    /// The calling page is listed and may read the answer, whatever it is.
+    listed: &'a mut Option<Listed>,
+}
+
+impl QueryToken {
+    fn allows(self, local: bool) -> bool {
+        match self {
+            Self::Loopback => local,
+            Self::Always => true,
+            Self::Never => false,
+        }
+    }
+}
+
+/// Needs no credential: a public row, or no API path at all (there is no page yet, and that is no secret).
+fn is_open(row: Option<&Route>, path: &str) -> bool {
+    match row {
+        Some(row) => row.access == Access::Public,
+        None => !["/api", "/v1"].iter().any(|api| path.strip_prefix(api).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))),
+    }
+}
+
+fn other_method(allow: &str) -> HttpError {
+    HttpError::new(ErrorStatus::MethodNotAllowed, "method", format!("this path takes {allow}")).header(header::ALLOW, allow_value(allow))
+}
+
+/// An error as an answer; what is private goes to the log.
+fn refuse(error: HttpError, request_id: RequestId, entry: &mut access_log::Entry) -> Response {
+    entry.code = error.code;
+    entry.status = error.status.code().as_u16();
+    if let Some(private) = &error.private {
+        let code = error.code;
+        log::error("http", format_args!("{code}: {private} (request {request_id})"));
+    }
+    error.into_response()
+}
+
+/// The fields of every answer.
+fn finish(response: &mut Response, request_id: RequestId, listed: Option<Listed>) {
+    let headers = response.headers_mut();
+    let mut text = [0; 36];
+    uuid::Uuid::from_bytes(*request_id.as_bytes()).hyphenated().encode_lower(&mut text);
+    if let Ok(value) = HeaderValue::from_bytes(&text) {
+        headers.insert(HeaderName::from_static("x-request-id"), value);
+    }
+    // Nobody guesses another type than the one that is written, and nobody keeps answers for the next user.
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    if let Some(listed) = listed {
+        origin::allow(listed, headers);
+    }
+}
+
+/// The answer's line is written now where the answer is whole, else when its stream has ended.
+fn logged(response: Response, mut entry: access_log::Entry) -> Response {
+    entry.status = response.status().as_u16();
+    match response.body().len() {
+        Some(len) => {
+            (entry.bytes, entry.complete) = (len, true);
+            response
+        }
+        None => response.map(|body| Body::stream(Logged { body, entry })),
+    }
+}
+
+/// A stream that counts what leaves; its entry is written when it ends or its client is gone.
+struct Logged {
+    body: Body,
+    entry: access_log::Entry,
+}
+
+impl Stream for Logged {
+    type Item = std::io::Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let next = std::task::ready!(hyper::body::Body::poll_frame(Pin::new(&mut self.body), cx));
+        Poll::Ready(match next {
+            Some(Ok(frame)) => {
+                let data = frame.into_data().unwrap_or_default();
+                self.entry.bytes += data.len() as u64;
+                Some(Ok(data))
+            }
+            Some(Err(error)) => Some(Err(error)),
+            None => {
+                self.entry.complete = true;
+                None
+            }
+        })
+    }
+}
+
+/// The output of a future, or nothing where it panicked: one request's panic is its own affair (THREATS 15).
+async fn caught<F: Future>(future: F) -> Option<F::Output> {
+    let mut future = std::pin::pin!(future);
+    // What the future held is dropped with it; locks of ours are taken without regard to poison.
+    std::future::poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+        Ok(polled) => polled.map(Some),
+        Err(_) => Poll::Ready(None),
+    })
+    .await
 }

@@ -1,1 +1,128 @@
-//! The one translator: errors of the rooms become HTTP here and nowhere else.
+//! The one translator: errors of the rooms become HTTP here and nowhere else. A 500 never shows an internal text.
+
+use crate::gateway::{CancelError, DecideError, GatewayError};
+use crate::http::error::{ErrorStatus, HttpError};
+use crate::rooms::approvals::ApprovalError;
+use crate::rooms::memory::MemoryError;
+use crate::store::StoreError;
+use crate::wire::json::BadJson;
+
+/// When a refused message is worth another try, in seconds.
+const DRAINING_RETRY_SECS: u64 = 5;
+const DISK_RETRY_SECS: u64 = 30;
+const LANE_RETRY_SECS: u64 = 1;
+
+impl From<StoreError> for HttpError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::NotFound => Self::not_found("not found"),
+            StoreError::Conflict => Self::conflict(error.to_string()),
+            StoreError::Ended => Self::conflict("the message is over"),
+            StoreError::DiskFull(why) => disk_full(why),
+            StoreError::Newer { .. }
+            | StoreError::Held { .. }
+            | StoreError::Exposed(_)
+            | StoreError::Damaged(_)
+            | StoreError::TooLarge(_)
+            | StoreError::Io { .. } => Self::internal(error.to_string()).code("store"),
+        }
+    }
+}
+
+impl From<GatewayError> for HttpError {
+    fn from(error: GatewayError) -> Self {
+        let public = error.to_string();
+        match error {
+            GatewayError::LaneFull => Self::new(ErrorStatus::TooManyRequests, "lane_full", public).retry_after(LANE_RETRY_SECS),
+            GatewayError::WaitingRoomFull { retry_after } => {
+                Self::new(ErrorStatus::Unavailable, "waiting_room_full", public).retry_after(retry_after.as_secs())
+            }
+            GatewayError::Draining => Self::new(ErrorStatus::Unavailable, "draining", public).retry_after(DRAINING_RETRY_SECS),
+            GatewayError::Conflict => Self::conflict(public),
+            GatewayError::NotFound => Self::not_found(public),
+            GatewayError::DiskFull(why) => disk_full(why),
+            GatewayError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<CancelError> for HttpError {
+    fn from(error: CancelError) -> Self {
+        match error {
+            CancelError::NotFound => Self::not_found("no such message"),
+            CancelError::Over => Self::conflict("the message is over").code("over"),
+        }
+    }
+}
+
+impl From<DecideError> for HttpError {
+    fn from(error: DecideError) -> Self {
+        match error {
+            DecideError::NotFound => Self::not_found("no such approval"),
+            DecideError::Decided(_) => Self::conflict("the approval was decided before").code("decided"),
+            DecideError::Store(error) => error.into(),
+            DecideError::Room(error) => error.into(),
+        }
+    }
+}
+
+impl From<ApprovalError> for HttpError {
+    fn from(error: ApprovalError) -> Self {
+        match error {
+            ApprovalError::NotFound => Self::not_found("no such approval"),
+            ApprovalError::TooMany => Self::new(ErrorStatus::TooManyRequests, "approvals_full", error.to_string()),
+            ApprovalError::Io(_) => Self::internal(error.to_string()).code("approvals"),
+        }
+    }
+}
+
+impl From<MemoryError> for HttpError {
+    fn from(error: MemoryError) -> Self {
+        match error {
+            MemoryError::NotFound => Self::not_found("no such memory"),
+            error => Self::internal(error.to_string()).code("memory"),
+        }
+    }
+}
+
+impl From<BadJson> for HttpError {
+    fn from(error: BadJson) -> Self {
+        match error {
+            BadJson::Malformed { line, column } => {
+                Self::bad_request(format!("the body is not JSON (line {line}, column {column})")).code("malformed_json")
+            }
+            BadJson::TooDeep => Self::bad_request("the body is nested deeper than 64 levels").code("malformed_json"),
+            BadJson::Shape { place, what } if place.is_empty() => Self::unprocessable(what).code("wrong_shape"),
+            BadJson::Shape { place, what } => Self::unprocessable(format!("field `{place}`: {what}")).code("wrong_shape"),
+        }
+    }
+}
+
+fn disk_full(why: String) -> HttpError {
+    HttpError::new(ErrorStatus::InsufficientStorage, "disk_full", why).retry_after(DISK_RETRY_SECS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_500_shows_nothing_of_the_inside() {
+        let inside = || "/home/secret/path".to_owned();
+        for error in [
+            HttpError::from(StoreError::Damaged(inside())),
+            HttpError::from(StoreError::Io { doing: inside(), source: std::io::Error::other(inside()) }),
+            HttpError::from(GatewayError::Store(StoreError::TooLarge(inside()))),
+            HttpError::from(ApprovalError::Io(std::io::Error::other(inside()))),
+        ] {
+            assert_eq!(error.status, ErrorStatus::Internal);
+            assert!(!error.public.contains("secret") && error.private.is_some_and(|text| text.contains("secret")));
+        }
+    }
+
+    #[test]
+    fn a_shape_names_its_field() {
+        let error = HttpError::from(BadJson::Shape { place: "a[0].b".into(), what: "expected a string".into() });
+        assert_eq!((error.status, &*error.public), (ErrorStatus::Unprocessable, "field `a[0].b`: expected a string"));
+    }
+}

@@ -5,39 +5,43 @@ mod chat;
 mod chat_socket;
 pub mod error;
 mod events;
+pub mod router;
 pub mod routes;
 mod session_events;
 mod sessions;
 mod socket_follows;
 mod socket_frames;
+mod system;
 mod tickets;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use hyper::HeaderMap;
+use hyper::header::{self, HeaderValue};
 use hyper::upgrade::OnUpgrade;
 use serde::de::DeserializeOwned;
 
 use crate::base::cancel::Cancel;
 use crate::base::ids::RequestId;
-use crate::base::limits::{PAGE_DEFAULT, PAGE_MAX};
+use crate::base::limits::{JSON_DEPTH_MAX, PAGE_DEFAULT, PAGE_MAX};
 use crate::base::live::Live;
 use crate::base::random::Random;
 use crate::base::time::Clock;
 use crate::events::Events;
 use crate::gateway::Gateway;
-use crate::http::error::HttpError;
+use crate::http::error::{ErrorStatus, HttpError};
 use crate::http::peer::Peer;
 use crate::http::{Body, Response};
 use crate::middleware::auth::{Caller, Ends};
+use crate::middleware::intake::Limited;
 use crate::middleware::tickets::Tickets;
 use crate::rooms::approvals::Approvals;
 use crate::rooms::memory::Memory;
 use crate::store::home::Home;
 use crate::store::keys::Keys;
 use crate::store::sessions::Sessions;
+use crate::wire;
 use crate::wire::query::Query;
 
 /// What the API needs to know of the configuration; swapped whole while running.
@@ -118,7 +122,11 @@ impl Call {
 
     /// The body as JSON: 415 for another media type, 400 for what is no JSON (or too deep), 422 for another shape.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, HttpError> {
-        todo!()
+        if !is_json(&self.headers) {
+            let public = "the body must be JSON (Content-Type: application/json)";
+            return Err(HttpError::new(ErrorStatus::UnsupportedMediaType, "media_type", public));
+        }
+        Ok(wire::json::parse(self.body.bytes(), JSON_DEPTH_MAX)?)
     }
 
     /// `?page=` and `?limit=` (API, conventions): page from 1, limit 1 to 500; what is no number is 400.
@@ -151,21 +159,42 @@ impl Params {
     }
 }
 
-/// A body within its route's limit. Only the pipeline makes one, after authentication.
-#[derive(Debug, Default)]
-pub struct Limited(pub(crate) Bytes);
-
-impl Limited {
-    /// Its bytes.
-    pub fn bytes(&self) -> &Bytes {
-        &self.0
-    }
-}
-
 /// 200 with this value as compact JSON.
 pub fn json(value: &impl serde::Serialize) -> Result<Response, HttpError> {
     let bytes = serde_json::to_vec(value).map_err(|e| HttpError::internal(format!("an answer would not serialise: {e}")))?;
     let mut response = Response::new(Body::full(bytes));
-    response.headers_mut().insert(hyper::header::CONTENT_TYPE, hyper::header::HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(response)
+}
+
+/// `application/json` or `application/…+json` (RFC 6839 §3.1), with any parameters: JSON is UTF-8 whatever they say.
+fn is_json(headers: &HeaderMap) -> bool {
+    let mut all = headers.get_all(header::CONTENT_TYPE).iter();
+    let (Some(value), None) = (all.next(), all.next()) else { return false };
+    let essence = value.as_bytes().split(|b| *b == b';').next().unwrap_or_default().trim_ascii().to_ascii_lowercase();
+    essence == b"application/json" || (essence.starts_with(b"application/") && essence.ends_with(b"+json"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_json() {
+        for (value, is) in [
+            ("application/json", true),
+            ("Application/JSON; charset=utf-8", true),
+            ("application/problem+json", true),
+            ("text/plain", false),
+            ("application/jsonx", false),
+            ("application/x-www-form-urlencoded", false),
+            ("text/plain; application/json", false),
+            ("", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::CONTENT_TYPE, value.parse().unwrap());
+            assert_eq!(is_json(&headers), is, "{value}");
+        }
+        assert!(!is_json(&HeaderMap::new()));
+    }
 }

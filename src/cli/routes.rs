@@ -2,7 +2,7 @@
 
 use super::args::Parsed;
 use super::output::{Failure, print};
-use crate::api::routes::{Access, ROUTES, Route};
+use crate::api::routes::{ROUTES, Route};
 
 /// Prints it.
 pub(super) fn run(parsed: &Parsed) -> Result<(), Failure> {
@@ -33,10 +33,7 @@ fn markdown(routes: &[Route]) -> String {
 }
 
 fn access(route: &Route) -> String {
-    match route.access {
-        Access::Public => "public".to_owned(),
-        Access::Scope(scope) => format!("{scope:?}").to_ascii_lowercase(),
-    }
+    route.access.to_string()
 }
 
 /// The largest body.

@@ -95,10 +95,14 @@ pub struct Listener {
 
 enum Bound {
     Tcp(TcpListener),
-    Unix(UnixListener, SocketFile),
+    Unix {
+        listener: UnixListener,
+        /// Removed when the listener goes.
+        _file: SocketFile,
+    },
 }
 
-/// Removed when the listener goes.
+/// A socket's name in the file system.
 struct SocketFile(PathBuf);
 
 impl Drop for SocketFile {
@@ -123,7 +127,7 @@ impl Listener {
             Listen::Unix(path) => {
                 let listener = bind_unix(path)?;
                 let address = format!("unix:{}", path.display());
-                Ok(Self { socket: Bound::Unix(listener, SocketFile(path.clone())), address })
+                Ok(Self { socket: Bound::Unix { listener, _file: SocketFile(path.clone()) }, address })
             }
         }
     }
@@ -142,7 +146,7 @@ impl Listener {
                 let at = socket.local_addr()?;
                 Ok((Socket::Tcp(socket), Peer::Tcp { from, at }))
             }
-            Bound::Unix(listener, _) => {
+            Bound::Unix { listener, .. } => {
                 let (socket, _) = listener.accept().await?;
                 Ok((Socket::Unix(socket), Peer::Unix))
             }

@@ -4,6 +4,7 @@ pub mod access_log;
 pub mod auth;
 pub mod ends;
 pub mod host;
+pub mod intake;
 pub mod origin;
 pub mod rate;
 pub mod recent;

@@ -13,11 +13,13 @@ const NOTES_CHARS_MAX: usize = 2000;
 /// What can be seen without understanding: there is a result, it is no stray tool call, and it has the shape that was asked
 /// for. `Some` is a failure.
 pub(crate) fn mechanical(seed: &Seed, result: &str) -> Option<Judgement> {
-    let fails = |notes: &str| Some(Judgement { judge: "mechanical".into(), passed: false, score: 0.0, notes: notes.into(), criteria: Vec::new() });
+    let fails =
+        |notes: &str| Some(Judgement { judge: "mechanical".into(), passed: false, score: 0.0, notes: notes.into(), criteria: Vec::new() });
     if result.trim().is_empty() {
         return fails("there is no result");
     }
-    let stray = object(result).is_some_and(|o| o.get("name").and_then(Value::as_str).is_some_and(tools::known) && o.contains_key("arguments"));
+    let stray =
+        object(result).is_some_and(|o| o.get("name").and_then(Value::as_str).is_some_and(tools::known) && o.contains_key("arguments"));
     if stray && result.trim_start().starts_with('{') {
         return fails("the result is a tool call written as text");
     }
@@ -39,7 +41,9 @@ pub(crate) fn read(text: &str, judge: &str, least: f64) -> Option<Judgement> {
     let criteria: Vec<Criterion> = match object.get("criteria") {
         Some(Value::Array(items)) => items
             .iter()
-            .filter_map(|item| Some(Criterion { criterion: texts(item.get("criterion")).into_iter().next()?, met: item.get("met")?.as_bool()? }))
+            .filter_map(|item| {
+                Some(Criterion { criterion: texts(item.get("criterion")).into_iter().next()?, met: item.get("met")?.as_bool()? })
+            })
             .collect(),
         _ => Vec::new(),
     };

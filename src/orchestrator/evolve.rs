@@ -60,7 +60,10 @@ mod tests {
         };
         let child = read(r#"{"goal":"g2","acceptance_criteria":["b"],"repair":"more"}"#, &parent).unwrap();
         assert_eq!((child.generation, child.parent), (2, Some(parent.id)));
-        assert_eq!((child.goal.as_str(), &child.constraints, &child.acceptance_criteria), ("g2", &parent.constraints, &vec!["b".to_owned()]));
+        assert_eq!(
+            (child.goal.as_str(), &child.constraints, &child.acceptance_criteria),
+            ("g2", &parent.constraints, &vec!["b".to_owned()])
+        );
         assert_eq!(read(r#"{"goal":"g2"}"#, &parent), None);
         assert_eq!(plain(&parent, "x is missing").repair.as_deref(), Some("x is missing"));
     }

@@ -85,7 +85,9 @@ fn shrink(message: &mut String, transcript: &mut [Message], room: u32) {
         match transcript.get_mut(at) {
             Some(Message::Tool { content, .. }) if content.len() > LEFT_OUT.len() => *content = LEFT_OUT.to_owned(),
             // The call must stay for its result's sake; its arguments (a whole file) need not.
-            Some(Message::Assistant { calls, .. }) => calls.iter_mut().filter(|c| c.arguments.len() > 200).for_each(|c| c.arguments = "{}".into()),
+            Some(Message::Assistant { calls, .. }) => {
+                calls.iter_mut().filter(|c| c.arguments.len() > 200).for_each(|c| c.arguments = "{}".into())
+            }
             _ => {}
         }
     }

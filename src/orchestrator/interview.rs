@@ -41,7 +41,9 @@ pub(crate) fn questions_text(questions: &[String]) -> String {
 
 /// The original request and the answers so far as one text.
 pub(crate) fn joined(original: &str, rounds: &[(String, String)]) -> String {
-    rounds.iter().fold(original.to_owned(), |text, (questions, answer)| format!("{text}\n\n[You asked:]\n{questions}\n[The user answered:]\n{answer}"))
+    rounds.iter().fold(original.to_owned(), |text, (questions, answer)| {
+        format!("{text}\n\n[You asked:]\n{questions}\n[The user answered:]\n{answer}")
+    })
 }
 
 /// The verdicts as tools; `ask_user` only while there is something left to ask.

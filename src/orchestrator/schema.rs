@@ -34,7 +34,9 @@ pub(crate) fn coerce(schema: &Value, object: &mut Map<String, Value>) {
 
 fn at(schema: &Value, value: &Value, place: &str, depth: usize) -> Result<(), String> {
     let (Some(schema), true) = (schema.as_object(), depth > 0) else { return Ok(()) };
-    let wrong = |expected: String| if place.is_empty() { Err(format!("expected {expected}")) } else { Err(format!("`{place}`: expected {expected}")) };
+    let wrong = |expected: String| {
+        if place.is_empty() { Err(format!("expected {expected}")) } else { Err(format!("`{place}`: expected {expected}")) }
+    };
     match schema.get("type") {
         Some(Value::String(one)) if !is(one, value) => return wrong(a(one)),
         Some(Value::Array(many)) if !many.iter().filter_map(Value::as_str).any(|one| is(one, value)) => {
@@ -147,7 +149,8 @@ mod tests {
 
     #[test]
     fn quoted_numbers_are_taken() {
-        let schema = json!({"properties": {"n": {"type": "integer"}, "s": {"type": "string"}, "l": {"type": "array"}, "x": {"type": "string"}}});
+        let schema =
+            json!({"properties": {"n": {"type": "integer"}, "s": {"type": "string"}, "l": {"type": "array"}, "x": {"type": "string"}}});
         let mut object = json!({"n": " 5 ", "s": 7, "l": "one", "x": null}).as_object().cloned().unwrap();
         coerce(&schema, &mut object);
         assert_eq!(Value::Object(object), json!({"n": 5, "s": "7", "l": ["one"]}));

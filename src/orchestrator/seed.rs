@@ -71,7 +71,13 @@ impl Draft {
         if self.ontology.is_empty() {
             self.ontology.clone_from(&parent.ontology);
         }
-        Self { output_schema: parent.output_schema.clone(), generation: parent.generation + 1, parent: Some(parent.id), repair: Some(repair), ..self }
+        Self {
+            output_schema: parent.output_schema.clone(),
+            generation: parent.generation + 1,
+            parent: Some(parent.id),
+            repair: Some(repair),
+            ..self
+        }
     }
 }
 
@@ -154,7 +160,10 @@ mod tests {
             "ontology": [{"name": "n", "entity_type": "t"}, {"entity_type": "nameless"}, 3],
         }))
         .unwrap();
-        assert_eq!((full.goal.as_str(), &full.constraints[..], &full.acceptance_criteria[..]), ("g", &["one".to_owned()][..], &["a".to_owned()][..]));
+        assert_eq!(
+            (full.goal.as_str(), &full.constraints[..], &full.acceptance_criteria[..]),
+            ("g", &["one".to_owned()][..], &["a".to_owned()][..])
+        );
         assert_eq!(full.ontology.len(), 1);
         assert_eq!(draft(json!({"goal": ""})), None);
         assert_eq!(draft(json!({"constraints": []})), None);

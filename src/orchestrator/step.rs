@@ -148,7 +148,9 @@ impl Step<'_> {
         if s.called.len() >= CALLS_A_TURN_MAX {
             return;
         }
-        let fit = |id: &str| !id.is_empty() && id.len() <= CALL_ID_BYTES_MAX && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
+        let fit = |id: &str| {
+            !id.is_empty() && id.len() <= CALL_ID_BYTES_MAX && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
+        };
         if !fit(&call.id) || s.call_ids.contains(&call.id) {
             let mut n = s.call_ids.len() + 1;
             while s.call_ids.contains(&format!("call_{n}")) {
@@ -491,7 +493,8 @@ impl Step<'_> {
 
     fn begin(&mut self, phase: Phase) {
         self.s.open = Some(phase);
-        let order = |phase| [Phase::Interview, Phase::Seed, Phase::Execute, Phase::Evaluate, Phase::Evolve].iter().position(|p| *p == phase);
+        let order =
+            |phase| [Phase::Interview, Phase::Seed, Phase::Execute, Phase::Evaluate, Phase::Evolve].iter().position(|p| *p == phase);
         if order(phase) > order(self.s.reached) {
             self.s.reached = phase;
         }

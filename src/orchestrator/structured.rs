@@ -165,8 +165,12 @@ mod tests {
             read(r#"{"questions":["a?"," ","b\nc?","d?","e?"]}"#),
             Some(Verdict::Ask(vec!["a?".into(), "b c?".into(), "d?".into()]))
         );
-        assert!(matches!(read(r#"{"tool":"read_file","arguments":{"path":"x"}}"#), Some(Verdict::Tool { name, .. }) if name == "read_file"));
-        for none in [r#"{"goal":" "}"#, r#"{"goal":1}"#, r#"{"questions":[]}"#, r#"{"questions":["?"]}"#, r#"{"name":"Bob","age":3}"#, r#"{"a":1}"#] {
+        assert!(
+            matches!(read(r#"{"tool":"read_file","arguments":{"path":"x"}}"#), Some(Verdict::Tool { name, .. }) if name == "read_file")
+        );
+        for none in
+            [r#"{"goal":" "}"#, r#"{"goal":1}"#, r#"{"questions":[]}"#, r#"{"questions":["?"]}"#, r#"{"name":"Bob","age":3}"#, r#"{"a":1}"#]
+        {
             assert_eq!(read(none), None, "{none}");
         }
     }
