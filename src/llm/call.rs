@@ -61,7 +61,7 @@ enum State {
 /// An answer that is coming.
 enum Stream {
     Offline(offline::Answer),
-    Server(Box<Incoming>, Decoder),
+    Server(Box<(Incoming, Decoder)>),
 }
 
 enum Decoder {
@@ -146,7 +146,8 @@ impl Call {
                     self.state = State::Over;
                 }
             }
-            State::Streaming(Stream::Server(incoming, decoder)) => {
+            State::Streaming(Stream::Server(server)) => {
+                let (incoming, decoder) = &mut **server;
                 let mut out = Vec::new();
                 let name = self.shared.models.get(self.at).map_or("", |m| m.known_as());
                 let pushed = match incoming.chunk().await {
@@ -176,7 +177,8 @@ impl Call {
                 self.visible = true;
                 let left = ANSWER_BYTES_MAX.saturating_sub(self.bytes);
                 if text.len() > left {
-                    let text = text.get(..text.floor_char_boundary(left)).unwrap_or_default().to_owned();
+                    let end = (0..=left).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+                    let text = text.get(..end).unwrap_or_default().to_owned();
                     self.over();
                     self.queue.push_back(Event::Finish(Finish::Length));
                     return Event::Text(text);
@@ -277,11 +279,11 @@ async fn start(shared: Arc<Shared>, at: usize, request: Arc<Request>) -> Result<
             let body = anthropic::encode(&request, &id);
             let incoming = shared.send(model.known_as(), server, Method::POST, "messages", body).await?;
             let incoming = accepted(&shared, model.known_as(), incoming).await.map_err(|(e, _)| e)?;
-            Ok(Stream::Server(Box::new(incoming), Decoder::Anthropic(anthropic::Decoder::new(&request))))
+            Ok(Stream::Server(Box::new((incoming, Decoder::Anthropic(anthropic::Decoder::new(&request))))))
         }
         Protocol::OpenAi => {
             let incoming = chat(&shared, model.known_as(), server, &id, &request).await?;
-            Ok(Stream::Server(Box::new(incoming), Decoder::OpenAi(openai::Decoder::new(&request.messages))))
+            Ok(Stream::Server(Box::new((incoming, Decoder::OpenAi(openai::Decoder::new(&request.messages))))))
         }
     }
 }
@@ -627,7 +629,7 @@ mod tests {
     async fn an_answer_is_cut_at_the_cap() {
         let server = Server::new().await;
         let big = piece(&"ü".repeat(100_000));
-        let answer = stream(&vec![big.as_str(); 8]);
+        let answer = stream(&[big.as_str(); 8]);
         let (mut call, _c) = call(settings(&server.url()), ask());
         // The server may see the connection close before it has written all.
         let serve = async {
