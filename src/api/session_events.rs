@@ -46,12 +46,13 @@ pub(crate) async fn events(app: Arc<App>, call: Call) -> Result<Response, HttpEr
     let session = app.sessions.load(id, owner).await.map_err(sessions::refused)?;
     let tail = session.tail(after);
     let ends = call.ends.clone();
-    Ok(sse::response(Stream { session, tail, until, over: false }, async move {
+    Ok(sse::response(Stream { app, session, tail, until, over: false }, async move {
         ends.ended().await;
     }))
 }
 
 struct Stream {
+    app: Arc<App>,
     session: Arc<Session>,
     tail: Tail,
     until: Until,
@@ -103,8 +104,11 @@ impl Stream {
             return false;
         }
         let waiting = self.session.waiting();
-        let asks = |message| waiting.iter().any(|w| w.message_id == message && w.decision.is_none());
-        let idle = self.session.open_messages().into_iter().all(asks);
+        let idle = self.session.open_messages().into_iter().all(|message| match waiting.iter().find(|w| w.message_id == message) {
+            Some(asked) => asked.decision.is_none(),
+            // One that this process lost (its end could not be written) is waited for in vain.
+            None => !self.app.gateway.is_live(message),
+        });
         // What was written before the look is sent before the end.
         idle && self.tail.caught_up()
     }

@@ -10,7 +10,6 @@ use crate::api::socket_frames::{self, About, Told};
 use crate::base::ids::{MessageId, Seq, SessionId, SpaceId};
 use crate::base::log;
 use crate::gateway::Submitted;
-use crate::store::StoreError;
 use crate::store::record::Body;
 use crate::store::session::{Entry, Session};
 use crate::store::tail::{Step, Tail};
@@ -23,10 +22,12 @@ pub(super) struct Follows {
     turn: usize,
 }
 
+/// The next step of a tail, on its way; it gives the tail back.
+type Coming = Pin<Box<dyn Future<Output = (Tail, Told)> + Send>>;
+
 struct Follow {
     session: Arc<Session>,
-    /// The next step, on its way, with the tail it comes from.
-    coming: Pin<Box<dyn Future<Output = (Tail, Told)> + Send>>,
+    coming: Coming,
     /// Every record is sent (after `resume`), not only those of the socket's own messages.
     all: bool,
     messages: HashMap<MessageId, Known>,
@@ -172,7 +173,7 @@ async fn find(session: Arc<Session>, entry: &Entry) -> Known {
     Known { start: 0, space, own: false }
 }
 
-fn coming(mut tail: Tail) -> Pin<Box<dyn Future<Output = (Tail, Result<Step, StoreError>)> + Send>> {
+fn coming(mut tail: Tail) -> Coming {
     Box::pin(async move {
         let step = tail.next().await;
         (tail, step)
