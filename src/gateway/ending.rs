@@ -95,7 +95,7 @@ async fn so_far(session: &Arc<Session>, message: MessageId) -> Result<Ending, St
 }
 
 /// The words that a message was accepted with.
-pub(super) async fn user_message(session: &Session, message: MessageId) -> Result<UserMessage, StoreError> {
+pub(super) async fn user_message(session: &Arc<Session>, message: MessageId) -> Result<UserMessage, StoreError> {
     let records = session.records_of(message).await?;
     records
         .into_iter()
