@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 
 use crate::api::{self, App, Call};
 use crate::base::ids::ApprovalId;
-use crate::gateway::DecideError;
 use crate::http::Response;
 use crate::http::error::HttpError;
 use crate::rooms::approvals::Approval;
@@ -17,8 +16,7 @@ pub(crate) async fn list(app: Arc<App>, call: Call) -> Result<Response, HttpErro
     let owner = call.caller()?.owner();
     let room = app.approvals.clone();
     let list = tokio::task::spawn_blocking(move || room.list(owner)).await.map_err(|e| HttpError::internal(e.to_string()))?;
-    let list = list.map_err(|e| HttpError::internal(e.to_string()))?;
-    api::json(&list.iter().map(item).collect::<Vec<_>>())
+    api::json(&list?.iter().map(item).collect::<Vec<_>>())
 }
 
 /// `POST /api/approvals/{id}/approve`.
@@ -35,13 +33,8 @@ pub(crate) async fn reject(app: Arc<App>, call: Call) -> Result<Response, HttpEr
 async fn decide(app: Arc<App>, call: Call, decision: Decision, word: &str) -> Result<Response, HttpError> {
     let owner = call.caller()?.owner();
     let id = ApprovalId::parse(call.param("id")).map_err(|_| HttpError::bad_request("bad id").empty())?;
-    match app.gateway.decide(owner, id, decision).await {
-        Ok(()) => api::json(&json!({"status": word, "id": id})),
-        Err(DecideError::NotFound) => Err(HttpError::not_found("no such approval").empty()),
-        Err(DecideError::Decided(_)) => Err(HttpError::conflict("decided already").code("decided").empty()),
-        Err(DecideError::Store(error)) => Err(HttpError::internal(error.to_string()).empty()),
-        Err(DecideError::Room(error)) => Err(HttpError::internal(error.to_string()).empty()),
-    }
+    app.gateway.decide(owner, id, decision).await.map_err(|error| HttpError::from(error).empty())?;
+    api::json(&json!({"status": word, "id": id}))
 }
 
 /// The documented fields, and what a decider wants besides: where it was asked, until when, and the hash of what is decided.

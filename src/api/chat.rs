@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use crate::api::{self, App, Call};
 use crate::base::ids::{MessageId, OwnerId, SessionId, SpaceId};
 use crate::base::limits::{ATTACHMENTS_MAX, CONTENT_BYTES_MAX, LABEL_BYTES_MAX, PATH_BYTES_MAX};
-use crate::gateway::{CancelError, GatewayError, IncomingMessage, Submitted};
+use crate::gateway::{IncomingMessage, Submitted};
 use crate::http::Response;
 use crate::http::error::{ErrorStatus, HttpError};
 use crate::store::record::{Body, Ending, Record};
@@ -45,7 +45,7 @@ pub(crate) async fn chat(app: Arc<App>, call: Call) -> Result<Response, HttpErro
     let user = said.user_id.take().filter(|user| !user.is_empty()).unwrap_or_else(|| "default".to_owned());
     let incoming = said.check(owner, "rest", user)?;
     let (echo, space) = (incoming.content.clone(), incoming.space_id);
-    let submitted = app.gateway.submit(incoming).await.map_err(refused)?;
+    let submitted = app.gateway.submit(incoming).await?;
     let ids = Answered { id: submitted.id, session: submitted.session.id(), space };
     match wait(&app, &submitted).await? {
         End::Done(ending) => api::json(&ids.object([("echo", echo.into()), ("reply", ending.text.into()), ("phase", json!(ending.phase))])),
@@ -65,11 +65,8 @@ pub(crate) async fn chat(app: Arc<App>, call: Call) -> Result<Response, HttpErro
 pub(crate) async fn cancel(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
     let owner = call.caller()?.owner();
     let id = MessageId::parse(call.param("id")).map_err(|_| HttpError::bad_request("id: expected a UUID in lower case"))?;
-    match app.gateway.cancel(owner, id).await {
-        Ok(()) => api::json(&json!({"status": "cancelled", "id": id})),
-        Err(CancelError::NotFound) => Err(HttpError::not_found("no such message")),
-        Err(CancelError::Over) => Err(HttpError::conflict("the message is over").code("over")),
-    }
+    app.gateway.cancel(owner, id).await?;
+    api::json(&json!({"status": "cancelled", "id": id}))
 }
 
 impl Said {
@@ -131,22 +128,6 @@ impl Said {
     }
 }
 
-/// A refused message in terms of HTTP.
-pub(super) fn refused(error: GatewayError) -> HttpError {
-    let text = error.to_string();
-    match error {
-        GatewayError::LaneFull => HttpError::new(ErrorStatus::TooManyRequests, "lane_full", text),
-        GatewayError::WaitingRoomFull { retry_after } => {
-            HttpError::new(ErrorStatus::Unavailable, "waiting_room_full", text).retry_after(retry_after.as_secs())
-        }
-        GatewayError::Draining => HttpError::new(ErrorStatus::Unavailable, "draining", text).retry_after(5),
-        GatewayError::Conflict => HttpError::conflict(text),
-        GatewayError::NotFound => HttpError::not_found(text),
-        GatewayError::DiskFull(_) => HttpError::new(ErrorStatus::InsufficientStorage, "disk_full", text),
-        GatewayError::Store(error) => HttpError::internal(error.to_string()),
-    }
-}
-
 /// An `approval_requested` record in the shape of an approval.
 pub(super) fn question(record: &Record) -> Value {
     let mut fields = match serde_json::to_value(&record.body) {
@@ -196,7 +177,7 @@ async fn wait(app: &App, submitted: &Submitted) -> Result<End, HttpError> {
     loop {
         let step = tokio::select! {
             biased;
-            step = tail.next() => step.map_err(|error| HttpError::internal(error.to_string()))?,
+            step = tail.next() => step?,
             () = &mut over, if !closed => {
                 closed = true;
                 if !tail.caught_up() {

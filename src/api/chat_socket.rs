@@ -8,18 +8,17 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::api::chat::{self, Said};
+use crate::api::chat::Said;
 use crate::api::socket_follows::Follows;
-use crate::api::{App, Call, sessions, socket_frames};
+use crate::api::{App, Call, socket_frames};
 use crate::base::ids::{MessageId, OwnerId, Seq, SessionId};
 use crate::base::limits::{JSON_DEPTH_MAX, WS_SESSIONS_MAX};
 use crate::base::log;
-use crate::gateway::CancelError;
 use crate::http::Response;
 use crate::http::error::{ErrorStatus, HttpError};
 use crate::http::ws::{self, Close, Gone, Message, Options, Socket};
 use crate::middleware::auth::End;
-use crate::wire::json::{self, BadJson};
+use crate::wire::json;
 
 /// The label of users that come in here (API A3).
 const USER: &str = "web-user";
@@ -96,19 +95,17 @@ impl Talk {
     }
 
     async fn act(&mut self, socket: &mut Socket, text: &[u8]) -> Result<Result<(), Gone>, HttpError> {
-        let kind: Kind = json::parse(text, JSON_DEPTH_MAX).map_err(bad)?;
+        let kind: Kind = json::parse(text, JSON_DEPTH_MAX)?;
         match kind.name.as_str() {
-            "message" => self.say(socket, json::parse(text, JSON_DEPTH_MAX).map_err(bad)?).await,
-            "resume" => self.resume(json::parse(text, JSON_DEPTH_MAX).map_err(bad)?).await,
+            "message" => self.say(socket, json::parse(text, JSON_DEPTH_MAX)?).await,
+            "resume" => self.resume(json::parse(text, JSON_DEPTH_MAX)?).await,
             "cancel" => {
-                let cancel: Cancel = json::parse(text, JSON_DEPTH_MAX).map_err(bad)?;
+                let cancel: Cancel = json::parse(text, JSON_DEPTH_MAX)?;
                 // What comes of it is in the log; a refusal names the message.
-                let (code, text) = match self.app.gateway.stop(self.owner, cancel.id).await {
-                    Ok(_) => return Ok(Ok(())),
-                    Err(CancelError::NotFound) => ("not_found", "no such message"),
-                    Err(CancelError::Over) => ("over", "the message is over"),
-                };
-                Ok(socket.send(socket_frames::error(code, text, &[("id", json!(cancel.id))])).await)
+                match self.app.gateway.stop(self.owner, cancel.id).await.map_err(HttpError::from) {
+                    Ok(_) => Ok(Ok(())),
+                    Err(error) => Ok(socket.send(socket_frames::error(error.code, &error.public, &[("id", json!(cancel.id))])).await),
+                }
             }
             "ping" => Ok(socket.send(json!({"type": "pong"}).to_string()).await),
             _ => Err(HttpError::bad_request("unknown type; known are message, resume, cancel, ping").code("unknown_type")),
@@ -120,7 +117,7 @@ impl Talk {
         // Before it is accepted: afterwards it could not be answered.
         self.place(incoming.session_id)?;
         let space = incoming.space_id;
-        let submitted = self.app.gateway.submit(incoming).await.map_err(chat::refused)?;
+        let submitted = self.app.gateway.submit(incoming).await?;
         let accepted: Value = json!({
             "type": "accepted",
             "id": submitted.id,
@@ -136,7 +133,7 @@ impl Talk {
     async fn resume(&mut self, resume: Resume) -> Result<Result<(), Gone>, HttpError> {
         self.follows.leave(resume.session_id);
         self.place(None)?;
-        let session = self.app.sessions.load(resume.session_id, self.owner).await.map_err(sessions::refused)?;
+        let session = self.app.sessions.load(resume.session_id, self.owner).await?;
         self.follows.session(&session, resume.after);
         Ok(Ok(()))
     }
@@ -157,15 +154,5 @@ impl Talk {
         }
         let text = format!("this socket follows {WS_SESSIONS_MAX} sessions; wait for an answer, or open another one");
         Err(HttpError::new(ErrorStatus::TooManyRequests, "too_many_sessions", text))
-    }
-}
-
-/// Why a client's JSON is refused.
-fn bad(error: BadJson) -> HttpError {
-    match error {
-        BadJson::Malformed { line, column } => HttpError::bad_request(format!("no JSON at line {line}, column {column}")).code("bad_json"),
-        BadJson::TooDeep => HttpError::bad_request("the JSON is nested too deep").code("bad_json"),
-        BadJson::Shape { place, what } if place.is_empty() => HttpError::unprocessable(what),
-        BadJson::Shape { place, what } => HttpError::unprocessable(format!("field `{place}`: {what}")),
     }
 }

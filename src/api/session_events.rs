@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use serde_json::json;
 
-use crate::api::{App, Call, sessions};
+use crate::api::{App, Call};
 use crate::base::ids::{Seq, SessionId};
 use crate::base::limits::SSE_BATCH_BYTES_MAX;
 use crate::base::log;
@@ -43,7 +43,7 @@ pub(crate) async fn events(app: Arc<App>, call: Call) -> Result<Response, HttpEr
         None | Some("") => 0,
         Some(text) => text.parse::<Seq>().map_err(|_| HttpError::bad_request("`after` and `Last-Event-ID`: expected a seq"))?,
     };
-    let session = app.sessions.load(id, owner).await.map_err(sessions::refused)?;
+    let session = app.sessions.load(id, owner).await?;
     let tail = session.tail(after);
     let ends = call.ends.clone();
     Ok(sse::response(Stream { app, session, tail, until, over: false }, async move {

@@ -10,15 +10,14 @@ use serde_json::json;
 use crate::api::{self, App, Call};
 use crate::base::ids::SessionId;
 use crate::base::log;
-use crate::http::error::{ErrorStatus, HttpError};
+use crate::http::error::HttpError;
 use crate::http::{Body, Response};
-use crate::store::StoreError;
 use crate::store::session::Detail;
 
 /// `GET /api/sessions`.
 pub(crate) async fn list(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
     let (owner, page) = (call.caller()?.owner(), call.page()?);
-    let page = app.sessions.list(owner, page.page, page.limit).await.map_err(refused)?;
+    let page = app.sessions.list(owner, page.page, page.limit).await?;
     api::json(&page)
 }
 
@@ -26,9 +25,9 @@ pub(crate) async fn list(app: Arc<App>, call: Call) -> Result<Response, HttpErro
 pub(crate) async fn detail(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
     let owner = call.caller()?.owner();
     let id = SessionId::parse(call.param("id")).map_err(|_| HttpError::bad_request("id: expected a UUID in lower case"))?;
-    let mut detail = app.sessions.load(id, owner).await.map_err(refused)?.detail();
-    let first = detail.next().await.map_err(refused)?.unwrap_or_default();
-    let body = match detail.next().await.map_err(refused)? {
+    let mut detail = app.sessions.load(id, owner).await?.detail();
+    let first = detail.next().await?.unwrap_or_default();
+    let body = match detail.next().await? {
         None => Body::full(first),
         Some(second) => Body::stream(futures_util::stream::unfold(Rest { ready: [Some(second), Some(first)], detail: Some(detail) }, rest)),
     };
@@ -41,26 +40,16 @@ pub(crate) async fn detail(app: Arc<App>, call: Call) -> Result<Response, HttpEr
 pub(crate) async fn delete(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
     let owner = call.caller()?.owner();
     let id = SessionId::parse(call.param("id")).map_err(|_| HttpError::bad_request("bad id").empty())?;
-    app.gateway.delete_session(owner, id).await.map_err(|error| refused(error).empty())?;
+    app.gateway.delete_session(owner, id).await.map_err(|error| HttpError::from(error).empty())?;
     api::json(&json!({"status": "deleted", "id": id}))
 }
 
 /// `POST /api/sessions/prune`: at once, by the settings.
 pub(crate) async fn prune(app: Arc<App>, _call: Call) -> Result<Response, HttpError> {
     let settings = app.settings.load();
-    let count = app.sessions.prune().await.map_err(refused)?;
+    let count = app.sessions.prune().await?;
     let config = json!({"max_sessions": settings.max_sessions, "ttl_hours": settings.ttl_hours});
     api::json(&json!({"status": "pruned", "count": count, "config": config}))
-}
-
-/// A store's refusal on the way to a session, in terms of HTTP.
-pub(super) fn refused(error: StoreError) -> HttpError {
-    match error {
-        StoreError::NotFound => HttpError::not_found("no such session"),
-        StoreError::DiskFull(why) => HttpError::new(ErrorStatus::InsufficientStorage, "disk_full", why),
-        StoreError::Newer { .. } => HttpError::conflict(error.to_string()).code("newer_format"),
-        error => HttpError::internal(error.to_string()),
-    }
 }
 
 /// What is left of a detail: pieces already made (in reverse), then the log.

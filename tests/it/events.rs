@@ -99,8 +99,7 @@ async fn the_stream_is_kept_alive_by_comments() {
 #[tokio::test]
 async fn events_of_one_owner_are_not_shown_to_another() {
     let server = Setup::new().start();
-    let output =
-        command(server.home()).args(["key", "create", "--owner", "new", "--scopes", "read,chat", "other"]).output().unwrap();
+    let output = command(server.home()).args(["key", "create", "--owner", "new", "--scopes", "read,chat", "other"]).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{output:?}");
     let key =
