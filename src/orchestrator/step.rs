@@ -144,25 +144,27 @@ impl Step<'_> {
     }
 
     fn call(&mut self, mut call: ToolCall) {
-        let s = &mut *self.s;
-        if s.called.len() >= CALLS_A_TURN_MAX {
+        if self.s.called.len() >= CALLS_A_TURN_MAX {
             return;
-        }
-        let fit = |id: &str| {
-            !id.is_empty() && id.len() <= CALL_ID_BYTES_MAX && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
-        };
-        if !fit(&call.id) || s.call_ids.contains(&call.id) {
-            let mut n = s.call_ids.len() + 1;
-            while s.call_ids.contains(&format!("call_{n}")) {
-                n += 1;
-            }
-            call.id = format!("call_{n}");
         }
         if call.name.chars().count() > TOOL_NAME_CHARS_MAX {
             call.name = call.name.chars().take(TOOL_NAME_CHARS_MAX).collect();
         }
-        s.call_ids.push(call.id.clone());
-        s.called.push(call);
+        self.s.called.push(call);
+    }
+
+    /// The model's id where it is fit to be one and new in this message, else one of ours.
+    fn name_call(&mut self, call: &mut ToolCall) {
+        let taken = &mut self.s.call_ids;
+        let fine = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-');
+        if call.id.is_empty() || call.id.len() > CALL_ID_BYTES_MAX || !call.id.bytes().all(fine) || taken.contains(&call.id) {
+            let mut n = taken.len() + 1;
+            while taken.contains(&format!("call_{n}")) {
+                n += 1;
+            }
+            call.id = format!("call_{n}");
+        }
+        taken.push(call.id.clone());
     }
 
     fn model_ended(&mut self, ended: Ended) {
@@ -207,6 +209,7 @@ impl Step<'_> {
             calls.retain(|call| !matches!(call.name.as_str(), "start_task" | "ask_user"));
         }
         if !calls.is_empty() && !self.s.plain {
+            calls.iter_mut().for_each(|call| self.name_call(call));
             let sent = calls.iter().map(as_sent).collect();
             self.s.transcript.push(Message::Assistant { text: self.s.said.clone(), calls: sent });
             self.s.todo = calls.into();
@@ -527,3 +530,6 @@ fn cut(text: &str, max: usize) -> &str {
     }
     text.get(..end).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;
