@@ -29,7 +29,7 @@ use crate::store::home::{Home, Seams};
 use crate::store::keys::Keys;
 use crate::store::sessions::{self, Decided, Sessions};
 use crate::sys::disk::RealDisk;
-use crate::{api, gateway, llm, pipeline};
+use crate::{api, gateway, llm, pipeline, sys};
 
 /// Everything that is set, room by room; `config` makes the parts, tests write them down.
 #[derive(Clone)]
@@ -140,9 +140,6 @@ fn build(setup: Setup, shutdown: Cancel) -> Result<App, AppError> {
 
     let home = Home::open(&setup.home, setup.workspace.as_deref(), seams.clone()).map_err(|e| said(&e))?;
     let keys = Keys::open(&home).map_err(|e| said(&e))?;
-    if let Some(extra) = &setup.pipeline.extra_key {
-        keys.accept_also(extra);
-    }
     let keys = Arc::new(keys);
     let sessions = Sessions::open(&home, keys.first_owner(), setup.sessions);
     let events = Events::new(clock.clone(), random.clone());
@@ -199,7 +196,7 @@ fn build(setup: Setup, shutdown: Cancel) -> Result<App, AppError> {
 }
 
 /// What goes on beside the requests; all of it ends with `stop`.
-fn background(app: &Arc<App>, stop: &Cancel) -> [tokio::task::JoinHandle<()>; 4] {
+fn background(app: &Arc<App>, stop: &Cancel) -> [tokio::task::JoinHandle<()>; 5] {
     // From the sweep, which finds decided messages, to the gateway, which lets them go on. Ends with the sweep.
     let (found, mut decided) = mpsc::unbounded_channel::<Decided>();
     let gateway = app.gateway.clone();
@@ -222,5 +219,26 @@ fn background(app: &Arc<App>, stop: &Cancel) -> [tokio::task::JoinHandle<()>; 4]
         let _ = cancel.guard(gateway.resume_parked()).await;
     });
     let expire = tokio::spawn(app.gateway.clone().keep_expiring(stop.clone()));
-    [adopt, sweep, resume, expire]
+    let trim = tokio::spawn(keep_small(stop.clone()));
+    [adopt, sweep, resume, expire, trim]
+}
+
+/// How often memory is looked at: two looks fit into the ten seconds within which a load must be forgotten (DESIGN §8).
+const LOOK_EVERY: Duration = Duration::from_secs(4);
+/// Growth that is worth giving back, in bytes.
+const GROWTH: u64 = 1024 * 1024;
+
+/// Gives memory back to the system after the start and after loads; glibc alone would keep it.
+async fn keep_small(stop: Cancel) {
+    let mut smallest = None;
+    while stop.guard(tokio::time::sleep(LOOK_EVERY)).await.is_ok() {
+        let Some(now) = sys::memory::resident() else { return };
+        if smallest.is_some_and(|smallest| now < smallest + GROWTH) {
+            smallest = smallest.min(Some(now));
+            continue;
+        }
+        // A heap that was large takes a while.
+        let _ = tokio::task::spawn_blocking(sys::os::trim_heap).await;
+        smallest = sys::memory::resident();
+    }
 }

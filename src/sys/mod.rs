@@ -2,6 +2,7 @@
 
 pub mod disk;
 pub mod limits;
+pub mod memory;
 pub mod os;
 pub mod root;
 pub mod signals;
