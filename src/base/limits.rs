@@ -55,6 +55,19 @@ pub const PROJECTION_EAGER_BYTES_MAX: u64 = 64 * 1024;
 /// A session file that is imported; larger ones are set aside with a reason.
 pub const IMPORT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
+/// Free space under which new messages are refused: what running turns still write fits (DESIGN §2).
+pub const SPACE_BYTES_MIN: u64 = 1024 * 1024;
+/// The reserve file: given up when the disk is full, it pays for terminal records, cancels and approvals.
+pub const RESERVE_BYTES: u64 = 1024 * 1024;
+/// Records of one message that are read back at once for its run; more than any budget of a run leaves.
+pub const RUN_RECORDS_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// How long the id of a deleted session is refused, in hours: a late retry must not bring it back (DESIGN §2).
+pub const TOMBSTONE_HOURS: u64 = 24;
+/// Sessions without reader and run that stay open for the next request.
+pub const SESSIONS_IDLE_OPEN_MAX: usize = 16;
+/// `keys.json`; a key's record takes about 300 bytes.
+pub const KEYS_FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
 /// A file that a tool reads for the model.
 pub const FILE_READ_BYTES_MAX: usize = 64 * 1024;
 /// A file that a tool or the API writes.

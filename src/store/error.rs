@@ -65,6 +65,10 @@ impl std::error::Error for StoreError {
 }
 
 impl StoreError {
+    /// The same for something with an id; the text is made only where there is an error.
+    pub(crate) fn of(doing: &'static str, id: impl fmt::Display) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::io(format_args!("{doing} {id}"))(source)
+    }
     /// Turns an error of the system into ours; no space left is its own case.
     pub(crate) fn io(doing: impl fmt::Display) -> impl FnOnce(io::Error) -> Self {
         move |source| {

@@ -1,15 +1,34 @@
 //! API keys: who may do what. Only hashes are kept.
+//!
+//! A key is 256 random bits (`oxk_` and 43 characters of base64url), so plain SHA-256 is the right hash: there is nothing to guess, and
+//! a slow or salted hash would only make every request pay for what it cannot prevent. A presented key is hashed and compared
+//! with every stored hash in constant time, so the answer's duration tells nothing about them.
+//!
+//! Several processes may change `keys.json` (the server, `oxios-edge key` beside it): each change is made under `keys.lock`, on
+//! what the file says then, and replaces it. Everyone else sees the new file (its inode, size or time differs) at the next request.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::base::digest::{hex, same, sha256};
 use crate::base::ids::{KeyId, OwnerId};
+use crate::base::limits::{KEYS_FILE_BYTES_MAX, LABEL_BYTES_MAX};
+use crate::base::live::Live;
+use crate::base::log;
 use crate::base::secret::Secret;
 use crate::base::time::Timestamp;
 use crate::store::StoreError;
-use crate::store::home::{Home, Seams};
+use crate::store::atomic::{self, Durable};
+use crate::store::home::{Home, Seams, refuse_exposed};
+use crate::sys::disk::{self, FileStat, read_whole};
+
+/// What every key begins with: a leaked one is found by scanners.
+const PREFIX: &str = "oxk_";
+/// 32 bytes in base64url without padding.
+const BODY_CHARS: usize = 43;
 
 /// What a key may be used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,7 +51,7 @@ pub enum Scope {
 pub struct Scopes(u8);
 
 /// A key without its secret.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyRecord {
     /// Its id; not secret.
     pub id: KeyId,
@@ -77,7 +96,55 @@ pub struct NewKey {
 }
 
 /// All keys of a home.
-pub struct Keys {}
+pub struct Keys {
+    seams: Seams,
+    file: PathBuf,
+    token: PathBuf,
+    lock: PathBuf,
+    /// What `keys.json` said when it was last read; replaced whole.
+    table: Live<Table>,
+    /// The file as it was then. Held for one `stat`, or one reading of the file.
+    seen: Mutex<Option<FileStat>>,
+    /// A key from the environment; not stored.
+    extra: Mutex<Option<(KeyRecord, [u8; 32])>>,
+}
+
+/// `keys.json`.
+#[derive(Clone, Serialize, Deserialize)]
+struct Table {
+    version: u64,
+    first_owner: OwnerId,
+    keys: Vec<Stored>,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+struct Stored {
+    #[serde(flatten)]
+    record: KeyRecord,
+    /// SHA-256 of the key's text, in hexadecimal.
+    #[serde(with = "hash_text")]
+    hash: [u8; 32],
+}
+
+impl Scope {
+    /// All of them, in the order in which they are written.
+    pub const ALL: [Scope; 5] = [Scope::Read, Scope::Chat, Scope::Write, Scope::Approve, Scope::Admin];
+
+    /// As in `keys.json` and the API.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Chat => "chat",
+            Self::Write => "write",
+            Self::Approve => "approve",
+            Self::Admin => "admin",
+        }
+    }
+    /// Reads a name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|scope| scope.name() == name)
+    }
+}
 
 impl Scopes {
     /// No scope.
@@ -92,53 +159,397 @@ impl Scopes {
     pub fn has(self, scope: Scope) -> bool {
         self.0 & (1 << scope as u8) != 0
     }
+    /// It holds all of those.
+    pub fn holds(self, others: Scopes) -> bool {
+        self.0 & others.0 == others.0
+    }
+    /// The scopes in it.
+    pub fn iter(self) -> impl Iterator<Item = Scope> {
+        Scope::ALL.into_iter().filter(move |scope| self.has(*scope))
+    }
 }
 
 impl Serialize for Scopes {
-    fn serialize<S: serde::Serializer>(&self, _s: S) -> Result<S::Ok, S::Error> {
-        todo!()
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_seq(self.iter())
+    }
+}
+
+impl<'de> Deserialize<'de> for Scopes {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        Ok(Self::of(&Vec::<Scope>::deserialize(d)?))
+    }
+}
+
+impl KeyRecord {
+    /// It may be used at this time.
+    pub fn is_valid(&self, now: Timestamp) -> bool {
+        !self.revoked && self.expires_at.is_none_or(|until| now < until)
     }
 }
 
 impl Keys {
     /// The keys of an opened home; makes the first key (`<home>/token`) where there is none.
-    pub fn open(_home: &Arc<Home>) -> Result<Self, StoreError> {
-        todo!()
+    ///
+    /// # Errors
+    /// `Exposed` where `keys.json` or `token` is open to others (the text says what to run), `Damaged` where `keys.json` is no table.
+    pub fn open(home: &Arc<Home>) -> Result<Self, StoreError> {
+        Self::beside(home.path(), home.seams().clone())
     }
     /// The same without owning the home: for the command line while a server runs.
-    pub fn beside(_home: &Path, _seams: Seams) -> Result<Self, StoreError> {
-        todo!()
+    pub fn beside(home: &Path, seams: Seams) -> Result<Self, StoreError> {
+        let (file, token, lock) = (home.join("keys.json"), home.join("token"), home.join("keys.lock"));
+        let held = disk::lock(&lock).map_err(StoreError::io("locking the keys"))?;
+        if let Some(stat) = seams.disk.stat(&token).map_err(StoreError::io("looking at the token file"))? {
+            refuse_exposed(&token, stat.mode)?;
+        }
+        let (table, stat) = match read(&seams, &file)? {
+            Some(read) => read,
+            None => {
+                write(&seams, &file, &first(&seams, &token)?)?;
+                read(&seams, &file)?.ok_or_else(|| StoreError::Damaged("keys.json went away as it was written".to_owned()))?
+            }
+        };
+        drop(held);
+        Ok(Self { seams, file, token, lock, table: Live::new(table), seen: Mutex::new(Some(stat)), extra: Mutex::new(None) })
+    }
+    /// Where the first key lies; printed as a path, never as a value.
+    pub fn token_path(&self) -> &Path {
+        &self.token
     }
     /// Accepts one more key of the first owner with every scope (`OXIOS_API_KEY`); it is not stored.
-    pub fn accept_also(&self, _key: &Secret) {
-        todo!()
+    pub fn accept_also(&self, key: &Secret) {
+        let hash = sha256(key.reveal().as_bytes());
+        let record = KeyRecord {
+            // An id of its own that stays over a restart, and tells nothing about the key.
+            id: KeyId::derived(&sha256(&[b"environment key".as_slice(), &hash].concat())),
+            owner: self.first_owner(),
+            name: "OXIOS_API_KEY".to_owned(),
+            scopes: Scopes::ALL,
+            created_at: self.seams.clock.now(),
+            expires_at: None,
+            rate_limit_per_minute: None,
+            revoked: false,
+        };
+        *self.extra.lock().unwrap_or_else(|e| e.into_inner()) = Some((record, hash));
     }
-    /// The record of a presented key, also where it is revoked or expired (the caller looks).
-    pub fn find(&self, _presented: &str) -> Option<KeyRecord> {
-        todo!()
+    /// The record of a presented key, also where it is revoked or expired (see [`KeyRecord::is_valid`]).
+    pub fn find(&self, presented: &str) -> Option<KeyRecord> {
+        self.reload_if_changed();
+        let hash = sha256(presented.as_bytes());
+        let table = self.table.load();
+        let extra = self.extra();
+        let all = table.keys.iter().map(|key| (&key.record, &key.hash)).chain(extra.iter().map(|(record, hash)| (record, hash)));
+        // No early end: where the key stands in the table must not show.
+        let mut found = None;
+        for (record, stored) in all {
+            if same(stored, &hash) {
+                found = Some(record.clone());
+            }
+        }
+        found
     }
-    /// The record of a key by its id (for tickets and cookies).
-    pub fn by_id(&self, _id: KeyId) -> Option<KeyRecord> {
-        todo!()
+    /// The record of a key by its id (for tickets, cookies and open streams).
+    pub fn by_id(&self, id: KeyId) -> Option<KeyRecord> {
+        self.reload_if_changed();
+        let stored = self.table.load().keys.iter().find(|key| key.record.id == id).map(|key| key.record.clone());
+        stored.or_else(|| self.extra().map(|(record, _)| record).filter(|record| record.id == id))
     }
     /// The owner of the first key and of everything without an owner.
     pub fn first_owner(&self) -> OwnerId {
-        todo!()
+        self.table.load().first_owner
     }
     /// Makes a key; the secret is shown this once.
-    pub fn create(&self, _key: NewKey) -> Result<(KeyRecord, Secret), StoreError> {
-        todo!()
+    ///
+    /// # Errors
+    /// `NotFound` where the owner has no key yet, `TooLarge` where the name is too long, `DiskFull`, `Io`.
+    pub fn create(&self, key: NewKey) -> Result<(KeyRecord, Secret), StoreError> {
+        if key.name.len() > LABEL_BYTES_MAX {
+            return Err(StoreError::TooLarge(format!("a key's name takes at most {LABEL_BYTES_MAX} bytes")));
+        }
+        let secret = make(&self.seams);
+        let random = self.seams.random.as_ref();
+        let record = self.change(|table| {
+            let owner = match key.owner {
+                NewOwner::New => OwnerId::random(random),
+                NewOwner::Of(owner) if owner == table.first_owner => owner,
+                NewOwner::Of(owner) if table.keys.iter().any(|key| key.record.owner == owner) => owner,
+                NewOwner::Of(_) => return Err(StoreError::NotFound),
+            };
+            let record = KeyRecord {
+                id: KeyId::random(random),
+                owner,
+                name: key.name,
+                scopes: key.scopes,
+                created_at: self.seams.clock.now(),
+                expires_at: key.expires_at,
+                rate_limit_per_minute: key.rate_limit_per_minute,
+                revoked: false,
+            };
+            table.keys.push(Stored { record: record.clone(), hash: sha256(secret.reveal().as_bytes()) });
+            Ok(record)
+        })?;
+        Ok((record, secret))
     }
     /// The keys of an owner, oldest first.
-    pub fn list(&self, _owner: OwnerId) -> Vec<KeyRecord> {
-        todo!()
+    pub fn list(&self, owner: OwnerId) -> Vec<KeyRecord> {
+        self.reload_if_changed();
+        self.table.load().keys.iter().filter(|key| key.record.owner == owner).map(|key| key.record.clone()).collect()
     }
-    /// Revokes a key of this owner.
-    pub fn revoke(&self, _owner: OwnerId, _id: KeyId) -> Result<(), StoreError> {
-        todo!()
+    /// All keys, oldest first: for the command line of who owns the home.
+    pub fn list_all(&self) -> Vec<KeyRecord> {
+        self.reload_if_changed();
+        self.table.load().keys.iter().map(|key| key.record.clone()).collect()
     }
-    /// Reads `keys.json` again if it was replaced; one `stat`. `find` does it by itself.
+    /// Revokes a key of this owner; twice is once.
+    ///
+    /// # Errors
+    /// `NotFound` where the owner has no such key, `DiskFull`, `Io`.
+    pub fn revoke(&self, owner: OwnerId, id: KeyId) -> Result<(), StoreError> {
+        self.change(|table| {
+            let key = table.keys.iter_mut().find(|key| key.record.id == id && key.record.owner == owner);
+            key.ok_or(StoreError::NotFound)?.record.revoked = true;
+            Ok(())
+        })
+    }
+    /// Reads `keys.json` again if it was replaced; one `stat`. Every look does it by itself.
     pub fn reload_if_changed(&self) {
-        todo!()
+        let mut seen = self.seen.lock().unwrap_or_else(|e| e.into_inner());
+        match self.seams.disk.stat(&self.file) {
+            Ok(stat) if stat == *seen => return,
+            Ok(Some(_)) => {}
+            // Deleted or unreachable: the keys in memory go on until there is a file again.
+            Ok(None) | Err(_) => return,
+        }
+        match read(&self.seams, &self.file) {
+            Ok(Some((table, stat))) => {
+                self.table.store(table);
+                *seen = Some(stat);
+            }
+            Ok(None) => {}
+            Err(e) => {
+                log::error("store", format_args!("the keys stay as they were: {e}"));
+                // Said once for each change, not at every request.
+                *seen = self.seams.disk.stat(&self.file).unwrap_or_default();
+            }
+        }
+    }
+
+    fn extra(&self) -> Option<(KeyRecord, [u8; 32])> {
+        self.extra.lock().unwrap_or_else(|e| e.into_inner()).clone()
+    }
+    /// One change of the file, under its lock.
+    fn change<T>(&self, with: impl FnOnce(&mut Table) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let _held = disk::lock(&self.lock).map_err(StoreError::io("locking the keys"))?;
+        let (mut table, _) = read(&self.seams, &self.file)?.ok_or_else(|| StoreError::Damaged("keys.json is missing".to_owned()))?;
+        let value = with(&mut table)?;
+        write(&self.seams, &self.file, &table)?;
+        self.reload_if_changed();
+        Ok(value)
+    }
+}
+
+/// The first table. The token file comes first: if a crash comes between, the next start takes the key from it.
+fn first(seams: &Seams, token: &Path) -> Result<Table, StoreError> {
+    let doing = || StoreError::io("writing the token file");
+    let key = match read_whole(seams.disk.as_ref(), token, 256) {
+        Ok(bytes) => match std::str::from_utf8(&bytes).map(str::trim) {
+            Ok(text) if is_key(text) => Secret::new(text),
+            _ => return Err(StoreError::Damaged(format!("{} holds no key; remove it to get a new one", token.display()))),
+        },
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            let key = make(seams);
+            atomic::replace(seams.disk.as_ref(), token, format!("{}\n", key.reveal()).as_bytes(), Durable::Yes).map_err(doing())?;
+            key
+        }
+        Err(e) => return Err(doing()(e)),
+    };
+    let owner = OwnerId::random(seams.random.as_ref());
+    let record = KeyRecord {
+        id: KeyId::random(seams.random.as_ref()),
+        owner,
+        name: "first".to_owned(),
+        scopes: Scopes::ALL,
+        created_at: seams.clock.now(),
+        expires_at: None,
+        rate_limit_per_minute: None,
+        revoked: false,
+    };
+    Ok(Table { version: 1, first_owner: owner, keys: vec![Stored { record, hash: sha256(key.reveal().as_bytes()) }] })
+}
+
+fn read(seams: &Seams, file: &Path) -> Result<Option<(Table, FileStat)>, StoreError> {
+    let doing = || StoreError::io("reading keys.json");
+    let Some(stat) = seams.disk.stat(file).map_err(doing())? else { return Ok(None) };
+    refuse_exposed(file, stat.mode)?;
+    let bytes = read_whole(seams.disk.as_ref(), file, KEYS_FILE_BYTES_MAX).map_err(doing())?;
+    let table: Table = serde_json::from_slice(&bytes).map_err(|e| {
+        // The error's own text may quote the file.
+        StoreError::Damaged(format!("{} is damaged at line {}; restore it from a backup", file.display(), e.line()))
+    })?;
+    if table.version != 1 {
+        return Err(StoreError::Newer { found: table.version });
+    }
+    Ok(Some((table, stat)))
+}
+
+fn write(seams: &Seams, file: &Path, table: &Table) -> Result<(), StoreError> {
+    let mut bytes = serde_json::to_vec_pretty(table).map_err(|e| StoreError::Damaged(e.to_string()))?;
+    bytes.push(b'\n');
+    atomic::replace(seams.disk.as_ref(), file, &bytes, Durable::Yes).map_err(StoreError::io("writing keys.json"))
+}
+
+fn make(seams: &Seams) -> Secret {
+    let mut bytes = [0; 32];
+    seams.random.fill(&mut bytes);
+    Secret::new(format!("{PREFIX}{}", base64url(&bytes)))
+}
+
+fn is_key(text: &str) -> bool {
+    text.strip_prefix(PREFIX)
+        .is_some_and(|body| body.len() == BODY_CHARS && body.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_')))
+}
+
+/// RFC 4648 §5 without padding.
+fn base64url(bytes: &[u8]) -> String {
+    let digit = |six: u32| match u8::try_from(six & 63).unwrap_or(0) {
+        n @ 0..=25 => b'A' + n,
+        n @ 26..=51 => b'a' + n - 26,
+        n @ 52..=61 => b'0' + n - 52,
+        62 => b'-',
+        _ => b'_',
+    };
+    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let value = chunk.iter().fold(0u32, |value, byte| value << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        out.extend((0..=chunk.len()).map(|i| char::from(digit(value >> (18 - 6 * i)))));
+    }
+    out
+}
+
+mod hash_text {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(hash: &[u8; 32], s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(&super::hex(hash))
+    }
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<[u8; 32], D::Error> {
+        let text = String::deserialize(d)?;
+        let mut hash = [0; 32];
+        let digits = text.as_bytes();
+        for (out, pair) in hash.iter_mut().zip(digits.chunks_exact(2)) {
+            let value = std::str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok());
+            *out = value.ok_or_else(|| serde::de::Error::custom("expected hexadecimal digits"))?;
+        }
+        if digits.len() == 64 { Ok(hash) } else { Err(serde::de::Error::custom("expected 64 hexadecimal digits")) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::base::time::Clock;
+    use crate::store::testing::Bench;
+
+    fn new(name: &str, owner: NewOwner) -> NewKey {
+        NewKey { name: name.to_owned(), owner, scopes: Scopes::of(&[Scope::Read]), expires_at: None, rate_limit_per_minute: None }
+    }
+
+    #[test]
+    fn the_first_key_is_in_the_token_file_and_opens_everything_also_after_a_restart() {
+        let bench = Bench::new();
+        let home = bench.home();
+        let keys = Keys::open(&home).unwrap();
+        let token = std::fs::read_to_string(home.path().join("token")).unwrap();
+        let token = token.trim();
+        assert!(is_key(token), "oxk_ and 43 characters");
+        assert_eq!(std::fs::metadata(home.path().join("token")).unwrap().permissions().mode() & 0o777, 0o600);
+        let first = keys.find(token).unwrap();
+        assert_eq!((first.owner, first.scopes), (keys.first_owner(), Scopes::ALL));
+        assert!(keys.find(&token[..46]).is_none() && keys.find("").is_none() && keys.find("oxk_").is_none());
+        let table = std::fs::read_to_string(home.path().join("keys.json")).unwrap();
+        assert!(!table.contains(&token[4..]), "only its hash is stored");
+        assert_eq!(Keys::open(&home).unwrap().find(token), Some(first));
+    }
+
+    #[test]
+    fn a_key_made_or_revoked_beside_the_server_counts_at_once() {
+        let bench = Bench::new();
+        let home = bench.home();
+        let server = Keys::open(&home).unwrap();
+        let command_line = Keys::beside(home.path(), bench.seams()).unwrap();
+        let (record, secret) = command_line.create(new("other", NewOwner::New)).unwrap();
+        assert_eq!(server.find(secret.reveal()), Some(record.clone()));
+        assert_ne!(record.owner, server.first_owner());
+        command_line.revoke(record.owner, record.id).unwrap();
+        assert!(!server.find(secret.reveal()).unwrap().is_valid(bench.clock.now()));
+        assert!(!server.by_id(record.id).unwrap().is_valid(bench.clock.now()));
+        assert!(matches!(server.revoke(server.first_owner(), record.id), Err(StoreError::NotFound)), "not another owner's");
+        assert!(matches!(server.create(new("x", NewOwner::Of(bench.owner()))), Err(StoreError::NotFound)));
+        assert_eq!(server.list(record.owner).len(), 1);
+    }
+
+    #[test]
+    fn an_expired_key_is_not_valid_and_scopes_keep_their_names() {
+        let bench = Bench::new();
+        let keys = Keys::open(&bench.home()).unwrap();
+        let until = bench.clock.now().plus(Duration::from_secs(60));
+        let key = NewKey { expires_at: Some(until), ..new("short", NewOwner::Of(keys.first_owner())) };
+        let (record, _) = keys.create(key).unwrap();
+        assert!(record.is_valid(bench.clock.now()));
+        bench.clock.advance(Duration::from_secs(60));
+        assert!(!record.is_valid(bench.clock.now()));
+        assert_eq!(serde_json::to_string(&Scopes::ALL).unwrap(), r#"["read","chat","write","approve","admin"]"#);
+        assert!(serde_json::from_str::<Scopes>(r#"["root"]"#).is_err());
+    }
+
+    #[test]
+    fn files_open_to_others_are_refused_with_what_to_run() {
+        for name in ["token", "keys.json"] {
+            let bench = Bench::new();
+            let home = bench.home();
+            Keys::open(&home).unwrap();
+            let path = home.path().join(name);
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+            let refused = Keys::open(&home).err().unwrap().to_string();
+            assert!(refused.contains("mode 0640") && refused.contains(&format!("chmod 600 {}", path.display())), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_crash_at_any_call_of_the_first_start_leaves_a_key_that_works() {
+        for k in 0.. {
+            let bench = Bench::new();
+            let home = bench.home();
+            bench.disk.stop_after(Some(k));
+            let stopped = Keys::open(&home).is_err();
+            bench.disk.stop_after(None);
+            let keys = Keys::open(&home).unwrap();
+            let token = std::fs::read_to_string(keys.token_path()).unwrap();
+            assert!(keys.find(token.trim()).is_some(), "stopped after {k} calls");
+            if !stopped {
+                return;
+            }
+        }
+    }
+
+    #[test]
+    fn the_environment_key_belongs_to_the_first_owner_and_is_not_stored() {
+        let bench = Bench::new();
+        let keys = Keys::open(&bench.home()).unwrap();
+        keys.accept_also(&Secret::new("from the environment"));
+        let found = keys.find("from the environment").unwrap();
+        assert_eq!((found.owner, keys.by_id(found.id)), (keys.first_owner(), Some(found.clone())));
+        assert!(!std::fs::read_to_string(bench.dir.join("keys.json")).unwrap().contains("environment"));
+    }
+
+    #[test]
+    fn base64url_as_in_rfc_4648() {
+        for (bytes, text) in [("", ""), ("f", "Zg"), ("fo", "Zm8"), ("foo", "Zm9v"), ("foob", "Zm9vYg"), ("\u{3ff}\u{3ff}", "z7_Pvw")] {
+            assert_eq!(base64url(bytes.as_bytes()), text);
+        }
     }
 }

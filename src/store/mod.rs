@@ -1,13 +1,32 @@
 //! Floor 2: everything that is kept: the home, sessions, keys, atomic files.
+//!
+//! A session is opened by `sessions`, lives in `session` (its visible side in `state`, its writing side in `writer`), is read by
+//! `tail`, `turns` and `projection`, and lies in files that `open` repairs, `lines` reads and `log_file` writes.
 
 pub mod atomic;
+mod blobs;
+mod core;
 pub mod error;
+mod files;
 pub mod home;
+mod import;
+mod index;
 pub mod keys;
+mod lines;
+mod log_file;
+mod open;
+pub mod projection;
+mod prune;
 pub mod record;
+mod remove;
 pub mod session;
 pub mod sessions;
+mod space;
+mod state;
 pub mod tail;
+#[cfg(test)]
+mod testing;
 pub mod turns;
+mod writer;
 
 pub use error::StoreError;

@@ -1,16 +1,22 @@
 //! One open session: its log, and everything that is known of it without reading the log again.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 use serde_json::Value;
+use tokio::sync::watch;
 
 use crate::base::ids::{ApprovalId, MessageId, OwnerId, Seq, SessionId};
 use crate::base::time::Timestamp;
-use crate::store::StoreError;
+use crate::store::core::Core;
+use crate::store::log_file::LogFile;
+pub use crate::store::projection::Detail;
 use crate::store::record::{Body, Decision, Record, UserMessage};
+use crate::store::state::State;
 use crate::store::tail::Tail;
-use crate::store::turns::Turn;
+use crate::store::turns::{self, Turn};
+use crate::store::writer::Writer;
+use crate::store::{StoreError, blobs};
 
 /// A record as readers get it.
 #[derive(Debug, Clone)]
@@ -27,6 +33,8 @@ pub struct Entry {
     pub json: Bytes,
     /// It is the last of its message.
     pub terminal: bool,
+    /// Bytes of what `json` does not show.
+    pub(crate) private: usize,
 }
 
 /// What is remembered of a message.
@@ -61,86 +69,152 @@ pub struct Waiting {
 }
 
 /// One open session. The one of an id is shared by all who use it.
-pub struct Session {}
-
-/// The documented JSON of a session (API A5) in pieces of at most about 64 KiB.
-pub struct Detail {}
-
-impl Detail {
-    /// The next piece; `None` after the last.
-    pub async fn next(&mut self) -> Result<Option<Bytes>, StoreError> {
-        todo!()
-    }
+pub struct Session {
+    id: SessionId,
+    owner: OwnerId,
+    created_at: Timestamp,
+    pub(crate) core: Arc<Core>,
+    /// One append at a time, in order. Moved into a blocking task where a sync is needed, so that a caller that goes away
+    /// leaves no half-told change behind.
+    pub(crate) writer: Arc<tokio::sync::Mutex<Writer>>,
+    /// What readers see. Held for moments, never across a disk call or an await.
+    state: Mutex<State>,
+    /// Told after every change of `state`; each reader waits on its own receiver.
+    pub(crate) wake: watch::Sender<()>,
 }
 
 impl Session {
+    pub(crate) fn new(core: Arc<Core>, writer: Writer, state: State) -> Arc<Self> {
+        let header = &writer.header;
+        Arc::new(Self {
+            id: header.id,
+            owner: header.owner,
+            created_at: header.created,
+            core,
+            writer: Arc::new(tokio::sync::Mutex::new(writer)),
+            state: Mutex::new(state),
+            wake: watch::Sender::new(()),
+        })
+    }
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
     /// Its id.
     pub fn id(&self) -> SessionId {
-        todo!()
+        self.id
     }
     /// Whose it is.
     pub fn owner(&self) -> OwnerId {
-        todo!()
+        self.owner
     }
     /// When it was made.
     pub fn created_at(&self) -> Timestamp {
-        todo!()
+        self.created_at
     }
     /// The newest seq that readers can see; 0 where there is none.
     pub fn last_seq(&self) -> Seq {
-        todo!()
+        self.state().visible
     }
     /// It was deleted; every other call answers `NotFound`.
     pub fn is_deleted(&self) -> bool {
-        todo!()
+        self.state().deleted
     }
+
     /// Accepts a user message: on disk when this returns. The same id with the same content, space and user is the same message.
-    pub async fn accept(&self, _id: MessageId, _message: UserMessage) -> Result<Accepted, StoreError> {
-        todo!()
+    ///
+    /// # Errors
+    /// `Conflict` where the id belongs to another message, `DiskFull`, `NotFound` after a deletion, `Io`.
+    pub async fn accept(self: &Arc<Self>, id: MessageId, message: UserMessage) -> Result<Accepted, StoreError> {
+        let mut writer = self.writer.clone().lock_owned().await;
+        let session = self.clone();
+        blocking(move || session.write_message(&mut writer, id, message)).await
     }
+
     /// Appends records of an accepted message in one write; visible (and durable, where a kind asks for it) when this returns.
-    /// Answers the seq of the last one.
-    pub async fn append(&self, _message: MessageId, _bodies: Vec<Body>) -> Result<Seq, StoreError> {
-        todo!()
+    /// Answers the seq of the last one. A terminal record comes last, and after it nothing more.
+    ///
+    /// # Errors
+    /// `Ended` after the message's terminal record, `NotFound` where the message is unknown or the session deleted, `DiskFull`
+    /// (records that end, cancel or approve still go through), `Io`. After an error nothing of it is there.
+    pub async fn append(self: &Arc<Self>, message: MessageId, bodies: Vec<Body>) -> Result<Seq, StoreError> {
+        let mut writer = self.writer.clone().lock_owned().await;
+        if writer.is_quick(&bodies) {
+            // One small write into the page cache: cheaper than a trip to another thread.
+            return self.write(&mut writer, message, bodies);
+        }
+        let session = self.clone();
+        blocking(move || session.write(&mut writer, message, bodies)).await
     }
+
     /// What is remembered of a message (the last 1,024).
-    pub fn find(&self, _message: MessageId) -> Option<MessageState> {
-        todo!()
+    pub fn find(&self, message: MessageId) -> Option<MessageState> {
+        self.state().find(message)
     }
     /// Messages without a terminal record, oldest first.
     pub fn open_messages(&self) -> Vec<MessageId> {
-        todo!()
+        self.state().open_messages().to_vec()
     }
     /// Unended messages that wait for a decision or have one that was not acted on.
     pub fn waiting(&self) -> Vec<Waiting> {
-        todo!()
+        self.state().waiting().to_vec()
     }
     /// A reader of everything behind `after`.
-    pub fn tail(self: &Arc<Self>, _after: Seq) -> Tail {
-        todo!()
+    pub fn tail(self: &Arc<Self>, after: Seq) -> Tail {
+        Tail::new(self.clone(), after)
     }
+
     /// Ended turns, oldest first: whole turns, as many of the newest as fit into `max_bytes` of text.
-    pub async fn recent_turns(&self, _max_bytes: usize) -> Result<Vec<Turn>, StoreError> {
-        todo!()
+    pub async fn recent_turns(self: &Arc<Self>, max_bytes: usize) -> Result<Vec<Turn>, StoreError> {
+        let session = self.clone();
+        blocking(move || turns::recent(&session, max_bytes)).await
     }
     /// The state of the message's last checkpoint that has one.
-    pub async fn last_checkpoint(&self, _message: MessageId) -> Result<Option<Value>, StoreError> {
-        todo!()
+    pub async fn last_checkpoint(self: &Arc<Self>, message: MessageId) -> Result<Option<Value>, StoreError> {
+        let session = self.clone();
+        blocking(move || turns::last_checkpoint(&session, message)).await
     }
-    /// The records of a message without pieces, oldest first; at most 8 MiB of them.
-    pub async fn records_of(&self, _message: MessageId) -> Result<Vec<Record>, StoreError> {
-        todo!()
+    /// The records of a message without pieces, oldest first; the newest of them where they take more than 16 MiB.
+    pub async fn records_of(self: &Arc<Self>, message: MessageId) -> Result<Vec<Record>, StoreError> {
+        let session = self.clone();
+        blocking(move || turns::records_of(&session, message)).await
     }
     /// Keeps bytes in `<id>.d/`, durable when this returns; answers their SHA-256 in hexadecimal.
-    pub async fn put_blob(&self, _bytes: Vec<u8>) -> Result<String, StoreError> {
-        todo!()
+    pub async fn put_blob(self: &Arc<Self>, bytes: Vec<u8>) -> Result<String, StoreError> {
+        let session = self.clone();
+        blocking(move || blobs::put(&session, &bytes)).await
     }
     /// Kept bytes.
-    pub async fn read_blob(&self, _sha256: &str) -> Result<Vec<u8>, StoreError> {
-        todo!()
+    pub async fn read_blob(self: &Arc<Self>, sha256: &str) -> Result<Vec<u8>, StoreError> {
+        let (session, sha256) = (self.clone(), sha256.to_owned());
+        blocking(move || blobs::read(&session, &sha256)).await
     }
     /// The documented JSON (API A5), streamed from the log.
     pub fn detail(self: &Arc<Self>) -> Detail {
-        todo!()
+        Detail::new(self.clone())
+    }
+
+    /// Nothing more is written, readers are told. The caller removes the files.
+    pub(crate) fn mark_deleted(&self, w: &mut Writer) {
+        w.deleted = true;
+        w.log = None;
+        w.run = None;
+        let mut state = self.state();
+        state.deleted = true;
+        state.log = None;
+        drop(state);
+        self.wake.send_modify(|_| ());
+    }
+    /// Where the log ends that a writer is about to show.
+    pub(crate) fn log_end(w: &Writer) -> u64 {
+        w.log.as_ref().map_or(0, LogFile::len)
+    }
+}
+
+/// Runs what blocks on a thread for it. It runs to its end, also when the caller goes away.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, StoreError> + Send + 'static) -> Result<T, StoreError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(e) => Err(StoreError::Damaged(format!("a task of the store did not finish: {e}"))),
     }
 }

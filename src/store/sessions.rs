@@ -1,15 +1,37 @@
 //! All sessions of a home: the one place where a session is opened, listed, deleted and pruned.
 
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::time::Duration;
 
 use serde::Serialize;
+use tokio::sync::Notify;
 
 use crate::base::cancel::Cancel;
 use crate::base::ids::{MessageId, OwnerId, SeedId, SessionId, SpaceId};
+use crate::base::limits::{PAGE_MAX, SESSIONS_IDLE_OPEN_MAX};
+use crate::base::live::Live;
+use crate::base::log;
 use crate::base::time::Timestamp;
 use crate::store::StoreError;
+use crate::store::core::Core;
+use crate::store::files::Files;
 use crate::store::home::Home;
-use crate::store::session::Session;
+use crate::store::index::{Index, Unfinished};
+use crate::store::projection::Shown;
+use crate::store::prune::plan;
+use crate::store::session::{Session, blocking};
+use crate::store::state::{About, State};
+use crate::store::writer::Writer;
+use crate::store::{import, open, remove};
+use crate::wire::log_line::{FORMAT, Header};
+
+/// A session that nobody asked for in this time leaves memory.
+const IDLE: Duration = Duration::from_secs(5);
+/// Pruning by itself happens this often at most (API A5).
+const PRUNE_EVERY: Duration = Duration::from_secs(3600);
+/// Opening, making and deleting take turns within one of so many groups of ids.
+const TURNS: usize = 16;
 
 /// When the `.json` of a session is written (`session.projection`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -84,48 +106,410 @@ pub struct Decided {
 }
 
 /// All sessions.
-pub struct Sessions {}
+pub struct Sessions {
+    core: Arc<Core>,
+    /// Sessions in memory. Locked for moments, never across a disk call or an await.
+    held: Mutex<Held>,
+    /// Held while a session of the group is opened, made or deleted: the same id is never opened twice.
+    turns: Vec<Arc<tokio::sync::Mutex<()>>>,
+    /// The index is built once, by whoever needs it first.
+    built: tokio::sync::Mutex<Option<Unfinished>>,
+    is_built: std::sync::atomic::AtomicBool,
+    /// Told when `held.recent` gets something to give back.
+    touched: Notify,
+}
+
+#[derive(Default)]
+struct Held {
+    sessions: HashMap<SessionId, Weak<Session>>,
+    /// Kept open for the next request, the one asked for last at the end, with the time of that.
+    recent: VecDeque<(Arc<Session>, Duration)>,
+}
 
 impl Sessions {
     /// Cheap: reads nothing.
-    pub fn open(_home: &Arc<Home>, _first_owner: OwnerId, _settings: Settings) -> Arc<Self> {
-        todo!()
+    pub fn open(home: &Arc<Home>, first_owner: OwnerId, settings: Settings) -> Arc<Self> {
+        let core = Core {
+            home: home.clone(),
+            files: Files::new(home.workspace()),
+            settings: Live::new(settings),
+            first_owner,
+            index: Index::default(),
+            pinned: Mutex::default(),
+            behind: Mutex::default(),
+        };
+        Arc::new(Self {
+            core: Arc::new(core),
+            held: Mutex::default(),
+            turns: (0..TURNS).map(|_| Arc::default()).collect(),
+            built: tokio::sync::Mutex::new(None),
+            is_built: false.into(),
+            touched: Notify::new(),
+        })
     }
     /// New settings, from now on.
-    pub fn set(&self, _settings: Settings) {
-        todo!()
+    pub fn set(&self, settings: Settings) {
+        self.core.settings.store(settings);
     }
-    /// The one loader: `NotFound` where there is none, where it is another owner's, or deleted less than 24 h ago.
-    pub async fn load(&self, _id: SessionId, _owner: OwnerId) -> Result<Arc<Session>, StoreError> {
-        todo!()
+    /// The settings of now.
+    pub fn settings(&self) -> Arc<Settings> {
+        self.core.settings.load()
+    }
+
+    /// The one loader: `NotFound` where there is none, where it is another owner's, or deleted less than 24 h ago. Repairs what is
+    /// opened for the first time, imports a lone `.json`.
+    pub async fn load(&self, id: SessionId, owner: OwnerId) -> Result<Arc<Session>, StoreError> {
+        let session = self.find(id, false).await?.ok_or(StoreError::NotFound)?;
+        self.admit(session, owner)
     }
     /// The session, made where there is none. Its file appears with its first message.
-    pub async fn load_or_create(&self, _id: SessionId, _owner: OwnerId) -> Result<Arc<Session>, StoreError> {
-        todo!()
+    pub async fn load_or_create(&self, id: SessionId, owner: OwnerId) -> Result<Arc<Session>, StoreError> {
+        if let Some(session) = self.find(id, false).await? {
+            return self.admit(session, owner);
+        }
+        let turn = self.turn(id).await;
+        if let Some(session) = self.in_hand(id) {
+            return self.admit(session, owner);
+        }
+        let core = self.core.clone();
+        let (session, turn) = blocking(move || Ok((look(&core, id)?, turn))).await?;
+        let session = match session {
+            Looked::Found(session) => session,
+            Looked::Refused => return Err(StoreError::NotFound),
+            Looked::Nothing => self.make(id, owner),
+        };
+        self.hold(&session);
+        drop(turn);
+        self.admit(session, owner)
     }
+
     /// One page, newest `updated_at` first; waits for the background index. `page` from 1, `limit` at most 500.
-    pub async fn list(&self, _owner: OwnerId, _page: usize, _limit: usize) -> Result<Page<SessionItem>, StoreError> {
-        todo!()
+    pub async fn list(&self, owner: OwnerId, page: usize, limit: usize) -> Result<Page<SessionItem>, StoreError> {
+        self.ensure_built(|| false).await?;
+        let core = self.core.clone();
+        let (page, limit) = (page.max(1), limit.clamp(1, PAGE_MAX));
+        if self.core.index.is_settled() {
+            return Ok(self.core.index.page(owner, page, limit));
+        }
+        blocking(move || {
+            core.index.settle(&core);
+            Ok(core.index.page(owner, page, limit))
+        })
+        .await
     }
-    /// Deletes: its readers get `Deleted`, the id is refused for 24 h.
-    pub async fn delete(&self, _id: SessionId, _owner: OwnerId) -> Result<(), StoreError> {
-        todo!()
+
+    /// Deletes: its readers get `Deleted`, the id is refused for 24 h. The caller has stopped its runs.
+    pub async fn delete(&self, id: SessionId, owner: OwnerId) -> Result<(), StoreError> {
+        let session = self.load(id, owner).await?;
+        self.remove(session).await
     }
+
     /// Prunes by the settings now; tells how many went.
     pub async fn prune(&self) -> Result<usize, StoreError> {
-        todo!()
+        Ok(self.prune_all().await?.len())
     }
-    /// The background work: builds the index, then repairs what was left open, then gives idle sessions back and prunes until
-    /// cancelled. Run it once, after listening.
-    pub async fn sweep(&self, _decided: impl FnMut(Decided) + Send, _cancel: &Cancel) {
-        todo!()
+    /// Prunes by the settings now; tells which went.
+    pub async fn prune_all(&self) -> Result<Vec<SessionId>, StoreError> {
+        self.ensure_built(|| false).await?;
+        let core = self.core.clone();
+        let mut candidates = blocking(move || {
+            core.index.settle(&core);
+            Ok(core.index.candidates())
+        })
+        .await?;
+        let used: HashSet<SessionId> = self.used();
+        for candidate in &mut candidates {
+            candidate.in_use |= used.contains(&candidate.id);
+        }
+        let clock = &self.core.home.seams().clock;
+        let now = clock.now();
+        let gone = plan(candidates, &self.core.settings.load(), now, !clock.corrected());
+        let mut pruned = Vec::new();
+        for id in gone {
+            let session = match self.find(id, true).await {
+                Ok(Some(session)) => session,
+                Ok(None) => continue,
+                Err(e) => {
+                    log::warn("store", format_args!("session {id} not pruned: {e}"));
+                    continue;
+                }
+            };
+            // It may have come into use since; our own handle and the registry's are the only ones allowed.
+            if session.open_messages().is_empty() && !self.is_used(&session) {
+                self.remove(session).await?;
+                pruned.push(id);
+            }
+        }
+        if !pruned.is_empty() {
+            log::info("store", format_args!("{} sessions pruned", pruned.len()));
+        }
+        Ok(pruned)
     }
-    /// Sessions in memory (for tests and metrics).
+
+    /// The background work: builds the index, repairs what was left open, finishes deletions; then gives idle sessions back and
+    /// prunes by itself until cancelled. Run it once, after listening. `decided` is told of each message that was decided on
+    /// and not resumed.
+    pub async fn sweep(&self, mut decided: impl FnMut(Decided) + Send, cancel: &Cancel) {
+        let stop = cancel.clone();
+        let unfinished = match self.ensure_built(move || stop.why().is_some()).await {
+            Ok(()) => self.built.lock().await.take().unwrap_or_default(),
+            Err(e) => {
+                log::warn("store", format_args!("the listing is not built: {e}"));
+                Unfinished::default()
+            }
+        };
+        for id in unfinished.buried {
+            if cancel.why().is_some() {
+                return;
+            }
+            let (core, turn) = (self.core.clone(), self.turn(id).await);
+            let finished = blocking(move || {
+                let _turn = turn;
+                if remove::is_gone(&core, id)? {
+                    remove::remove_files(&core, id).map_err(StoreError::of("deleting session", id))?;
+                }
+                Ok(())
+            });
+            if let Err(e) = finished.await {
+                log::warn("store", format_args!("session {id} not deleted to the end: {e}"));
+            }
+        }
+        for id in unfinished.open {
+            if cancel.why().is_some() {
+                return;
+            }
+            match self.find(id, true).await {
+                Ok(Some(session)) => {
+                    for waiting in session.waiting().into_iter().filter(|waiting| waiting.decision.is_some()) {
+                        decided(Decided { session_id: id, message_id: waiting.message_id });
+                    }
+                }
+                Ok(None) => {}
+                Err(e) => log::warn("store", format_args!("session {id} not repaired: {e}")),
+            }
+        }
+        let mut pruned: Option<Duration> = None;
+        loop {
+            let now = self.core.home.seams().clock.monotonic();
+            if pruned.is_none_or(|at| now.saturating_sub(at) >= PRUNE_EVERY) {
+                pruned = Some(now);
+                let settings = self.core.settings.load();
+                if settings.auto_prune && (settings.max_sessions > 0 || settings.ttl_hours > 0) {
+                    if let Err(e) = self.prune().await {
+                        log::warn("store", format_args!("not pruned: {e}"));
+                    }
+                }
+            }
+            let wait = if self.give_back() { IDLE } else { PRUNE_EVERY };
+            tokio::select! {
+                biased;
+                _ = cancel.cancelled() => return,
+                () = tokio::time::sleep(wait) => {}
+                () = self.touched.notified(), if wait > IDLE => {}
+            }
+        }
+    }
+
+    /// Lets go of sessions that nobody asked for in 5 s; true while some are left.
+    pub fn give_back(&self) -> bool {
+        let now = self.core.home.seams().clock.monotonic();
+        let mut idle = Vec::new();
+        let mut held = self.held();
+        while held.recent.front().is_some_and(|(_, at)| now.saturating_sub(*at) >= IDLE) {
+            idle.extend(held.recent.pop_front());
+        }
+        let left = !held.recent.is_empty();
+        drop(held);
+        // Outside the lock: where these are the last handles, files are closed.
+        drop(idle);
+        self.held().sessions.retain(|_, weak| weak.strong_count() > 0);
+        left
+    }
+
+    /// Sessions in memory.
     pub fn in_memory(&self) -> usize {
-        todo!()
+        self.held().sessions.values().filter(|weak| weak.strong_count() > 0).count()
     }
-    /// Writes what is lazy: projections, the index cache, the clock. Call it after the runs have ended.
+
+    /// Writes what is lazy: projections, the index cache. Call it after the runs have ended.
     pub async fn close(&self) {
-        todo!()
+        let behind = std::mem::take(&mut *self.core.behind.lock().unwrap_or_else(|e| e.into_inner()));
+        for id in behind {
+            let Ok(Some(session)) = self.find(id, true).await else { continue };
+            let mut writer = session.writer.clone().lock_owned().await;
+            let done = blocking(move || {
+                session.finish_projection(&mut writer);
+                Ok(())
+            });
+            if let Err(e) = done.await {
+                log::warn("store", format_args!("projection of session {id}: {e}"));
+            }
+        }
+        self.core.pinned.lock().unwrap_or_else(|e| e.into_inner()).clear();
+        self.held().recent.clear();
+        if !self.is_built.load(std::sync::atomic::Ordering::Acquire) {
+            return;
+        }
+        let core = self.core.clone();
+        let saved = blocking(move || {
+            core.index.settle(&core);
+            core.index.save(&core).map_err(StoreError::io("writing the cache of the listing"))
+        });
+        if let Err(e) = saved.await {
+            log::warn("store", format_args!("{e}"));
+        }
     }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(|e| e.into_inner())
+    }
+    async fn turn(&self, id: SessionId) -> tokio::sync::OwnedMutexGuard<()> {
+        let group = usize::from(id.as_bytes().last().copied().unwrap_or(0)) % TURNS;
+        match self.turns.get(group) {
+            Some(turn) => turn.clone().lock_owned().await,
+            // There are TURNS of them.
+            None => Arc::new(tokio::sync::Mutex::new(())).lock_owned().await,
+        }
+    }
+    fn admit(&self, session: Arc<Session>, owner: OwnerId) -> Result<Arc<Session>, StoreError> {
+        if session.owner() == owner && !session.is_deleted() { Ok(session) } else { Err(StoreError::NotFound) }
+    }
+    /// The session if it is in memory.
+    fn in_hand(&self, id: SessionId) -> Option<Arc<Session>> {
+        let session = self.held().sessions.get(&id)?.upgrade()?;
+        Some(session)
+    }
+    /// The session, opened if it has files. `quiet`: it is not kept open for a next request.
+    async fn find(&self, id: SessionId, quiet: bool) -> Result<Option<Arc<Session>>, StoreError> {
+        if let Some(session) = self.in_hand(id) {
+            if !quiet {
+                self.hold(&session);
+            }
+            return Ok(Some(session));
+        }
+        let turn = self.turn(id).await;
+        if let Some(session) = self.in_hand(id) {
+            return Ok(Some(session));
+        }
+        let core = self.core.clone();
+        // The turn goes along: if this caller goes away, the opening still ends before the next one begins.
+        let (looked, turn) = blocking(move || Ok((look(&core, id)?, turn))).await?;
+        let Looked::Found(session) = looked else { return Ok(None) };
+        self.held().sessions.insert(id, Arc::downgrade(&session));
+        if !quiet {
+            self.hold(&session);
+        }
+        drop(turn);
+        Ok(Some(session))
+    }
+    /// Keeps a session open for the next request.
+    fn hold(&self, session: &Arc<Session>) {
+        let now = self.core.home.seams().clock.monotonic();
+        let mut held = self.held();
+        held.sessions.insert(session.id(), Arc::downgrade(session));
+        held.recent.retain(|(other, _)| !Arc::ptr_eq(other, session));
+        held.recent.push_back((session.clone(), now));
+        let oldest = if held.recent.len() > SESSIONS_IDLE_OPEN_MAX { held.recent.pop_front() } else { None };
+        drop(held);
+        // It may be the last handle; dropping it closes files.
+        drop(oldest);
+        self.touched.notify_one();
+    }
+    /// A session without files.
+    fn make(&self, id: SessionId, owner: OwnerId) -> Arc<Session> {
+        let header = Header { format: FORMAT, id, owner, created: self.core.now(), origin: None };
+        let writer = Writer {
+            log: None,
+            run: None,
+            run_messages: Vec::new(),
+            next: 1,
+            reserved: 0,
+            repairs: Vec::new(),
+            header,
+            shown: Shown::unknown(),
+            deleted: false,
+        };
+        Session::new(self.core.clone(), writer, State::new(0, None, 0, 0, About::default()))
+    }
+
+    /// Handles outside of the registry.
+    fn is_used(&self, session: &Arc<Session>) -> bool {
+        let held = self.held();
+        let ours = held.recent.iter().filter(|(other, _)| Arc::ptr_eq(other, session)).count();
+        Arc::strong_count(session) > 1 + ours
+    }
+    fn used(&self) -> HashSet<SessionId> {
+        let held = self.held();
+        let recent = |id: &SessionId| held.recent.iter().filter(|(session, _)| session.id() == *id).count();
+        held.sessions.iter().filter(|(id, weak)| weak.strong_count() > recent(id)).map(|(id, _)| *id).collect()
+    }
+
+    async fn remove(&self, session: Arc<Session>) -> Result<(), StoreError> {
+        let id = session.id();
+        let turn = self.turn(id).await;
+        let mut writer = session.writer.clone().lock_owned().await;
+        let core = self.core.clone();
+        let removed = session.clone();
+        let left = blocking(move || {
+            let _turn = turn;
+            if writer.deleted {
+                return Err(StoreError::NotFound);
+            }
+            remove::bury(&core, id)?;
+            removed.mark_deleted(&mut writer);
+            core.index.remove(id);
+            core.behind(id, false);
+            Ok(remove::remove_files(&core, id))
+        })
+        .await?;
+        if let Err(e) = left {
+            // The tombstone holds; the next sweep goes on.
+            log::warn("store", format_args!("session {id} is deleted, its files are not all gone yet: {e}"));
+        }
+        self.core.unpin(id);
+        let mut held = self.held();
+        held.sessions.remove(&id);
+        held.recent.retain(|(other, _)| other.id() != id);
+        drop(held);
+        Ok(())
+    }
+
+    async fn ensure_built(&self, cancelled: impl Fn() -> bool + Send + 'static) -> Result<(), StoreError> {
+        use std::sync::atomic::Ordering::{Acquire, Release};
+        if self.is_built.load(Acquire) {
+            return Ok(());
+        }
+        let mut built = self.built.lock().await;
+        if self.is_built.load(Acquire) {
+            return Ok(());
+        }
+        let core = self.core.clone();
+        let unfinished = blocking(move || core.index.build(&core, &cancelled).map_err(StoreError::io("building the listing"))).await?;
+        *built = Some(unfinished);
+        self.is_built.store(true, Release);
+        Ok(())
+    }
+}
+
+/// What the disk says of an id.
+enum Looked {
+    Found(Arc<Session>),
+    /// It was deleted less than 24 h ago.
+    Refused,
+    Nothing,
+}
+
+fn look(core: &Arc<Core>, id: SessionId) -> Result<Looked, StoreError> {
+    if remove::is_gone(core, id)? {
+        return Ok(Looked::Refused);
+    }
+    if let Some(session) = open::open(core, id)? {
+        return Ok(Looked::Found(session));
+    }
+    if import::import(core, id)? {
+        if let Some(session) = open::open(core, id)? {
+            return Ok(Looked::Found(session));
+        }
+    }
+    Ok(Looked::Nothing)
 }

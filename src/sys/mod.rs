@@ -1,6 +1,7 @@
 //! Floor 1: system calls and nothing else.
 
 pub mod disk;
+pub mod fault_disk;
 pub mod limits;
 pub mod memory;
 pub mod os;

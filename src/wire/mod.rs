@@ -5,6 +5,7 @@ pub mod front_matter;
 pub mod host;
 pub mod json;
 mod json_place;
+pub mod log_line;
 pub mod origin;
 pub mod path;
 pub mod query;

@@ -1,0 +1,224 @@
+//! A session that has only a `.json` of the documented shape becomes a log: seqs from 1, ids derived from session and position.
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::base::digest::{hex, sha256};
+use crate::base::ids::{AgentId, MessageId, OwnerId, SeedId, Seq, SessionId, SpaceId};
+use crate::base::limits::{IMPORT_BYTES_MAX, LOG_LINE_BYTES_MAX};
+use crate::base::log;
+use crate::base::time::Timestamp;
+use crate::store::StoreError;
+use crate::store::atomic::{self, Durable};
+use crate::store::core::Core;
+use crate::store::record::{Body, Ending, Phase, Record, UserMessage};
+use crate::sys::disk::read_whole;
+use crate::wire::log_line::{self, FORMAT, Header, Origin};
+
+/// The old metadata go into the header of the log, which is read at every opening.
+const METADATA_BYTES_MAX: usize = 256 * 1024;
+
+/// A session file. What is missing or odd in a field is left out; what is no JSON of this shape is refused.
+#[derive(Deserialize)]
+pub(crate) struct Old {
+    #[serde(default)]
+    pub(crate) user_id: Option<String>,
+    #[serde(default)]
+    pub(crate) user_messages: Vec<OldMessage>,
+    #[serde(default)]
+    pub(crate) agent_responses: Vec<OldAnswer>,
+    #[serde(default)]
+    pub(crate) active_seed_id: Value,
+    #[serde(default)]
+    pub(crate) active_persona_id: Value,
+    #[serde(default)]
+    pub(crate) created_at: Value,
+    #[serde(default)]
+    pub(crate) updated_at: Value,
+    #[serde(default)]
+    pub(crate) metadata: Map<String, Value>,
+}
+
+/// A user message.
+#[derive(Deserialize)]
+pub(crate) struct OldMessage {
+    content: String,
+    #[serde(default)]
+    timestamp: Value,
+}
+
+/// An answer.
+#[derive(Deserialize)]
+pub(crate) struct OldAnswer {
+    content: String,
+    #[serde(default)]
+    seed_id: Value,
+    #[serde(default)]
+    phase_reached: Value,
+    #[serde(default)]
+    evaluation_passed: Value,
+    #[serde(default)]
+    timestamp: Value,
+    #[serde(default)]
+    outcome: Value,
+}
+
+impl Old {
+    pub(crate) fn owner(&self) -> Option<OwnerId> {
+        OwnerId::parse(self.metadata.get("owner")?.as_str()?).ok()
+    }
+    pub(crate) fn space(&self) -> Option<SpaceId> {
+        SpaceId::parse(self.metadata.get("space_id")?.as_str()?).ok()
+    }
+    pub(crate) fn seed(&self) -> Option<SeedId> {
+        SeedId::parse(self.active_seed_id.as_str()?).ok()
+    }
+    pub(crate) fn created(&self) -> Timestamp {
+        time(&self.created_at).or_else(|| self.user_messages.first().and_then(|m| time(&m.timestamp))).unwrap_or_default()
+    }
+    pub(crate) fn updated(&self) -> Timestamp {
+        time(&self.updated_at).unwrap_or_else(|| self.created())
+    }
+}
+
+/// Makes a log of `<id>.json`; false where there is none, or where it cannot be read and was set aside. Blocking.
+///
+/// The log appears whole (written beside, synced, renamed), so a crash leaves the `.json` alone or both; the `.json` itself stays as
+/// it is until the session's next turn.
+pub(crate) fn import(core: &Core, id: SessionId) -> Result<bool, StoreError> {
+    let doing = || StoreError::of("importing session", id);
+    let path = core.files.json(id);
+    let disk = core.disk();
+    let Some(stat) = disk.stat(&path).map_err(doing())? else { return Ok(false) };
+    let made = if stat.size > IMPORT_BYTES_MAX {
+        Err(format!("it has {} bytes, at most {IMPORT_BYTES_MAX} are imported", stat.size))
+    } else {
+        let bytes = read_whole(disk, &path, IMPORT_BYTES_MAX).map_err(doing())?;
+        lines(core, id, &bytes)
+    };
+    match made {
+        Ok(lines) => {
+            atomic::replace(disk, &core.files.log(id), &lines, Durable::Yes).map_err(doing())?;
+            log::info("store", format_args!("session {id} imported from its .json"));
+            Ok(true)
+        }
+        Err(why) => {
+            let aside = core.files.named(id, &format!("json.kept-{}", core.now().millis()));
+            disk.rename(&path, &aside).map_err(doing())?;
+            log::error("store", format_args!("session {id} cannot be imported and is set aside as {}: {why}", aside.display()));
+            Ok(false)
+        }
+    }
+}
+
+/// Reads a session file.
+pub(crate) fn parse(bytes: &[u8]) -> Result<Old, String> {
+    serde_json::from_slice(bytes).map_err(|e| format!("it is no session file: {:?} error at line {}", e.classify(), e.line()))
+}
+
+fn lines(core: &Core, id: SessionId, bytes: &[u8]) -> Result<Vec<u8>, String> {
+    let old = parse(bytes)?;
+    let created = if old.created() == Timestamp::default() { core.now() } else { old.created() };
+    let origin = Origin { sha256: hex(&sha256(bytes)), active_persona_id: old.active_persona_id.clone(), metadata: old.metadata.clone() };
+    if serde_json::to_vec(&origin).map_err(|e| e.to_string())?.len() > METADATA_BYTES_MAX {
+        return Err(format!("its metadata take more than {METADATA_BYTES_MAX} bytes"));
+    }
+    let owner = old.owner().unwrap_or(core.first_owner);
+    let header = Header { format: FORMAT, id, owner, created, origin: Some(origin) };
+    let mut out = Vec::with_capacity(bytes.len() * 2);
+    log_line::write(&mut out, &serde_json::to_vec(&header).map_err(|e| e.to_string())?);
+    for record in records(core, id, old, created) {
+        let json = serde_json::to_vec(&record).map_err(|e| e.to_string())?;
+        if json.len() + log_line::OVERHEAD_BYTES > LOG_LINE_BYTES_MAX {
+            return Err(format!("a message of {} bytes is too long", json.len()));
+        }
+        log_line::write(&mut out, &json);
+    }
+    Ok(out)
+}
+
+/// Messages and answers by time, as records. Where both counts agree, answers belong to messages in order; else an answer
+/// belongs to the newest message, and the ones before that have none.
+fn records(core: &Core, id: SessionId, old: Old, created: Timestamp) -> Vec<Record> {
+    let (space, user) = (old.space(), old.user_id.clone().unwrap_or_else(|| "default".to_owned()));
+    let in_order = old.user_messages.len() == old.agent_responses.len();
+    let derived = |purpose, n: u64| core.home.keyed().mac(purpose, &[id.as_bytes(), &n.to_be_bytes()]);
+    let mut out: Vec<Record> = Vec::new();
+    let mut unanswered: std::collections::VecDeque<MessageId> = std::collections::VecDeque::new();
+    let (mut messages, mut answers) = (old.user_messages.into_iter().peekable(), old.agent_responses.into_iter().peekable());
+    let mut now = created;
+    let mut position = 0;
+    let mut push = |time: Timestamp, message_id: MessageId, body: Body| {
+        let seq = out.len() as Seq + 1;
+        out.push(Record { seq, time, message_id, body });
+    };
+    let mut message = |push: &mut dyn FnMut(Timestamp, MessageId, Body), time, content| {
+        let message_id = MessageId::derived(&derived("imported message", position));
+        let agent_id = AgentId::derived(&derived("imported agent", position));
+        position += 1;
+        let (user_id, channel) = (user.clone(), "import".to_owned());
+        let said = UserMessage { content, user_id, channel, agent_id, space_id: space, idempotent: false, attachments: Vec::new() };
+        push(time, message_id, Body::Message(said));
+        message_id
+    };
+    loop {
+        let at = |value: Option<&Value>| value.and_then(time);
+        let said = at(messages.peek().map(|m| &m.timestamp));
+        let answered = at(answers.peek().map(|a| &a.timestamp));
+        // Equal or unknown times: a question comes before its answer.
+        let question = match (messages.peek(), answers.peek()) {
+            (None, None) => break,
+            (Some(_), None) => true,
+            (None, Some(_)) => false,
+            (Some(_), Some(_)) => match (said, answered) {
+                (Some(said), Some(answered)) => said <= answered,
+                _ => unanswered.is_empty(),
+            },
+        };
+        if question {
+            let Some(old) = messages.next() else { break };
+            now = said.unwrap_or(now);
+            let message_id = message(&mut push, now, old.content);
+            unanswered.push_back(message_id);
+        } else {
+            let Some(old) = answers.next() else { break };
+            now = answered.unwrap_or(now);
+            if !in_order {
+                while unanswered.len() > 1 {
+                    let Some(silent) = unanswered.pop_front() else { break };
+                    push(now, silent, Body::Interrupted(Ending::default()));
+                }
+            }
+            // An answer without a question gets an empty one, which no projection shows.
+            let message_id = match unanswered.pop_front() {
+                Some(message_id) => message_id,
+                None => message(&mut push, now, String::new()),
+            };
+            push(now, message_id, ending(old));
+        }
+    }
+    for silent in unanswered {
+        push(now, silent, Body::Interrupted(Ending::default()));
+    }
+    out
+}
+
+fn ending(old: OldAnswer) -> Body {
+    let ending = Ending {
+        text: old.content,
+        phase: serde_json::from_value::<Phase>(old.phase_reached).unwrap_or_default(),
+        evaluation_passed: old.evaluation_passed.as_bool(),
+        seed_id: old.seed_id.as_str().and_then(|id| SeedId::parse(id).ok()),
+        error: None,
+    };
+    match old.outcome.as_str() {
+        Some("failed") => Body::Failed(ending),
+        Some("cancelled") => Body::Cancelled(ending),
+        Some("interrupted") => Body::Interrupted(ending),
+        _ => Body::Done(ending),
+    }
+}
+
+fn time(value: &Value) -> Option<Timestamp> {
+    Timestamp::parse(value.as_str()?)
+}

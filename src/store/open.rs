@@ -1,0 +1,382 @@
+//! Opening a session from its files, and repairing what a crash or a bad disk left.
+//!
+//! - A torn tail is cut; its bytes are kept in `<id>.d/torn-<time>`.
+//! - Rotten lines stay where they are (the log is never rewritten), are passed over by every reader, and are reported.
+//! - A file without a readable header is set aside as `<id>.log.bad-<time>`, its projection with it: that conversation is not found.
+//! - A message without a terminal record gets `interrupted` with the text of its pieces, unless its run is parked on an approval,
+//!   or was decided on and had not gone on yet.
+//!
+//! **No resume loops.** A resumed run that dies has left a record behind the decision (a phase, a tool call …): it is interrupted,
+//! not resumed again. One that dies before its first record is counted: each opening writes one `reserve` record behind the
+//! decision, and the fourth opening interrupts the run.
+//!
+//! **Numbers.** With nothing left open, numbering goes on behind the last record. Otherwise pieces may have been shown that no longer
+//! exist, so it goes on behind the reservation; a rotten line behind the last readable reservation may have been one, and counts as one.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::base::ids::{ApprovalId, MessageId, SeedId, Seq, SessionId};
+use crate::base::limits::{ANSWER_BYTES_MAX, MESSAGE_IDS_KEPT, SEQ_RESERVATION};
+use crate::base::log;
+use crate::store::StoreError;
+use crate::store::core::Core;
+use crate::store::lines::{Backward, Forward, Glance, end_of_lines};
+use crate::store::log_file::LogFile;
+use crate::store::projection::Shown;
+use crate::store::record::{Body, Decision, Ending, Phase, Problem, Record};
+use crate::store::session::{MessageState, Session, Waiting};
+use crate::store::state::{self, About, State};
+use crate::store::writer::Writer;
+use crate::sys::disk::{Disk, DiskFile, Open, read_full};
+use crate::wire::log_line::{Header, Opening, opening};
+
+/// A header is one short line; an imported one carries the old metadata.
+const HEADER_BYTES_MAX: u64 = 1024 * 1024;
+/// Openings after a decision whose run left no record; then it is interrupted.
+const RESUMES_MAX: u32 = 3;
+
+/// Opens the session's log; `Ok(None)` where there is none. Blocking.
+pub(crate) fn open(core: &Arc<Core>, id: SessionId) -> Result<Option<Arc<Session>>, StoreError> {
+    let doing = || StoreError::of("opening session", id);
+    let disk = core.disk();
+    let path = core.files.log(id);
+    if disk.stat(&path).map_err(doing())?.is_none() {
+        return Ok(None);
+    }
+    let file: Arc<dyn DiskFile> = Arc::from(disk.open(&path, Open::Append).map_err(doing())?);
+    let len = file.len().map_err(doing())?;
+    let Some((header, start)) = read_header(core, id, file.as_ref(), len).map_err(|e| match e {
+        HeaderError::Store(e) => e,
+        HeaderError::Io(e) => doing()(e),
+    })?
+    else {
+        return Ok(None);
+    };
+    let end = end_of_lines(file.as_ref(), len).map_err(doing())?;
+    if end < len {
+        cut_torn_tail(core, id, file.as_ref(), end, len).map_err(doing())?;
+    }
+    let past = look_back(file.as_ref(), start, end).map_err(doing())?;
+    if past.rotten > 0 {
+        log::warn("store", format_args!("session {id}: {} damaged lines are passed over", past.rotten));
+    }
+    let run = read_run(core, id, &past).map_err(doing())?;
+
+    let mut about = past.about.clone();
+    about.user_id = first_user(file.as_ref(), start, end).map_err(doing())?;
+    let mut state = State::new(past.last.max(run.last), Some(file.clone()), start, end, about);
+    let mut repairs = Vec::new();
+    let mut unclean = past.rotten_since_reservation > 0;
+    let mut resumed = Vec::new();
+    for (message, known, trace) in past.messages.into_iter().rev() {
+        state.remember(message, known);
+        let Some(trace) = trace else { continue };
+        unclean = true;
+        let (text, last_piece) = run.texts.get(&message).cloned().unwrap_or_default();
+        match trace.fate(message, last_piece) {
+            Fate::Waits(waiting) => state.wait_for(waiting),
+            Fate::Resumes(waiting) => {
+                state.wait_for(waiting);
+                resumed.push(message);
+            }
+            Fate::Interrupted => repairs.push((message, interrupted(text, &trace))),
+        }
+    }
+    repairs.reverse();
+    let mut reserved = past.reserved;
+    let mut next = past.last.max(run.last) + 1;
+    if unclean {
+        let hidden = SEQ_RESERVATION.saturating_add(1).saturating_mul(past.rotten_since_reservation);
+        next = next.max(past.reserved.saturating_add(hidden).saturating_add(1));
+        reserved = reserved.max(next - 1);
+    }
+    let writer = Writer {
+        log: Some(LogFile::new(file, end)),
+        run: run.file,
+        run_messages: run.texts.into_keys().collect(),
+        next,
+        reserved,
+        repairs,
+        header,
+        shown: Shown::unknown(),
+        deleted: false,
+    };
+    let session = Session::new(core.clone(), writer, state);
+    repair(&session, &resumed);
+    Ok(Some(session))
+}
+
+/// Writes what the crash left out. Where the disk does not let us, the session is still read, and the next append tries again.
+fn repair(session: &Arc<Session>, resumed: &[MessageId]) {
+    let Ok(mut writer) = session.writer.clone().try_lock_owned() else { return };
+    let interrupted = writer.repairs.len();
+    let mended = session.mend(&mut writer).and_then(|()| {
+        resumed.iter().try_for_each(|message| {
+            let until = writer.next + SEQ_RESERVATION;
+            session.write(&mut writer, *message, vec![Body::Reserve { until }])?;
+            writer.reserved = writer.reserved.max(until);
+            Ok(())
+        })
+    });
+    match mended {
+        Ok(()) if interrupted > 0 => {
+            log::info("store", format_args!("session {}: {interrupted} unfinished messages closed as interrupted", session.id()));
+        }
+        Ok(()) => {}
+        Err(e) => log::warn("store", format_args!("session {} not repaired yet: {e}", session.id())),
+    }
+    session.check_projection(&mut writer);
+}
+
+enum HeaderError {
+    Store(StoreError),
+    Io(std::io::Error),
+}
+
+/// The header and where the first record begins; `None` where the file was set aside.
+fn read_header(core: &Core, id: SessionId, file: &dyn DiskFile, len: u64) -> Result<Option<(Header, u64)>, HeaderError> {
+    let mut lines = Forward::new(file, 0, len.min(HEADER_BYTES_MAX));
+    let why = match lines.next().map_err(HeaderError::Io)? {
+        Some(found) => match found.json.map(opening) {
+            Some(Opening::Header(header)) if header.id == id => return Ok(Some((*header, found.end))),
+            Some(Opening::Header(_)) => "its header names another session",
+            Some(Opening::Newer(version)) => return Err(HeaderError::Store(StoreError::Newer { found: version })),
+            Some(Opening::Unreadable) | None => "its header cannot be read",
+        },
+        None => "it ends within its header",
+    };
+    set_aside(core, id, why).map_err(HeaderError::Io)?;
+    Ok(None)
+}
+
+/// Keeps the files of a session that cannot be read, under names that nothing opens.
+fn set_aside(core: &Core, id: SessionId, why: &str) -> std::io::Result<()> {
+    let time = core.now().millis();
+    let aside = core.files.named(id, &format!("log.bad-{time}"));
+    core.disk().rename(&core.files.log(id), &aside)?;
+    let json = core.files.json(id);
+    if core.disk().stat(&json)?.is_some() {
+        // Importing it would give numbers away a second time.
+        core.disk().rename(&json, &core.files.named(id, &format!("json.kept-{time}")))?;
+    }
+    core.disk().sync_dir(core.files.dir())?;
+    log::error("store", format_args!("session {id} is set aside as {}: {why}", aside.display()));
+    Ok(())
+}
+
+fn cut_torn_tail(core: &Core, id: SessionId, file: &dyn DiskFile, end: u64, len: u64) -> std::io::Result<()> {
+    let torn = len - end;
+    // Keeping it helps a curious person; on a full disk the repair itself matters more.
+    let kept = keep_torn(core, id, file, end, torn.min(ANSWER_BYTES_MAX as u64));
+    file.set_len(end)?;
+    log::warn("store", format_args!("session {id}: {torn} bytes of an unfinished write are cut off (kept: {kept})"));
+    Ok(())
+}
+
+fn keep_torn(core: &Core, id: SessionId, file: &dyn DiskFile, at: u64, len: u64) -> bool {
+    let keep = || -> std::io::Result<()> {
+        let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
+        let read = read_full(file, &mut bytes, at)?;
+        let dir = core.files.blobs(id);
+        core.disk().create_dir_all(&dir)?;
+        let aside = core.disk().open(&dir.join(format!("torn-{}", core.now().millis())), Open::Append)?;
+        aside.write_at(bytes.get(..read).unwrap_or_default(), 0)
+    };
+    keep().is_ok()
+}
+
+/// What the log says, read from its end as far back as it matters.
+struct Past {
+    last: Seq,
+    reserved: Seq,
+    rotten: u64,
+    /// Rotten lines behind the last reservation that can be read.
+    rotten_since_reservation: u64,
+    about: About,
+    /// Newest first; with what is known of the run where there is no terminal record.
+    messages: Vec<(MessageId, MessageState, Option<Trace>)>,
+}
+
+/// What was seen of one message, on the way back.
+#[derive(Default)]
+struct Trace {
+    terminal: Option<Seq>,
+    /// Records met so far, that is, later ones; `reserve` counts on its own.
+    later: u32,
+    reserves: u32,
+    /// The last question or answer.
+    approval: Option<Asked>,
+    has_state: bool,
+    phase: Option<Phase>,
+    seed: Option<SeedId>,
+}
+
+/// The newest record of an approval.
+#[derive(Clone, Copy)]
+struct Asked {
+    id: ApprovalId,
+    decision: Option<Decision>,
+    seq: Seq,
+    /// Records of the message behind it, `reserve` aside, and these.
+    later: u32,
+    reserves: u32,
+}
+
+enum Fate {
+    Waits(Waiting),
+    Resumes(Waiting),
+    Interrupted,
+}
+
+impl Trace {
+    /// `last_piece` is the seq of the newest piece of this message.
+    fn fate(&self, message_id: MessageId, last_piece: Seq) -> Fate {
+        let Some(asked) = self.approval.filter(|_| self.has_state) else { return Fate::Interrupted };
+        let waiting = Waiting { message_id, approval_id: asked.id, decision: asked.decision };
+        match asked.decision {
+            None => Fate::Waits(waiting),
+            Some(_) if asked.later == 0 && last_piece < asked.seq && asked.reserves < RESUMES_MAX => Fate::Resumes(waiting),
+            Some(_) => Fate::Interrupted,
+        }
+    }
+}
+
+fn look_back(file: &dyn DiskFile, start: u64, end: u64) -> std::io::Result<Past> {
+    let mut past = Past { last: 0, reserved: 0, rotten: 0, rotten_since_reservation: 0, about: About::default(), messages: Vec::new() };
+    let mut traces: HashMap<MessageId, Trace> = HashMap::new();
+    let mut reservation_seen = false;
+    let mut lines = Backward::new(file, start, end);
+    while past.messages.len() < MESSAGE_IDS_KEPT {
+        let Some(back) = lines.next()? else { break };
+        let Some(glance) = back.json.as_deref().and_then(Glance::of) else {
+            past.rotten += 1;
+            past.rotten_since_reservation += u64::from(!reservation_seen);
+            continue;
+        };
+        past.last = past.last.max(glance.seq);
+        let about = &mut past.about;
+        about.active_seed_id = about.active_seed_id.or(glance.seed_id);
+        let message = glance.message_id;
+        if glance.kind == "message" {
+            reservation_seen = true;
+            past.reserved = past.reserved.max(glance.seq.saturating_add(SEQ_RESERVATION));
+            about.space_id = about.space_id.or(glance.space_id);
+            about.updated_at = about.updated_at.max(glance.time);
+            let trace = traces.remove(&message).unwrap_or_default();
+            let digest = match back.json.as_deref().and_then(|json| serde_json::from_slice::<Record>(json).ok()) {
+                Some(Record { body: Body::Message(said), .. }) => state::digest(&said),
+                _ => {
+                    past.rotten += 1;
+                    continue;
+                }
+            };
+            let known = MessageState { seq: glance.seq, digest, terminal: trace.terminal };
+            past.messages.push((message, known, trace.terminal.is_none().then_some(trace)));
+            continue;
+        }
+        let trace = traces.entry(message).or_default();
+        match glance.kind.as_ref() {
+            "reserve" => {
+                reservation_seen = true;
+                past.reserved = past.reserved.max(glance.until.unwrap_or(0));
+                trace.reserves += 1;
+                continue;
+            }
+            "approval_requested" | "approval_resolved" => {
+                if let (None, Some(id)) = (trace.approval, glance.approval_id) {
+                    let (later, reserves) = (trace.later, trace.reserves);
+                    trace.approval = Some(Asked { id, decision: glance.decision, seq: glance.seq, later, reserves });
+                }
+            }
+            "checkpoint" => trace.has_state |= glance.state.is_some(),
+            _ if glance.is_terminal() => {
+                trace.terminal = trace.terminal.or(Some(glance.seq));
+                about.updated_at = about.updated_at.max(glance.time);
+            }
+            _ => {}
+        }
+        trace.later += 1;
+        trace.phase = trace.phase.or(glance.phase);
+        trace.seed = trace.seed.or(glance.seed_id);
+    }
+    Ok(past)
+}
+
+/// The label of the first message. It lies right behind the header, unless something there is damaged.
+fn first_user(file: &dyn DiskFile, start: u64, end: u64) -> std::io::Result<Option<String>> {
+    let mut lines = Forward::new(file, start, end);
+    for _ in 0..8 {
+        let Some(found) = lines.next()? else { break };
+        let glance = found.json.and_then(Glance::of);
+        if let Some(user) = glance.and_then(|glance| glance.user_id) {
+            return Ok(Some(user.into_owned()));
+        }
+    }
+    Ok(None)
+}
+
+/// The pieces of unended messages.
+struct Run {
+    file: Option<LogFile>,
+    last: Seq,
+    /// The visible text so far of each open message that has pieces, and the seq of its newest one.
+    texts: HashMap<MessageId, (String, Seq)>,
+}
+
+fn read_run(core: &Core, id: SessionId, past: &Past) -> std::io::Result<Run> {
+    let path = core.files.run(id);
+    let mut run = Run { file: None, last: 0, texts: HashMap::new() };
+    let disk: &dyn Disk = core.disk();
+    if disk.stat(&path)?.is_none() {
+        return Ok(run);
+    }
+    let open: Vec<MessageId> = past.messages.iter().filter(|(_, _, trace)| trace.is_some()).map(|(id, ..)| *id).collect();
+    let file: Arc<dyn DiskFile> = Arc::from(disk.open(&path, Open::Append)?);
+    let len = file.len()?;
+    let mut lines = Forward::new(file.as_ref(), 0, len);
+    while let Some(found) = lines.next()? {
+        let Some(record) = found.json.and_then(|json| serde_json::from_slice::<Record>(json).ok()) else { continue };
+        run.last = run.last.max(record.seq);
+        if !open.contains(&record.message_id) {
+            continue;
+        }
+        let (text, last) = run.texts.entry(record.message_id).or_default();
+        *last = record.seq;
+        if let Body::Token { text: piece } = record.body {
+            if text.len() + piece.len() <= ANSWER_BYTES_MAX {
+                text.push_str(&piece);
+            }
+        }
+    }
+    let end = lines.offset();
+    if run.texts.is_empty() {
+        // Terminal records stand for all of it; only the removal was left out.
+        remove(disk, &path);
+        return Ok(run);
+    }
+    if end < len {
+        file.set_len(end)?;
+    }
+    run.file = Some(LogFile::new(file, end));
+    Ok(run)
+}
+
+fn remove(disk: &dyn Disk, path: &Path) {
+    // What stays is removed at the next opening.
+    let _ = disk.remove_file(path);
+}
+
+fn interrupted(text: String, trace: &Trace) -> Body {
+    Body::Interrupted(Ending {
+        text,
+        phase: trace.phase.unwrap_or_default(),
+        evaluation_passed: None,
+        seed_id: trace.seed,
+        error: Some(Problem {
+            code: "interrupted".to_owned(),
+            message: "the server stopped during this answer; what there was is kept, send the message again for a new one".to_owned(),
+        }),
+    })
+}

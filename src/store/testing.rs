@@ -1,0 +1,127 @@
+//! What the store's tests stand on: a home in a directory of its own, a clock that stands still, seeded randomness, a disk with faults.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use crate::base::ids::{AgentId, MessageId, OwnerId, SessionId};
+use crate::base::random::Random;
+use crate::base::time::{ManualClock, Timestamp};
+use crate::store::home::{Home, Seams};
+use crate::store::record::{Body, Ending, UserMessage};
+use crate::store::sessions::{Sessions, Settings};
+use crate::sys::fault_disk::FaultDisk;
+
+/// A small generator (xorshift): the same bytes in every run.
+pub(crate) struct Seeded(Mutex<u64>);
+
+impl Random for Seeded {
+    fn fill(&self, out: &mut [u8]) {
+        let mut state = self.0.lock().unwrap();
+        for byte in out {
+            *state ^= *state << 13;
+            *state ^= *state >> 7;
+            *state ^= *state << 17;
+            *byte = (*state >> 32) as u8;
+        }
+    }
+}
+
+/// A place for one test; its directory goes with it.
+pub(crate) struct Bench {
+    pub(crate) dir: PathBuf,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) random: Arc<Seeded>,
+    pub(crate) disk: FaultDisk,
+}
+
+impl Bench {
+    pub(crate) fn new() -> Self {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let n = COUNT.fetch_add(1, Ordering::Relaxed);
+        let dir = std::env::temp_dir().join(format!("oxios-store-{}-{n}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&dir);
+        let clock = Arc::new(ManualClock::at(Timestamp::from_millis(1_800_000_000_000)));
+        Self { dir, clock, random: Arc::new(Seeded(Mutex::new(0x9E37_79B9_7F4A_7C15))), disk: FaultDisk::new() }
+    }
+    pub(crate) fn seams(&self) -> Seams {
+        Seams { disk: Arc::new(self.disk.clone()), clock: self.clock.clone(), random: self.random.clone() }
+    }
+    pub(crate) fn home(&self) -> Arc<Home> {
+        Home::open(&self.dir, None, self.seams()).unwrap()
+    }
+    pub(crate) fn owner(&self) -> OwnerId {
+        OwnerId::derived(&[7; 32])
+    }
+    pub(crate) fn sessions(&self) -> Arc<Sessions> {
+        Sessions::open(&self.home(), self.owner(), Settings::default())
+    }
+    pub(crate) fn session_id(&self) -> SessionId {
+        SessionId::random(self.random.as_ref())
+    }
+    pub(crate) fn message_id(&self) -> MessageId {
+        MessageId::random(self.random.as_ref())
+    }
+    pub(crate) fn files(&self) -> PathBuf {
+        self.dir.join("workspace/sessions")
+    }
+    pub(crate) fn file(&self, id: SessionId, ending: &str) -> PathBuf {
+        self.files().join(format!("{id}.{ending}"))
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// A message that says this.
+pub(crate) fn say(content: &str) -> UserMessage {
+    UserMessage {
+        content: content.to_owned(),
+        user_id: "default".to_owned(),
+        channel: "rest".to_owned(),
+        agent_id: AgentId::derived(&[1; 32]),
+        space_id: None,
+        idempotent: false,
+        attachments: Vec::new(),
+    }
+}
+
+/// A piece of the answer.
+pub(crate) fn token(text: &str) -> Body {
+    Body::Token { text: text.to_owned() }
+}
+
+/// The answer.
+pub(crate) fn done(text: &str) -> Body {
+    Body::Done(Ending { text: text.to_owned(), ..Ending::default() })
+}
+
+/// A reader's view of the rest of a session, up to what is visible now: the JSON of every record.
+pub(crate) async fn read_on(tail: &mut crate::store::tail::Tail) -> Vec<String> {
+    let mut out = Vec::new();
+    while !tail.caught_up() {
+        match tail.next().await.unwrap() {
+            crate::store::tail::Step::Record(entry) => out.push(String::from_utf8(entry.json.to_vec()).unwrap()),
+            crate::store::tail::Step::Resync { last_seq } => out.push(format!("resync {last_seq}")),
+            crate::store::tail::Step::Deleted => {
+                out.push("deleted".to_owned());
+                break;
+            }
+        }
+    }
+    out
+}
+
+/// Seq and kind of each.
+pub(crate) fn kinds(records: &[String]) -> Vec<String> {
+    records
+        .iter()
+        .map(|json| match serde_json::from_str::<serde_json::Value>(json) {
+            Ok(value) => format!("{} {}", value["seq"], value["kind"].as_str().unwrap()),
+            Err(_) => json.clone(),
+        })
+        .collect()
+}

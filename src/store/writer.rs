@@ -1,0 +1,281 @@
+//! The writing side of a session: numbers, files, and the order in which things become true.
+//!
+//! For every batch: pieces are written to `<id>.run`, the rest to the log; the log is synced where a kind asks for it; after a
+//! terminal record the projection is refreshed and the pieces go; then, and only then, readers see it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::base::ids::{MessageId, Seq};
+use crate::base::limits::{LOG_LINE_BYTES_MAX, SEQ_RESERVATION};
+use crate::base::log;
+use crate::store::StoreError;
+use crate::store::home::Space;
+use crate::store::log_file::LogFile;
+use crate::store::projection::Shown;
+use crate::store::record::{Body, Record, UserMessage};
+use crate::store::session::{Accepted, Entry, Session};
+use crate::store::state;
+use crate::sys::disk::{Open, is_full};
+use crate::wire::log_line::{self, Header};
+
+/// Held by one append at a time; lives as long as the session is open.
+pub(crate) struct Writer {
+    /// `None` until the first message of a new session.
+    pub(crate) log: Option<LogFile>,
+    pub(crate) run: Option<LogFile>,
+    /// Unended messages with pieces in `run`.
+    pub(crate) run_messages: Vec<MessageId>,
+    /// The seq of the next record.
+    pub(crate) next: Seq,
+    /// Seqs up to this one may be shown before they are durable.
+    pub(crate) reserved: Seq,
+    /// Terminal records that a crash left out and that could not be written yet.
+    pub(crate) repairs: Vec<(MessageId, Body)>,
+    pub(crate) header: Header,
+    pub(crate) shown: Shown,
+    pub(crate) deleted: bool,
+}
+
+impl Writer {
+    /// An append of these would only be a small write: no sync, nothing to mend.
+    pub(crate) fn is_quick(&self, bodies: &[Body]) -> bool {
+        let calm = self.repairs.is_empty()
+            && !self.log.as_ref().is_none_or(LogFile::needs_mending)
+            && !self.run.as_ref().is_some_and(LogFile::needs_mending);
+        calm && self.next + bodies.len() as u64 <= self.reserved && !bodies.iter().any(Body::needs_sync)
+    }
+}
+
+/// A batch ready to be written.
+#[derive(Default)]
+struct Batch {
+    log: Vec<u8>,
+    run: Vec<u8>,
+    entries: Vec<Arc<Entry>>,
+}
+
+impl Batch {
+    fn add(&mut self, record: Record) -> Result<(), StoreError> {
+        let json = serde_json::to_vec(&record).map_err(|e| StoreError::Damaged(format!("a record cannot be written as JSON: {e}")))?;
+        if json.len() + log_line::OVERHEAD_BYTES > LOG_LINE_BYTES_MAX {
+            return Err(StoreError::TooLarge(format!("a {} record of {} bytes", record.body.kind(), json.len())));
+        }
+        let piece = record.body.is_piece();
+        log_line::write(if piece { &mut self.run } else { &mut self.log }, &json);
+        self.entries.push(Arc::new(Entry::new(record, json.into())));
+        Ok(())
+    }
+}
+
+impl Session {
+    /// Blocking part of `accept`.
+    pub(crate) fn write_message(self: &Arc<Self>, w: &mut Writer, id: MessageId, message: UserMessage) -> Result<Accepted, StoreError> {
+        if w.deleted {
+            return Err(StoreError::NotFound);
+        }
+        let digest = state::digest(&message);
+        if let Some(known) = self.state().find(id) {
+            return if known.digest == digest { Ok(Accepted { seq: known.seq, fresh: false }) } else { Err(StoreError::Conflict) };
+        }
+        if let Space::Full { why } = self.core.home.space() {
+            return Err(StoreError::DiskFull(why));
+        }
+        self.mend(w)?;
+        let now = self.core.now();
+        let seq = w.next;
+        let mut batch = Batch::default();
+        batch.add(Record { seq, time: now, message_id: id, body: Body::Message(message) })?;
+        if w.log.is_none() {
+            self.make_log(w)?;
+        }
+        self.write_log(w, &batch.log, true, false)?;
+        w.next = seq + 1;
+        w.reserved = w.reserved.max(seq + SEQ_RESERVATION);
+        self.core.home.keep_time(now);
+        self.core.pin(self);
+        self.show(w, batch.entries);
+        Ok(Accepted { seq, fresh: true })
+    }
+
+    /// Blocking part of `append`.
+    pub(crate) fn write(self: &Arc<Self>, w: &mut Writer, message: MessageId, bodies: Vec<Body>) -> Result<Seq, StoreError> {
+        if w.deleted {
+            return Err(StoreError::NotFound);
+        }
+        self.mend(w)?;
+        self.write_now(w, message, bodies)
+    }
+
+    /// Writes the terminal records that a crash left out.
+    pub(crate) fn mend(self: &Arc<Self>, w: &mut Writer) -> Result<(), StoreError> {
+        while let Some((message, body)) = w.repairs.pop() {
+            match self.write_now(w, message, vec![body.clone()]) {
+                Ok(_) | Err(StoreError::Ended) => {}
+                Err(e) => {
+                    w.repairs.push((message, body));
+                    return Err(e);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn write_now(self: &Arc<Self>, w: &mut Writer, message: MessageId, bodies: Vec<Body>) -> Result<Seq, StoreError> {
+        match self.state().find(message) {
+            None => return Err(StoreError::NotFound),
+            Some(known) if known.terminal.is_some() => return Err(StoreError::Ended),
+            Some(_) => {}
+        }
+        let count = bodies.len();
+        let odd = bodies.iter().enumerate().any(|(i, body)| matches!(body, Body::Message(_)) || (body.ending().is_some() && i + 1 < count));
+        if odd || count == 0 {
+            return Err(StoreError::Damaged("an append needs records, a terminal one only as the last, and no message".to_owned()));
+        }
+        let ends = bodies.last().is_some_and(|body| body.ending().is_some());
+        let pieces = bodies.iter().any(Body::is_piece);
+        let synced = bodies.iter().any(Body::needs_sync);
+        let count = count as u64;
+        // What is durable before it is shown needs no reservation.
+        let reserve = (pieces || !synced) && w.next + count - 1 > w.reserved;
+        let reserved = if reserve { w.next + count + SEQ_RESERVATION } else { w.reserved };
+
+        let now = self.core.now();
+        let mut batch = Batch::default();
+        let mut seq = w.next;
+        for body in reserve.then_some(Body::Reserve { until: reserved }).into_iter().chain(bodies) {
+            batch.add(Record { seq, time: now, message_id: message, body })?;
+            seq += 1;
+        }
+        let run_before = w.run.as_ref().map(LogFile::len);
+        if pieces {
+            self.write_run(w, &batch.run)?;
+        }
+        if !batch.log.is_empty() {
+            if let Err(e) = self.write_log(w, &batch.log, synced || reserve, true) {
+                if let (true, Some(run)) = (pieces, &mut w.run) {
+                    run.take_back(run_before.unwrap_or(0));
+                }
+                return Err(e);
+            }
+        }
+        w.next = seq;
+        w.reserved = reserved;
+        if pieces && !w.run_messages.contains(&message) {
+            w.run_messages.push(message);
+        }
+        if ends {
+            w.run_messages.retain(|id| *id != message);
+            self.refresh_projection(w, &batch.entries);
+            if w.run_messages.is_empty() {
+                self.drop_run(w);
+            }
+        }
+        self.show(w, batch.entries);
+        if ends && self.state().open_messages().is_empty() {
+            self.core.unpin(self.id());
+        }
+        Ok(seq - 1)
+    }
+
+    /// Makes it visible.
+    fn show(&self, w: &Writer, entries: Vec<Arc<Entry>>) {
+        let log_len = w.log.as_ref().map_or(0, LogFile::len);
+        let listed = entries.iter().any(|e| e.terminal || matches!(e.record.body, Body::Message(_)));
+        let messages = entries.iter().filter(|e| matches!(e.record.body, Body::Message(_))).count() as u64;
+        let change = {
+            let mut state = self.state();
+            let before = if state.log_len == state.log_start { 0 } else { state.log_len };
+            state.publish(entries, log_len);
+            listed.then(|| (before, state.about.clone(), !state.open_messages().is_empty()))
+        };
+        self.wake.send_modify(|_| ());
+        if let Some((before, about, open)) = change {
+            self.core.index.changed(self.id(), self.owner(), self.created_at(), &about, messages, open, before, log_len);
+        }
+    }
+
+    fn write_log(&self, w: &mut Writer, lines: &[u8], sync: bool, may_use_reserve: bool) -> Result<(), StoreError> {
+        let Some(file) = &mut w.log else { return Err(StoreError::NotFound) };
+        let mut result = file.append(lines, sync);
+        if result.as_ref().is_err_and(is_full) {
+            // From now on new messages are refused; what ends, cancels or approves goes through.
+            self.core.home.give_up_reserve();
+            if may_use_reserve {
+                result = file.append(lines, sync);
+            }
+        }
+        result.map_err(StoreError::of("writing the log of session", self.id()))
+    }
+
+    fn write_run(&self, w: &mut Writer, lines: &[u8]) -> Result<(), StoreError> {
+        let doing = || StoreError::of("writing pieces of session", self.id());
+        let run = match &mut w.run {
+            Some(run) => run,
+            none => {
+                let file = self.core.disk().open(&self.core.files.run(self.id()), Open::Append).map_err(doing())?;
+                file.set_len(0).map_err(doing())?;
+                none.insert(LogFile::new(Arc::from(file), 0))
+            }
+        };
+        run.append(lines, false).map_err(doing())
+    }
+
+    /// Removes the pieces: their terminal records stand for them.
+    fn drop_run(&self, w: &mut Writer) {
+        if w.run.take().is_none() {
+            return;
+        }
+        self.state().run_generation += 1;
+        if let Err(e) = self.core.disk().remove_file(&self.core.files.run(self.id())) {
+            // Found and removed when the session is next opened; `write_run` empties it first.
+            log::warn("store", format_args!("pieces of session {} not removed: {e}", self.id()));
+        }
+    }
+
+    /// Makes the log of a new session: its header, synced together with the name. The first message follows at once.
+    fn make_log(&self, w: &mut Writer) -> Result<(), StoreError> {
+        let doing = || StoreError::of("making the log of session", self.id());
+        let path = self.core.files.log(self.id());
+        let disk = self.core.disk();
+        let mut header = Vec::new();
+        let json = serde_json::to_vec(&w.header).map_err(|e| StoreError::Damaged(e.to_string()))?;
+        log_line::write(&mut header, &json);
+        let file: Arc<dyn crate::sys::disk::DiskFile> = Arc::from(disk.open(&path, Open::CreateNew).map_err(doing())?);
+        let mut log = LogFile::new(file.clone(), 0);
+        if let Err(e) = log.append(&header, false).and_then(|()| disk.sync_dir(self.core.files.dir())) {
+            if is_full(&e) {
+                self.core.home.give_up_reserve();
+            }
+            let _ = disk.remove_file(&path);
+            return Err(doing()(e));
+        }
+        let mut state = self.state();
+        state.log = Some(file);
+        state.log_start = log.len();
+        state.log_len = log.len();
+        drop(state);
+        w.log = Some(log);
+        Ok(())
+    }
+}
+
+impl Entry {
+    /// The entry of a record whose stored JSON this is.
+    pub(crate) fn new(record: Record, stored: Bytes) -> Self {
+        let mut private = 0;
+        let json = match &record.body {
+            Body::Checkpoint { calls, tokens, seed_id, state: Some(_) } => {
+                private = 2 * stored.len();
+                let body = Body::Checkpoint { calls: *calls, tokens: *tokens, seed_id: *seed_id, state: None };
+                let public = Record { seq: record.seq, time: record.time, message_id: record.message_id, body };
+                serde_json::to_vec(&public).map(Bytes::from).unwrap_or_default()
+            }
+            _ => stored,
+        };
+        let (seq, message_id, kind) = (record.seq, record.message_id, record.body.kind());
+        let terminal = record.body.ending().is_some();
+        Self { seq, kind, message_id, record, json, terminal, private }
+    }
+}
