@@ -33,8 +33,6 @@ pub struct Entry {
     pub json: Bytes,
     /// It is the last of its message.
     pub terminal: bool,
-    /// Bytes of what `json` does not show.
-    pub(crate) private: usize,
 }
 
 /// What is remembered of a message.

@@ -281,7 +281,7 @@ impl Sessions {
             match self.find(id, true).await {
                 Ok(Some(session)) => {
                     for waiting in session.waiting().into_iter().filter(|waiting| waiting.decision.is_some()) {
-                        decided(Decided { session_id: id, message_id: waiting.message_id });
+                        decided(Decided { session_id: id, owner: session.owner(), message_id: waiting.message_id });
                     }
                 }
                 Ok(None) => {}

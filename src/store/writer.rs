@@ -264,10 +264,8 @@ impl Session {
 impl Entry {
     /// The entry of a record whose stored JSON this is.
     pub(crate) fn new(record: Record, stored: Bytes) -> Self {
-        let mut private = 0;
         let json = match &record.body {
             Body::Checkpoint { calls, tokens, seed_id, state: Some(_) } => {
-                private = 2 * stored.len();
                 let body = Body::Checkpoint { calls: *calls, tokens: *tokens, seed_id: *seed_id, state: None };
                 let public = Record { seq: record.seq, time: record.time, message_id: record.message_id, body };
                 serde_json::to_vec(&public).map(Bytes::from).unwrap_or_default()
@@ -276,6 +274,6 @@ impl Entry {
         };
         let (seq, message_id, kind) = (record.seq, record.message_id, record.body.kind());
         let terminal = record.body.ending().is_some();
-        Self { seq, kind, message_id, record, json, terminal, private }
+        Self { seq, kind, message_id, record, json, terminal }
     }
 }
