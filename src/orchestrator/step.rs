@@ -305,20 +305,20 @@ impl Step<'_> {
             }
         }
         let draft = Draft::read(arguments).unwrap_or_else(|| Draft::of_goal(&self.s.request));
-        self.to_seed(draft);
+        self.begin_seed(draft);
     }
 
     fn unclear(&mut self, questions: &[String]) {
         if self.s.rounds >= interview::ROUNDS_MAX {
             // Enough was asked: the work begins with what is known.
             let draft = Draft::of_goal(&self.s.request);
-            return self.to_seed(draft);
+            return self.begin_seed(draft);
         }
         self.show(&interview::questions_text(questions));
         self.end(EndKind::Done, "unclear", None);
     }
 
-    fn to_seed(&mut self, draft: Draft) {
+    fn begin_seed(&mut self, draft: Draft) {
         self.end_phase("task", None);
         self.enter(Stage::Seed);
         self.begin(Phase::Seed);

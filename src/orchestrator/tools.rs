@@ -34,6 +34,7 @@ pub(crate) struct Reach {
 /// What a handler says: to the model, in both cases.
 pub(crate) type Said = Result<String, String>;
 type Args = Map<String, Value>;
+type Show = fn(&Reach, &Args) -> Result<Shown, String>;
 
 /// One row of the table.
 pub(crate) struct Tool {
@@ -44,7 +45,7 @@ pub(crate) struct Tool {
     needs_memory: bool,
     run: fn(&Reach, &Args) -> Said,
     /// Only risky tools have one: what it acts on, and exactly what would happen.
-    show: Option<fn(&Reach, &Args) -> Result<Shown, String>>,
+    show: Option<Show>,
 }
 
 /// What a person is shown.

@@ -311,7 +311,7 @@ fn lstat(dir: &OwnedFd, name: &str) -> Result<Option<rustix::fs::Stat>, RootErro
     }
 }
 
-#[allow(clippy::unnecessary_fallible_conversions, reason = "the field's width differs between targets")]
+#[allow(clippy::unnecessary_fallible_conversions, clippy::useless_conversion, reason = "the field's width differs between targets")]
 fn item(name: &str, stat: &rustix::fs::Stat) -> Option<Item> {
     let is_dir = match FileType::from_raw_mode(stat.st_mode) {
         FileType::Directory => true,

@@ -81,7 +81,9 @@ impl Play {
     }
 
     fn all(&mut self, inputs: impl IntoIterator<Item = Input>) -> &mut Self {
-        inputs.into_iter().for_each(|input| drop(self.give(input)));
+        for input in inputs {
+            self.give(input);
+        }
         self
     }
 }
