@@ -204,6 +204,12 @@ impl Call {
         // Events that came before the fault: give them out first if they are visible, else they belong to a try that is forgotten.
         let seen = self.visible || self.queue.iter().any(|event| matches!(event, Event::Text(_) | Event::Call(_)));
         self.state = State::Over;
+        if seen && e.blames_tools {
+            // The model said something and then a call that is none: what it said stands as its answer.
+            log::warn("llm", format_args!("{}; the answer ends there", e.private));
+            self.queue.push_back(Event::Finish(Finish::Stop));
+            return Ok(());
+        }
         if seen && !self.queue.is_empty() {
             self.state = State::Starting(Box::pin(std::future::ready(Err(e))));
             return Ok(());
@@ -211,6 +217,13 @@ impl Call {
         self.queue.clear();
         if seen {
             return Err(e);
+        }
+        if e.blames_tools && !self.request.tools.is_empty() {
+            // The same question would go wrong again; without tools the model can still talk. Happens once: then there are none.
+            log::warn("llm", format_args!("{}; asked again without tools", e.private));
+            self.request = Arc::new(Request { tools: Vec::new(), ..(*self.request).clone() });
+            self.state = State::Ready;
+            return Ok(());
         }
         let wait = e.retry_after.unwrap_or_else(|| self.pause());
         if e.is_passing() && self.at == 0 && self.retries < RETRIES_MAX && wait <= RETRY_AFTER_MAX {
@@ -283,7 +296,7 @@ async fn start(shared: Arc<Shared>, at: usize, request: Arc<Request>) -> Result<
         }
         Protocol::OpenAi => {
             let incoming = chat(&shared, model.known_as(), server, &id, &request).await?;
-            Ok(Stream::Server(Box::new((incoming, Decoder::OpenAi(openai::Decoder::new(&request.messages))))))
+            Ok(Stream::Server(Box::new((incoming, Decoder::OpenAi(openai::Decoder::new(&request))))))
         }
     }
 }
@@ -598,6 +611,25 @@ mod tests {
         let has = |word: &str| asked.iter().map(|a| a.contains(word)).collect::<Vec<_>>();
         assert_eq!((has("\"tools\""), has("response_format")), (vec![true, false, false, false], vec![true, true, false, false]));
         drop(canceller);
+    }
+
+    #[tokio::test]
+    async fn a_tool_call_that_the_server_cannot_read_is_asked_for_again_without_tools() {
+        let server = Server::new().await;
+        let tool = ToolSpec { name: "t".into(), description: String::new(), parameters: serde_json::json!({}) };
+        let (mut call, _c) = call(settings(&server.url()), Request { tools: vec![tool], ..ask() });
+        let unread = stream(&[
+            &piece("<tool_call>"),
+            r#"{"error":{"code":500,"message":"The model produced output that does not match the expected peg-native format"}}"#,
+        ]);
+        let (_open, events) = tokio::join!(server.serve(vec![unread, good("Hi")]), all(&mut call));
+        assert_eq!(events.unwrap(), said("Hi"));
+        assert!(server.asked()[0].contains("\"tools\"") && !server.asked()[1].contains("\"tools\""));
+        // After visible text there is no other try: what was said is the answer.
+        let error = r#"{"error":{"code":500,"message":"The model produced output that does not match the expected peg-native format"}}"#;
+        let (mut call, _c) = self::call(settings(&server.url()), ask());
+        let (_open, events) = tokio::join!(server.serve(vec![stream(&[&piece("Well,"), error])]), all(&mut call));
+        assert_eq!(events.unwrap(), self::said("Well,"));
     }
 
     #[tokio::test]

@@ -50,6 +50,8 @@ pub struct LlmError {
     pub private: String,
     /// How long the server asks us to wait (`Retry-After`).
     pub retry_after: Option<Duration>,
+    /// The server could not read the model's tool call: without tools it would not have tried.
+    pub(crate) blames_tools: bool,
 }
 
 impl fmt::Display for LlmError {
@@ -76,7 +78,7 @@ pub enum Fault {
 impl LlmError {
     /// An error without a wish to wait.
     pub fn new(kind: Kind, public: impl Into<String>, private: impl Into<String>) -> Self {
-        Self { kind, public: public.into(), private: private.into(), retry_after: None }
+        Self { kind, public: public.into(), private: private.into(), retry_after: None, blames_tools: false }
     }
 
     /// Stopped for this reason.
@@ -139,7 +141,10 @@ impl LlmError {
             _ => (Kind::Server, format!("its server failed (HTTP {status}){}", wait(retry_after))),
         };
         let words = said.known_words();
-        Self { kind, public: format!("model `{model}`: {what}"), private: format!("{model}: HTTP {status}{words}"), retry_after }
+        // llama.cpp, of a small model's malformed tool call.
+        let blames_tools = said.is("does not match the expected");
+        let (public, private) = (format!("model `{model}`: {what}"), format!("{model}: HTTP {status}{words}"));
+        Self { kind, public, private, retry_after, blames_tools }
     }
 
     /// A fault inside an answer.
@@ -321,5 +326,8 @@ mod tests {
         assert_eq!(said(r#"{"code":400,"message":"context size exceeded"}"#), Kind::ContextTooLong);
         assert_eq!(said(r#"{"code":99999999999}"#), Kind::Server);
         assert_eq!(said(r#""text""#), Kind::Server);
+        let unread =
+            serde_json::json!({"code": 500, "message": "The model produced output that does not match the expected peg-native format"});
+        assert!(LlmError::from_fault("openai/m", &Fault::Said(unread)).blames_tools);
     }
 }

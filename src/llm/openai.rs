@@ -124,9 +124,19 @@ pub struct Decoder {
     form: Form,
     ids: CallIds,
     calls: Vec<Pending>,
+    /// Text that may be the beginning of a tool call, held until that is certain.
+    held: String,
+    /// Text is given out as it comes: it is no tool call, or none was offered.
+    open: bool,
     finish: Option<Finish>,
     ended: bool,
 }
+
+/// What small models write before a tool call. llama.cpp passes the mark on as text, and where the call behind it is malformed
+/// it reports an error: so long as the mark is not shown, the answer can be asked for again.
+const CALL_MARKS: [&str; 4] = ["<tool_call", "<|tool_call", "[TOOL_CALLS", "<function"];
+/// Longest text that is held, in bytes.
+const HELD_BYTES_MAX: usize = 8 * 1024;
 
 /// Which of the two forms the body has; its first byte tells.
 #[derive(Debug)]
@@ -147,9 +157,17 @@ struct Pending {
 }
 
 impl Decoder {
-    /// A decoder for the answer to this conversation.
-    pub fn new(messages: &[Message]) -> Self {
-        Self { form: Form::Unknown, ids: CallIds::of(messages), calls: Vec::new(), finish: None, ended: false }
+    /// A decoder for the answer to this request.
+    pub fn new(request: &Request) -> Self {
+        Self {
+            form: Form::Unknown,
+            ids: CallIds::of(&request.messages),
+            calls: Vec::new(),
+            held: String::new(),
+            open: request.tools.is_empty(),
+            finish: None,
+            ended: false,
+        }
     }
 
     /// Takes the next bytes of the body and appends what they mean to `out`. `Finish` is the last event; what follows it is not read.
@@ -225,9 +243,7 @@ impl Decoder {
         if let Some(choice) = chunk.choices.into_iter().flatten().find(|c| c.index.unwrap_or(0) == 0) {
             if let Some(delta) = choice.delta.or(choice.message) {
                 for text in [delta.content.map(Content::text), delta.refusal].into_iter().flatten() {
-                    if !text.is_empty() {
-                        out.push(Event::Text(text));
-                    }
+                    self.text(text, out);
                 }
                 for part in delta.tool_calls.into_iter().flatten() {
                     self.call(part)?;
@@ -248,6 +264,30 @@ impl Decoder {
             out.push(Event::Usage(Usage { input_tokens: read, output_tokens: written }));
         }
         Ok(())
+    }
+
+    /// Gives text out, unless all there is so far looks like the beginning of a tool call.
+    fn text(&mut self, text: String, out: &mut Vec<Event>) {
+        if self.open {
+            if !text.is_empty() {
+                out.push(Event::Text(text));
+            }
+            return;
+        }
+        self.held.push_str(&text);
+        let start = self.held.trim_start();
+        let may_be_call = CALL_MARKS.iter().any(|mark| mark.starts_with(start) || start.starts_with(mark));
+        if !may_be_call || self.held.len() > HELD_BYTES_MAX {
+            self.release(out);
+        }
+    }
+
+    fn release(&mut self, out: &mut Vec<Event>) {
+        self.open = true;
+        let held = std::mem::take(&mut self.held);
+        if !held.is_empty() {
+            out.push(Event::Text(held));
+        }
     }
 
     /// Adds a piece to the call it belongs to: by index, else by id, else to the last one.
@@ -287,6 +327,7 @@ impl Decoder {
 
     /// The calls, whole, and the end.
     fn close(&mut self, out: &mut Vec<Event>) {
+        self.release(out);
         let before = out.len();
         for call in self.calls.drain(..).filter(|c| !c.name.is_empty()) {
             let arguments = if call.arguments.trim().is_empty() { "{}".to_owned() } else { call.arguments };
@@ -373,7 +414,7 @@ mod tests {
     use crate::llm::request::{Purpose, Schema, ToolSpec};
 
     fn read(pieces: &[&[u8]]) -> Result<Vec<Event>, Fault> {
-        let (mut decoder, mut out) = (Decoder::new(&[]), Vec::new());
+        let (mut decoder, mut out) = (Decoder::new(&Request::default()), Vec::new());
         for piece in pieces {
             decoder.push(piece, &mut out)?;
         }
@@ -522,12 +563,32 @@ mod tests {
     }
 
     #[test]
+    fn the_mark_of_a_tool_call_is_held() {
+        let piece = |text: &str| format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"{text}\"}}}}]}}\n\n");
+        let tool = ToolSpec { name: "a".into(), description: String::new(), parameters: json!({}) };
+        let request = Request { tools: vec![tool], ..Request::default() };
+        let read = |pieces: &[&str]| {
+            let (mut decoder, mut out) = (Decoder::new(&request), Vec::new());
+            for p in pieces {
+                decoder.push(piece(p).as_bytes(), &mut out).unwrap();
+            }
+            let before = out.len();
+            decoder.push(b"data: [DONE]\n\n", &mut out).unwrap();
+            (before, out)
+        };
+        let finish = Event::Finish(Finish::Stop);
+        assert_eq!(read(&["<", "tool", "_call>x"]), (0, vec![text("<tool_call>x"), finish.clone()]));
+        assert_eq!(read(&["<", "b", ">x"]), (2, vec![text("<b"), text(">x"), finish.clone()]));
+        assert_eq!(read(&["a", "<tool_call>"]), (2, vec![text("a"), text("<tool_call>"), finish]));
+    }
+
+    #[test]
     fn a_tool_call_has_a_limit() {
         let piece = format!(
             "data: {{\"choices\":[{{\"delta\":{{\"tool_calls\":[{{\"index\":0,\"function\":{{\"name\":\"a\",\"arguments\":\"{}\"}}}}]}}}}]}}\n\n",
             "x".repeat(1000)
         );
-        let (mut decoder, mut out) = (Decoder::new(&[]), Vec::new());
+        let (mut decoder, mut out) = (Decoder::new(&Request::default()), Vec::new());
         let end = (0..2000).find_map(|_| decoder.push(piece.as_bytes(), &mut out).err());
         assert_eq!(end, Some(Fault::TooLarge));
     }

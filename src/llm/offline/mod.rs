@@ -360,10 +360,7 @@ mod tests {
     fn a_task_that_meets_its_criteria_needs_one_attempt() {
         let (attempts, calls) =
             work("task x", "write a.md: hello; list files; say done", &["names notes.md", "says \"done\"", "without gone"]);
-        assert_eq!(
-            attempts,
-            [("Wrote a.md (5 bytes).\n\ndocs/\nnotes.md (12 bytes)\n\ndone".to_owned(), 2.0 / 3.0)].map(|_| attempts[0].clone())
-        );
+        assert_eq!(attempts, [("Wrote a.md (5 bytes).\n\ndocs/\nnotes.md (12 bytes)\n\ndone".to_owned(), 1.0)]);
         assert_eq!(calls, [r#"write_file {"content":"hello","path":"a.md"}"#, "list_files {}"]);
     }
 
