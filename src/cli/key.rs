@@ -14,10 +14,7 @@ use crate::base::time::{Clock, SystemClock};
 use crate::config::Env;
 use crate::store::home::Seams;
 use crate::store::keys::{KeyRecord, Keys, NewKey, NewOwner, Scope, Scopes};
-use crate::sys::disk::RealDisk;
-
-const SCOPES: [(&str, Scope); 5] =
-    [("read", Scope::Read), ("chat", Scope::Chat), ("write", Scope::Write), ("approve", Scope::Approve), ("admin", Scope::Admin)];
+use crate::sys::disk::{Disk, RealDisk};
 
 /// Makes a key and shows it once.
 pub(super) fn create(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
@@ -32,7 +29,10 @@ pub(super) fn create(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
         _ => Err(Failure::usage("--rate: a whole number from 1")),
     });
     let rate = rate.transpose()?;
-    let (keys, clock) = open(&home(parsed, env)?)?;
+    let home = home(parsed, env)?;
+    // A key may be made before the first start.
+    RealDisk.create_dir_all(&home).map_err(|e| Failure::failed(format!("{}: {e}", home.display())))?;
+    let (keys, clock) = open(&home)?;
     let owner = match parsed.value("owner") {
         None | Some("first") => NewOwner::Of(keys.first_owner()),
         Some("new") => NewOwner::New,
@@ -50,7 +50,7 @@ pub(super) fn create(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
 /// Lists the keys, never their values.
 pub(super) fn list(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
     let (keys, clock) = open(&home(parsed, env)?)?;
-    let records = keys.list(keys.first_owner());
+    let records = keys.list_all();
     if parsed.has("json") {
         let text = serde_json::to_string(&records).map_err(|e| Failure::failed(e.to_string()))?;
         print(format_args!("{text}\n"));
@@ -78,6 +78,9 @@ pub(super) fn revoke(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
 }
 
 fn open(home: &Path) -> Result<(Keys, Arc<dyn Clock>), Failure> {
+    if !home.is_dir() {
+        return Err(Failure::failed(format!("there is no home at {} yet; `oxios-edge serve` makes it", home.display())));
+    }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let seams = Seams { disk: Arc::new(RealDisk), clock: clock.clone(), random: Arc::new(SystemRandom::new()) };
     let keys = Keys::beside(home, seams).map_err(|e| Failure::failed(e.to_string()))?;
@@ -105,14 +108,14 @@ fn line(record: &KeyRecord, keys: &Keys, now: crate::base::time::Timestamp) -> S
 fn scopes(text: &str) -> Result<Scopes, Failure> {
     let mut chosen = Vec::new();
     for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
-        let found = SCOPES.iter().find(|(name, _)| *name == word);
-        chosen.push(found.ok_or_else(|| Failure::usage(format!("--scopes: {word:?} is none of read, chat, write, approve, admin")))?.1);
+        let scope = Scope::parse(word);
+        chosen.push(scope.ok_or_else(|| Failure::usage(format!("--scopes: {word:?} is none of read, chat, write, approve, admin")))?);
     }
     if chosen.is_empty() { Err(Failure::usage("--scopes: name at least one")) } else { Ok(Scopes::of(&chosen)) }
 }
 
 fn words(scopes: Scopes) -> String {
-    SCOPES.iter().filter(|(_, scope)| scopes.has(*scope)).map(|(name, _)| *name).collect::<Vec<_>>().join(",")
+    scopes.iter().map(Scope::name).collect::<Vec<_>>().join(",")
 }
 
 /// `90d`, `12h`, `30m`, `45s`.
