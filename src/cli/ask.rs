@@ -145,6 +145,10 @@ impl Conversation<'_> {
                     if let Some(end) = self.take(&frame).await {
                         return end;
                     }
+                    // Leaving is not cancelling: the answer goes on into the session. A cancel that was asked for is seen through.
+                    if self.screen.gone() && !self.cancelling {
+                        return Err(Failure::failed(""));
+                    }
                 }
             }
         }

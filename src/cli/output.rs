@@ -5,11 +5,15 @@ use std::io::{self, Write};
 
 /// Writes to standard output and flushes. Where the reader is gone (`| head`) the program ends quietly: nobody is left to tell.
 pub(super) fn print(text: fmt::Arguments<'_>) {
-    let mut out = io::stdout().lock();
-    let written = out.write_fmt(text).and_then(|()| out.flush());
-    if written.is_err() {
+    if try_print(text).is_err() {
         std::process::exit(1);
     }
+}
+
+/// The same for those who have something to do before they go.
+pub(super) fn try_print(text: fmt::Arguments<'_>) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_fmt(text).and_then(|()| out.flush())
 }
 
 /// Writes a line to standard error.

@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use super::output::{harmless, print};
+use super::output::{harmless, try_print};
 
 const WHEEL: [char; 8] = ['⣾', '⣽', '⣻', '⢿', '⡿', '⣟', '⣯', '⣷'];
 
@@ -21,6 +21,8 @@ pub(super) struct Screen {
     turn: usize,
     /// The answer so far.
     answer: String,
+    /// Nobody reads standard output any more.
+    gone: bool,
     /// The cursor stands behind unfinished words of the answer.
     open_line: bool,
 }
@@ -37,8 +39,14 @@ impl Screen {
             drawn: false,
             turn: 0,
             answer: String::new(),
+            gone: false,
             open_line: false,
         }
+    }
+
+    /// Nobody reads the answer any more (`| head`).
+    pub(super) fn gone(&self) -> bool {
+        self.gone
     }
 
     /// A person can be asked here.
@@ -136,7 +144,7 @@ impl Screen {
     /// A frame as it came.
     pub(super) fn frame(&mut self, text: &str) {
         if self.json {
-            print(format_args!("{text}\n"));
+            self.gone |= try_print(format_args!("{text}\n")).is_err();
         }
     }
 
@@ -150,7 +158,8 @@ impl Screen {
         if !text.is_empty() {
             self.open_line = !text.ends_with('\n');
         }
-        if self.terminal { print(format_args!("{}", harmless(text))) } else { print(format_args!("{text}")) }
+        let written = if self.terminal { try_print(format_args!("{}", harmless(text))) } else { try_print(format_args!("{text}")) };
+        self.gone |= written.is_err();
     }
 }
 
