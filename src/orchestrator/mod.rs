@@ -209,3 +209,6 @@ async fn unharmed<T>(future: impl Future<Output = T>) -> Option<T> {
     })
     .await
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,7 @@ pub(crate) fn test_seams(name: &str) -> (std::path::PathBuf, crate::store::home:
     use std::sync::Arc;
     let dir = std::env::temp_dir().join(format!("oxios-room-{name}-{}", std::process::id()));
     let _ = std::fs::remove_dir_all(&dir);
-    std::fs::create_dir_all(&dir).unwrap();
+    std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700).create(&dir).unwrap();
     let seams = crate::store::home::Seams {
         disk: Arc::new(crate::sys::disk::RealDisk),
         clock: Arc::new(ManualClock::at(crate::base::time::Timestamp::from_millis(1_800_000_000_000))),
