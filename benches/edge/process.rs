@@ -1,0 +1,91 @@
+//! Child processes under measurement: the product's binary and the baseline, with what the kernel says of them.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// A server process; killed when dropped.
+pub(crate) struct Server {
+    child: Child,
+    /// `ADDR:PORT` it listens on.
+    pub(crate) address: String,
+    /// Its home, where it has one; removed when dropped.
+    home: Option<PathBuf>,
+}
+
+impl Server {
+    /// The product on a fresh home with the offline model and these settings on top.
+    pub(crate) fn product(env: &[(&str, &str)]) -> Self {
+        let home = scratch("home");
+        let mut server = Self::product_at(&home, env);
+        server.home = Some(home);
+        server
+    }
+
+    /// The product on this home, which stays.
+    pub(crate) fn product_at(home: &Path, env: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_oxios-edge"));
+        command.args(["serve", "--listen", "127.0.0.1:0", "--home"]).arg(home).env_clear();
+        command.env("OXIOS_SECURITY__RATE_LIMIT_PER_MINUTE", "0").envs(env.iter().copied());
+        Self::start(command)
+    }
+
+    /// The bare hyper server.
+    pub(crate) fn baseline() -> Self {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.arg(crate::bare::ARGUMENT);
+        Self::start(command)
+    }
+
+    fn start(mut command: Command) -> Self {
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let address = line.trim().strip_prefix("listening on http://").unwrap_or_else(|| panic!("no address in {line:?}")).to_owned();
+        Self { child, address, home: None }
+    }
+
+    /// The first key; the baseline has none.
+    pub(crate) fn token(&self) -> Option<String> {
+        std::fs::read_to_string(self.home.as_ref()?.join("token")).ok().map(|text| text.trim().to_owned())
+    }
+
+    /// User and system time used so far, all threads.
+    pub(crate) fn cpu(&self) -> Duration {
+        // The ticks of `stat` are 10 ms; schedstat of each thread counts nanoseconds.
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let nanos = tasks
+            .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok())
+            .filter_map(|text| text.split(' ').next()?.parse::<u64>().ok())
+            .sum();
+        Duration::from_nanos(nanos)
+    }
+
+    /// A field of `/proc/<pid>/status` in kB, such as `VmRSS`.
+    pub(crate) fn status_kb(&self, field: &str) -> u64 {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = text.lines().find(|line| line.starts_with(field)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if let Some(home) = &self.home {
+            let _ = std::fs::remove_dir_all(home);
+        }
+    }
+}
+
+/// A fresh directory for one bench.
+pub(crate) fn scratch(name: &str) -> PathBuf {
+    static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let n = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let path = std::env::temp_dir().join(format!("oxios-bench-{}-{n}-{name}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&path);
+    std::fs::create_dir_all(&path).unwrap();
+    path
+}
