@@ -25,6 +25,8 @@ pub mod base;
 pub mod cli;
 pub mod config;
 pub mod events;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod gateway;
 pub mod http;
 pub mod llm;
