@@ -3,7 +3,7 @@
 #![expect(clippy::panic, clippy::indexing_slicing, reason = "a property fails by panicking; indices come from lengths just taken")]
 
 use crate::base::limits::JSON_DEPTH_MAX;
-use crate::llm::request::{Event, Message, Request, Schema};
+use crate::llm::request::{Event, Request, Schema, ToolSpec};
 use crate::llm::{anthropic, openai};
 use crate::wire::host::Host;
 use crate::wire::log_line::{self, Line};
@@ -102,13 +102,16 @@ fn decode(pieces: &[&[u8]]) -> (Vec<SseEvent>, bool) {
     (events, fits)
 }
 
-/// A model's answer in OpenAI's form, split anywhere.
+/// A model's answer in OpenAI's form, split anywhere, with and without tools on offer.
 fn openai_answer(data: &[u8]) {
-    let messages = [Message::User { text: String::new() }];
-    split_invariant(data, |pieces, out| {
-        let mut decoder = openai::Decoder::new(&messages);
-        pieces.iter().all(|piece| decoder.push(piece, out).is_ok()) && decoder.end(out).is_ok()
-    });
+    let tool = ToolSpec { name: "read_file".to_owned(), description: String::new(), parameters: serde_json::json!({"type": "object"}) };
+    let offered = Request { tools: vec![tool], ..Request::default() };
+    for request in [&Request::default(), &offered] {
+        split_invariant(data, |pieces, out| {
+            let mut decoder = openai::Decoder::new(request);
+            pieces.iter().all(|piece| decoder.push(piece, out).is_ok()) && decoder.end(out).is_ok()
+        });
+    }
 }
 
 /// A model's answer in Anthropic's form, split anywhere, with and without a forced tool.
