@@ -536,4 +536,31 @@ data: {"type":"message_stop"}
         let forced: Value = serde_json::from_slice(&encode(&with_schema(), "claude")).unwrap();
         assert_eq!(forced["tool_choice"], json!({"type": "tool", "name": "verdict"}));
     }
+
+    #[test]
+    fn spoilt_streams_end_the_same_however_they_are_cut() {
+        let mut lot = 0x9e37_79b9_u32;
+        let mut draw = |below: usize| {
+            lot ^= lot << 13;
+            lot ^= lot >> 17;
+            lot ^= lot << 5;
+            lot as usize % below
+        };
+        for request in [Request::default(), with_schema()] {
+            for _ in 0..1000 {
+                let mut bytes = TEXT_AND_CALL.as_bytes().to_vec();
+                for _ in 0..=draw(3) {
+                    let at = draw(bytes.len());
+                    bytes[at] = b"\n\r{}\":,[]0n\xff"[draw(12)];
+                }
+                let run = |pieces: &[&[u8]]| {
+                    let (mut decoder, mut out) = (Decoder::new(&request), Vec::new());
+                    let end = pieces.iter().try_for_each(|p| decoder.push(p, &mut out)).and_then(|()| decoder.end(&mut out));
+                    (out, end)
+                };
+                let (a, b) = bytes.split_at(draw(bytes.len()));
+                assert_eq!(run(&[&bytes]), run(&[a, b]), "{}", String::from_utf8_lossy(&bytes));
+            }
+        }
+    }
 }

@@ -629,7 +629,7 @@ mod tests {
         let error = r#"{"error":{"code":500,"message":"The model produced output that does not match the expected peg-native format"}}"#;
         let (mut call, _c) = self::call(settings(&server.url()), ask());
         let (_open, events) = tokio::join!(server.serve(vec![stream(&[&piece("Well,"), error])]), all(&mut call));
-        assert_eq!(events.unwrap(), self::said("Well,"));
+        assert_eq!(events.unwrap(), said("Well,"));
     }
 
     #[tokio::test]

@@ -649,4 +649,33 @@ mod tests {
         assert_eq!(plain.after(&request, b"no idea"), None);
         assert_eq!(all.after(&Request::default(), b"no idea"), None);
     }
+
+    #[test]
+    fn spoilt_streams_end_the_same_however_they_are_cut() {
+        const GOOD: &str = concat!(
+            "data: {\"choices\":[{\"delta\":{\"content\":\"a\",\"tool_calls\":[{\"index\":0,\"id\":\"i\",\"function\":{\"name\":\"n\",\"arguments\":\"{}\"}}]}}]}\r\n\r\n",
+            "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}],\"usage\":{\"prompt_tokens\":1}}\n\ndata: [DONE]\n\n",
+        );
+        let mut lot = 0x9e37_79b9_u32;
+        let mut draw = |below: usize| {
+            lot ^= lot << 13;
+            lot ^= lot >> 17;
+            lot ^= lot << 5;
+            lot as usize % below
+        };
+        for _ in 0..2000 {
+            let mut bytes = GOOD.as_bytes().to_vec();
+            for _ in 0..=draw(3) {
+                let at = draw(bytes.len());
+                bytes[at] = b"\n\r{}\":,[]0n\xff"[draw(12)];
+            }
+            let run = |pieces: &[&[u8]]| {
+                let (mut decoder, mut out) = (Decoder::new(&Request::default()), Vec::new());
+                let end = pieces.iter().try_for_each(|p| decoder.push(p, &mut out)).and_then(|()| decoder.end(&mut out));
+                (out, end)
+            };
+            let (a, b) = bytes.split_at(draw(bytes.len()));
+            assert_eq!(run(&[&bytes]), run(&[a, b]), "{}", String::from_utf8_lossy(&bytes));
+        }
+    }
 }
