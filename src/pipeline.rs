@@ -48,7 +48,7 @@ pub struct Settings {
     pub auth_enabled: bool,
     /// `security.query_token`.
     pub query_token: QueryToken,
-    /// `OXIOS_API_KEY`: one more key, of the first owner with every scope.
+    /// `OXIOS_API_KEY`: one more key, of the first owner with every scope; `app` gives it to the key table.
     pub extra_key: Option<crate::base::secret::Secret>,
 }
 
@@ -79,9 +79,6 @@ impl Default for Settings {
 
 /// Serves until `app.shutdown`, then drains: no new connections, requests that run get `limits.drain`, then it returns.
 pub async fn serve(listener: Listener, app: Arc<App>, settings: Arc<Live<Settings>>, limits: listener::Settings) {
-    if let Some(key) = &settings.load().extra_key {
-        app.keys.accept_also(key);
-    }
     let pipeline = match Pipeline::new(app.clone(), settings, &limits) {
         Ok(pipeline) => Arc::new(pipeline),
         // A test builds the router, so this is never seen.

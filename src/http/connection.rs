@@ -144,3 +144,199 @@ impl Drop for Answer {
         self.line.answered();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use tokio::time::{Instant, timeout};
+
+    use super::*;
+    use crate::base::cancel::{self, Canceller, Why};
+    use crate::http::crowd::{Caps, Crowd};
+    use crate::http::peer::Peer;
+
+    /// Answers `/`, never answers `/wait`, streams without end at `/flood`.
+    struct Stub;
+
+    impl Service for Stub {
+        fn call(self: Arc<Self>, request: Request, _line: Arc<Line>) -> Pin<Box<dyn Future<Output = Response> + Send>> {
+            let path = request.uri().path().to_owned();
+            Box::pin(async move {
+                match &*path {
+                    "/wait" => tokio::time::sleep(Duration::from_secs(5)).await,
+                    "/flood" => {
+                        let chunk = || Some((Ok(Bytes::from_static(&[b'x'; 1024])), ()));
+                        return Response::new(Body::stream(futures_util::stream::unfold((), move |()| async move { chunk() })));
+                    }
+                    _ => {}
+                }
+                Response::new(Body::full(path))
+            })
+        }
+        fn refuse(&self, _line: &Line, error: HttpError) -> Response {
+            let mut response = error.into_response();
+            response.headers_mut().insert("x-request-id", hyper::header::HeaderValue::from_static("7"));
+            response
+        }
+    }
+
+    fn connect() -> (DuplexStream, Canceller) {
+        let (ours, theirs) = duplex(8 * 1024);
+        let crowd = Crowd::new(Caps { all: 9, strangers: 9, strangers_per_peer: 9 });
+        let (canceller, stop) = cancel::pair();
+        tokio::spawn(run(Socket::Memory(theirs), Line::new(Peer::Unix, crowd.admit(None)), Arc::new(Stub), stop));
+        (ours, canceller)
+    }
+
+    /// What the server says to these bytes until it closes.
+    async fn say(bytes: impl AsRef<[u8]>) -> String {
+        let (client, _canceller) = connect();
+        let (mut from, mut to) = tokio::io::split(client);
+        let bytes = bytes.as_ref().to_vec();
+        tokio::spawn(async move {
+            let _ = to.write_all(&bytes).await;
+            // Keeps its side open.
+            std::future::pending::<()>().await;
+        });
+        let mut said = String::new();
+        from.read_to_string(&mut said).await.unwrap();
+        said
+    }
+
+    /// Reads what is there until nothing comes for a moment.
+    async fn hear(client: &mut DuplexStream) -> String {
+        let (mut said, mut buf) = (Vec::new(), [0; 4096]);
+        while let Ok(Ok(n)) = timeout(Duration::from_millis(1), client.read(&mut buf)).await {
+            if n == 0 {
+                break;
+            }
+            said.extend_from_slice(&buf[..n]);
+        }
+        String::from_utf8(said).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_no_request_is_refused_with_our_own_answer() {
+        let long = |name: &str, n: usize| format!("{name}{}", "a".repeat(n));
+        for (bytes, status) in [
+            ("nonsense\r\n\r\n".to_owned(), 400),
+            ("GET / HTTP/1.1\r\nhost: a\r\n folded: b\r\n\r\n".to_owned(), 400),
+            ("GET / HTTP/1.1\r\nhost : a\r\n\r\n".to_owned(), 400),
+            ("GET / HTTP/9.9\r\n\r\n".to_owned(), 400),
+            ("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n".to_owned(), 400),
+            ("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip\r\n\r\n".to_owned(), 400),
+            ("GET /\u{ff}\u{0}x HTTP/1.1\r\n\r\n".to_owned(), 400),
+            (long("GET / HTTP/1.1\r\nx: ", 20_000), 431),
+            (format!("GET / HTTP/1.1\r\n{}\r\n", "x: y\r\n".repeat(65)), 431),
+            (long("GET /", 20_000), 414),
+        ] {
+            let said = say(&bytes).await;
+            let head = bytes.chars().take(40).collect::<String>();
+            assert!(said.starts_with(&format!("HTTP/1.1 {status} ")), "{head:?}: {said}");
+            assert!(said.contains("\r\nx-request-id: 7\r\n") && said.contains("\r\nconnection: close\r\n"), "{said}");
+            assert!(said.contains("\r\n\r\n{\"error\":\""), "{said}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn slow_headers_are_cut_off_with_408() {
+        let started = Instant::now();
+        let said = say("GET / HTTP/1.1\r\nhost:").await;
+        assert!(said.starts_with("HTTP/1.1 408 "), "{said}");
+        assert_eq!(started.elapsed().as_secs(), 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bytes_that_trickle_do_not_move_the_deadline() {
+        let (mut client, _canceller) = connect();
+        let started = Instant::now();
+        client.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+        let mut said = String::new();
+        while said.is_empty() && client.write_all(b"a: b\r\n").await.is_ok() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            said = hear(&mut client).await;
+        }
+        assert!(said.starts_with("HTTP/1.1 408 ") && started.elapsed().as_secs() <= 11, "{said}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_connection_is_closed_without_a_word() {
+        let started = Instant::now();
+        assert_eq!(say("").await, "");
+        assert_eq!(started.elapsed().as_secs(), 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_has_75_seconds_and_a_new_head_10() {
+        let (mut client, _canceller) = connect();
+        for _ in 0..3 {
+            client.write_all(b"GET /a HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+            assert!(hear(&mut client).await.ends_with("/a"));
+            tokio::time::sleep(Duration::from_secs(74)).await;
+        }
+        let started = Instant::now();
+        client.write_all(b"GET ").await.unwrap();
+        let mut said = String::new();
+        client.read_to_string(&mut said).await.unwrap();
+        assert!(said.starts_with("HTTP/1.1 408 "), "{said}");
+        assert_eq!(started.elapsed().as_secs(), 10);
+        // And without a word after 75 s of nothing.
+        let (mut client, _canceller) = connect();
+        client.write_all(b"GET /a HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        hear(&mut client).await;
+        let started = Instant::now();
+        assert_eq!(client.read(&mut [0; 9]).await.unwrap(), 0);
+        assert!((74..=75).contains(&started.elapsed().as_secs()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_later_request_that_is_none_is_refused_in_our_words_too() {
+        let (mut client, _canceller) = connect();
+        client.write_all(b"GET /a HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        assert!(hear(&mut client).await.ends_with("/a"));
+        client.write_all(b"nonsense\r\n\r\n").await.unwrap();
+        let said = hear(&mut client).await;
+        assert!(said.starts_with("HTTP/1.1 400 ") && said.contains("x-request-id: 7"), "{said}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pipelined_requests_are_answered_in_their_order() {
+        let (mut client, _canceller) = connect();
+        client
+            .write_all(b"GET /1 HTTP/1.1\r\nhost: a\r\n\r\nGET /2 HTTP/1.1\r\nhost: a\r\n\r\nGET /3 HTTP/1.1\r\nhost: a\r\n\r\n")
+            .await
+            .unwrap();
+        let said = hear(&mut client).await;
+        let places: Vec<_> = ["/1", "/2", "/3"].iter().map(|path| said.find(path).unwrap()).collect();
+        assert!(places.is_sorted() && said.matches("200 OK").count() == 3, "{said}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn conflicting_framing_ends_the_connection_after_the_answer() {
+        let said = say("POST /a HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\nGET /b HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        assert!(said.contains("connection: close") && said.ends_with("/a"), "{said}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_takes_nothing_is_cut_off() {
+        let (mut client, _canceller) = connect();
+        client.write_all(b"GET /flood HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        tokio::time::sleep(Duration::from_secs(31)).await;
+        let mut said = Vec::new();
+        client.read_to_end(&mut said).await.unwrap();
+        assert!(said.len() <= 8 * 1024);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stop_waits_for_the_answer_that_is_due() {
+        let (mut client, canceller) = connect();
+        client.write_all(b"GET /wait HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        canceller.cancel(Why::Shutdown);
+        let mut said = String::new();
+        client.read_to_string(&mut said).await.unwrap();
+        assert!(said.contains("200 OK") && said.ends_with("/wait"), "{said}");
+    }
+}

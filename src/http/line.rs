@@ -312,6 +312,8 @@ impl AsyncWrite for Guarded {
         // hyper flushes when it has nothing left to write.
         if self.line.phase() == Phase::Ending {
             self.line.set(Phase::Idle);
+            // hyper has asked for input before this moment and will not ask again until it is woken: by this timer.
+            let _ = self.is_read_over(cx);
         }
         Pin::new(&mut self.socket).poll_flush(cx)
     }
