@@ -160,7 +160,8 @@ impl Reach {
     fn unreachable(&self, e: &ClientError) -> Failure {
         use crate::http::client::Stage;
         match e.stage {
-            Stage::Connect | Stage::Resolve => self.gone(&e.private),
+            // Its private text begins with place and stage, which the sentence names already.
+            Stage::Connect | Stage::Resolve => self.gone(e.private.rsplit(": ").next().unwrap_or_default()),
             _ => Failure::failed(format!("{}: {}", self.place, e.public)),
         }
     }

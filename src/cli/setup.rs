@@ -17,8 +17,13 @@ use crate::{api, gateway, llm, orchestrator, pipeline, rooms, store};
 pub(super) fn listen(parsed: &Parsed, config: &Config) -> Result<Listen, Failure> {
     if let Some(text) = parsed.value("listen") {
         let text = text.replacen("localhost:", "127.0.0.1:", 1);
-        return Listen::parse(&text)
-            .ok_or_else(|| Failure::usage(format!("--listen {text}: write ADDR:PORT, for example 127.0.0.1:4200, or unix:/path")));
+        let listen = Listen::parse(&text)
+            .ok_or_else(|| Failure::usage(format!("--listen {text}: write ADDR:PORT, for example 127.0.0.1:4200, or unix:/path")))?;
+        // `<home>/address` is read from other working directories.
+        return Ok(match listen {
+            Listen::Unix(path) => Listen::Unix(std::path::absolute(&path).unwrap_or(path)),
+            tcp => tcp,
+        });
     }
     let ip = match config.text("gateway.host").unwrap_or("127.0.0.1") {
         "localhost" => IpAddr::from(Ipv4Addr::LOCALHOST),
