@@ -106,7 +106,8 @@ pub async fn serve(setup: Setup, listener: Listener, shutdown: Cancel, ready: im
     let limits = setup.connections.clone();
     let settings = Arc::new(Live::new(setup.pipeline.clone()));
     let drain = setup.drain;
-    let app = Arc::new(build(setup, shutdown.clone())?);
+    let (end_streams, streams_end) = cancel::pair();
+    let app = Arc::new(build(setup, shutdown.clone(), streams_end)?);
 
     let address = listener.address().to_owned();
     app.home.write_address(&address).map_err(|e| AppError(format!("the address cannot be written to the home: {e}")))?;
@@ -118,6 +119,8 @@ pub async fn serve(setup: Setup, listener: Listener, shutdown: Cancel, ready: im
         shutdown.cancelled().await;
         // A request that waits for a run gets its answer before the pipeline's own time is up.
         app.gateway.drain(drain.mul_f32(0.9)).await;
+        // Only now: whoever watches a running answer sees its end.
+        end_streams.cancel(Why::Shutdown);
     };
     tokio::join!(pipeline::serve(listener, app.clone(), settings, limits), drained);
 
@@ -133,7 +136,7 @@ pub async fn serve(setup: Setup, listener: Listener, shutdown: Cancel, ready: im
 }
 
 /// From the ground up; nothing runs yet.
-fn build(setup: Setup, shutdown: Cancel) -> Result<App, AppError> {
+fn build(setup: Setup, shutdown: Cancel, drained: Cancel) -> Result<App, AppError> {
     let seams = setup.seams;
     let (clock, random) = (seams.clock.clone(), seams.random.clone());
     let said = |error: &dyn fmt::Display| AppError(error.to_string());
@@ -192,6 +195,7 @@ fn build(setup: Setup, shutdown: Cancel) -> Result<App, AppError> {
         random,
         settings: Arc::new(Live::new(setup.api)),
         shutdown,
+        drained,
     })
 }
 

@@ -225,7 +225,7 @@ impl Pipeline {
         let params = values.decode()?;
 
         // 9. The handler, with the evidence of all that: 415, 400, 422 as it reads the body, then its own.
-        let ends = Ends::new(caller.as_ref().and_then(Caller::watched), self.watches.clone(), self.app.shutdown.clone());
+        let ends = Ends::new(caller.as_ref().and_then(Caller::watched), self.watches.clone(), self.app.drained.clone());
         let call = Call {
             caller,
             params,

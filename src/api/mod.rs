@@ -85,6 +85,9 @@ pub struct App {
     pub settings: Arc<Live<Settings>>,
     /// Cancelled when the server stops.
     pub shutdown: Cancel,
+    /// Cancelled when the server has stopped and every run has ended: streams last until then, so that whoever watches a
+    /// running answer sees its end.
+    pub drained: Cancel,
 }
 
 /// One request that passed every check.
