@@ -246,3 +246,91 @@ async fn keep_small(stop: Cancel) {
         smallest = sys::memory::resident();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::client::{Outgoing, Target};
+    use crate::http::listener::Listen;
+    use crate::wire::url::Url;
+    use hyper::Method;
+    use serde_json::{Value, json};
+
+    /// The whole house in this process.
+    struct Running {
+        address: String,
+        token: String,
+        stop: cancel::Canceller,
+        task: tokio::task::JoinHandle<Result<(), AppError>>,
+    }
+
+    async fn start(home: &std::path::Path) -> Running {
+        let listener = Listener::bind(&Listen::Tcp("127.0.0.1:0".parse().unwrap())).unwrap();
+        let (stop, shutdown) = cancel::pair();
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let setup = Setup { drain: Duration::from_secs(5), ..Setup::new(home.to_owned()) };
+        let task = tokio::spawn(serve(setup, listener, shutdown, move |address| tell.send(address.to_owned()).unwrap()));
+        let Ok(address) = told.await else { panic!("{}", task.await.unwrap().unwrap_err()) };
+        let token = std::fs::read_to_string(home.join("token")).unwrap().trim().to_owned();
+        Running { address, token, stop, task }
+    }
+
+    impl Running {
+        async fn call(&self, method: Method, path: &str, body: Value) -> (u16, Value) {
+            let outgoing = Outgoing {
+                target: Target::Url(Url::parse(&self.address).unwrap()),
+                method,
+                path_and_query: path.to_owned(),
+                headers: vec![
+                    (hyper::header::AUTHORIZATION, format!("Bearer {}", self.token).parse().unwrap()),
+                    (hyper::header::CONTENT_TYPE, "application/json".parse().unwrap()),
+                ],
+                body: if body.is_null() { Default::default() } else { body.to_string().into() },
+                connect: Duration::from_secs(5),
+                first_byte: Duration::from_secs(20),
+                between: Duration::from_secs(20),
+            };
+            let incoming = Client::new(ClientSettings::default()).send(outgoing).await.unwrap();
+            let status = incoming.status.as_u16();
+            let bytes = incoming.collect(1 << 20).await.unwrap();
+            (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
+        }
+
+        async fn end(self) {
+            self.stop.cancel(Why::Shutdown);
+            self.task.await.unwrap().unwrap();
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_message_goes_in_an_answer_comes_out_and_is_found_after_a_restart() {
+        let home = std::env::temp_dir().join(format!("oxios-app-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&home);
+        let house = start(&home).await;
+        assert_eq!(std::fs::read_to_string(home.join("address")).unwrap().trim(), house.address);
+        let (status, answer) = house.call(Method::POST, "/api/chat", json!({"content": "hello"})).await;
+        assert_eq!(status, 200, "{answer}");
+        assert_eq!((&answer["echo"], &answer["phase"]), (&json!("hello"), &json!("Interview")));
+        let (reply, session) = (answer["reply"].as_str().unwrap().to_owned(), answer["session_id"].as_str().unwrap().to_owned());
+        assert!(!reply.is_empty());
+        let (status, asked) = house.call(Method::POST, "/api/chat", json!({"content": "write a.md: text", "session_id": session})).await;
+        assert_eq!((status, &asked["status"]), (202, &json!("approval_required")), "{asked}");
+        let approval = asked["approval"]["id"].as_str().unwrap().to_owned();
+        house.end().await;
+        assert!(!home.join("address").exists());
+
+        let house = start(&home).await;
+        let (status, approved) = house.call(Method::POST, &format!("/api/approvals/{approval}/approve"), Value::Null).await;
+        assert_eq!((status, &approved["status"]), (200, &json!("approved")));
+        let events = format!("/api/sessions/{session}/events?until=idle");
+        assert_eq!(house.call(Method::GET, &events, Value::Null).await.0, 200);
+        assert_eq!(std::fs::read_to_string(home.join("workspace/files/a.md")).unwrap().trim(), "text");
+        let (_, detail) = house.call(Method::GET, &format!("/api/sessions/{session}"), Value::Null).await;
+        assert_eq!(detail["agent_responses"][0]["content"], reply);
+        assert_eq!(detail["user_messages"].as_array().unwrap().len(), 2);
+        let (status, gone) = house.call(Method::DELETE, &format!("/api/sessions/{session}"), Value::Null).await;
+        assert_eq!((status, &gone["status"]), (200, &json!("deleted")));
+        assert_eq!(house.call(Method::GET, &format!("/api/sessions/{session}"), Value::Null).await.0, 404);
+        house.end().await;
+    }
+}
