@@ -184,14 +184,11 @@ impl House {
         Self { home, sessions, approvals, script, clock, gateway, owner }
     }
 
-    /// As if the process ended: everything is gone but the files.
-    async fn close(self) {
-        let home = Arc::downgrade(&self.home);
-        drop(self);
-        // Tasks that have just ended give back what they hold.
-        while home.strong_count() > 0 {
-            tokio::task::yield_now().await;
-        }
+    /// As if the process had been killed now and started again: another house over a copy of the files.
+    fn again(&self) -> Self {
+        let to = dir();
+        copy(self.home.path(), &to);
+        Self::open(&to, Settings::default())
     }
 
     fn message(&self, content: &str, session: Option<SessionId>) -> IncomingMessage {
@@ -218,6 +215,17 @@ impl House {
 
     fn begun(&self) -> Vec<String> {
         self.script.begun.lock().unwrap().clone()
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for item in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(item.file_name());
+        match item.file_type().unwrap().is_dir() {
+            true => copy(&item.path(), &target),
+            false => drop(std::fs::copy(item.path(), target).unwrap()),
+        }
     }
 }
 
@@ -296,8 +304,7 @@ async fn messages_of_one_session_run_in_order_and_two_sessions_do_not_mix() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_retry_attaches_to_the_first_run_also_after_a_restart() {
-    let dir = dir();
-    let house = House::open(&dir, Settings::default());
+    let house = house();
     let first = house.send_with_key("say x", "k").await.unwrap();
     assert!(first.fresh);
     ended(&first.session, first.id).await;
@@ -306,10 +313,7 @@ async fn a_retry_attaches_to_the_first_run_also_after_a_restart() {
     assert_eq!((again.id, again.session.id(), again.seq), (first.id, first.session.id(), first.seq));
     assert!(matches!(house.send_with_key("say y", "k").await, Err(GatewayError::Conflict)));
     let (id, session) = (first.id, first.session.id());
-    drop((first, again));
-    house.close().await;
-
-    let house = House::open(&dir, Settings::default());
+    let house = house.again();
     let again = house.send_with_key("say x", "k").await.unwrap();
     assert_eq!((again.id, again.session.id(), again.fresh), (id, session, false));
     assert_eq!(ended(&again.session, id).await.1.text, "say x");
@@ -474,15 +478,11 @@ async fn a_parked_run_is_cancelled_and_an_unanswered_question_lapses() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_question_is_decided_after_a_restart() {
-    let dir = dir();
-    let house = House::open(&dir, Settings::default());
+    let house = house();
     let parked = house.send("ask", None).await;
     let (approval, id, session) = (asked(&parked).await, parked.id, parked.session.id());
     house.gateway.parked(id).await;
-    drop(parked);
-    house.close().await;
-
-    let house = House::open(&dir, Settings::default());
+    let house = house.again();
     house.gateway.resume_parked().await;
     assert_eq!(house.gateway.counts().parked, 1);
     house.gateway.decide(house.owner, approval, Decision::Approved).await.unwrap();
@@ -493,17 +493,13 @@ async fn a_question_is_decided_after_a_restart() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_decided_before_the_end_goes_on_after_it() {
-    let dir = dir();
-    let house = House::open(&dir, Settings::default());
+    let house = house();
     let parked = house.send("ask", None).await;
     let (approval, id, session) = (asked(&parked).await, parked.id, parked.session.id());
     house.gateway.parked(id).await;
     // The process ends between the record of the decision and everything behind it.
     parked.session.append(id, vec![Body::ApprovalResolved { approval_id: approval, decision: Decision::Approved }]).await.unwrap();
-    drop(parked);
-    house.close().await;
-
-    let house = House::open(&dir, Settings::default());
+    let house = house.again();
     house.gateway.resume_parked().await;
     let session = house.sessions.load(session, house.owner).await.unwrap();
     assert_eq!(ended(&session, id).await.1.text, "Some(Approved)");
@@ -512,16 +508,12 @@ async fn what_was_decided_before_the_end_goes_on_after_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_question_whose_file_was_never_written_is_asked_again() {
-    let dir = dir();
-    let house = House::open(&dir, Settings::default());
+    let house = house();
     let parked = house.send("ask", None).await;
     let (approval, id, session) = (asked(&parked).await, parked.id, parked.session.id());
     house.gateway.parked(id).await;
     std::fs::remove_dir_all(house.home.workspace().join("approvals")).unwrap();
-    drop(parked);
-    house.close().await;
-
-    let house = House::open(&dir, Settings::default());
+    let house = house.again();
     house.gateway.adopt_session(session, house.owner).await;
     assert_eq!(house.approvals.find(house.owner, approval).unwrap().message_id, id);
 }
