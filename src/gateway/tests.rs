@@ -409,20 +409,27 @@ async fn policies_reject_and_interrupt() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_that_panics_or_hangs_ends_as_failed_and_gives_its_permit_back() {
-    let short = Duration::from_millis(20);
-    let settings = Settings { max_concurrent: 1, max_execution: short, watchdog_grace: short, ..Settings::default() };
-    let house = House::open(&dir(), settings);
-    let stuck = house.send("stuck", None).await;
-    let (kind, ending) = ended(&stuck.session, stuck.id).await;
-    assert_eq!((kind, ending.text.as_str(), ending.error.unwrap().code.as_str()), ("failed", "so far", "deadline"));
+async fn a_run_that_panics_ends_as_failed_and_gives_its_permit_back() {
+    let house = House::open(&dir(), Settings { max_concurrent: 1, ..Settings::default() });
     let panics = house.send("panic", None).await;
     let (kind, ending) = ended(&panics.session, panics.id).await;
     assert_eq!((kind, ending.error.unwrap().code.as_str()), ("failed", "internal"));
     let next = house.send("say x", Some(panics.session.id())).await;
     assert_eq!(ended(&next.session, next.id).await.0, "done");
     house.gateway.emptied().await;
-    assert_eq!(house.gateway.counts().failed, 2);
+    assert_eq!(house.gateway.counts().failed, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_watchdog_takes_the_permit_of_a_run_that_does_not_stop() {
+    let short = Duration::from_millis(20);
+    let settings = Settings { max_concurrent: 1, max_execution: short, watchdog_grace: short, ..Settings::default() };
+    let house = House::open(&dir(), settings);
+    let stuck = house.send("stuck", None).await;
+    let (kind, ending) = ended(&stuck.session, stuck.id).await;
+    assert_eq!((kind, ending.text.as_str(), ending.error.unwrap().code.as_str()), ("failed", "so far", "deadline"));
+    let next = house.send("stuck", None).await;
+    speaks(&next).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
