@@ -222,3 +222,100 @@ fn ending(old: OldAnswer) -> Body {
 fn time(value: &Value) -> Option<Timestamp> {
     Timestamp::parse(value.as_str()?)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::store::testing::{Bench, done, kinds, read_on, say};
+
+    fn old(user: &[(&str, u32)], agent: &[(&str, u32)]) -> Value {
+        let at = |minute: &u32| format!("2025-05-01T10:{minute:02}:00Z");
+        json!({
+            "id": "ignored", "user_id": "ann", "active_seed_id": null, "active_persona_id": "p-1",
+            "user_messages": user.iter().map(|(c, m)| json!({"content": c, "timestamp": at(m)})).collect::<Vec<_>>(),
+            "agent_responses": agent.iter().map(|(c, m)| json!({"content": c, "session_id": null, "seed_id": null,
+                "phase_reached": "Execute", "evaluation_passed": true, "timestamp": at(m)})).collect::<Vec<_>>(),
+            "created_at": at(&0), "updated_at": at(&30), "metadata": {"title": "Old days"},
+        })
+    }
+
+    #[tokio::test]
+    async fn an_old_file_opens_unchanged_and_goes_on_after_its_next_turn() {
+        let bench = Bench::new();
+        let sid = bench.session_id();
+        let file = old(&[("q1", 1), ("q2", 3)], &[("a1", 2), ("a2", 4)]);
+        let bytes = serde_json::to_vec_pretty(&file).unwrap();
+        bench.home();
+        std::fs::write(bench.file(sid, "json"), &bytes).unwrap();
+        let mut first = Vec::new();
+        for round in 0..2 {
+            let sessions = bench.sessions();
+            let session = sessions.load(sid, bench.owner()).await.unwrap();
+            let records = read_on(&mut session.tail(0)).await;
+            assert_eq!(kinds(&records), ["1 message", "2 done", "3 message", "4 done"]);
+            if round == 0 {
+                first = records;
+            } else {
+                assert_eq!(records, first, "ids are derived, so they stay");
+            }
+            assert_eq!(std::fs::read(bench.file(sid, "json")).unwrap(), bytes, "the file stays as it is");
+            let turns = session.recent_turns(1000).await.unwrap();
+            assert_eq!(
+                turns.iter().map(|t| (t.message.content.as_str(), t.ending.text.as_str())).collect::<Vec<_>>(),
+                [("q1", "a1"), ("q2", "a2")]
+            );
+        }
+        let sessions = bench.sessions();
+        let session = sessions.load(sid, bench.owner()).await.unwrap();
+        let id = bench.message_id();
+        session.accept(id, say("q3")).await.unwrap();
+        session.append(id, vec![done("a3")]).await.unwrap();
+        let new: Value = serde_json::from_slice(&std::fs::read(bench.file(sid, "json")).unwrap()).unwrap();
+        assert_eq!(new["user_messages"].as_array().unwrap().len(), 3);
+        assert_eq!(
+            (&new["user_id"], &new["active_persona_id"], &new["metadata"]["title"]),
+            (&json!("ann"), &json!("p-1"), &json!("Old days"))
+        );
+        let kept = std::fs::read_dir(bench.files())
+            .unwrap()
+            .filter(|e| e.as_ref().unwrap().file_name().to_str().unwrap().contains("kept"))
+            .count();
+        assert_eq!(kept, 0, "the imported file is in the log now");
+    }
+
+    #[tokio::test]
+    async fn odd_files_keep_every_text_and_what_is_no_session_is_set_aside() {
+        for (user, agent) in [
+            (vec![("q1", 1), ("q2", 2)], vec![("a2", 3)]),
+            (vec![("q1", 5)], vec![("a0", 1), ("a1", 6), ("a2", 7)]),
+            (vec![("q1", 1)], vec![]),
+            (vec![], vec![]),
+        ] {
+            let bench = Bench::new();
+            let sid = bench.session_id();
+            bench.home();
+            std::fs::write(bench.file(sid, "json"), old(&user, &agent).to_string()).unwrap();
+            let sessions = bench.sessions();
+            let session = sessions.load(sid, bench.owner()).await.unwrap();
+            assert!(session.open_messages().is_empty());
+            let (mut detail, mut bytes) = (session.detail(), Vec::new());
+            while let Some(piece) = detail.next().await.unwrap() {
+                bytes.extend_from_slice(&piece);
+            }
+            let shown: Value = serde_json::from_slice(&bytes).unwrap();
+            let texts =
+                |list: &Value| list.as_array().unwrap().iter().map(|m| m["content"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
+            assert_eq!(texts(&shown["user_messages"]), user.iter().map(|u| u.0).collect::<Vec<_>>());
+            assert_eq!(texts(&shown["agent_responses"]), agent.iter().map(|a| a.0).collect::<Vec<_>>());
+        }
+        let bench = Bench::new();
+        let sid = bench.session_id();
+        bench.home();
+        std::fs::write(bench.file(sid, "json"), "{\"user_messages\": 7}").unwrap();
+        let sessions = bench.sessions();
+        assert!(matches!(sessions.load(sid, bench.owner()).await, Err(StoreError::NotFound)));
+        assert!(!bench.file(sid, "json").exists());
+    }
+}

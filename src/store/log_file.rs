@@ -26,6 +26,10 @@ pub(crate) struct LogFile {
 }
 
 impl LogFile {
+    /// A file whose lines end at `len`; what lies behind is cut before the next line.
+    pub(crate) fn ragged(file: Arc<dyn DiskFile>, len: u64) -> Self {
+        Self { ragged: true, ..Self::new(file, len) }
+    }
     /// A file whose lines end at `len`; nothing lies behind.
     pub(crate) fn new(file: Arc<dyn DiskFile>, len: u64) -> Self {
         // What was there when it was opened may never have been synced, if the last process was killed; the next sync covers it.

@@ -136,7 +136,8 @@ impl Disk for FaultDisk {
     }
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         self.change()?;
-        RealDisk.sync_dir(path)
+        // As with files: counted, not done.
+        RealDisk.stat(path).map(|_| ())
     }
     fn free_bytes(&self, path: &Path) -> io::Result<u64> {
         let free = self.state().free;
