@@ -25,7 +25,7 @@ impl Run<'_> {
         self.state.message = message.content.clone();
         if !message.attachments.is_empty() {
             let paths: Vec<_> = message.attachments.iter().take(ATTACHMENTS_MAX).map(String::as_str).collect();
-            self.state.message.push_str(&format!("\n\n[Attached files, to be read with read_file: {}]", paths.join(", ")));
+            self.state.aside.push_str(&format!("Attached files, to be read with read_file: {}\n", paths.join(", ")));
         }
         // Three bytes a token at most are sent; what is older is not even read.
         let max_bytes = (self.context_tokens() as usize).saturating_mul(3).min(ANSWER_BYTES_MAX);
@@ -98,15 +98,18 @@ impl Run<'_> {
             Err(e) => return log::warn("run", format_args!("nothing could be recalled: {e}")),
         };
         let best = hits.first().map_or(0.0, |hit| hit.score);
+        let mut recalled = String::new();
         for hit in hits.iter().filter(|hit| hit.score * 2.0 >= best) {
             let line = memory_line(&hit.entry.content, hit.entry.category, hit.entry.created_at);
-            if self.state.recalled.len() + line.len() > RECALLED_BYTES_MAX {
+            if recalled.len() + line.len() > RECALLED_BYTES_MAX {
                 break;
             }
-            self.state.recalled.push_str(&line);
-            self.state.recalled.push('\n');
+            recalled.push_str(&line);
+            recalled.push('\n');
         }
-        if !self.state.recalled.is_empty() {
+        if !recalled.is_empty() {
+            self.state.aside.push_str("What you remember that may matter here:\n");
+            self.state.aside.push_str(&recalled);
             self.publish(Kind::MemoryRecalled, []);
         }
     }

@@ -18,14 +18,14 @@ use crate::store::record::{Body, Ending, Phase, ToolOutcome};
 pub(crate) struct State {
     /// What is being done.
     pub(crate) stage: Stage,
-    /// The message, with what is attached to it.
+    /// The message as the user wrote it.
     pub(crate) message: String,
     /// What the user wants: the message, or the original request with the answers to our questions.
     pub(crate) request: String,
     /// Rounds of questions that went before this message.
     pub(crate) rounds: u32,
-    /// What memory had to say about the request, as lines.
-    pub(crate) recalled: String,
+    /// What is put beside the message, as lines: what is attached, what memory has to say.
+    pub(crate) aside: String,
     /// The furthest phase.
     pub(crate) reached: Phase,
     /// The phase that began and has not ended.

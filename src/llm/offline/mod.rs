@@ -33,7 +33,7 @@ mod work;
 
 use std::collections::VecDeque;
 
-use crate::llm::request::{Event, Finish, Message, Purpose, Request, ToolCall, Usage};
+use crate::llm::request::{ASIDE, Event, Finish, Message, Purpose, Request, ToolCall, Usage};
 use serde_json::Value;
 
 /// An answer that is given piece by piece, a word at a time.
@@ -127,6 +127,8 @@ fn offered(request: &Request, name: &str) -> bool {
 fn turn(request: &Request) -> (&str, &[Message]) {
     let at = request.messages.iter().rposition(|m| matches!(m, Message::User { .. }));
     let text = at.and_then(|at| request.messages.get(at)).map_or("", text_of);
+    // A command ends where the user's words end.
+    let text = text.split_once(ASIDE).map_or(text, |(said, _)| said);
     let after = at.and_then(|at| request.messages.get(at + 1..)).unwrap_or(&request.messages);
     (text, after)
 }
