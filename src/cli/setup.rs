@@ -13,6 +13,10 @@ use crate::http::listener::{self, Listen};
 use crate::pipeline::QueryToken;
 use crate::{api, gateway, llm, orchestrator, pipeline, rooms, store};
 
+/// Requests and streams last this much longer than the runs that they wait for, so that an answer cut at the end of the drain
+/// is still told.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+
 /// Where to listen: `--listen`, else `gateway.host` and `gateway.port`.
 pub(super) fn listen(parsed: &Parsed, config: &Config) -> Result<Listen, Failure> {
     if let Some(text) = parsed.value("listen") {
@@ -88,7 +92,7 @@ pub(super) fn house(config: &Config) -> Setup {
         connections: listener::Settings {
             connections_max: size(config.whole("gateway.max_connections")),
             trusted_proxies: config.list("gateway.trusted_proxies").iter().filter_map(|text| text.parse().ok()).collect(),
-            drain: seconds(config, "gateway.drain_secs"),
+            drain: seconds(config, "gateway.drain_secs") + LAST_WORDS,
             ..listener::Settings::default()
         },
         drain: seconds(config, "gateway.drain_secs"),
@@ -184,7 +188,7 @@ mod tests {
         assert_eq!(format!("{:?}", setup.memory), format!("{:?}", rooms::memory::Settings::default()));
         assert!(setup.judges.is_empty());
         let (ours, theirs) = (listener::Settings::default(), &setup.connections);
-        assert_eq!((ours.connections_max, ours.drain), (theirs.connections_max, theirs.drain));
+        assert_eq!((ours.connections_max, ours.drain), (theirs.connections_max, theirs.drain - LAST_WORDS));
         let (ours, theirs) = (pipeline::Settings::default(), &setup.pipeline);
         assert_eq!(
             (ours.rate_limit_per_minute, ours.auth_enabled, ours.query_token),
