@@ -362,3 +362,60 @@ async fn caught<F: Future>(future: F) -> Option<F::Output> {
     })
     .await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_caught_and_nothing_else() {
+        assert_eq!(caught(async { 5 }).await, Some(5));
+        assert_eq!(
+            caught(async {
+                if true {
+                    panic!("one request")
+                }
+            })
+            .await,
+            None
+        );
+    }
+
+    #[test]
+    fn only_api_paths_hide_behind_a_key() {
+        for (path, open) in [("/", true), ("/assets/x", true), ("/apix", true), ("/api", false), ("/api/x", false), ("/v1/models", false)] {
+            assert_eq!(is_open(None, path), open, "{path}");
+        }
+        for row in ROUTES {
+            assert_eq!(is_open(Some(row), row.path), row.path.starts_with("/health"), "{}", row.path);
+        }
+    }
+
+    /// The order of API A1, as the line is written. What each step does is tested where it lives.
+    #[test]
+    fn the_steps_stand_in_the_order_of_the_contract() {
+        let line = include_str!("pipeline.rs").split("async fn route(").nth(1).unwrap();
+        let steps = [
+            "gate::pass(",
+            "host::check(",
+            "origin::check(",
+            "self.doorkeeper.admit(",
+            "HttpError::not_found(",
+            "auth::require(",
+            "self.rates.take(",
+            "intake.read(",
+            "(row.handler)(",
+        ];
+        let places: Vec<_> = steps.iter().map(|step| line.find(step).unwrap()).collect();
+        assert!(places.is_sorted(), "{places:?}");
+    }
+
+    #[test]
+    fn the_query_token_is_for_those_who_are_here() {
+        for (setting, local, remote) in
+            [(QueryToken::Loopback, true, false), (QueryToken::Always, true, true), (QueryToken::Never, false, false)]
+        {
+            assert_eq!((setting.allows(true), setting.allows(false)), (local, remote), "{setting:?}");
+        }
+    }
+}

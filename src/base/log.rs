@@ -61,6 +61,14 @@ pub fn error(area: &'static str, text: fmt::Arguments<'_>) {
     line(Level::Error, area, text);
 }
 
+/// From now on a panic is logged with its place only: its message may quote what a user wrote.
+pub fn panics_without_content() {
+    std::panic::set_hook(Box::new(|info| match info.location() {
+        Some(at) => error("panic", format_args!("at {at}")),
+        None => error("panic", format_args!("at an unknown place")),
+    }));
+}
+
 fn line(level: Level, area: &'static str, text: fmt::Arguments<'_>) {
     if !enabled(level) {
         return;

@@ -66,6 +66,11 @@ impl Crowd {
         }
     }
 
+    /// Waits until somebody leaves.
+    pub(super) async fn left(&self) {
+        self.left.notified().await;
+    }
+
     /// Waits until nobody is left.
     pub(super) async fn empty(&self) {
         loop {

@@ -87,6 +87,9 @@ const BACK_OFF: Duration = Duration::from_millis(100);
 /// Connections that the kernel keeps for us while we are busy or full.
 const BACKLOG: u32 = 1024;
 
+/// After connections have left, the heap is trimmed this much later, so at most that often.
+const TRIM_AFTER: Duration = Duration::from_secs(5);
+
 /// A bound socket; connections wait in the kernel until it is served.
 pub struct Listener {
     socket: Bound,
@@ -158,6 +161,22 @@ impl Listener {
 /// left after that is cut off. Streams end by themselves when they see `stop`.
 pub async fn serve(listener: Listener, settings: Settings, service: Arc<dyn Service>, stop: Cancel) {
     let crowd = Crowd::new(settings.caps(sys::limits::raise_descriptors()));
+    tokio::select! {
+        () = accept_until(listener, settings, service, stop, &crowd) => {}
+        () = trim(&crowd) => {}
+    }
+}
+
+/// Gives back what connections have left behind, for ever; sleeps while nobody leaves.
+async fn trim(crowd: &Crowd) {
+    loop {
+        crowd.left().await;
+        tokio::time::sleep(TRIM_AFTER).await;
+        sys::os::trim_heap();
+    }
+}
+
+async fn accept_until(listener: Listener, settings: Settings, service: Arc<dyn Service>, stop: Cancel, crowd: &Arc<Crowd>) {
     // One task a connection; each ends with its connection, or when the set is dropped.
     let mut connections = JoinSet::new();
     loop {
@@ -170,7 +189,7 @@ pub async fn serve(listener: Listener, settings: Settings, service: Arc<dyn Serv
         let (socket, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                rest(&error, &crowd).await;
+                rest(&error, crowd).await;
                 continue;
             }
         };

@@ -106,7 +106,10 @@ mod tests {
     #[tokio::test]
     async fn the_end_comes_from_outside_too() {
         let (canceller, cancel) = crate::base::cancel::pair();
-        let mut body = response(Silent, async move { drop(cancel.cancelled().await) }).into_body();
+        let ends = async move {
+            cancel.cancelled().await;
+        };
+        let mut body = response(Silent, ends).into_body();
         assert!(futures_util::future::poll_immediate(body.frame()).await.is_none());
         canceller.cancel(crate::base::cancel::Why::Shutdown);
         assert!(body.frame().await.is_none());
