@@ -332,5 +332,6 @@ mod tests {
         assert_eq!((status, &gone["status"]), (200, &json!("deleted")));
         assert_eq!(house.call(Method::GET, &format!("/api/sessions/{session}"), Value::Null).await.0, 404);
         house.end().await;
+        let _ = std::fs::remove_dir_all(&home);
     }
 }
