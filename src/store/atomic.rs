@@ -51,3 +51,44 @@ fn beside(path: &Path) -> PathBuf {
     name.push(".new");
     PathBuf::from(name)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::testing::Bench;
+
+    #[test]
+    fn stopped_at_any_call_the_file_is_the_old_or_the_new_one() {
+        for torn in [0, 2] {
+            for k in 0.. {
+                let bench = Bench::new();
+                std::fs::create_dir_all(&bench.dir).unwrap();
+                let path = bench.dir.join("file");
+                replace(&bench.disk, &path, b"old content", Durable::Yes).unwrap();
+                bench.disk.tear(torn);
+                bench.disk.stop_after(Some(k));
+                let done = replace(&bench.disk, &path, b"new", Durable::Yes).is_ok();
+                bench.disk.stop_after(None);
+                let now = std::fs::read(&path).unwrap();
+                assert!(now == b"new" || (!done && now == b"old content"), "stopped after {k}: {now:?}");
+                replace(&bench.disk, &path, b"newest", Durable::No).unwrap();
+                assert_eq!(std::fs::read(&path).unwrap(), b"newest");
+                if done {
+                    break;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_full_disk_leaves_the_old_file_and_nothing_beside_it() {
+        let bench = Bench::new();
+        std::fs::create_dir_all(&bench.dir).unwrap();
+        let path = bench.dir.join("file");
+        replace(&bench.disk, &path, b"old", Durable::Yes).unwrap();
+        bench.disk.set_budget(Some(1));
+        assert!(replace(&bench.disk, &path, b"new", Durable::Yes).is_err());
+        assert_eq!(std::fs::read(&path).unwrap(), b"old");
+        assert_eq!(std::fs::read_dir(&bench.dir).unwrap().count(), 1);
+    }
+}

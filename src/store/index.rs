@@ -61,6 +61,9 @@ struct Item {
     lone: bool,
 }
 
+// B-tree nodes are at least half full, in practice two thirds: 256 bytes a session (DESIGN §8) leave 160 for keys and values.
+const _: () = assert!(size_of::<(SessionId, Item)>() + size_of::<(Reverse<Timestamp>, SessionId)>() <= 160);
+
 /// What is not finished after a build: work for the sweep.
 #[derive(Debug, Default)]
 pub(crate) struct Unfinished {
@@ -299,12 +302,7 @@ impl Index {
 
 impl Inner {
     fn label(&mut self, text: &str) -> Arc<str> {
-        if let Some(known) = self.labels.get(text) {
-            return known.clone();
-        }
-        let label: Arc<str> = Arc::from(text);
-        self.labels.insert(label.clone());
-        label
+        shared(&mut self.labels, text)
     }
     fn put(&mut self, id: SessionId, item: Item) {
         self.take(id);
@@ -321,11 +319,21 @@ impl Inner {
     }
 }
 
-/// An item as it was read; its label is not shared yet.
+/// The one copy of a label.
+fn shared(labels: &mut HashSet<Arc<str>>, text: &str) -> Arc<str> {
+    if let Some(known) = labels.get(text) {
+        return known.clone();
+    }
+    let label: Arc<str> = Arc::from(text);
+    labels.insert(label.clone());
+    label
+}
+
+/// An item as it was read; its label is not the index's yet.
 #[derive(Debug, Clone)]
 struct ReadItem {
     owner: OwnerId,
-    user: String,
+    user: Arc<str>,
     space: Option<SpaceId>,
     seed: Option<SeedId>,
     created: Timestamp,
@@ -365,7 +373,7 @@ struct Cached {
 fn read_cache(core: &Core) -> io::Result<HashMap<SessionId, ReadItem>> {
     let file = core.disk().open(&core.files.index(), Open::Read)?;
     let mut lines = Forward::new(file.as_ref(), 0, file.len()?);
-    let mut items = HashMap::new();
+    let (mut items, mut labels) = (HashMap::new(), HashSet::new());
     if lines.next()?.and_then(|found| found.json) != Some(CACHE_HEADER) {
         return Ok(items);
     }
@@ -373,7 +381,7 @@ fn read_cache(core: &Core) -> io::Result<HashMap<SessionId, ReadItem>> {
         let Some(c) = found.json.and_then(|json| serde_json::from_slice::<Cached>(json).ok()) else { continue };
         let read = ReadItem {
             owner: c.owner,
-            user: c.user,
+            user: shared(&mut labels, &c.user),
             space: c.space,
             seed: c.seed,
             created: Timestamp::from_millis(c.created),
@@ -407,7 +415,7 @@ fn read_item(core: &Core, id: SessionId, cached: Option<ReadItem>) -> io::Result
             let from = found.end;
             let item = ReadItem {
                 owner,
-                user: String::new(),
+                user: Arc::from(""),
                 space: None,
                 seed: None,
                 created,
@@ -431,7 +439,7 @@ fn read_item(core: &Core, id: SessionId, cached: Option<ReadItem>) -> io::Result
             item.messages = item.messages.saturating_add(1);
             item.space = glance.space_id.or(item.space);
             if item.user.is_empty() {
-                item.user = glance.user_id.as_deref().unwrap_or("default").to_owned();
+                item.user = Arc::from(glance.user_id.as_deref().unwrap_or("default"));
             }
             item.updated = item.updated.max(glance.time);
         } else if glance.is_terminal() {
@@ -462,6 +470,6 @@ fn read_lone(core: &Core, id: SessionId, size: u64) -> io::Result<Option<ReadIte
         messages: u32::try_from(old.user_messages.len()).unwrap_or(u32::MAX),
         open: false,
         lone: true,
-        user: old.user_id.unwrap_or_else(|| "default".to_owned()),
+        user: Arc::from(old.user_id.as_deref().unwrap_or("default")),
     }))
 }

@@ -1,0 +1,198 @@
+//! Listing, deleting, pruning, sweeping.
+
+use super::*;
+use crate::base::cancel;
+use crate::store::testing::{Bench, done, say};
+
+async fn talk(bench: &Bench, sessions: &Sessions, id: SessionId) {
+    let session = sessions.load_or_create(id, bench.owner()).await.unwrap();
+    let message = bench.message_id();
+    session.accept(message, say("hello")).await.unwrap();
+    session.append(message, vec![done("hi")]).await.unwrap();
+}
+async fn listed(bench: &Bench, sessions: &Sessions) -> Vec<(SessionId, u64)> {
+    let page = sessions.list(bench.owner(), 1, 500).await.unwrap();
+    assert_eq!(page.total, page.items.len());
+    page.items.iter().map(|item| (item.id, item.message_count)).collect()
+}
+/// Runs the sweep's first part: it is cancelled as soon as it would wait.
+async fn swept(sessions: &Sessions) -> Vec<Decided> {
+    let (canceller, cancel) = cancel::pair();
+    let mut decided = Vec::new();
+    let sweep = sessions.sweep(|found| decided.push(found), &cancel);
+    let stop = async {
+        // The repairs end with the listing's first page and one more look at everything that was open.
+        while !sessions.is_built.load(std::sync::atomic::Ordering::Acquire) || sessions.built.lock().await.is_some() {
+            tokio::task::yield_now().await;
+        }
+        for _ in 0..20_000 {
+            tokio::task::yield_now().await;
+        }
+        canceller.cancel(cancel::Why::Shutdown);
+    };
+    tokio::join!(sweep, stop);
+    decided
+}
+
+#[tokio::test]
+async fn the_listing_is_newest_first_and_a_restart_reads_only_what_changed() {
+    let bench = Bench::new();
+    let ids: Vec<SessionId> = (0..5).map(|_| bench.session_id()).collect();
+    {
+        let sessions = bench.sessions();
+        for id in &ids {
+            bench.clock.advance(Duration::from_secs(1));
+            talk(&bench, &sessions, *id).await;
+        }
+        bench.clock.advance(Duration::from_secs(1));
+        talk(&bench, &sessions, ids[1]).await;
+        let want = [(ids[1], 2), (ids[4], 1), (ids[3], 1), (ids[2], 1), (ids[0], 1)];
+        assert_eq!(listed(&bench, &sessions).await, want);
+        let second = sessions.list(bench.owner(), 2, 2).await.unwrap();
+        assert_eq!((second.items[0].id, second.total), (ids[3], 5));
+        assert!(sessions.list(OwnerId::derived(&[9; 32]), 1, 50).await.unwrap().items.is_empty(), "one owner sees one's own");
+        sessions.close().await;
+    }
+    let opened = |id: &SessionId| bench.disk.times_opened(&bench.file(*id, "log"));
+    let before: Vec<u64> = ids.iter().map(opened).collect();
+    {
+        let sessions = bench.sessions();
+        assert_eq!(listed(&bench, &sessions).await.len(), 5);
+        assert_eq!(ids.iter().map(opened).collect::<Vec<_>>(), before, "no log was opened");
+        bench.clock.advance(Duration::from_secs(1));
+        talk(&bench, &sessions, ids[0]).await;
+        // Killed: the cache is not written.
+    }
+    let before: Vec<u64> = ids.iter().map(opened).collect();
+    let sessions = bench.sessions();
+    assert_eq!(listed(&bench, &sessions).await[0], (ids[0], 2));
+    let after: Vec<u64> = ids.iter().map(opened).collect();
+    assert_eq!((after[0] - before[0], &after[1..]), (1, &before[1..]), "only the one that changed");
+    drop(sessions);
+    std::fs::remove_file(bench.files().join("index.cache")).unwrap();
+    assert_eq!(listed(&bench, &bench.sessions()).await.len(), 5, "the cache may be deleted");
+}
+
+#[tokio::test]
+async fn deleted_is_deleted_whatever_call_the_process_dies_at_and_the_id_comes_back_after_a_day() {
+    for k in 0.. {
+        let bench = Bench::new();
+        let (sid, other) = (bench.session_id(), bench.session_id());
+        let sessions = bench.sessions();
+        talk(&bench, &sessions, sid).await;
+        talk(&bench, &sessions, other).await;
+        let session = sessions.load(sid, bench.owner()).await.unwrap();
+        session.put_blob(b"large".to_vec()).await.unwrap();
+        drop(session);
+        bench.disk.stop_after(Some(k));
+        let deleted = sessions.delete(sid, bench.owner()).await.is_ok();
+        drop(sessions);
+        bench.disk.stop_after(None);
+
+        let sessions = bench.sessions();
+        let there = sessions.load(sid, bench.owner()).await.is_ok();
+        assert!(!(deleted && there), "stopped after {k}");
+        if there {
+            sessions.delete(sid, bench.owner()).await.unwrap();
+        }
+        swept(&sessions).await;
+        for call in [sessions.load(sid, bench.owner()).await, sessions.load_or_create(sid, bench.owner()).await] {
+            assert!(matches!(call, Err(StoreError::NotFound)), "stopped after {k}");
+        }
+        assert_eq!(listed(&bench, &sessions).await.len(), 1, "stopped after {k}");
+        let left: Vec<_> = std::fs::read_dir(bench.files()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        let left: Vec<_> = left.iter().filter(|name| name.starts_with(&sid.to_string())).collect();
+        assert_eq!(left, [&format!("{sid}.gone")], "stopped after {k}");
+        bench.clock.advance(Duration::from_secs(24 * 3600));
+        talk(&bench, &sessions, sid).await;
+        assert_eq!(listed(&bench, &sessions).await.len(), 2);
+        if deleted && k > 8 {
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_sweep_closes_what_a_crash_left_open_and_gives_idle_sessions_back() {
+    let bench = Bench::new();
+    let sid = bench.session_id();
+    {
+        let sessions = bench.sessions();
+        let session = sessions.load_or_create(sid, bench.owner()).await.unwrap();
+        session.accept(bench.message_id(), say("hello")).await.unwrap();
+    }
+    let sessions = bench.sessions();
+    assert!(swept(&sessions).await.is_empty());
+    let log = std::fs::read_to_string(bench.file(sid, "log")).unwrap();
+    assert_eq!(log.matches("interrupted\",\"text").count(), 1, "repaired before anyone asked: {log}");
+    assert_eq!(sessions.in_memory(), 0);
+    let session = sessions.load(sid, bench.owner()).await.unwrap();
+    let id = bench.message_id();
+    session.accept(id, say("again")).await.unwrap();
+    drop(session);
+    bench.clock.advance(Duration::from_secs(60));
+    sessions.give_back();
+    assert_eq!(sessions.in_memory(), 1, "a run may be on its way");
+    let session = sessions.load(sid, bench.owner()).await.unwrap();
+    assert_eq!(session.open_messages(), [id], "it is the same session, not one taken for dead");
+    session.append(id, vec![done("yes")]).await.unwrap();
+    drop(session);
+    bench.clock.advance(Duration::from_secs(6));
+    sessions.give_back();
+    assert_eq!(sessions.in_memory(), 0);
+}
+
+#[tokio::test]
+async fn pruning_takes_the_oldest_and_never_one_in_use() {
+    let bench = Bench::new();
+    let sessions = bench.sessions();
+    let ids: Vec<SessionId> = (0..4).map(|_| bench.session_id()).collect();
+    for id in &ids {
+        talk(&bench, &sessions, *id).await;
+        bench.clock.advance(Duration::from_secs(3600));
+    }
+    let read = sessions.load(ids[0], bench.owner()).await.unwrap();
+    let _reader = read.tail(0);
+    drop(read);
+    sessions.set(Settings { max_sessions: 2, ..Settings::default() });
+    assert_eq!(sessions.prune().await.unwrap(), 1);
+    let left: Vec<SessionId> = listed(&bench, &sessions).await.into_iter().map(|(id, _)| id).collect();
+    assert_eq!(left, [ids[3], ids[2], ids[0]]);
+    sessions.set(Settings { ttl_hours: 3, ..Settings::default() });
+    bench.clock.advance(Duration::from_secs(3600));
+    assert_eq!(sessions.prune().await.unwrap(), 0, "3 hours are not over");
+}
+
+#[tokio::test]
+async fn results_kept_beside_the_log_are_checked_when_read() {
+    let bench = Bench::new();
+    let sessions = bench.sessions();
+    let sid = bench.session_id();
+    talk(&bench, &sessions, sid).await;
+    let session = sessions.load(sid, bench.owner()).await.unwrap();
+    let name = session.put_blob(b"result".to_vec()).await.unwrap();
+    assert_eq!(session.put_blob(b"result".to_vec()).await.unwrap(), name);
+    assert_eq!(session.read_blob(&name).await.unwrap(), b"result");
+    std::fs::write(bench.file(sid, "d").join(&name), "changed").unwrap();
+    assert!(matches!(session.read_blob(&name).await, Err(StoreError::Damaged(_))));
+    for bad in ["", "../../secret", &"0".repeat(64)] {
+        assert!(matches!(session.read_blob(bad).await, Err(StoreError::NotFound)), "{bad}");
+    }
+}
+
+#[tokio::test]
+async fn the_newest_turns_that_fit_come_oldest_first_without_reading_the_whole_log() {
+    let bench = Bench::new();
+    let sessions = bench.sessions();
+    let sid = bench.session_id();
+    for _ in 0..300 {
+        talk(&bench, &sessions, sid).await;
+    }
+    let session = sessions.load(sid, bench.owner()).await.unwrap();
+    let before = bench.disk.bytes_read();
+    let turns = session.recent_turns(300).await.unwrap();
+    assert_eq!(turns.len(), 4, "71 bytes each");
+    assert!(turns.is_sorted_by_key(|turn| turn.seq) && turns[3].seq == 599);
+    assert!(bench.disk.bytes_read() - before <= 64 * 1024);
+    assert_eq!(session.records_of(turns[3].message_id).await.unwrap().len(), 2);
+}
