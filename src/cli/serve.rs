@@ -29,7 +29,7 @@ pub(super) fn run(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
     let config = load(parsed, env)?;
     let listen = setup::listen(parsed, &config)?;
     setup::log(&config);
-    crate::base::log::panics_without_content();
+    log::panics_without_content();
     for note in config.notes() {
         log::warn("config", format_args!("{note}"));
     }

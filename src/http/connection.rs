@@ -156,8 +156,9 @@ mod tests {
     use crate::base::cancel::{self, Canceller, Why};
     use crate::http::crowd::{Caps, Crowd};
     use crate::http::peer::Peer;
+    use crate::http::ws;
 
-    /// Answers `/`, never answers `/wait`, streams without end at `/flood`.
+    /// Answers `/`, echoes at `/ws`, takes 5 s for `/wait`, streams without end at `/flood`.
     struct Stub;
 
     impl Service for Stub {
@@ -165,6 +166,11 @@ mod tests {
             let path = request.uri().path().to_owned();
             Box::pin(async move {
                 match &*path {
+                    "/ws" => {
+                        let (mut head, _) = request.into_parts();
+                        let options = ws::Options { message_bytes_max: 100, ..ws::Options::default() };
+                        return ws::upgrade(&head.headers, head.extensions.remove(), options, echo).unwrap();
+                    }
                     "/wait" => tokio::time::sleep(Duration::from_secs(5)).await,
                     "/flood" => {
                         let chunk = || Some((Ok(Bytes::from_static(&[b'x'; 1024])), ()));
@@ -180,6 +186,70 @@ mod tests {
             response.headers_mut().insert("x-request-id", hyper::header::HeaderValue::from_static("7"));
             response
         }
+    }
+
+    async fn echo(mut socket: ws::Socket) {
+        while let Ok(ws::Message::Text(text)) = socket.recv().await {
+            if text.as_str() == "close" {
+                return socket.close(ws::Close::GoingAway, "bye").await;
+            }
+            if socket.send(text).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// A WebSocket that has said this (frames as they are) until the server closes, as what it heard.
+    async fn frames(sent: &[u8]) -> Vec<u8> {
+        let (mut client, _canceller) = connect();
+        client
+            .write_all(b"GET /ws HTTP/1.1\r\nhost: a\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+            .await
+            .unwrap();
+        let head = hear(&mut client).await;
+        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        client.write_all(sent).await.unwrap();
+        let mut heard = Vec::new();
+        client.read_to_end(&mut heard).await.unwrap();
+        heard
+    }
+
+    /// A frame with a mask of zeros, which leaves its payload readable.
+    fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+        [&[first, 0x80 | payload.len() as u8, 0, 0, 0, 0], payload].concat()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_broken_rule_of_websockets_closes_with_its_code() {
+        for (sent, code) in [
+            (vec![0x81, 1, b'a'], 1002),                 // no mask
+            (frame(0xc1, b"a"), 1002),                   // a reserved bit
+            (frame(0x83, b"a"), 1002),                   // a reserved opcode
+            (frame(0x09, b"a"), 1002),                   // a control frame in pieces
+            (frame(0x80, b"a"), 1002),                   // goes on with nothing
+            (frame(0x81, b"\xff"), 1007),                // no UTF-8
+            (frame(0x81, &[b'a'; 101]), 1009),           // over the limit
+            (frame(0x81, b"close"), 1001),               // our own wish
+            (frame(0x88, &1000u16.to_be_bytes()), 1000), // the peer's
+        ] {
+            let heard = frames(&sent).await;
+            let close = &heard[heard.iter().position(|b| *b == 0x88).unwrap()..];
+            assert_eq!(u16::from_be_bytes([close[2], close[3]]), code, "{sent:?}: {heard:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn messages_are_echoed_and_pings_answered() {
+        let sent = [frame(0x01, b"he"), frame(0x89, b"p"), frame(0x80, b"y"), frame(0x88, &[])].concat();
+        assert_eq!(frames(&sent).await, b"\x8a\x01p\x81\x03hey\x88\x00");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_websocket_without_a_sign_of_life_is_dropped() {
+        let started = Instant::now();
+        // One ping after 30 s, and the end when it is unanswered 30 s later.
+        assert_eq!(frames(b"").await, b"\x89\x00");
+        assert_eq!(started.elapsed().as_secs(), 60);
     }
 
     fn connect() -> (DuplexStream, Canceller) {
