@@ -388,9 +388,10 @@ fn argument(frame: &Value) -> String {
 fn shown(value: &Value) -> String {
     match value {
         Value::Object(fields) => {
-            let long = |value: &Value| value.as_str().is_some_and(|text| text.contains('\n') || text.len() > 80);
+            let long =
+                |name: &str, value: &Value| value.as_str().is_some_and(|text| name == "content" || text.contains('\n') || text.len() > 80);
             // What fits a line first: where it goes should not be scrolled away by what it says.
-            let (long, short): (Vec<_>, Vec<_>) = fields.iter().partition(|(_, value)| long(value));
+            let (long, short): (Vec<_>, Vec<_>) = fields.iter().partition(|(name, value)| long(name, value));
             let lines = short.into_iter().map(|(name, value)| match value {
                 Value::String(text) => format!("{name}: {text}\n"),
                 other => format!("{name}: {other}\n"),
