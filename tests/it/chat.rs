@@ -376,7 +376,7 @@ async fn a_run_that_does_not_finish_in_time_is_interrupted_with_its_text() {
     let model = Scripted::start();
     let gate = Gate::new();
     model.next(Reply::text(&["so far"]).wait(&gate));
-    let mut server = Setup::new().openai(&model).env("OXIOS_GATEWAY__DRAIN_SECS", "0").start();
+    let mut server = Setup::new().openai(&model).env("OXIOS_GATEWAY__DRAIN_SECS", "2").start();
     let client = server.client();
     let session = "0f3ae2a4-9c1b-4f6e-8d57-1f2e3d4c5b73";
     let mut events_seen = false;

@@ -53,7 +53,8 @@ async fn ask_shows_pieces_as_they_come_and_ctrl_c_cancels_the_run() {
     let server = Setup::new().openai(&model).start();
     let mut child = command(server.home()).args(["ask", "go on"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut out = child.stdout.take().unwrap();
-    let (child, seen) = tokio::task::spawn_blocking(move || {
+    // The pipe stays open: who closes it is gone, and that cancels nothing.
+    let (child, seen, _out) = tokio::task::spawn_blocking(move || {
         let mut seen = Vec::new();
         let mut byte = [0; 64];
         while !String::from_utf8_lossy(&seen).contains("first words") {
@@ -61,7 +62,7 @@ async fn ask_shows_pieces_as_they_come_and_ctrl_c_cancels_the_run() {
             assert!(read > 0, "ask ended early: {seen:?}");
             seen.extend_from_slice(&byte[..read]);
         }
-        (child, seen)
+        (child, seen, out)
     })
     .await
     .unwrap();

@@ -28,7 +28,7 @@ impl TempDir {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("oxios-it-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let path = std::env::temp_dir().join(name);
-        std::fs::create_dir_all(&path).unwrap();
+        std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700).create(&path).unwrap();
         Self(path)
     }
     /// Where it is.
