@@ -73,7 +73,9 @@ async fn without_a_key_only_public_rows_answer() {
             if public {
                 assert!(matches!(answer.status, 200 | 413 | 503), "{} {}: {}", route.method, route.path, answer.status);
             } else {
-                assert_eq!(answer.status, 401, "{} {} {:?}", route.method, route.path, answer.headers);
+                // From the 11th wrong one within a minute on it is 429.
+                assert!(matches!(answer.status, 401 | 429), "{} {}: {}", route.method, route.path, answer.status);
+                assert!(answer.body.is_empty(), "{} {}: {}", route.method, route.path, answer.text());
             }
         }
     }

@@ -284,6 +284,22 @@ async fn shutdown_closes_idle_sockets_with_1001() {
     assert!(server.wait().await.success());
 }
 
+/// THREATS 13: an idle socket is asked every 30 s whether it is still there; one that answers stays.
+#[tokio::test]
+async fn a_quiet_socket_that_answers_pings_stays_open() {
+    let server = Setup::new().start();
+    let mut socket = Ws::chat(&server.client()).await;
+    for _ in 0..2 {
+        // tungstenite answers a ping with the next read.
+        match socket.next_raw().await {
+            Some(Ok(Message::Ping(_))) => {}
+            other => panic!("a ping, not {other:?}"),
+        }
+    }
+    socket.send(&json!({"type": "ping"})).await;
+    socket.until("pong").await;
+}
+
 #[tokio::test]
 async fn pings_are_answered_and_close_is_returned() {
     let server = Setup::new().start();
@@ -306,7 +322,11 @@ async fn a_deleted_session_says_so_to_its_readers() {
     let client = server.client();
     let mut socket = Ws::chat(&client).await;
     let session = socket.say("go", None).await["session_id"].as_str().unwrap().to_owned();
-    socket.until("token").await;
+    let token = socket.until("token").await.pop().unwrap();
+    // A reader of the whole session, not only of its own message.
+    socket.send(&json!({"type": "resume", "session_id": session, "after": token["seq"]})).await;
+    socket.send(&json!({"type": "ping"})).await;
+    socket.until("pong").await;
     client.delete(&format!("/api/sessions/{session}")).await.expect(200);
     let deleted = socket.until("deleted").await.pop().unwrap();
     assert_eq!(deleted["session_id"].as_str().unwrap_or(&session), session);

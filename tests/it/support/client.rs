@@ -37,6 +37,7 @@ const ALLOWED: &[&str] = &[
     "referrer-policy",
     "retry-after",
     "sec-websocket-accept",
+    "sec-websocket-version",
     "transfer-encoding",
     "upgrade",
     "vary",

@@ -253,12 +253,6 @@ impl Scripted {
         self.scripts.lock().unwrap().fallback = Some(reply);
         self
     }
-    /// What is left of the script is no failure.
-    pub fn forget(&self) {
-        let mut scripts = self.scripts.lock().unwrap();
-        scripts.queue.clear();
-        scripts.marked.clear();
-    }
     /// All requests so far.
     pub fn seen(&self) -> Vec<Seen> {
         self.scripts.lock().unwrap().seen.clone()
