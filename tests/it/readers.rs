@@ -11,10 +11,10 @@ use crate::support::scripted::{Do, Gate, Reply, Scripted};
 use crate::support::server::Setup;
 use crate::support::ws::Ws;
 
-/// An answer of `count` numbered words, one a millisecond.
-fn numbered(word: &str, count: usize, gate: &Gate) -> (Reply, String) {
+/// An answer of `count` numbered words, one every so often.
+fn numbered(word: &str, count: usize, every: Duration, gate: &Gate) -> (Reply, String) {
     let pieces: Vec<String> = (0..count).map(|n| format!("{word}{n} ")).collect();
-    let mut reply = Reply::new().wait(gate).then(Do::Pace(Duration::from_millis(1)));
+    let mut reply = Reply::new().wait(gate).then(Do::Pace(every));
     for piece in &pieces {
         reply = reply.say(piece);
     }
@@ -33,8 +33,8 @@ fn terminal(record: &Value) -> bool {
 async fn two_conversations_at_once_never_see_each_other() {
     let model = Scripted::start();
     let gate = Gate::new();
-    let (alpha, alpha_text) = numbered("alpha", 300, &gate);
-    let (beta, beta_text) = numbered("beta", 300, &gate);
+    let (alpha, alpha_text) = numbered("alpha", 300, Duration::from_millis(1), &gate);
+    let (beta, beta_text) = numbered("beta", 300, Duration::from_millis(1), &gate);
     model.on("say-alpha", alpha).on("say-beta", beta);
     let server = Setup::new().openai(&model).start();
     let client = server.client();
@@ -115,78 +115,88 @@ async fn read(client: &Client, session: &str, by: By, after: u64, most: usize) -
     (records, false)
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn fifty_reconnects_at_random_places_lose_and_double_nothing() {
-    for by in [By::Sse, By::Socket, By::Query] {
-        let mut dice = Dice::new(&format!("reconnects {by:?}"));
-        let model = Scripted::start();
-        let (gate, last) = (Gate::new(), Gate::new());
-        let (reply, text) = numbered("word", 1500, &gate);
-        // The end waits for the readers: while the run lives they get the records themselves.
-        model.next(reply.wait(&last));
-        let server = Setup::new().openai(&model).env("OXIOS_SECURITY__RATE_LIMIT_PER_MINUTE", "0").start();
-        let client = server.client();
-        let mut socket = Ws::chat(&client).await;
-        let session = socket.say("go", None).await["session_id"].as_str().unwrap().to_owned();
-        let whole = client.sse(&format!("/api/sessions/{session}/events?after=0&until=done")).await;
-        let whole = tokio::spawn(whole.rest());
-        gate.reached(1).await;
-        gate.open();
+#[tokio::test]
+async fn fifty_reconnects_by_event_stream_lose_and_double_nothing() {
+    fifty_reconnects(By::Sse).await;
+}
 
-        let (mut after, mut records, mut reconnects) = (0, Vec::<Value>::new(), 0);
-        while reconnects < 50 {
-            let most = 1 + dice.below(12) as usize;
-            let (got, end) = read(&client, &session, by, after, most).await;
-            assert!(!end, "the run is still alive: {got:?}");
-            after = got.last().unwrap()["seq"].as_u64().unwrap();
-            records.extend(got);
-            reconnects += 1;
-        }
-        last.open();
-        let (got, end) = read(&client, &session, by, after, usize::MAX).await;
-        assert!(end, "{by:?}");
-        let end_record = got.last().unwrap().clone();
+#[tokio::test]
+async fn fifty_reconnects_by_socket_lose_and_double_nothing() {
+    fifty_reconnects(By::Socket).await;
+}
+
+#[tokio::test]
+async fn fifty_reconnects_by_query_lose_and_double_nothing() {
+    fifty_reconnects(By::Query).await;
+}
+
+async fn fifty_reconnects(by: By) {
+    let mut dice = Dice::new(&format!("reconnects {by:?}"));
+    let model = Scripted::start();
+    let (gate, last) = (Gate::new(), Gate::new());
+    // Slower than pieces are joined, so that each word is a record of its own.
+    let (reply, text) = numbered("word", 420, Duration::from_millis(22), &gate);
+    // The end waits for the readers: while the run lives they get the records themselves.
+    model.next(reply.wait(&last));
+    let server = Setup::new().openai(&model).env("OXIOS_SECURITY__RATE_LIMIT_PER_MINUTE", "0").start();
+    let client = server.client();
+    let mut socket = Ws::chat(&client).await;
+    let session = socket.say("go", None).await["session_id"].as_str().unwrap().to_owned();
+    let whole = client.sse(&format!("/api/sessions/{session}/events?after=0&until=done")).await;
+    let whole = tokio::spawn(whole.rest());
+    gate.reached(1).await;
+    gate.open();
+
+    let (mut after, mut records, mut reconnects) = (0, Vec::<Value>::new(), 0);
+    while reconnects < 50 {
+        let most = 1 + dice.below(10) as usize;
+        let (got, end) = read(&client, &session, by, after, most).await;
+        assert!(!end, "the run is still alive: {got:?}");
+        after = got.last().unwrap()["seq"].as_u64().unwrap();
         records.extend(got);
-        let whole = whole.await.unwrap();
+        reconnects += 1;
+    }
+    last.open();
+    let (got, end) = read(&client, &session, by, after, usize::MAX).await;
+    assert!(end, "{by:?}");
+    let end_record = got.last().unwrap().clone();
+    records.extend(got);
+    let whole = whole.await.unwrap();
 
-        // What one uninterrupted reader got.
-        let all: BTreeMap<u64, &Value> = whole.iter().map(|r| (r["seq"].as_u64().unwrap(), r)).collect();
-        let mut before = 0;
-        for record in &records {
-            let seq = record["seq"].as_u64().unwrap();
-            assert!(seq > before, "{by:?}: in order and once: {seq} after {before}");
-            before = seq;
-            let twin = all.get(&seq).unwrap_or_else(|| panic!("{by:?}: {record} is in no log"));
-            if !matches!(by, By::Socket) {
-                assert_eq!(&record, twin);
-            } else if record["kind"] == "token" || terminal(record) {
-                assert_eq!(record["text"], twin["text"], "{by:?}");
-            }
+    // What one uninterrupted reader got.
+    let all: BTreeMap<u64, &Value> = whole.iter().map(|r| (r["seq"].as_u64().unwrap(), r)).collect();
+    let mut before = 0;
+    for record in &records {
+        let seq = record["seq"].as_u64().unwrap();
+        assert!(seq > before, "{by:?}: in order and once: {seq} after {before}");
+        before = seq;
+        let twin = all.get(&seq).unwrap_or_else(|| panic!("{by:?}: {record} is in no log"));
+        if !matches!(by, By::Socket) {
+            assert_eq!(&record, twin);
+        } else if record["kind"] == "token" || terminal(record) {
+            assert_eq!(record["text"], twin["text"], "{by:?}");
         }
-        assert_eq!(end_record["text"], text.as_str());
-        assert_eq!(text_of(&whole), text);
-        // Pieces may be gone once the run is over; until then none is missing.
-        let joined = text_of(&records);
-        assert!(text.starts_with(&joined), "{by:?}: a prefix without holes");
-        let upto = records.iter().filter(|r| r["kind"] == "token").map(|r| r["seq"].as_u64().unwrap()).max().unwrap_or(0);
-        let expected: String = whole
-            .iter()
-            .filter(|r| r["kind"] == "token" && r["seq"].as_u64().unwrap() <= upto)
-            .map(|r| r["text"].as_str().unwrap())
-            .collect();
-        assert_eq!(joined, expected, "{by:?}");
-        // After the end: the same with the pieces replaced by the terminal record.
-        let stored = client.sse(&format!("/api/sessions/{session}/events?after=0&until=idle")).await.rest().await;
-        let expected: Vec<Value> = whole.iter().filter(|r| r["kind"] != "token").cloned().collect();
-        assert_eq!(stored, expected);
-        for _ in 0..5 {
-            let cursor = dice.below(before + 1);
-            let (got, _) = read(&client, &session, by, cursor, usize::MAX).await;
-            if let Some(end) = got.last() {
-                assert_eq!(end["text"], text.as_str(), "{by:?} from {cursor}");
-            } else {
-                assert_eq!(cursor, before);
-            }
+    }
+    assert_eq!(end_record["text"], text.as_str());
+    assert_eq!(text_of(&whole), text);
+    // Pieces may be gone once the run is over; until then none is missing.
+    let joined = text_of(&records);
+    assert!(text.starts_with(&joined), "{by:?}: a prefix without holes");
+    let upto = records.iter().filter(|r| r["kind"] == "token").map(|r| r["seq"].as_u64().unwrap()).max().unwrap_or(0);
+    let expected: String =
+        whole.iter().filter(|r| r["kind"] == "token" && r["seq"].as_u64().unwrap() <= upto).map(|r| r["text"].as_str().unwrap()).collect();
+    assert_eq!(joined, expected, "{by:?}");
+    // After the end: the same with the pieces replaced by the terminal record.
+    let stored = client.sse(&format!("/api/sessions/{session}/events?after=0&until=idle")).await.rest().await;
+    let expected: Vec<Value> = whole.iter().filter(|r| r["kind"] != "token").cloned().collect();
+    assert_eq!(stored, expected);
+    for _ in 0..5 {
+        let cursor = dice.below(before + 1);
+        let (got, _) = read(&client, &session, by, cursor, usize::MAX).await;
+        if let Some(end) = got.last() {
+            assert_eq!(end["text"], text.as_str(), "{by:?} from {cursor}");
+        } else {
+            assert_eq!(cursor, before);
         }
     }
 }
