@@ -344,4 +344,63 @@ mod tests {
         session.accept(bench.message_id(), say("hello")).await.unwrap();
         assert_eq!(kinds(&read_on(&mut session.tail(9)).await), ["resync 1", "1 message"]);
     }
+
+    /// Readers beside the writer, some of which come back again and again: nobody gets another session's record, a record twice,
+    /// or a hole; pieces are missing only where the answer was there when the reader came back.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn readers_that_come_back_at_any_time_miss_nothing_while_two_sessions_stream() {
+        let bench = Bench::new();
+        let sessions = bench.sessions();
+        let mut readers = Vec::new();
+        let mut writers = Vec::new();
+        for _ in 0..2 {
+            let (id, owner) = (bench.message_id(), bench.owner());
+            let session = sessions.load_or_create(bench.session_id(), owner).await.unwrap();
+            session.accept(id, say("hello")).await.unwrap();
+            for every in [1_000_000, 50, 7] {
+                let session = session.clone();
+                readers.push(tokio::spawn(async move {
+                    let (mut cursor, mut text, mut pieces_over) = (0, String::new(), false);
+                    loop {
+                        let mut tail = session.tail(cursor);
+                        for _ in 0..every {
+                            let Step::Record(entry) = tail.next().await.unwrap() else { panic!() };
+                            assert_eq!(entry.message_id, id, "no other session's");
+                            assert!(entry.seq > cursor);
+                            let hole = entry.seq != cursor + 1;
+                            cursor = entry.seq;
+                            if let Body::Token { text: piece } = &entry.record.body {
+                                assert!(!hole && !pieces_over, "a hole before seq {cursor}");
+                                text.push_str(piece);
+                            }
+                            pieces_over |= hole;
+                            if let Some(ending) = entry.record.body.ending() {
+                                assert!(ending.text.starts_with(&text) && (pieces_over || ending.text == text));
+                                return pieces_over;
+                            }
+                        }
+                    }
+                }));
+            }
+            writers.push(tokio::spawn(async move {
+                let mut text = String::new();
+                for n in 0..1500 {
+                    let piece = long(n);
+                    text.push_str(&piece);
+                    session.append(id, vec![token(&piece)]).await.unwrap();
+                    if n % 100 == 0 {
+                        tokio::task::yield_now().await;
+                    }
+                }
+                text.truncate(crate::base::limits::ANSWER_BYTES_MAX * 2);
+                session.append(id, vec![done(&text)]).await.unwrap();
+            }));
+        }
+        for writer in writers {
+            writer.await.unwrap();
+        }
+        for reader in readers {
+            reader.await.unwrap();
+        }
+    }
 }
