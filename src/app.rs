@@ -224,6 +224,9 @@ fn background(app: &Arc<App>, stop: &Cancel) -> [tokio::task::JoinHandle<()>; 5]
     });
     let expire = tokio::spawn(app.gateway.clone().keep_expiring(stop.clone()));
     let trim = tokio::spawn(keep_small(stop.clone()));
+    // Ends when the index is made; whoever needs it earlier makes it.
+    let memory = app.memory.clone();
+    tokio::task::spawn_blocking(move || memory.warm());
     [adopt, sweep, resume, expire, trim]
 }
 

@@ -233,7 +233,7 @@ impl Gateway {
     }
 
     /// The room blocks, so it is asked on a thread for that.
-    async fn approvals<T: Send + 'static>(
+    pub(super) async fn approvals<T: Send + 'static>(
         &self,
         ask: impl FnOnce(&Approvals) -> Result<T, ApprovalError> + Send + 'static,
     ) -> Result<T, ApprovalError> {

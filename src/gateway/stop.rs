@@ -7,6 +7,7 @@ use tokio::sync::watch;
 
 use crate::base::cancel::Why;
 use crate::base::ids::{MessageId, OwnerId, SessionId};
+use crate::base::log;
 use crate::gateway::ending::Cut;
 use crate::gateway::state::{Next, Waiting};
 use crate::gateway::{CancelError, Gateway, detached};
@@ -99,6 +100,12 @@ impl Gateway {
         };
         let _ = tokio::time::timeout(DELETE_WITHIN, all).await;
         let deleted = self.sessions.delete(id, owner).await;
+        if deleted.is_ok() {
+            // What was shown is part of the conversation, and goes with it.
+            if let Err(error) = self.approvals(move |room| room.forget_session(id)).await {
+                log::warn("gateway", format_args!("session {id}: its approvals were not removed: {error}"));
+            }
+        }
         if let Some(lane) = self.state().lanes.get_mut(&id) {
             lane.closed = false;
         }

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, TryLockError};
+use std::sync::{Mutex, MutexGuard};
 
 use serde::{Deserialize, Serialize};
 
@@ -257,11 +257,6 @@ impl Memory {
     /// Numbers, at once, whatever else goes on.
     pub fn counts(&self) -> Counts {
         *self.counts.lock().unwrap_or_else(|e| e.into_inner())
-    }
-
-    /// The index is being made or used by another thread at this moment.
-    pub fn busy(&self) -> bool {
-        matches!(self.indexes.try_lock(), Err(TryLockError::WouldBlock))
     }
 
     fn indexes(&self) -> Result<Guard<'_>, MemoryError> {
