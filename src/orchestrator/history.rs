@@ -75,6 +75,21 @@ pub(crate) fn fit(history: &[Exchange], message: &str, transcript: &[Message], r
     messages
 }
 
+/// Lets the oldest tool results go until all of them together have at most `max` bytes: a checkpoint is one line of the log.
+pub(crate) fn trim_results(transcript: &mut [Message], max: usize) {
+    let size = |message: &Message| if let Message::Tool { content, .. } = message { content.len() } else { 0 };
+    let mut all: usize = transcript.iter().map(size).sum();
+    for message in transcript {
+        let Message::Tool { content, .. } = message else { continue };
+        if all <= max {
+            return;
+        }
+        all -= content.len();
+        *content = LEFT_OUT.to_owned();
+        all += content.len();
+    }
+}
+
 fn shrink(message: &mut String, transcript: &mut [Message], room: u32) {
     let fits = |message: &str, transcript: &[Message]| tokens(message).saturating_add(sum(transcript)) <= room;
     let old = transcript.len().saturating_sub(KEPT_LAST);
@@ -172,6 +187,15 @@ mod tests {
         let messages = fit(&[], &"é".repeat(30_000), &[], 500);
         let Message::User { text } = &messages[0] else { panic!() };
         assert!(sum(&messages) <= 500 && text.contains("left out") && text.starts_with('é') && text.ends_with('é'), "{}", sum(&messages));
+    }
+
+    #[test]
+    fn a_checkpoint_lets_the_oldest_results_go() {
+        let mut transcript = [result(&"x".repeat(500)), result(&"y".repeat(500)), result("z")];
+        trim_results(&mut transcript, 1001);
+        assert_eq!(transcript[0], result(&"x".repeat(500)));
+        trim_results(&mut transcript, 1000);
+        assert_eq!(transcript, [result(LEFT_OUT), result(&"y".repeat(500)), result("z")]);
     }
 
     #[test]

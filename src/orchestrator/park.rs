@@ -7,10 +7,12 @@
 use serde_json::{Map, Value};
 
 use crate::base::ids::ApprovalId;
+use crate::base::limits::LOG_LINE_BYTES_MAX;
 use crate::base::log;
 use crate::events::Kind;
 use crate::llm::request::ToolCall;
 use crate::orchestrator::Outcome;
+use crate::orchestrator::history::trim_results;
 use crate::orchestrator::run::{Next, Run, blocking, called};
 use crate::orchestrator::state::{Input, State, Waiting};
 use crate::orchestrator::tools::{self, Tool};
@@ -20,6 +22,10 @@ use crate::store::record::{Body, Decision, Record, ToolOutcome};
 
 /// A run that was resumed so often from one point without getting further takes the process down with it.
 const RESUMES_MAX: u32 = 3;
+
+/// Tool results in a checkpoint; with six bytes for one in JSON it still is a line that the log takes.
+const RESULTS_KEPT_BYTES_MAX: usize = 512 * 1024;
+const _: () = assert!(RESULTS_KEPT_BYTES_MAX * 6 < LOG_LINE_BYTES_MAX / 2);
 
 impl Run<'_> {
     /// Shows what the tool would do, and leaves.
@@ -141,6 +147,7 @@ impl Run<'_> {
     /// All that the run goes on from.
     fn checkpoint(&mut self) -> Body {
         self.note_time();
+        trim_results(&mut self.state.transcript, RESULTS_KEPT_BYTES_MAX);
         Body::Checkpoint {
             calls: self.state.spent.calls,
             tokens: self.state.spent.tokens,
