@@ -29,7 +29,7 @@ use crate::store::home::{Home, Seams};
 use crate::store::keys::Keys;
 use crate::store::sessions::{self, Decided, Sessions};
 use crate::sys::disk::RealDisk;
-use crate::{api, gateway, llm, pipeline, sys};
+use crate::{api, gateway, llm, pipeline};
 
 /// Everything that is set, room by room; `config` makes the parts, tests write them down.
 #[derive(Clone)]
@@ -66,7 +66,8 @@ impl Setup {
     /// Every default, with the system's disk, clock and random source.
     pub fn new(home: PathBuf) -> Self {
         let gateway = gateway::Settings::default();
-        let connections = listener::Settings::default();
+        let drain = listener::Settings::default().drain;
+        let connections = listener::Settings { drain: drain + Duration::from_secs(3), ..listener::Settings::default() };
         Self {
             home,
             workspace: None,
@@ -79,7 +80,7 @@ impl Setup {
             api: api::Settings { max_execution: gateway.max_execution, memory_enabled: true, ..api::Settings::default() },
             gateway,
             pipeline: pipeline::Settings::default(),
-            drain: connections.drain,
+            drain,
             connections,
         }
     }
@@ -117,8 +118,8 @@ pub async fn serve(setup: Setup, listener: Listener, shutdown: Cancel, ready: im
     let background = background(&app, &stopped);
     let drained = async {
         shutdown.cancelled().await;
-        // A request that waits for a run gets its answer before the pipeline's own time is up.
-        app.gateway.drain(drain.mul_f32(0.9)).await;
+        // Whoever sets `connections.drain` leaves a moment more there: an answer cut here is still told.
+        app.gateway.drain(drain).await;
         // Only now: whoever watches a running answer sees its end.
         end_streams.cancel(Why::Shutdown);
     };
@@ -200,7 +201,7 @@ fn build(setup: Setup, shutdown: Cancel, drained: Cancel) -> Result<App, AppErro
 }
 
 /// What goes on beside the requests; all of it ends with `stop`.
-fn background(app: &Arc<App>, stop: &Cancel) -> [tokio::task::JoinHandle<()>; 5] {
+fn background(app: &Arc<App>, stop: &Cancel) -> [tokio::task::JoinHandle<()>; 4] {
     // From the sweep, which finds decided messages, to the gateway, which lets them go on. Ends with the sweep.
     let (found, mut decided) = mpsc::unbounded_channel::<Decided>();
     let gateway = app.gateway.clone();
@@ -223,31 +224,10 @@ fn background(app: &Arc<App>, stop: &Cancel) -> [tokio::task::JoinHandle<()>; 5]
         let _ = cancel.guard(gateway.resume_parked()).await;
     });
     let expire = tokio::spawn(app.gateway.clone().keep_expiring(stop.clone()));
-    let trim = tokio::spawn(keep_small(stop.clone()));
     // Ends when the index is made; whoever needs it earlier makes it.
     let memory = app.memory.clone();
     tokio::task::spawn_blocking(move || memory.warm());
-    [adopt, sweep, resume, expire, trim]
-}
-
-/// How often memory is looked at: two looks fit into the ten seconds within which a load must be forgotten (DESIGN §8).
-const LOOK_EVERY: Duration = Duration::from_secs(4);
-/// Growth that is worth giving back, in bytes.
-const GROWTH: u64 = 1024 * 1024;
-
-/// Gives memory back to the system after the start and after loads; glibc alone would keep it.
-async fn keep_small(stop: Cancel) {
-    let mut smallest = None;
-    while stop.guard(tokio::time::sleep(LOOK_EVERY)).await.is_ok() {
-        let Some(now) = sys::memory::resident() else { return };
-        if smallest.is_some_and(|smallest| now < smallest + GROWTH) {
-            smallest = smallest.min(Some(now));
-            continue;
-        }
-        // A heap that was large takes a while.
-        let _ = tokio::task::spawn_blocking(sys::os::trim_heap).await;
-        smallest = sys::memory::resident();
-    }
+    [adopt, sweep, resume, expire]
 }
 
 #[cfg(test)]

@@ -147,7 +147,10 @@ impl Talk {
     }
 
     /// Room for one more. A session that is followed already mostly needs none; a retry in it is read by a tail of its own.
-    fn place(&self, session: Option<SessionId>) -> Result<(), HttpError> {
+    fn place(&mut self, session: Option<SessionId>) -> Result<(), HttpError> {
+        if self.follows.len() >= WS_SESSIONS_MAX {
+            self.follows.make_room();
+        }
         let known = session.is_some_and(|id| self.follows.has(id));
         if self.follows.len() < if known { 2 * WS_SESSIONS_MAX } else { WS_SESSIONS_MAX } {
             return Ok(());

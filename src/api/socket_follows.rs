@@ -51,6 +51,11 @@ impl Follows {
         self.list.len()
     }
 
+    /// Leaves what is followed for nothing more than its deletion, where a place is needed.
+    pub(super) fn make_room(&mut self) {
+        self.list.retain(|follow| follow.all || !follow.messages.is_empty());
+    }
+
     /// This session is followed.
     pub(super) fn has(&self, session: SessionId) -> bool {
         self.list.iter().any(|follow| follow.session.id() == session)
@@ -158,7 +163,8 @@ impl Follow {
         if entry.terminal {
             self.messages.remove(&id);
         }
-        (frames, self.all || !self.messages.is_empty())
+        // What is cancelled may be about to be deleted, and that is told too.
+        (frames, self.all || !self.messages.is_empty() || entry.kind == "cancelled")
     }
 }
 

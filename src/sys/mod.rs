@@ -3,7 +3,6 @@
 pub mod disk;
 pub mod fault_disk;
 pub mod limits;
-pub mod memory;
 pub mod os;
 pub mod root;
 pub mod signals;
