@@ -23,8 +23,11 @@ pub fn run(name: &str, data: &[u8]) {
     property(data);
 }
 
+/// What must hold for any bytes; it panics where it does not.
+pub type Property = fn(&[u8]);
+
 /// Every property; `fuzz/fuzz_targets/` has one file for each.
-pub const PROPERTIES: &[(&str, fn(&[u8]))] = &[
+pub const PROPERTIES: &[(&str, Property)] = &[
     ("target", target),
     ("fields", fields),
     ("json_body", json_body),
