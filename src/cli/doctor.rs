@@ -306,14 +306,16 @@ async fn model(config: &Config) -> Found {
     // Nobody stops it: the time-outs of the engine do.
     let (_canceller, cancel) = cancel::pair();
     match engine.probe(&cancel).await {
-        Ok(probe) if probe.answered || probe.listed => {
+        // A server with one model (llama.cpp) answers to any name: what it lists tells a slip of the pen.
+        Ok(probe) if probe.listed || (probe.answered && probe.models.is_empty()) => {
             let how = if probe.answered { "answered" } else { "is there" };
             Found::Ok(format!("{} at {} {how} in {} ms ({})", probe.model, probe.address, probe.took.as_millis(), choice.because))
         }
         Ok(probe) => {
             let list = probe.models.iter().take(10).cloned().collect::<Vec<_>>().join(", ");
+            let does = if probe.answered { "answers to" } else { "does not answer to" };
             Found::Warn(
-                format!("{} answers, but does not list {}", probe.address, probe.model),
+                format!("{} {does} {}, but does not list it", probe.address, probe.model),
                 if list.is_empty() {
                     "check engine.default_model".to_owned()
                 } else {
