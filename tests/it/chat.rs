@@ -379,7 +379,6 @@ async fn a_run_that_does_not_finish_in_time_is_interrupted_with_its_text() {
     let mut server = Setup::new().openai(&model).env("OXIOS_GATEWAY__DRAIN_SECS", "2").start();
     let client = server.client();
     let session = "0f3ae2a4-9c1b-4f6e-8d57-1f2e3d4c5b73";
-    let mut events_seen = false;
     let post = saying(&client, chat(json!({"content": "go", "session_id": session})));
     gate.reached(1).await;
     let mut events = client.sse(&format!("/api/sessions/{session}/events")).await;
@@ -391,8 +390,6 @@ async fn a_run_that_does_not_finish_in_time_is_interrupted_with_its_text() {
     let detail = server.client().get(&format!("/api/sessions/{session}")).await.expect(200).json();
     assert_eq!(detail["agent_responses"][0]["content"], "so far");
     assert_eq!(detail["agent_responses"][0]["outcome"], "interrupted");
-    events_seen |= true;
-    assert!(events_seen);
 }
 
 #[tokio::test]
@@ -436,6 +433,10 @@ async fn a_unix_socket_serves_the_same() {
     let mut server: Server = Setup::new().listen(&format!("unix:{}", path.display())).start_in(home.clone());
     let answer = say(&server.client(), json!({"content": "hello"})).await;
     check_reply(&answer, "hello");
+    for args in [&["healthcheck"][..], &["ask", "hello"]] {
+        let output = crate::support::server::command(server.home()).args(args).output().unwrap();
+        assert!(output.status.success(), "{args:?} finds the socket: {output:?}");
+    }
     assert!(server.stop().await.success());
     assert!(!path.exists(), "the socket file goes with the server");
     server.restart();
