@@ -1,6 +1,7 @@
 //! Child processes under measurement: the product's binary and the baseline, with what the kernel says of them.
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -86,6 +87,6 @@ pub(crate) fn scratch(name: &str) -> PathBuf {
     let n = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let path = std::env::temp_dir().join(format!("oxios-bench-{}-{n}-{name}", std::process::id()));
     let _ = std::fs::remove_dir_all(&path);
-    std::fs::create_dir_all(&path).unwrap();
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&path).unwrap();
     path
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use oxios_edge::app::{self, Setup};
 use oxios_edge::base::cancel::{self, Why};
+use oxios_edge::base::log;
 use oxios_edge::http::listener::{Listen, Listener};
 use oxios_edge::sys::disk::{DirItem, Disk, DiskFile, FileStat, Open, RealDisk};
 
@@ -35,6 +36,8 @@ struct CountingFile {
 
 /// Prints the table.
 pub(crate) fn run(size: Size) {
+    // The server runs in this process; its log would stand between the tables.
+    log::configure(log::Format::Pretty, log::Level::Error);
     let content = "What does a router do all day, and what does it keep of it? ".repeat(8);
     let lengths = size.pick([2, 10], [10, 10_000]);
     let mut rows = Vec::new();
@@ -42,7 +45,6 @@ pub(crate) fn run(size: Size) {
     for turns in lengths {
         let (bytes, syncs, text) = conversation(turns, &content);
         let per_turn = bytes / turns as f64;
-        // The message and its answer, which the terminal record holds once more than the reader needs.
         let first = *first.get_or_insert(per_turn);
         rows.push(vec![
             turns.to_string(),

@@ -313,9 +313,9 @@ async fn model(config: &Config) -> Found {
         }
         Ok(probe) => {
             let list = probe.models.iter().take(10).cloned().collect::<Vec<_>>().join(", ");
-            let does = if probe.answered { "answers to" } else { "does not answer to" };
+            let does = if probe.answered { "answers, but does not list" } else { "neither answers for nor lists" };
             Found::Warn(
-                format!("{} {does} {}, but does not list it", probe.address, probe.model),
+                format!("{} {does} {}", probe.address, probe.model),
                 if list.is_empty() {
                     "check engine.default_model".to_owned()
                 } else {
