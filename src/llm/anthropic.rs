@@ -5,11 +5,12 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::base::limits::{ANSWER_BYTES_MAX, MODEL_EVENT_BYTES_MAX};
+use crate::base::limits::ANSWER_BYTES_MAX;
 use crate::llm::error::Fault;
+use crate::llm::form::Form;
 use crate::llm::history::{CallIds, arguments, paired, word};
 use crate::llm::request::{Event, Finish, Message, Request, ToolCall, Usage};
-use crate::wire::sse_in::{SseDecoder, SseEvent};
+use crate::wire::sse_in::SseEvent;
 
 /// The protocol's version, sent with every request.
 pub const VERSION: &str = "2023-06-01";
@@ -97,14 +98,6 @@ pub struct Decoder {
     ended: bool,
 }
 
-#[derive(Debug)]
-enum Form {
-    Unknown,
-    Stream(SseDecoder),
-    /// One JSON object, kept until it is complete.
-    Whole(Vec<u8>),
-}
-
 /// The content block that is coming.
 #[derive(Debug)]
 enum Block {
@@ -120,7 +113,7 @@ impl Decoder {
     /// A decoder for the answer to this request.
     pub fn new(request: &Request) -> Self {
         Self {
-            form: Form::Unknown,
+            form: Form::default(),
             ids: CallIds::of(&request.messages),
             answer_tool: request.schema.as_ref().map(|s| word(&s.name)),
             held: String::new(),
@@ -135,32 +128,11 @@ impl Decoder {
 
     /// Takes the next bytes of the body and appends what they mean to `out`. `Finish` is the last event; what follows it is not read.
     pub fn push(&mut self, bytes: &[u8], out: &mut Vec<Event>) -> Result<(), Fault> {
-        let mut bytes = bytes;
-        if matches!(self.form, Form::Unknown) {
-            let at = bytes.iter().position(|b| !b.is_ascii_whitespace()).unwrap_or(bytes.len());
-            bytes = bytes.get(at..).unwrap_or_default();
-            match bytes.first() {
-                None => return Ok(()),
-                Some(b'{') => self.form = Form::Whole(Vec::new()),
-                Some(_) => self.form = Form::Stream(SseDecoder::new(MODEL_EVENT_BYTES_MAX)),
-            }
-        }
-        match &mut self.form {
-            Form::Unknown => Ok(()),
-            Form::Whole(all) if all.len() + bytes.len() > MODEL_EVENT_BYTES_MAX => Err(Fault::TooLarge),
-            Form::Whole(all) => {
-                all.extend_from_slice(bytes);
-                Ok(())
-            }
-            Form::Stream(sse) => {
-                let mut events = Vec::new();
-                let fits = sse.push(bytes, &mut events);
-                for event in &events {
-                    self.event(event, out)?;
-                }
-                fits.map_err(|_| Fault::TooLarge)
-            }
-        }
+        // Out of `self` meanwhile: the events change the rest of it.
+        let mut form = std::mem::take(&mut self.form);
+        let pushed = form.push(bytes, |event| self.event(event, out));
+        self.form = form;
+        pushed
     }
 
     /// The body has ended (or nothing more will come of it): the end is accepted where the model had finished.
@@ -168,8 +140,7 @@ impl Decoder {
         if self.ended {
             return Ok(());
         }
-        if let Form::Whole(all) = &mut self.form {
-            let all = std::mem::take(all);
+        if let Some(all) = self.form.take_whole() {
             let wrong = |_| Fault::Garbage("an answer that is no JSON of its shape");
             let object: Value = serde_json::from_slice(&all).map_err(wrong)?;
             if let Some(error) = object.get("error") {

@@ -4,6 +4,7 @@ pub mod anthropic;
 mod call;
 pub mod engine;
 pub mod error;
+mod form;
 mod history;
 pub mod offline;
 pub mod openai;
