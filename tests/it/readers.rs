@@ -133,20 +133,15 @@ async fn fifty_reconnects_by_query_lose_and_double_nothing() {
 async fn fifty_reconnects(by: By) {
     let mut dice = Dice::new(&format!("reconnects {by:?}"));
     let model = Scripted::start();
-    let (gate, last) = (Gate::new(), Gate::new());
-    // Slower than pieces are joined, so that each word is a record of its own.
-    let (reply, text) = numbered("word", 420, Duration::from_millis(22), &gate);
-    // The end waits for the readers: while the run lives they get the records themselves.
-    model.next(reply.wait(&last));
+    let last = Gate::new();
+    // It goes on until the readers have had enough: while the run lives they get the records themselves.
+    model.next(Reply::new().then(Do::Pace(Duration::from_millis(5))).then(Do::Count("word".into(), last.clone())));
     let server = Setup::new().openai(&model).env("OXIOS_SECURITY__RATE_LIMIT_PER_MINUTE", "0").start();
     let client = server.client();
     let mut socket = Ws::chat(&client).await;
     let session = socket.say("go", None).await["session_id"].as_str().unwrap().to_owned();
     let whole = client.sse(&format!("/api/sessions/{session}/events?after=0&until=done")).await;
     let whole = tokio::spawn(whole.rest());
-    gate.reached(1).await;
-    gate.open();
-
     let (mut after, mut records, mut reconnects) = (0, Vec::<Value>::new(), 0);
     while reconnects < 50 {
         let most = 1 + dice.below(10) as usize;
@@ -177,8 +172,11 @@ async fn fifty_reconnects(by: By) {
             assert_eq!(record["text"], twin["text"], "{by:?}");
         }
     }
+    let text = text_of(&whole);
     assert_eq!(end_record["text"], text.as_str());
-    assert_eq!(text_of(&whole), text);
+    let words = text.split_whitespace().count();
+    let counted: String = (0..words).map(|n| format!("word{n} ")).collect();
+    assert_eq!(text, counted, "every word once and in order");
     // Pieces may be gone once the run is over; until then none is missing.
     let joined = text_of(&records);
     assert!(text.starts_with(&joined), "{by:?}: a prefix without holes");

@@ -23,6 +23,10 @@ impl Gate {
     pub fn new() -> Self {
         Self(Arc::new((watch::channel(0).0, watch::channel(0).0)))
     }
+    /// It has been opened at least once.
+    fn is_open(&self) -> bool {
+        *self.0.0.borrow() > 0
+    }
     /// Lets one more model through.
     pub fn open(&self) {
         self.0.0.send_modify(|n| *n += 1);
@@ -58,6 +62,8 @@ pub enum Do {
     Wait(Gate),
     /// A slow model: as much time between pieces. It stands for the model's own speed; nothing waits for it to pass.
     Pace(Duration),
+    /// Says `word0 `, `word1 `, … until the gate is opened.
+    Count(String, Gate),
     /// Says nothing more and keeps the connection.
     Stall,
     /// Ends the connection without the end of the stream.
@@ -371,7 +377,25 @@ async fn answer(stream: &mut TcpStream, reply: Reply, body: &Value, anthropic: b
                 continue;
             }
             Do::Pace(time) => {
-                pace = Some(tokio::time::interval(*time));
+                let mut interval = tokio::time::interval(*time);
+                interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+                pace = Some(interval);
+                continue;
+            }
+            Do::Count(word, gate) => {
+                let mut n = 0;
+                while !gate.is_open() {
+                    let tick = async {
+                        match &mut pace {
+                            Some(pace) => drop(pace.tick().await),
+                            None => tokio::task::yield_now().await,
+                        }
+                    };
+                    if hold(stream, tick, gone).await.is_none() || !chunk(stream, &wire.text(&format!("{word}{n} ")), gone).await {
+                        return false;
+                    }
+                    n += 1;
+                }
                 continue;
             }
             Do::Stall => {
