@@ -2,6 +2,7 @@
 
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::client::{Ask, PATIENCE};
 use crate::support::raw::{connect, hear, say};
@@ -349,4 +350,20 @@ async fn a_wrong_shape_names_the_field() {
     let server = Setup::new().start();
     let error = server.client().post("/api/chat", &json!({"content": 7})).await.expect(422).error();
     assert!(error.contains("content"), "{error}");
+}
+
+/// THREATS 13: an idle socket is asked every 30 s whether it is still there; one that answers stays.
+#[tokio::test]
+async fn a_quiet_socket_that_answers_pings_stays_open() {
+    let server = Setup::new().start();
+    let mut socket = Ws::chat(&server.client()).await;
+    for _ in 0..2 {
+        // tungstenite answers a ping with the next read.
+        match socket.next_raw().await {
+            Some(Ok(Message::Ping(_))) => {}
+            other => panic!("a ping, not {other:?}"),
+        }
+    }
+    socket.send(&json!({"type": "ping"})).await;
+    socket.until("pong").await;
 }

@@ -14,6 +14,7 @@ mod bytes;
 mod chat;
 mod cli;
 mod crash;
+mod disk;
 mod events;
 mod foreign;
 mod model_faults;
