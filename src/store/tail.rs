@@ -32,13 +32,14 @@ pub enum Step {
 /// A reader. Dropping it ends it.
 ///
 /// Pieces of a message that had ended when the reader began are passed over: its terminal record stands for them. A reader that
-/// was there before gets them as long as they are in memory or on disk.
+/// was there before gets them all, or, where it fell so far behind that some are gone, none behind those: a hole is followed by
+/// the terminal record.
 pub struct Tail {
     session: Arc<Session>,
     wake: watch::Receiver<()>,
     /// Everything up to here was returned, lies in `ready`, or was passed over.
     position: Seq,
-    /// The newest seq when the reader began.
+    /// The newest seq when the reader began, or last fell behind what is kept in memory.
     born: Seq,
     /// What was read and not yet returned.
     ready: VecDeque<Arc<Entry>>,
@@ -77,15 +78,23 @@ impl Tail {
                     // The sender lives in the session that we hold.
                     let _ = self.wake.changed().await;
                 }
-                Look::Disk(visible) => {
+                Look::Disk(visible, generation) => {
                     let (session, after, place, born) = (self.session.clone(), self.position, self.place, self.born);
                     let page = blocking(move || read_page(&session, after, visible, place, born)).await?;
-                    self.ready.extend(page.entries);
-                    self.position = page.covered.max(self.position);
-                    self.place = Some(page.place);
+                    self.take(page, generation);
                 }
             }
         }
+    }
+
+    /// Takes a page, unless pieces went while it was read: it may have a hole with pieces behind it, and is read again without any.
+    fn take(&mut self, page: Page, generation: u64) {
+        if self.session.state().run_generation != generation {
+            return;
+        }
+        self.ready.extend(page.entries);
+        self.position = page.covered.max(self.position);
+        self.place = Some(page.place);
     }
 
     /// Everything visible has been returned.
@@ -109,7 +118,10 @@ impl Tail {
             if self.position >= state.visible {
                 return Look::Wait;
             }
-            let Some(recent) = state.recent(self.position, TAKE_MAX) else { return Look::Disk(state.visible) };
+            let Some(recent) = state.recent(self.position, TAKE_MAX) else {
+                self.born = state.visible;
+                return Look::Disk(state.visible, state.run_generation);
+            };
             // What was read from disk before is behind us now.
             self.place = None;
             self.position = recent.last().map_or(state.visible, |last| last.seq);
@@ -127,8 +139,8 @@ impl Tail {
 enum Look {
     Step(Step),
     Wait,
-    /// The next records are not in memory; read up to this seq.
-    Disk(Seq),
+    /// The next records are not in memory; read up to this seq, while the pieces are of this generation.
+    Disk(Seq, u64),
 }
 
 struct Page {
@@ -343,6 +355,29 @@ mod tests {
         let session = sessions.load_or_create(bench.session_id(), bench.owner()).await.unwrap();
         session.accept(bench.message_id(), say("hello")).await.unwrap();
         assert_eq!(kinds(&read_on(&mut session.tail(9)).await), ["resync 1", "1 message"]);
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_fell_behind_a_run_that_ended_gets_no_piece_behind_the_hole() {
+        let bench = Bench::new();
+        let sessions = bench.sessions();
+        let session = sessions.load_or_create(bench.session_id(), bench.owner()).await.unwrap();
+        let id = bench.message_id();
+        session.accept(id, say("hello")).await.unwrap();
+        session.append(id, vec![token("a")]).await.unwrap();
+        let mut behind = session.tail(0);
+        assert_eq!(kinds(&read_on(&mut behind).await), ["1 message", "2 token"]);
+        let mut within = session.tail(2);
+        for n in 0..200 {
+            session.append(id, vec![token(&long(n))]).await.unwrap();
+        }
+        // This one looks while the run lives; by the time it reads, the pieces are gone.
+        let Look::Disk(visible, generation) = within.look() else { panic!("202 pieces do not fit into memory") };
+        session.append(id, vec![done("all of it")]).await.unwrap();
+        let page = read_page(&session, within.position, visible, within.place, within.born).unwrap();
+        within.take(page, generation);
+        assert_eq!(kinds(&read_on(&mut within).await), ["203 done"]);
+        assert_eq!(kinds(&read_on(&mut behind).await), ["203 done"]);
     }
 
     /// Readers beside the writer, some of which come back again and again: nobody gets another session's record, a record twice,

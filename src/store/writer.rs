@@ -1,7 +1,7 @@
 //! The writing side of a session: numbers, files, and the order in which things become true.
 //!
 //! For every batch: pieces are written to `<id>.run`, the rest to the log; the log is synced where a kind asks for it; after a
-//! terminal record the projection is refreshed and the pieces go; then, and only then, readers see it.
+//! terminal record the projection is refreshed; then, and only then, readers see it; last, the pieces go.
 
 use std::sync::Arc;
 
@@ -95,7 +95,7 @@ impl Session {
         w.reserved = w.reserved.max(seq + SEQ_RESERVATION);
         self.core.home.keep_time(now);
         self.core.pin(self);
-        self.show(w, batch.entries);
+        self.show(w, batch.entries, false);
         Ok(Accepted { seq, fresh: true })
     }
 
@@ -168,19 +168,20 @@ impl Session {
         if ends {
             w.run_messages.retain(|id| *id != message);
             self.refresh_projection(w, &batch.entries);
-            if w.run_messages.is_empty() {
-                self.drop_run(w);
-            }
         }
-        self.show(w, batch.entries);
+        let gone = if ends && w.run_messages.is_empty() { w.run.take() } else { None };
+        self.show(w, batch.entries, gone.is_some());
+        if gone.is_some() {
+            self.remove_run();
+        }
         if ends && self.state().open_messages().is_empty() {
             self.core.unpin(self.id());
         }
         Ok(seq - 1)
     }
 
-    /// Makes it visible.
-    fn show(&self, w: &Writer, entries: Vec<Arc<Entry>>) {
+    /// Makes it visible; where the pieces are about to go, in the same moment in which their terminal record is seen.
+    fn show(&self, w: &Writer, entries: Vec<Arc<Entry>>, pieces_go: bool) {
         let log_len = w.log.as_ref().map_or(0, LogFile::len);
         let listed = entries.iter().any(|e| e.terminal || matches!(e.record.body, Body::Message(_)));
         let messages = entries.iter().filter(|e| matches!(e.record.body, Body::Message(_))).count() as u64;
@@ -188,6 +189,7 @@ impl Session {
             let mut state = self.state();
             let before = if state.log_len == state.log_start { 0 } else { state.log_len };
             state.publish(entries, log_len);
+            state.run_generation += u64::from(pieces_go);
             listed.then(|| (before, state.about.clone(), !state.open_messages().is_empty()))
         };
         self.wake.send_modify(|_| ());
@@ -223,11 +225,7 @@ impl Session {
     }
 
     /// Removes the pieces: their terminal records stand for them.
-    fn drop_run(&self, w: &mut Writer) {
-        if w.run.take().is_none() {
-            return;
-        }
-        self.state().run_generation += 1;
+    fn remove_run(&self) {
         if let Err(e) = self.core.disk().remove_file(&self.core.files.run(self.id())) {
             // Found and removed when the session is next opened; `write_run` empties it first.
             log::warn("store", format_args!("pieces of session {} not removed: {e}", self.id()));
