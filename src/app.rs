@@ -27,7 +27,7 @@ use crate::rooms::skills::Skills;
 use crate::rooms::workspace::Workspace;
 use crate::store::home::{Home, Seams};
 use crate::store::keys::Keys;
-use crate::store::sessions::{self, Decided, Sessions};
+use crate::store::sessions::{self, Found, Sessions};
 use crate::sys::disk::RealDisk;
 use crate::{api, gateway, llm, pipeline};
 
@@ -202,12 +202,16 @@ fn build(setup: Setup, shutdown: Cancel, drained: Cancel) -> Result<App, AppErro
 
 /// What goes on beside the requests; all of it ends with `stop`.
 fn background(app: &Arc<App>, stop: &Cancel) -> [tokio::task::JoinHandle<()>; 4] {
-    // From the sweep, which finds decided messages, to the gateway, which lets them go on. Ends with the sweep.
-    let (found, mut decided) = mpsc::unbounded_channel::<Decided>();
+    // From the sweep, which finds runs that wait and sessions that are too old, to the gateway, which answers for them. Ends with
+    // the sweep.
+    let (found, mut swept) = mpsc::unbounded_channel::<Found>();
     let gateway = app.gateway.clone();
     let adopt = tokio::spawn(async move {
-        while let Some(message) = decided.recv().await {
-            gateway.adopt_session(message.session_id, message.owner).await;
+        while let Some(found) = swept.recv().await {
+            match found {
+                Found::Waiting { session_id, owner, .. } => drop(gateway.adopt_session(session_id, owner).await),
+                Found::Pruned(session_id) => gateway.forget_session(session_id).await,
+            }
         }
     });
     let (sessions, cancel) = (app.sessions.clone(), stop.clone());

@@ -47,7 +47,7 @@ pub(crate) async fn delete(app: Arc<App>, call: Call) -> Result<Response, HttpEr
 /// `POST /api/sessions/prune`: at once, by the settings.
 pub(crate) async fn prune(app: Arc<App>, _call: Call) -> Result<Response, HttpError> {
     let settings = app.settings.load();
-    let count = app.sessions.prune().await?;
+    let count = app.gateway.prune().await?;
     let config = json!({"max_sessions": settings.max_sessions, "ttl_hours": settings.ttl_hours});
     api::json(&json!({"status": "pruned", "count": count, "config": config}))
 }

@@ -101,15 +101,35 @@ impl Gateway {
         let _ = tokio::time::timeout(DELETE_WITHIN, all).await;
         let deleted = self.sessions.delete(id, owner).await;
         if deleted.is_ok() {
-            // What was shown is part of the conversation, and goes with it.
-            if let Err(error) = self.approvals(move |room| room.forget_session(id)).await {
-                log::warn("gateway", format_args!("session {id}: its approvals were not removed: {error}"));
-            }
+            self.forget_session(id).await;
         }
         if let Some(lane) = self.state().lanes.get_mut(&id) {
             lane.closed = false;
         }
         deleted
+    }
+
+    /// Prunes by the settings now; tells how many sessions went.
+    ///
+    /// # Errors
+    /// The store cannot.
+    pub async fn prune(self: &Arc<Self>) -> Result<usize, StoreError> {
+        let gateway = self.clone();
+        detached(async move {
+            let gone = gateway.sessions.prune().await?;
+            for id in &gone {
+                gateway.forget_session(*id).await;
+            }
+            Ok(gone.len())
+        })
+        .await
+    }
+
+    /// A session is gone: what was shown of it in questions is part of the conversation, and goes with it.
+    pub async fn forget_session(&self, id: SessionId) {
+        if let Err(error) = self.approvals(move |room| room.forget_session(id)).await {
+            log::warn("gateway", format_args!("session {id}: its approvals were not removed: {error}"));
+        }
     }
 
     /// Waits until the message is over as far as this process knows; at once where it is, or is unknown.

@@ -138,6 +138,9 @@ impl Index {
             match read_item(core, id, None) {
                 Ok(Some(read)) => {
                     let mut inner = self.lock();
+                    if inner.deleted.contains(&id) {
+                        continue;
+                    }
                     let item = read.into_item(&mut inner);
                     inner.put(id, item);
                 }

@@ -4,6 +4,7 @@
 //! removed by the next sweep, or when the id is next asked for. The tombstone stays for 24 h, so that a late retry of an
 //! idempotent message does not bring the session back.
 
+use std::collections::HashMap;
 use std::io;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use crate::store::StoreError;
 use crate::store::atomic::{self, Durable};
 use crate::store::core::Core;
 use crate::store::files::split;
-use crate::sys::disk::{is_full, read_whole};
+use crate::sys::disk::{DirItem, is_full, read_whole};
 
 /// Makes the tombstone. Blocking.
 pub(crate) fn bury(core: &Core, id: SessionId) -> Result<(), StoreError> {
@@ -43,20 +44,43 @@ pub(crate) fn is_gone(core: &Core, id: SessionId) -> Result<bool, StoreError> {
     if !over {
         return Ok(true);
     }
-    remove_files(core, id).map_err(doing())?;
+    Names::default().of(core, id).and_then(|names| remove_files(core, &names)).map_err(doing())?;
     core.disk().remove_file(&path).map_err(doing())?;
     Ok(false)
 }
 
-/// Removes all files of a buried session but its tombstone. Blocking.
-pub(crate) fn remove_files(core: &Core, id: SessionId) -> io::Result<()> {
+/// The files of many sessions by one reading of the directory: removing each by a reading of its own would cost the square of
+/// their number. The default has read nothing and looks for each.
+#[derive(Default)]
+pub(crate) struct Names(Option<HashMap<SessionId, Vec<DirItem>>>);
+
+impl Names {
+    /// Reads the directory; where that fails, each session is looked for by itself. Blocking.
+    pub(crate) fn read(core: &Core) -> Self {
+        let Ok(items) = core.disk().list(core.files.dir()) else { return Self::default() };
+        let mut names: HashMap<SessionId, Vec<DirItem>> = HashMap::new();
+        for item in items {
+            if let Some((id, _)) = split(&item.name) {
+                names.entry(id).or_default().push(item);
+            }
+        }
+        Self(Some(names))
+    }
+    /// What lies there of one session, its tombstone aside. Blocking.
+    pub(crate) fn of(&self, core: &Core, id: SessionId) -> io::Result<Vec<DirItem>> {
+        let wanted = |item: &DirItem| matches!(split(&item.name), Some((of, ending)) if of == id && ending != "gone");
+        match &self.0 {
+            Some(names) => Ok(names.get(&id).map(|items| items.iter().filter(|item| wanted(item)).cloned().collect()).unwrap_or_default()),
+            None => Ok(core.disk().list(core.files.dir())?.into_iter().filter(wanted).collect()),
+        }
+    }
+}
+
+/// Removes these files of a buried session. One that came later is removed by the next sweep: the tombstone says so. Blocking.
+pub(crate) fn remove_files(core: &Core, names: &[DirItem]) -> io::Result<()> {
     let disk = core.disk();
     let dir = core.files.dir();
-    for item in disk.list(dir)? {
-        match split(&item.name) {
-            Some((of, ending)) if of == id && ending != "gone" => {}
-            _ => continue,
-        }
+    for item in names {
         let path = dir.join(&item.name);
         if item.is_dir {
             for inner in disk.list(&path)? {

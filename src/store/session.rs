@@ -179,8 +179,14 @@ impl Session {
     }
     /// Keeps bytes in `<id>.d/`, durable when this returns; answers their SHA-256 in hexadecimal.
     pub async fn put_blob(self: &Arc<Self>, bytes: Vec<u8>) -> Result<String, StoreError> {
+        // With the writer in hand the session cannot be deleted meanwhile, which would leave the bytes behind.
+        let writer = self.writer.clone().lock_owned().await;
         let session = self.clone();
-        blocking(move || blobs::put(&session, &bytes)).await
+        blocking(move || {
+            let _writer = writer;
+            blobs::put(&session, &bytes)
+        })
+        .await
     }
     /// Kept bytes.
     pub async fn read_blob(self: &Arc<Self>, sha256: &str) -> Result<Vec<u8>, StoreError> {

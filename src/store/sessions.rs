@@ -30,6 +30,8 @@ use crate::wire::log_line::{FORMAT, Header};
 const IDLE: Duration = Duration::from_secs(5);
 /// Pruning by itself happens this often at most (API A5).
 const PRUNE_EVERY: Duration = Duration::from_secs(3600);
+/// Sessions that pruning has open at once: one reading of the directory for so many.
+const PRUNE_AT_ONCE: usize = 64;
 /// Opening, making and deleting take turns within one of so many groups of ids.
 const TURNS: usize = 16;
 
@@ -94,15 +96,20 @@ pub struct Page<T> {
     pub limit: usize,
 }
 
-/// A message that the sweep found decided but not acted on: the gateway resumes it.
+/// What the sweep tells those above.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Decided {
-    /// Whose.
-    pub owner: OwnerId,
-    /// Where.
-    pub session_id: SessionId,
-    /// Which.
-    pub message_id: MessageId,
+pub enum Found {
+    /// A message that waits for a person, or whose decision nobody has acted on. The question's file may be missing.
+    Waiting {
+        /// Whose.
+        owner: OwnerId,
+        /// Where.
+        session_id: SessionId,
+        /// Which.
+        message_id: MessageId,
+    },
+    /// A session was pruned.
+    Pruned(SessionId),
 }
 
 /// All sessions.
@@ -201,15 +208,11 @@ impl Sessions {
     /// Deletes: its readers get `Deleted`, the id is refused for 24 h. The caller has stopped its runs.
     pub async fn delete(&self, id: SessionId, owner: OwnerId) -> Result<(), StoreError> {
         let session = self.load(id, owner).await?;
-        self.remove(session).await
+        self.remove(session, Remove::Always).await.map(drop)
     }
 
-    /// Prunes by the settings now; tells how many went.
-    pub async fn prune(&self) -> Result<usize, StoreError> {
-        Ok(self.prune_all().await?.len())
-    }
     /// Prunes by the settings now; tells which went.
-    pub async fn prune_all(&self) -> Result<Vec<SessionId>, StoreError> {
+    pub async fn prune(&self) -> Result<Vec<SessionId>, StoreError> {
         self.ensure_built(|| false).await?;
         let core = self.core.clone();
         let mut candidates = blocking(move || {
@@ -225,19 +228,22 @@ impl Sessions {
         let now = clock.now();
         let gone = plan(candidates, &self.core.settings.load(), now, !clock.corrected());
         let mut pruned = Vec::new();
-        for id in gone {
-            let session = match self.find(id, true).await {
-                Ok(Some(session)) => session,
-                Ok(None) => continue,
-                Err(e) => {
-                    log::warn("store", format_args!("session {id} not pruned: {e}"));
-                    continue;
+        for some in gone.chunks(PRUNE_AT_ONCE) {
+            let mut sessions = Vec::new();
+            for id in some {
+                match self.find(*id, true).await {
+                    Ok(session) => sessions.extend(session),
+                    Err(e) => log::warn("store", format_args!("session {id} not pruned: {e}")),
                 }
-            };
-            // It may have come into use since; our own handle and the registry's are the only ones allowed.
-            if session.open_messages().is_empty() && !self.is_used(&session) {
-                self.remove(session).await?;
-                pruned.push(id);
+            }
+            // After they were opened: that may make files.
+            let core = self.core.clone();
+            let names = Arc::new(blocking(move || Ok(remove::Names::read(&core))).await?);
+            for session in sessions {
+                let id = session.id();
+                if self.remove(session, Remove::Idle(names.clone())).await? {
+                    pruned.push(id);
+                }
             }
         }
         if !pruned.is_empty() {
@@ -247,9 +253,8 @@ impl Sessions {
     }
 
     /// The background work: builds the index, repairs what was left open, finishes deletions; then gives idle sessions back and
-    /// prunes by itself until cancelled. Run it once, after listening. `decided` is told of each message that was decided on
-    /// and not resumed.
-    pub async fn sweep(&self, mut decided: impl FnMut(Decided) + Send, cancel: &Cancel) {
+    /// prunes by itself until cancelled. Run it once, after listening. `tell` hears what those above must know.
+    pub async fn sweep(&self, mut tell: impl FnMut(Found) + Send, cancel: &Cancel) {
         let stop = cancel.clone();
         let unfinished = match self.ensure_built(move || stop.why().is_some()).await {
             Ok(()) => self.built.lock().await.take().unwrap_or_default(),
@@ -258,15 +263,22 @@ impl Sessions {
                 Unfinished::default()
             }
         };
+        let core = self.core.clone();
+        let names = match unfinished.buried.is_empty() {
+            true => remove::Names::default(),
+            false => blocking(move || Ok(remove::Names::read(&core))).await.unwrap_or_default(),
+        };
+        let names = Arc::new(names);
         for id in unfinished.buried {
             if cancel.why().is_some() {
                 return;
             }
-            let (core, turn) = (self.core.clone(), self.turn(id).await);
+            let (core, turn, names) = (self.core.clone(), self.turn(id).await, names.clone());
             let finished = blocking(move || {
                 let _turn = turn;
                 if remove::is_gone(&core, id)? {
-                    remove::remove_files(&core, id).map_err(StoreError::of("deleting session", id))?;
+                    let removed = names.of(&core, id).and_then(|names| remove::remove_files(&core, &names));
+                    removed.map_err(StoreError::of("deleting session", id))?;
                 }
                 Ok(())
             });
@@ -280,8 +292,8 @@ impl Sessions {
             }
             match self.find(id, true).await {
                 Ok(Some(session)) => {
-                    for waiting in session.waiting().into_iter().filter(|waiting| waiting.decision.is_some()) {
-                        decided(Decided { session_id: id, owner: session.owner(), message_id: waiting.message_id });
+                    for waiting in session.waiting() {
+                        tell(Found::Waiting { session_id: id, owner: session.owner(), message_id: waiting.message_id });
                     }
                 }
                 Ok(None) => {}
@@ -295,8 +307,9 @@ impl Sessions {
                 pruned = Some(now);
                 let settings = self.core.settings.load();
                 if settings.auto_prune && (settings.max_sessions > 0 || settings.ttl_hours > 0) {
-                    if let Err(e) = self.prune().await {
-                        log::warn("store", format_args!("not pruned: {e}"));
+                    match self.prune().await {
+                        Ok(gone) => gone.into_iter().for_each(|id| tell(Found::Pruned(id))),
+                        Err(e) => log::warn("store", format_args!("not pruned: {e}")),
                     }
                 }
             }
@@ -444,10 +457,15 @@ impl Sessions {
         held.sessions.iter().filter(|(id, weak)| weak.strong_count() > recent(id)).map(|(id, _)| *id).collect()
     }
 
-    async fn remove(&self, session: Arc<Session>) -> Result<(), StoreError> {
+    /// Buries a session and removes its files; false where it was to be idle and is not.
+    async fn remove(&self, session: Arc<Session>, how: Remove) -> Result<bool, StoreError> {
         let id = session.id();
         let turn = self.turn(id).await;
         let mut writer = session.writer.clone().lock_owned().await;
+        // With the writer in hand nothing is accepted any more: a message that came in since it was chosen keeps its session.
+        if matches!(how, Remove::Idle(_)) && (!session.open_messages().is_empty() || self.is_used(&session)) {
+            return Ok(false);
+        }
         let core = self.core.clone();
         let removed = session.clone();
         let left = blocking(move || {
@@ -459,7 +477,11 @@ impl Sessions {
             removed.mark_deleted(&mut writer);
             core.index.remove(id);
             core.behind(id, false);
-            Ok(remove::remove_files(&core, id))
+            let names = match how {
+                Remove::Idle(names) => names.of(&core, id),
+                Remove::Always => remove::Names::default().of(&core, id),
+            };
+            Ok(names.and_then(|names| remove::remove_files(&core, &names)))
         })
         .await?;
         if let Err(e) = left {
@@ -471,7 +493,7 @@ impl Sessions {
         held.sessions.remove(&id);
         held.recent.retain(|(other, _)| other.id() != id);
         drop(held);
-        Ok(())
+        Ok(true)
     }
 
     async fn ensure_built(&self, cancelled: impl Fn() -> bool + Send + 'static) -> Result<(), StoreError> {
@@ -497,6 +519,14 @@ impl Drop for Sessions {
         let pinned = std::mem::take(&mut *self.core.pinned.lock().unwrap_or_else(|e| e.into_inner()));
         drop(pinned);
     }
+}
+
+/// When a session is removed.
+enum Remove {
+    /// Whatever uses it.
+    Always,
+    /// If nothing does. Its files are among these.
+    Idle(Arc<remove::Names>),
 }
 
 /// What the disk says of an id.

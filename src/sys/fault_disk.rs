@@ -28,6 +28,8 @@ struct State {
     bad_syncs: u64,
     /// Syncs that were asked for.
     syncs: u64,
+    /// Directories that were read.
+    lists: u64,
     /// How often each file was opened, by name.
     opened: HashMap<PathBuf, u64>,
     /// Bytes read, bytes written.
@@ -67,6 +69,10 @@ impl FaultDisk {
     /// Syncs so far.
     pub fn syncs(&self) -> u64 {
         self.state().syncs
+    }
+    /// Directories read so far.
+    pub fn lists(&self) -> u64 {
+        self.state().lists
     }
     /// Bytes read so far.
     pub fn bytes_read(&self) -> u64 {
@@ -129,6 +135,7 @@ impl Disk for FaultDisk {
         RealDisk.create_dir_all(path)
     }
     fn list(&self, path: &Path) -> io::Result<Vec<DirItem>> {
+        self.state().lists += 1;
         RealDisk.list(path)
     }
     fn stat(&self, path: &Path) -> io::Result<Option<FileStat>> {

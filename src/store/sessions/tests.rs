@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::base::cancel;
+use crate::base::time::Clock;
+use crate::store::record::Body;
 use crate::store::testing::{Bench, done, say};
 
 async fn talk(bench: &Bench, sessions: &Sessions, id: SessionId) {
@@ -16,10 +18,10 @@ async fn listed(bench: &Bench, sessions: &Sessions) -> Vec<(SessionId, u64)> {
     page.items.iter().map(|item| (item.id, item.message_count)).collect()
 }
 /// Runs the sweep's first part: it is cancelled as soon as it would wait.
-async fn swept(sessions: &Sessions) -> Vec<Decided> {
+async fn swept(sessions: &Sessions) -> Vec<Found> {
     let (canceller, cancel) = cancel::pair();
-    let mut decided = Vec::new();
-    let sweep = sessions.sweep(|found| decided.push(found), &cancel);
+    let mut told = Vec::new();
+    let sweep = sessions.sweep(|found| told.push(found), &cancel);
     let stop = async {
         // The repairs end with the listing's first page and one more look at everything that was open.
         while !sessions.is_built.load(std::sync::atomic::Ordering::Acquire) || sessions.built.lock().await.is_some() {
@@ -31,7 +33,7 @@ async fn swept(sessions: &Sessions) -> Vec<Decided> {
         canceller.cancel(cancel::Why::Shutdown);
     };
     tokio::join!(sweep, stop);
-    decided
+    told
 }
 
 #[tokio::test]
@@ -155,12 +157,80 @@ async fn pruning_takes_the_oldest_and_never_one_in_use() {
     let _reader = read.tail(0);
     drop(read);
     sessions.set(Settings { max_sessions: 2, ..Settings::default() });
-    assert_eq!(sessions.prune().await.unwrap(), 1);
+    assert_eq!(sessions.prune().await.unwrap(), [ids[1]]);
     let left: Vec<SessionId> = listed(&bench, &sessions).await.into_iter().map(|(id, _)| id).collect();
     assert_eq!(left, [ids[3], ids[2], ids[0]]);
     sessions.set(Settings { ttl_hours: 3, ..Settings::default() });
     bench.clock.advance(Duration::from_secs(3600));
-    assert_eq!(sessions.prune().await.unwrap(), 0, "3 hours are not over");
+    assert_eq!(sessions.prune().await.unwrap(), [], "3 hours are not over");
+}
+
+#[tokio::test]
+async fn a_message_that_comes_while_its_session_is_pruned_keeps_it() {
+    let bench = Bench::new();
+    let sessions = bench.sessions();
+    let sid = bench.session_id();
+    talk(&bench, &sessions, sid).await;
+    let chosen = sessions.find(sid, true).await.unwrap().unwrap();
+    let message = bench.message_id();
+    // Between choosing it and burying it: it is on disk, so it will be answered.
+    sessions.load(sid, bench.owner()).await.unwrap().accept(message, say("more")).await.unwrap();
+    assert!(!sessions.remove(chosen, Remove::Idle(Default::default())).await.unwrap());
+    let session = sessions.load(sid, bench.owner()).await.unwrap();
+    session.append(message, vec![done("yes")]).await.unwrap();
+    let chosen = sessions.find(sid, true).await.unwrap().unwrap();
+    assert!(!sessions.remove(chosen, Remove::Idle(Default::default())).await.unwrap(), "somebody has it in hand");
+    drop(session);
+    let chosen = sessions.find(sid, true).await.unwrap().unwrap();
+    assert!(sessions.remove(chosen, Remove::Idle(Default::default())).await.unwrap());
+}
+
+#[tokio::test]
+async fn pruning_and_sweeping_many_read_the_directory_a_few_times() {
+    let bench = Bench::new();
+    let sessions = bench.sessions();
+    for _ in 0..20 {
+        talk(&bench, &sessions, bench.session_id()).await;
+    }
+    sessions.set(Settings { max_sessions: 1, ..Settings::default() });
+    listed(&bench, &sessions).await;
+    let before = bench.disk.lists();
+    assert_eq!(sessions.prune().await.unwrap().len(), 19);
+    assert!(bench.disk.lists() - before <= 2, "{}", bench.disk.lists() - before);
+    let left = std::fs::read_dir(bench.files()).unwrap().filter(|e| !e.as_ref().unwrap().path().to_string_lossy().ends_with(".gone"));
+    assert_eq!(left.count(), 2, "the log and the projection of the one that stays");
+    drop(sessions);
+    let sessions = bench.sessions();
+    let before = bench.disk.lists();
+    swept(&sessions).await;
+    assert!(bench.disk.lists() - before <= 3, "{}", bench.disk.lists() - before);
+}
+
+#[tokio::test]
+async fn the_sweep_tells_of_every_run_that_waits() {
+    let bench = Bench::new();
+    let (sid, message) = (bench.session_id(), bench.message_id());
+    let id = crate::base::ids::ApprovalId::derived(&[3; 32]);
+    {
+        let sessions = bench.sessions();
+        let session = sessions.load_or_create(sid, bench.owner()).await.unwrap();
+        session.accept(message, say("write it")).await.unwrap();
+        let asked = Body::ApprovalRequested {
+            approval_id: id,
+            call_id: "c".to_owned(),
+            action: "write_file".to_owned(),
+            resource: "a".to_owned(),
+            reason: String::new(),
+            shown: serde_json::json!({}),
+            digest: String::new(),
+            expires_at: bench.clock.now(),
+        };
+        let checkpoint = Body::Checkpoint { calls: 1, tokens: 1, seed_id: None, state: Some(serde_json::json!({})) };
+        // Killed before the question's file was made.
+        session.append(message, vec![checkpoint, asked]).await.unwrap();
+    }
+    let told = Found::Waiting { owner: bench.owner(), session_id: sid, message_id: message };
+    assert_eq!(swept(&bench.sessions()).await, [told]);
 }
 
 #[tokio::test]
