@@ -136,6 +136,10 @@ impl Run<'_> {
             let text = "what it acts on changed after it was shown; nothing was done. Look again, then ask again if it is still wanted";
             return self.refuse(call, ToolOutcome::Error, text.into()).await;
         }
+        // Who approved and then cancelled does not want it any more; from here on it is not stopped.
+        if let Some(why) = self.told_to_stop() {
+            return Ok(Next::Input(Input::Stopped(why)));
+        }
         self.append(vec![called(call, Value::Object(arguments.clone()), true)]).await?;
         let reach = self.reach.clone();
         // Not stopped half-way: it is short, and its outcome must be known.

@@ -116,6 +116,11 @@ impl<'a> Run<'a> {
         self.state = state;
     }
 
+    /// Why it is to stop, if it is.
+    pub(crate) fn told_to_stop(&self) -> Option<Why> {
+        self.cancel.why()
+    }
+
     /// Active time so far goes into the state.
     pub(crate) fn note_time(&mut self) {
         let (since, before) = self.began;

@@ -259,6 +259,18 @@ async fn a_parked_run_shows_what_it_would_do_and_does_it_when_approved() {
 }
 
 #[tokio::test]
+async fn what_was_approved_and_then_cancelled_is_not_done() {
+    let (place, id) = Place::parked("run-late-cancel").await;
+    place.decide(id, Decision::Approved).await;
+    let (canceller, cancel) = pair();
+    canceller.cancel(Why::Asked);
+    let outcome = place.orchestrator.run(place.job(MessageId::derived(&[1; 32]), "write it down", Start::Resume), cancel).await;
+    assert!(matches!(outcome, Outcome::Ended(EndKind::Cancelled)));
+    assert_eq!(place.written(), None);
+    assert_eq!(place.ending(1).await.0, "cancelled");
+}
+
+#[tokio::test]
 async fn what_changed_after_it_was_shown_is_not_done() {
     let (place, id) = Place::parked("run-changed").await;
     place.parts().workspace.write("n.md", b"somebody else's").unwrap();
