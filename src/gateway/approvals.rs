@@ -43,14 +43,22 @@ impl Gateway {
     /// # Errors
     /// [`DecideError`].
     pub async fn decide(self: &Arc<Self>, owner: OwnerId, id: ApprovalId, decision: Decision) -> Result<(), DecideError> {
-        let approval = match self.find_approval(owner, id).await {
-            Err(ApprovalError::NotFound) if self.state().runs.values().any(|run| run.owner == owner) => {
-                let mut house = self.house.subscribe();
-                let _ = tokio::time::timeout(FILE_WITHIN, house.changed()).await;
-                self.find_approval(owner, id).await
-            }
-            found => found,
-        };
+        // Before the first look, so that a change after it is not missed.
+        let mut house = self.house.subscribe();
+        let mut approval = self.find_approval(owner, id).await;
+        if matches!(approval, Err(ApprovalError::NotFound)) && self.state().runs.values().any(|run| run.owner == owner) {
+            let file = async {
+                loop {
+                    // The house changes when the run that asks gives back its place, and for many other reasons.
+                    let changed = house.changed().await.is_ok();
+                    let found = self.find_approval(owner, id).await;
+                    if !changed || !matches!(found, Err(ApprovalError::NotFound)) {
+                        return found;
+                    }
+                }
+            };
+            approval = tokio::time::timeout(FILE_WITHIN, file).await.unwrap_or(approval);
+        }
         let approval = approval.map_err(|error| match error {
             ApprovalError::NotFound => DecideError::NotFound,
             error => DecideError::Room(error),
@@ -166,25 +174,40 @@ impl Gateway {
             Err(error) => return log::error("gateway", format_args!("open approvals cannot be read: {error}")),
         };
         let sessions: BTreeSet<(SessionId, OwnerId)> = open.iter().map(|approval| (approval.session_id, approval.owner)).collect();
+        let mut unread = BTreeSet::new();
         for (session, owner) in sessions {
-            self.adopt_session(session, owner).await;
+            if !self.adopt_session(session, owner).await {
+                unread.insert(session);
+            }
         }
         for approval in open {
             let waits = self.state().runs.get(&approval.message_id).is_some_and(|run| run.session == approval.session_id);
-            if !waits {
-                // Its run ended, or its session is gone: nobody will ever need the answer.
-                self.mark(approval.id, Decision::Rejected).await;
+            if !waits && !unread.contains(&approval.session_id) {
+                // Its run ended, or its session is gone: nobody will ever need the answer. It may have been decided meanwhile.
+                let id = approval.id;
+                if let Err(error) = self.approvals(move |room| room.close(id)).await {
+                    log::warn("gateway", format_args!("approval {id}: its file was not marked: {error}"));
+                }
             }
         }
     }
 
-    /// Opens a session so that what waits in it is taken over.
-    pub async fn adopt_session(self: &Arc<Self>, session: SessionId, owner: OwnerId) {
-        match self.sessions.load(session, owner).await {
-            Ok(session) => drop(self.enter(&session).await),
-            Err(StoreError::NotFound) => {}
-            Err(error) => log::error("gateway", format_args!("session {session} cannot be opened; its run stays where it is: {error}")),
-        }
+    /// Opens a session so that what waits in it is taken over; false where it cannot be opened now.
+    pub async fn adopt_session(self: &Arc<Self>, session: SessionId, owner: OwnerId) -> bool {
+        let gateway = self.clone();
+        // Half an adoption would leave a message that looks alive and is not.
+        detached(async move {
+            match gateway.sessions.load(session, owner).await {
+                Ok(session) => drop(gateway.enter(&session).await),
+                Err(StoreError::NotFound) => {}
+                Err(error) => {
+                    log::error("gateway", format_args!("session {session} cannot be opened; its run stays where it is: {error}"));
+                    return false;
+                }
+            }
+            true
+        })
+        .await
     }
 
     /// Where this message may be a parked one that nobody has looked for yet, looks for it.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::OwnedMutexGuard;
 
+use crate::base::cancel::Why;
 use crate::base::ids::{MessageId, SessionId};
 use crate::base::log;
 use crate::gateway::Gateway;
@@ -89,14 +90,18 @@ impl Gateway {
             } else if let Err(error) = self.restore(session, message, found.approval_id).await {
                 log::warn("gateway", format_args!("session {}: approval {}: {error}", session.id(), found.approval_id));
             }
-            let mut state = self.state();
-            if let (Next::Go, Some(run)) = (next, state.runs.get_mut(&message)) {
-                run.decided = Some(found.approval_id);
+            let older = {
+                let mut state = self.state();
+                if let (Next::Go, Some(run)) = (next, state.runs.get_mut(&message)) {
+                    run.decided = Some(found.approval_id);
+                }
+                let parked = Parked { message, approval: found.approval_id, next };
+                state.lanes.get_mut(&session.id()).and_then(|lane| lane.parked.replace(parked))
+            };
+            if let Some(older) = older {
+                // Two can wait only where the end of the older one could not be written when the newer one took its place.
+                self.end(session, older.message, Cut::by(Why::Replaced)).await;
             }
-            if let Some(lane) = state.lanes.get_mut(&session.id()) {
-                lane.parked = Some(Parked { message, approval: found.approval_id, next });
-            }
-            drop(state);
             if next == Next::Go {
                 self.wake(session.id());
             } else {

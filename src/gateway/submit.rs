@@ -82,14 +82,14 @@ impl Gateway {
 }
 
 /// A place that is promised to a message while it is written down; dropping it gives it back.
-struct Promise {
+pub(super) struct Promise {
     gateway: Arc<Gateway>,
     kept: bool,
 }
 
 impl Promise {
     /// A place in the house and in the lane, if both have one.
-    fn of(gateway: &Arc<Gateway>, session: SessionId) -> Result<Self, GatewayError> {
+    pub(super) fn of(gateway: &Arc<Gateway>, session: SessionId) -> Result<Self, GatewayError> {
         let policy = gateway.settings.load().lane_policy;
         let mut state = gateway.state();
         if state.draining {
@@ -109,6 +109,9 @@ impl Promise {
             return Err(GatewayError::WaitingRoomFull { retry_after: RETRY_AFTER });
         }
         state.in_house += 1;
+        drop(state);
+        // Drain waits for this one, too.
+        gateway.house_changed();
         Ok(Self { gateway: gateway.clone(), kept: false })
     }
 

@@ -26,7 +26,8 @@ use crate::store::tail::Step;
 use crate::sys::disk::RealDisk;
 
 /// A runner that does what the message says: `say X`, `hang` (until told to stop), `stuck` (whatever it is told), `gate`
-/// (until the test opens it), `ask` (parks), `panic`.
+/// (until the test opens it), `ask` (parks), `ask-late`
+/// (the same, with the question's file when the test opens the gate), `panic`.
 struct Script {
     approvals: Arc<Approvals>,
     random: Arc<SystemRandom>,
@@ -67,8 +68,8 @@ impl Script {
                 self.gate.notified().await;
                 end(&job, Body::Done(text("g"))).await
             }
-            "ask" if job.start == Start::Fresh => self.ask(&job).await,
-            "ask" => {
+            "ask" | "ask-late" if job.start == Start::Fresh => self.ask(&job).await,
+            "ask" | "ask-late" => {
                 let decided = job.session.records_of(job.message_id).await?.into_iter().find_map(|record| match record.body {
                     Body::ApprovalResolved { decision, .. } => Some(decision),
                     _ => None,
@@ -113,6 +114,9 @@ impl Script {
             },
         ];
         job.session.append(job.message_id, bodies).await?;
+        if job.message.content == "ask-late" {
+            self.gate.notified().await;
+        }
         self.approvals.create(&approval).unwrap();
         Ok(Outcome::Parked(id))
     }
@@ -453,6 +457,70 @@ async fn a_decision_lets_a_parked_run_go_on() {
     house.gateway.decide(house.owner, approval, Decision::Approved).await.unwrap();
     let other = house.gateway.decide(house.owner, approval, Decision::Rejected).await;
     assert!(matches!(other, Err(DecideError::Decided(Status::Approved))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_decision_that_comes_before_the_file_waits_for_it_whatever_else_happens() {
+    let house = Arc::new(house());
+    let parked = house.send("ask-late", None).await;
+    let approval = asked(&parked).await;
+    let deciding = tokio::spawn({
+        let house = house.clone();
+        async move { house.gateway.decide(house.owner, approval, Decision::Approved).await }
+    });
+    // Others come and go; none of it is what it waits for.
+    for _ in 0..3 {
+        let other = house.send("say x", None).await;
+        ended(&other.session, other.id).await;
+    }
+    house.script.gate.notify_one();
+    deciding.await.unwrap().unwrap();
+    assert_eq!(ended(&parked.session, parked.id).await.1.text, "Some(Approved)");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_in_a_session_that_cannot_be_opened_stays_open() {
+    let house = house();
+    let parked = house.send("ask", None).await;
+    let (approval, id, session) = (asked(&parked).await, parked.id, parked.session.id());
+    house.gateway.parked(id).await;
+    let house = house.again();
+    let log = house.home.workspace().join("sessions").join(format!("{session}.log"));
+    let aside = log.with_extension("aside");
+    std::fs::rename(&log, &aside).unwrap();
+    std::fs::create_dir(&log).unwrap();
+    house.gateway.resume_parked().await;
+    assert_eq!(house.approvals.find(house.owner, approval).unwrap().status, Status::Pending);
+    std::fs::remove_dir(&log).unwrap();
+    std::fs::rename(&aside, &log).unwrap();
+    house.gateway.decide(house.owner, approval, Decision::Approved).await.unwrap();
+    let session = house.sessions.load(session, house.owner).await.unwrap();
+    assert_eq!(ended(&session, id).await.1.text, "Some(Approved)");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_question_of_a_session_that_is_gone_is_closed() {
+    let house = house();
+    let parked = house.send("ask", None).await;
+    let approval = asked(&parked).await;
+    house.gateway.parked(parked.id).await;
+    let session = parked.session.id();
+    let house = house.again();
+    std::fs::remove_file(house.home.workspace().join("sessions").join(format!("{session}.log"))).unwrap();
+    for ending in ["json", "run"] {
+        let _ = std::fs::remove_file(house.home.workspace().join("sessions").join(format!("{session}.{ending}")));
+    }
+    house.gateway.resume_parked().await;
+    assert_eq!(house.approvals.find(house.owner, approval).unwrap().status, Status::Rejected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn drain_waits_for_a_message_that_is_being_written_down() {
+    let house = house();
+    let place = submit::Promise::of(&house.gateway, SessionId::derived(&[1; 32])).unwrap();
+    assert!(futures_util::future::poll_immediate(house.gateway.emptied()).await.is_none());
+    drop(place);
+    house.gateway.emptied().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -166,10 +166,19 @@ impl Approvals {
 
     /// Notes what the log already says. Marking the same again is fine.
     pub fn mark(&self, id: ApprovalId, decision: Decision) -> Result<(), ApprovalError> {
+        self.mark_if(id, decision, |status| status != Status::from(decision))
+    }
+
+    /// Rejects a question that nobody needs answered any more. One that was decided stays as it is.
+    pub fn close(&self, id: ApprovalId) -> Result<(), ApprovalError> {
+        self.mark_if(id, Decision::Rejected, |status| status == Status::Pending)
+    }
+
+    fn mark_if(&self, id: ApprovalId, decision: Decision, wanted: impl Fn(Status) -> bool) -> Result<(), ApprovalError> {
         let mut guard = self.lock();
         let known = self.loaded(&mut guard)?;
         let seen = known.get_mut(&id).ok_or(ApprovalError::NotFound)?;
-        if seen.status == Status::from(decision) {
+        if !wanted(seen.status) {
             return Ok(());
         }
         let mut approval = self.read(&file_name(id))?;
@@ -312,6 +321,21 @@ mod tests {
         again.forget_session(b.session_id).unwrap();
         assert!(again.pending().unwrap().is_empty());
         assert!(matches!(again.find(b.owner, b.id), Err(ApprovalError::NotFound)));
+    }
+
+    #[test]
+    fn closing_changes_no_decision() {
+        let (dir, seams) = test_seams("approvals-close");
+        let approvals = Approvals::open(dir, seams);
+        let (a, b) = (approval(1, 1, 1), approval(1, 2, 1));
+        approvals.create(&a).unwrap();
+        approvals.create(&b).unwrap();
+        approvals.mark(a.id, Decision::Approved).unwrap();
+        for id in [a.id, b.id] {
+            approvals.close(id).unwrap();
+        }
+        assert_eq!(approvals.find(a.owner, a.id).unwrap().status, Status::Approved);
+        assert_eq!(approvals.find(b.owner, b.id).unwrap().status, Status::Rejected);
     }
 
     #[test]
