@@ -16,6 +16,8 @@
 //!  0  base          ids, limits, clock, secrets, digests, cancel, log
 //! ```
 //!
+//! Above the house stands `fuzzing` (feature of the same name): the properties that `fuzz/` drives.
+//!
 //! The one idea: the session log is the only way out. A run appends numbered records to its session's log; every reader
 //! (REST, WebSocket, SSE, after a restart too) tails that log. Nothing else connects them.
 
