@@ -4,15 +4,6 @@
 use super::suggest::nearest;
 use super::value::{Kind, Value};
 
-/// When a changed value takes effect.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
-    /// Could be swapped while the server runs.
-    Live,
-    /// Needs a restart.
-    Restart,
-}
-
 /// One key.
 #[derive(Debug)]
 pub struct Key {
@@ -24,19 +15,16 @@ pub struct Key {
     pub default: &'static str,
     /// What it means, in a sentence or two, with its unit.
     pub meaning: &'static str,
-    /// When a change takes effect.
-    pub change: Change,
     /// Shown as `***`.
     pub secret: bool,
     /// What its type cannot say; an error is what was expected.
     pub(super) check: fn(&Value) -> Result<(), &'static str>,
 }
 
-use Change::{Live, Restart};
 use Kind::{Bool, Decimal, List, OneOf, Text, Whole};
 
-const fn key(path: &'static str, kind: Kind, default: &'static str, change: Change, meaning: &'static str) -> Key {
-    Key { path, kind, default, meaning, change, secret: false, check: anything }
+const fn key(path: &'static str, kind: Kind, default: &'static str, meaning: &'static str) -> Key {
+    Key { path, kind, default, meaning, secret: false, check: anything }
 }
 
 const fn checked(key: Key, check: fn(&Value) -> Result<(), &'static str>) -> Key {
@@ -54,35 +42,23 @@ pub const KEYS: &[Key] = &[
         "kernel.workspace",
         Text,
         "",
-        Restart,
         "Directory of sessions, files, memory and skills; relative paths start at the home. Not set: `<home>/workspace`.",
     ),
-    checked(
-        key("gateway.host", Text, "127.0.0.1", Restart, "Address to listen on. Anything but a loopback address is reachable by others."),
-        host,
-    ),
-    key("gateway.port", Whole(0, 65535), "4200", Restart, "Port to listen on; 0 picks a free one."),
-    key("gateway.max_concurrent", Whole(1, 10_000), "32", Restart, "Runs of the agent at the same time, in the whole process."),
+    checked(key("gateway.host", Text, "127.0.0.1", "Address to listen on. Anything but a loopback address is reachable by others."), host),
+    key("gateway.port", Whole(0, 65535), "4200", "Port to listen on; 0 picks a free one."),
+    key("gateway.max_concurrent", Whole(1, 10_000), "32", "Runs of the agent at the same time, in the whole process."),
     key(
         "gateway.max_waiting",
         Whole(0, MANY),
         "128",
-        Restart,
         "Messages that wait for a free run, in the whole process; more are refused with 503.",
     ),
-    key(
-        "gateway.max_connections",
-        Whole(1, MANY),
-        "4096",
-        Restart,
-        "Open connections; lowered to what the system's limit on descriptors allows.",
-    ),
+    key("gateway.max_connections", Whole(1, MANY), "4096", "Open connections; lowered to what the system's limit on descriptors allows."),
     checked(
         key(
             "gateway.trusted_proxies",
             List,
             "",
-            Restart,
             "IP addresses of proxies in front; they are exempt from the cap on connections of one peer.",
         ),
         addresses,
@@ -91,99 +67,80 @@ pub const KEYS: &[Key] = &[
         "gateway.lane_policy",
         OneOf(&["enqueue", "reject", "interrupt"]),
         "enqueue",
-        Restart,
         "A message for a session that is still answering: it waits, is refused with 429, or cancels the answer.",
     ),
-    key(
-        "gateway.drain_secs",
-        Whole(0, 3600),
-        "30",
-        Restart,
-        "Seconds that running answers get to finish at shutdown; then they are interrupted.",
-    ),
+    key("gateway.drain_secs", Whole(0, 3600), "30", "Seconds that running answers get to finish at shutdown; then they are interrupted."),
     checked(
         key(
             "engine.default_model",
             Text,
             "",
-            Live,
             "`offline`, `openai/<model>` (any OpenAI-compatible server; `openai/auto` takes the first model that it lists) or `anthropic/<model>`. Not set: chosen by which provider variables are set, else `offline`.",
         ),
         model,
     ),
     Key {
         secret: true,
-        ..key("engine.api_key", Text, "", Live, "Key for the default model's provider. Not set: `OPENAI_API_KEY` or `ANTHROPIC_API_KEY`.")
+        ..key("engine.api_key", Text, "", "Key for the default model's provider. Not set: `OPENAI_API_KEY` or `ANTHROPIC_API_KEY`.")
     },
     checked(
         key(
             "engine.base_url",
             Text,
             "",
-            Live,
             "Address of the default model's server with its version segment, for example `http://127.0.0.1:8080/v1`. Not set: `OPENAI_BASE_URL`, else the provider's own.",
         ),
         url,
     ),
-    checked(key("engine.fallback_models", List, "", Live, "Models asked in turn when the default one cannot answer."), models),
-    key("engine.context_tokens", Whole(512, 10_000_000), "8192", Live, "The model's context; older turns are left out to fit it."),
-    key("engine.max_tokens", Whole(16, 1_000_000), "2048", Live, "Most tokens that the model writes in one call."),
-    key("engine.connect_timeout_secs", Whole(1, DAY), "10", Live, "Seconds to connect to the model's server."),
+    checked(key("engine.fallback_models", List, "", "Models asked in turn when the default one cannot answer."), models),
+    key("engine.context_tokens", Whole(512, 10_000_000), "8192", "The model's context; older turns are left out to fit it."),
+    key("engine.max_tokens", Whole(16, 1_000_000), "2048", "Most tokens that the model writes in one call."),
+    key("engine.connect_timeout_secs", Whole(1, DAY), "10", "Seconds to connect to the model's server."),
     key(
         "engine.first_byte_timeout_secs",
         Whole(1, DAY),
         "120",
-        Live,
         "Seconds from the request to the first byte of the answer; small boards read long prompts slowly.",
     ),
-    key("engine.stall_timeout_secs", Whole(1, DAY), "60", Live, "Seconds between two pieces of an answer."),
-    key("security.auth_enabled", Bool, "true", Restart, "Ask for a key. Without it everyone who reaches the port is the owner."),
+    key("engine.stall_timeout_secs", Whole(1, DAY), "60", "Seconds between two pieces of an answer."),
+    key("security.auth_enabled", Bool, "true", "Ask for a key. Without it everyone who reaches the port is the owner."),
     checked(
         key(
             "security.allowed_hosts",
             List,
             "",
-            Live,
             "Names under which the server may be addressed, besides loopback names and the address a connection came in at; `name` or `name:port`.",
         ),
         hosts,
     ),
-    key("security.query_token", OneOf(&["loopback", "always", "never"]), "loopback", Live, "From whom the WebSocket takes `?token=`."),
-    checked(key("security.cors_origins", List, "", Live, "Web origins that may call the API, for example `https://app.example`."), origins),
-    key("security.rate_limit_per_minute", Whole(0, MANY), "600", Live, "Requests of one key in a minute; 0 is off."),
-    key(
-        "security.max_execution_time_secs",
-        Whole(1, DAY),
-        "300",
-        Live,
-        "Seconds one run may take; waiting for an approval does not count.",
-    ),
-    key("security.approval_ttl_hours", Whole(1, 8760), "24", Live, "Hours after which an unanswered approval lapses."),
-    key("session.auto_prune", Bool, "true", Live, "Delete sessions by the two limits below, at most once an hour."),
-    key("session.max_sessions", Whole(0, 100_000_000), "0", Live, "Sessions to keep, the newest; 0 is off."),
-    key("session.ttl_hours", Whole(0, MANY), "0", Live, "Hours after which an untouched session is deleted; 0 is off."),
+    key("security.query_token", OneOf(&["loopback", "always", "never"]), "loopback", "From whom the WebSocket takes `?token=`."),
+    checked(key("security.cors_origins", List, "", "Web origins that may call the API, for example `https://app.example`."), origins),
+    key("security.rate_limit_per_minute", Whole(0, MANY), "600", "Requests of one key in a minute; 0 is off."),
+    key("security.max_execution_time_secs", Whole(1, DAY), "300", "Seconds one run may take; waiting for an approval does not count."),
+    key("security.approval_ttl_hours", Whole(1, 8760), "24", "Hours after which an unanswered approval lapses."),
+    key("session.auto_prune", Bool, "true", "Delete sessions by the two limits below, at most once an hour."),
+    key("session.max_sessions", Whole(0, 100_000_000), "0", "Sessions to keep, the newest; 0 is off."),
+    key("session.ttl_hours", Whole(0, MANY), "0", "Hours after which an untouched session is deleted; 0 is off."),
     key(
         "session.projection",
         OneOf(&["eager", "lazy"]),
         "eager",
-        Restart,
         "When `<id>.json` is written beside a session's log: after each turn while small, or at shutdown only.",
     ),
     key(
         "orchestrator.max_evolution_iterations",
         Whole(0, 10),
         "3",
-        Live,
         "How often a task that fails its evaluation is repaired and run again.",
     ),
-    key("orchestrator.min_evaluation_score", Decimal(0.0, 1.0), "0.8", Live, "Score from which an evaluation counts as passed."),
-    checked(key("orchestrator.judges", List, "", Live, "Further models that must agree with an evaluation (majority)."), models),
-    key("orchestrator.max_model_calls", Whole(1, 10_000), "40", Live, "Model calls of one run."),
-    key("orchestrator.max_tokens_per_run", Whole(1, 1_000_000_000), "400000", Live, "Tokens of one run, read and written."),
-    key("memory.enabled", Bool, "true", Restart, "Offer the memory tools and recall before answering."),
-    key("memory.max_recall", Whole(1, 100), "10", Live, "Memories that one recall gives at most."),
-    key("logging.format", OneOf(&["pretty", "json"]), "pretty", Restart, "Form of the log on standard error."),
-    key("logging.level", OneOf(&["error", "warn", "info"]), "info", Restart, "How much the log says."),
+    key("orchestrator.min_evaluation_score", Decimal(0.0, 1.0), "0.8", "Score from which an evaluation counts as passed."),
+    checked(key("orchestrator.judges", List, "", "Further models that must agree with an evaluation (majority)."), models),
+    key("orchestrator.max_model_calls", Whole(1, 10_000), "40", "Model calls of one run."),
+    key("orchestrator.max_tokens_per_run", Whole(1, 1_000_000_000), "400000", "Tokens of one run, read and written."),
+    key("memory.enabled", Bool, "true", "Offer the memory tools and recall before answering."),
+    key("memory.max_recall", Whole(1, 100), "10", "Memories that one recall gives at most."),
+    key("logging.format", OneOf(&["pretty", "json"]), "pretty", "Form of the log on standard error."),
+    key("logging.level", OneOf(&["error", "warn", "info"]), "info", "How much the log says."),
 ];
 
 /// The key with this path.

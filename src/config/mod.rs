@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 pub use engine::{Choice, Provider};
 pub use error::{ConfigError, Problem};
-pub use keys::{Change, KEYS, Key};
+pub use keys::{KEYS, Key};
 pub use show::table;
 pub use value::{Kind, Value};
 

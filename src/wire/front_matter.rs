@@ -1,6 +1,6 @@
 //! The front matter of a Markdown file: what stands between two lines of `---` at its beginning.
 //!
-//! Only what the files of issue 2 need: the split, and the top-level scalars `key: value` on one line, plain or quoted.
+//! Only what is used: the split, and the top-level scalars `key: value` on one line, plain or quoted.
 //! Lists, maps and block scalars are skipped over, not guessed at.
 
 /// Splits a text into front matter (without its `---` lines) and body. No front matter, or one that never closes: all is body.
