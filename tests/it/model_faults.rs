@@ -267,3 +267,57 @@ async fn an_endless_answer_is_cut_and_the_model_stopped() {
     assert!((900 * 1024..=1024 * 1024).contains(&length), "{length} bytes kept");
     model.request(1).await.cut().await;
 }
+
+/// A model server that cannot prove who it is gets no prompt and no key.
+#[tokio::test]
+async fn an_unknown_certificate_is_refused_before_anything_is_said() {
+    let home = crate::support::server::TempDir::new();
+    let (key, cert) = (home.path().join("key.pem"), home.path().join("cert.pem"));
+    let made = std::process::Command::new("openssl")
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=localhost",
+        ])
+        .args(["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout"])
+        .arg(&key)
+        .arg("-out")
+        .arg(&cert)
+        .output();
+    if !made.is_ok_and(|made| made.status.success()) {
+        return crate::support::model::skip("an_unknown_certificate", "openssl");
+    }
+    let mut tls = std::process::Command::new("openssl")
+        .args(["s_server", "-accept", "127.0.0.1:0", "-key"])
+        .arg(&key)
+        .arg("-cert")
+        .arg(&cert)
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    // It says `ACCEPT 127.0.0.1:port` once it listens, then whatever it is sent.
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(tls.stdout.take().unwrap()));
+    let address =
+        lines.by_ref().map_while(Result::ok).find_map(|line| line.strip_prefix("ACCEPT ").map(str::to_owned)).expect("it listens");
+    let server = Setup::new()
+        .env("OXIOS_ENGINE__DEFAULT_MODEL", "openai/x")
+        .env("OXIOS_ENGINE__BASE_URL", format!("https://{address}/v1"))
+        .env("OPENAI_API_KEY", crate::support::server::MODEL_KEY)
+        .start();
+    let error = say(&server.client(), "prompt-canary").await.expect(502).error();
+    assert!(!error.is_empty());
+    tls.kill().unwrap();
+    tls.wait().unwrap();
+    let heard: String = lines.map_while(Result::ok).collect();
+    assert!(!heard.contains("prompt-canary") && !heard.contains(crate::support::server::MODEL_KEY), "{heard}");
+}
