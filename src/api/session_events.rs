@@ -12,6 +12,7 @@ use crate::base::log;
 use crate::http::Response;
 use crate::http::error::HttpError;
 use crate::http::sse;
+use crate::store::StoreError;
 use crate::store::session::Session;
 use crate::store::tail::{Step, Tail};
 use crate::wire::sse_out;
@@ -80,7 +81,7 @@ impl sse::Source for Stream {
 impl Stream {
     /// The next step as a frame.
     async fn one(&mut self) -> Option<Bytes> {
-        let frame = match self.tail.next().await {
+        let frame = match self.step().await? {
             Ok(Step::Record(entry)) => {
                 self.over = entry.terminal && self.until == Until::Done;
                 sse_out::encode(Some(&entry.seq), None, &entry.json)
@@ -97,6 +98,22 @@ impl Stream {
         };
         // Compact JSON is one line, so nothing is ever refused here.
         frame.ok()
+    }
+
+    /// The next step. One that waits for idleness does not wait for a run whose end could not be written: none, when it is over.
+    async fn step(&mut self) -> Option<Result<Step, StoreError>> {
+        loop {
+            let live = || self.session.open_messages().into_iter().find(|message| self.app.gateway.is_live(*message));
+            let Some(message) = (self.until == Until::Idle).then(live).flatten() else { return Some(self.tail.next().await) };
+            tokio::select! {
+                biased;
+                step = self.tail.next() => return Some(step),
+                () = self.app.gateway.over(message) => {}
+            }
+            if self.idle() {
+                return None;
+            }
+        }
     }
 
     fn idle(&self) -> bool {
