@@ -69,8 +69,6 @@ const _: () = assert!(size_of::<(SessionId, Item)>() + size_of::<(Reverse<Timest
 pub(crate) struct Unfinished {
     /// Sessions with open messages.
     pub(crate) open: Vec<SessionId>,
-    /// Tombstones.
-    pub(crate) buried: Vec<SessionId>,
 }
 
 impl Index {
@@ -242,7 +240,6 @@ impl Index {
                 Err(e) => log::warn("store", format_args!("session {id} not listed: {e}")),
             }
         }
-        unfinished.buried.extend(buried);
         Ok(unfinished)
     }
 

@@ -1,7 +1,7 @@
 //! Deleting a session so that it ends deleted, whatever call a crash comes at.
 //!
 //! First the tombstone `<id>.gone` becomes durable: from then on the id is refused. Then the files go; what a crash leaves of them is
-//! removed by the next sweep, or when the id is next asked for. The tombstone stays for 24 h, so that a late retry of an
+//! removed by the sweep, or when the id is next asked for. The tombstone stays for 24 h, so that a late retry of an
 //! idempotent message does not bring the session back.
 
 use std::collections::HashMap;
@@ -31,7 +31,7 @@ pub(crate) fn bury(core: &Core, id: SessionId) -> Result<(), StoreError> {
 }
 
 /// The id is refused. A tombstone that is old enough goes, after what was left of the files. Blocking.
-pub(crate) fn is_gone(core: &Core, id: SessionId) -> Result<bool, StoreError> {
+pub(crate) fn is_gone(core: &Core, id: SessionId, names: &Names) -> Result<bool, StoreError> {
     let doing = || StoreError::of("looking for session", id);
     let path = core.files.gone(id);
     if core.disk().stat(&path).map_err(doing())?.is_none() {
@@ -44,9 +44,17 @@ pub(crate) fn is_gone(core: &Core, id: SessionId) -> Result<bool, StoreError> {
     if !over {
         return Ok(true);
     }
-    Names::default().of(core, id).and_then(|names| remove_files(core, &names)).map_err(doing())?;
+    names.of(core, id).and_then(|names| remove_files(core, &names)).map_err(doing())?;
     core.disk().remove_file(&path).map_err(doing())?;
     Ok(false)
+}
+
+/// Removes what is left of a buried session; its tombstone, too, when it is old enough. Blocking.
+pub(crate) fn finish(core: &Core, id: SessionId, names: &Names) -> Result<(), StoreError> {
+    if is_gone(core, id, names)? {
+        names.of(core, id).and_then(|names| remove_files(core, &names)).map_err(StoreError::of("deleting session", id))?;
+    }
+    Ok(())
 }
 
 /// The files of many sessions by one reading of the directory: removing each by a reading of its own would cost the square of
@@ -66,6 +74,11 @@ impl Names {
         }
         Self(Some(names))
     }
+    /// Sessions with a tombstone.
+    pub(crate) fn buried(&self) -> Vec<SessionId> {
+        let is = |items: &[DirItem]| items.iter().any(|item| split(&item.name).is_some_and(|(_, ending)| ending == "gone"));
+        self.0.iter().flatten().filter(|(_, items)| is(items)).map(|(id, _)| *id).collect()
+    }
     /// What lies there of one session, its tombstone aside. Blocking.
     pub(crate) fn of(&self, core: &Core, id: SessionId) -> io::Result<Vec<DirItem>> {
         let wanted = |item: &DirItem| matches!(split(&item.name), Some((of, ending)) if of == id && ending != "gone");
@@ -78,6 +91,9 @@ impl Names {
 
 /// Removes these files of a buried session. One that came later is removed by the next sweep: the tombstone says so. Blocking.
 pub(crate) fn remove_files(core: &Core, names: &[DirItem]) -> io::Result<()> {
+    if names.is_empty() {
+        return Ok(());
+    }
     let disk = core.disk();
     let dir = core.files.dir();
     for item in names {

@@ -263,29 +263,6 @@ impl Sessions {
                 Unfinished::default()
             }
         };
-        let core = self.core.clone();
-        let names = match unfinished.buried.is_empty() {
-            true => remove::Names::default(),
-            false => blocking(move || Ok(remove::Names::read(&core))).await.unwrap_or_default(),
-        };
-        let names = Arc::new(names);
-        for id in unfinished.buried {
-            if cancel.why().is_some() {
-                return;
-            }
-            let (core, turn, names) = (self.core.clone(), self.turn(id).await, names.clone());
-            let finished = blocking(move || {
-                let _turn = turn;
-                if remove::is_gone(&core, id)? {
-                    let removed = names.of(&core, id).and_then(|names| remove::remove_files(&core, &names));
-                    removed.map_err(StoreError::of("deleting session", id))?;
-                }
-                Ok(())
-            });
-            if let Err(e) = finished.await {
-                log::warn("store", format_args!("session {id} not deleted to the end: {e}"));
-            }
-        }
         for id in unfinished.open {
             if cancel.why().is_some() {
                 return;
@@ -305,6 +282,7 @@ impl Sessions {
             let now = self.core.home.seams().clock.monotonic();
             if pruned.is_none_or(|at| now.saturating_sub(at) >= PRUNE_EVERY) {
                 pruned = Some(now);
+                self.tend_graves(cancel).await;
                 let settings = self.core.settings.load();
                 if settings.auto_prune && (settings.max_sessions > 0 || settings.ttl_hours > 0) {
                     match self.prune().await {
@@ -319,6 +297,26 @@ impl Sessions {
                 _ = cancel.cancelled() => return,
                 () = tokio::time::sleep(wait) => {}
                 () = self.touched.notified(), if wait > IDLE => {}
+            }
+        }
+    }
+
+    /// Removes what a crash left of deleted sessions, and tombstones that are old enough: else a box that runs for a year and prunes
+    /// every day has as many as it ever had sessions.
+    async fn tend_graves(&self, cancel: &Cancel) {
+        let core = self.core.clone();
+        let names = Arc::new(blocking(move || Ok(remove::Names::read(&core))).await.unwrap_or_default());
+        for id in names.buried() {
+            if cancel.why().is_some() {
+                return;
+            }
+            let (core, turn, names) = (self.core.clone(), self.turn(id).await, names.clone());
+            let finished = blocking(move || {
+                let _turn = turn;
+                remove::finish(&core, id, &names)
+            });
+            if let Err(e) = finished.await {
+                log::warn("store", format_args!("session {id} not deleted to the end: {e}"));
             }
         }
     }
@@ -538,7 +536,7 @@ enum Looked {
 }
 
 fn look(core: &Arc<Core>, id: SessionId) -> Result<Looked, StoreError> {
-    if remove::is_gone(core, id)? {
+    if remove::is_gone(core, id, &remove::Names::default())? {
         return Ok(Looked::Refused);
     }
     if let Some(session) = open::open(core, id)? {

@@ -207,6 +207,24 @@ async fn pruning_and_sweeping_many_read_the_directory_a_few_times() {
 }
 
 #[tokio::test]
+async fn old_tombstones_go_while_the_process_runs() {
+    let bench = Bench::new();
+    let sessions = bench.sessions();
+    let ids: Vec<SessionId> = (0..5).map(|_| bench.session_id()).collect();
+    for id in &ids {
+        talk(&bench, &sessions, *id).await;
+        sessions.delete(*id, bench.owner()).await.unwrap();
+        bench.clock.advance(Duration::from_secs(6 * 3600));
+    }
+    let (_canceller, cancel) = cancel::pair();
+    let before = bench.disk.lists();
+    sessions.tend_graves(&cancel).await;
+    assert_eq!(bench.disk.lists() - before, 1);
+    let stays: Vec<bool> = ids.iter().map(|id| bench.file(*id, "gone").exists()).collect();
+    assert_eq!(stays, [false, false, true, true, true]);
+}
+
+#[tokio::test]
 async fn the_sweep_tells_of_every_run_that_waits() {
     let bench = Bench::new();
     let (sid, message) = (bench.session_id(), bench.message_id());
