@@ -85,10 +85,10 @@ impl Crowd {
     /// Lets one in. `peer` is none where the cap per peer does not apply. Whoever has to go for it goes.
     pub(super) fn admit(self: &Arc<Self>, peer: Option<PeerKey>) -> Seat {
         let mut state = self.state();
-        if let Some(peer) = peer {
-            if state.per_peer.get(&peer).is_some_and(|n| *n >= self.caps.strangers_per_peer) {
-                state.send_away(Some(peer));
-            }
+        if let Some(peer) = peer
+            && state.per_peer.get(&peer).is_some_and(|n| *n >= self.caps.strangers_per_peer)
+        {
+            state.send_away(Some(peer));
         }
         if state.strangers.len() >= self.caps.strangers || state.all >= self.caps.all {
             state.send_away(None);
@@ -132,12 +132,12 @@ impl State {
 
     fn forget(&mut self, id: u64) -> Option<Stranger> {
         let stranger = self.strangers.remove(&id)?;
-        if let Some(peer) = stranger.peer {
-            if let Some(n) = self.per_peer.get_mut(&peer) {
-                *n = n.saturating_sub(1);
-                if *n == 0 {
-                    self.per_peer.remove(&peer);
-                }
+        if let Some(peer) = stranger.peer
+            && let Some(n) = self.per_peer.get_mut(&peer)
+        {
+            *n = n.saturating_sub(1);
+            if *n == 0 {
+                self.per_peer.remove(&peer);
             }
         }
         Some(stranger)

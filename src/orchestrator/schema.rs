@@ -44,10 +44,10 @@ fn at(schema: &Value, value: &Value, place: &str, depth: usize) -> Result<(), St
         }
         _ => {}
     }
-    if let Some(Value::Array(allowed)) = schema.get("enum") {
-        if !allowed.contains(value) {
-            return wrong(format!("one of {}", Value::Array(allowed.clone())));
-        }
+    if let Some(Value::Array(allowed)) = schema.get("enum")
+        && !allowed.contains(value)
+    {
+        return wrong(format!("one of {}", Value::Array(allowed.clone())));
     }
     let limit = |name: &str| schema.get(name).and_then(Value::as_f64);
     let measured = match value {

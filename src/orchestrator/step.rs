@@ -299,10 +299,10 @@ impl Step<'_> {
     // --- interview and seed ---
 
     fn task(&mut self, arguments: &serde_json::Map<String, serde_json::Value>) {
-        if self.s.rounds < interview::ROUNDS_MAX {
-            if let Err(questions) = interview::ready(arguments) {
-                return self.unclear(&questions);
-            }
+        if self.s.rounds < interview::ROUNDS_MAX
+            && let Err(questions) = interview::ready(arguments)
+        {
+            return self.unclear(&questions);
         }
         let draft = Draft::read(arguments).unwrap_or_else(|| Draft::of_goal(&self.s.request));
         self.begin_seed(draft);

@@ -66,11 +66,11 @@ impl Home {
             Locked::Ours(lock) => lock,
             Locked::Held(by) => return Err(StoreError::Held { by }),
         };
-        if let Ok(Some(stat)) = disk.stat(home) {
-            if stat.mode & 0o077 != 0 {
-                let (mode, at) = (stat.mode, home.display());
-                log::warn("store", format_args!("{at} is open to others (mode {mode:04o}); run: chmod 700 {at}"));
-            }
+        if let Ok(Some(stat)) = disk.stat(home)
+            && stat.mode & 0o077 != 0
+        {
+            let (mode, at) = (stat.mode, home.display());
+            log::warn("store", format_args!("{at} is open to others (mode {mode:04o}); run: chmod 700 {at}"));
         }
         let keyed = Keyed::new(&secret(home, &seams)?);
         let kept = clock_floor(home, &seams);

@@ -311,10 +311,10 @@ impl Inner {
         self.items.insert(id, item);
     }
     fn take(&mut self, id: SessionId) {
-        if let Some(old) = self.items.remove(&id) {
-            if let Some(order) = self.order.get_mut(&old.owner) {
-                order.remove(&(Reverse(old.updated), id));
-            }
+        if let Some(old) = self.items.remove(&id)
+            && let Some(order) = self.order.get_mut(&old.owner)
+        {
+            order.remove(&(Reverse(old.updated), id));
         }
     }
 }

@@ -361,10 +361,10 @@ fn read_run(core: &Core, id: SessionId, past: &Past) -> std::io::Result<Run> {
         }
         let (text, last) = run.texts.entry(record.message_id).or_default();
         *last = record.seq;
-        if let Body::Token { text: piece } = record.body {
-            if text.len() + piece.len() <= ANSWER_BYTES_MAX {
-                text.push_str(&piece);
-            }
+        if let Body::Token { text: piece } = record.body
+            && text.len() + piece.len() <= ANSWER_BYTES_MAX
+        {
+            text.push_str(&piece);
         }
     }
     let end = lines.offset();

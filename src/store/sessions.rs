@@ -542,10 +542,10 @@ fn look(core: &Arc<Core>, id: SessionId) -> Result<Looked, StoreError> {
     if let Some(session) = open::open(core, id)? {
         return Ok(Looked::Found(session));
     }
-    if import::import(core, id)? {
-        if let Some(session) = open::open(core, id)? {
-            return Ok(Looked::Found(session));
-        }
+    if import::import(core, id)?
+        && let Some(session) = open::open(core, id)?
+    {
+        return Ok(Looked::Found(session));
     }
     Ok(Looked::Nothing)
 }

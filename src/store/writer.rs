@@ -152,13 +152,13 @@ impl Session {
         if pieces {
             self.write_run(w, &batch.run)?;
         }
-        if !batch.log.is_empty() {
-            if let Err(e) = self.write_log(w, &batch.log, synced || reserve, true) {
-                if let (true, Some(run)) = (pieces, &mut w.run) {
-                    run.take_back(run_before.unwrap_or(0));
-                }
-                return Err(e);
+        if !batch.log.is_empty()
+            && let Err(e) = self.write_log(w, &batch.log, synced || reserve, true)
+        {
+            if let (true, Some(run)) = (pieces, &mut w.run) {
+                run.take_back(run_before.unwrap_or(0));
             }
+            return Err(e);
         }
         w.next = seq;
         w.reserved = reserved;
