@@ -77,7 +77,11 @@ impl Gateway {
                 }
             };
             let run = Run::new(session.owner(), session.id(), user.agent_id, false);
-            self.state().runs.insert(message, run);
+            {
+                let mut state = self.state();
+                state.forked += 1;
+                state.runs.insert(message, run);
+            }
             let Some(found) = waiting.iter().find(|found| found.message_id == message) else {
                 // The store ends such messages when it opens a session; where it could not, it is done here.
                 self.end(session, message, Cut::Shutdown).await;
@@ -114,8 +118,8 @@ impl Gateway {
     pub(super) async fn heal(self: &Arc<Self>, session: &Arc<Session>, message: MessageId) -> Result<(), StoreError> {
         let open = session.find(message).is_some_and(|found| found.terminal.is_none());
         if open && !self.is_live(message) {
+            // It was counted when the gateway gave it up.
             ending::write(session, message, Cut::Internal).await?;
-            self.state().failed += 1;
         }
         Ok(())
     }

@@ -570,6 +570,9 @@ async fn a_question_is_decided_after_a_restart() {
     let session = house.sessions.load(session, house.owner).await.unwrap();
     assert_eq!(ended(&session, id).await.1.text, "Some(Approved)");
     assert_eq!(house.begun(), ["ask"], "it went on, it did not begin anew");
+    house.gateway.over(id).await;
+    let counts = house.gateway.counts();
+    assert_eq!((counts.forked, counts.completed, counts.failed), (1, 1, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
