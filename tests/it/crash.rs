@@ -1,4 +1,4 @@
-//! kill −9 at random moments of a streamed answer (issue 2): what was acknowledged and what was seen is there afterwards.
+//! kill −9 at random moments of a streamed answer: what was acknowledged and what was seen is there afterwards.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

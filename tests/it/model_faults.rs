@@ -1,4 +1,4 @@
-//! What a real model server will not do on demand: every fault has a defined end (issue 2, "A scripted model server").
+//! What a real model server will not do on demand: every fault has a defined end.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! Readers of one log: they never see another conversation, and a reader that reconnects misses and doubles nothing (issue 2).
+//! Readers of one log: they never see another conversation, and a reader that reconnects misses and doubles nothing.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
