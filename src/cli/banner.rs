@@ -17,6 +17,8 @@ pub(super) struct Banner<'a> {
     pub(super) auth: bool,
     /// This start made the home.
     pub(super) first: bool,
+    /// How this program was called, for the line to copy.
+    pub(super) program: &'a str,
 }
 
 impl std::fmt::Display for Banner<'_> {
@@ -38,7 +40,7 @@ impl std::fmt::Display for Banner<'_> {
             let auth = if self.auth { bearer(&token) } else { String::new() };
             writeln!(f, "Try it:")?;
             writeln!(f, "  curl -sN {auth}-H 'content-type: application/json' -d '{{\"content\":\"hello\"}}' {}/api/chat", place.curl())?;
-            write!(f, "  oxios-edge ask{} \"hello\"", home_option(self.home))?;
+            write!(f, "  {} ask{} \"hello\"", self.program, home_option(self.home))?;
         }
         Ok(())
     }
@@ -49,7 +51,9 @@ mod tests {
     use super::*;
 
     fn banner(address: &str, auth: bool) -> String {
-        Banner { address, home: Path::new("/tmp/a b"), model: "offline", because: "no model is configured", auth, first: true }.to_string()
+        let home = Path::new("/tmp/a b");
+        let program = "target/release/oxios-edge";
+        Banner { address, home, model: "offline", because: "no model is configured", auth, first: true, program }.to_string()
     }
 
     #[test]
@@ -58,6 +62,7 @@ mod tests {
         let curl = "curl -sN -H \"Authorization: Bearer $(cat '/tmp/a b/token')\" -H 'content-type: application/json' -d '{\"content\":\"hello\"}' http://127.0.0.1:4200/api/chat";
         assert!(text.contains(curl), "{text}");
         assert!(text.contains("in the file /tmp/a b/token") && text.contains("offline"));
+        assert!(text.contains("  target/release/oxios-edge ask --home '/tmp/a b' \"hello\""), "{text}");
         let text = banner("unix:/run/ox", false);
         assert!(text.contains("--unix-socket /run/ox http://localhost/api/chat") && !text.contains("Bearer"), "{text}");
     }

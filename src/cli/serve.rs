@@ -8,6 +8,7 @@ use super::args::Parsed;
 use super::banner::Banner;
 use super::load;
 use super::output::{Failure, print, tell};
+use super::reach::quoted;
 use super::setup;
 use crate::app;
 use crate::base::cancel::{self, Canceller, Why};
@@ -63,7 +64,9 @@ async fn serve(config: &Config, listen: &Listen) -> Result<(), Failure> {
     let auth = config.yes("security.auth_enabled");
     let ready = |address: &str| {
         if log::format() == log::Format::Pretty {
-            let banner = Banner { address, home: config.home(), model: &choice.model, because: &choice.because, auth, first };
+            let program = program();
+            let banner =
+                Banner { address, home: config.home(), model: &choice.model, because: &choice.because, auth, first, program: &program };
             tell(format_args!("{banner}"));
         } else {
             log::info(
@@ -74,6 +77,12 @@ async fn serve(config: &Config, listen: &Listen) -> Result<(), Failure> {
         print(format_args!("listening on {address}\n"));
     };
     app::serve(setup::house(config), listener, shutdown, ready).await.map_err(|e| Failure::failed(e.to_string()))
+}
+
+/// How this program was called: by a path (from a build folder, say), or by its name through the search path.
+fn program() -> String {
+    let called = std::env::args_os().next().and_then(|called| called.into_string().ok());
+    called.filter(|called| called.contains('/')).map_or_else(|| "oxios-edge".to_owned(), |called| quoted(&called))
 }
 
 /// The first signal drains, the second one ends the process.
