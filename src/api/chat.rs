@@ -219,7 +219,6 @@ fn cut(ending: &Ending) -> HttpError {
         "deadline" => (ErrorStatus::GatewayTimeout, "deadline"),
         "cancelled" => (ErrorStatus::Conflict, "cancelled"),
         "interrupted" => (ErrorStatus::Unavailable, "interrupted"),
-        "budget" => (ErrorStatus::Internal, "budget"),
         _ => (ErrorStatus::Internal, "internal"),
     };
     let error = HttpError::new(status, code, problem.message.clone());

@@ -185,7 +185,7 @@ pub struct Ending {
 /// A failure in public words: never an internal text, a secret or a prompt.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Problem {
-    /// `model` (→ 502), `deadline` (→ 504), `internal` (→ 500), `cancelled` (→ 409), `interrupted` (→ 503), `budget` (→ 500).
+    /// `model` (→ 502), `deadline` (→ 504), `internal` (→ 500), `cancelled` (→ 409), `interrupted` (→ 503).
     pub code: String,
     /// A sentence that says what to do next.
     pub message: String,
