@@ -150,7 +150,7 @@ mod tests {
         let router = Router::new(ROUTES).unwrap();
         for route in ROUTES {
             let path = route.path.replace("{id}", "x");
-            assert!(matches!(router.find(&route.method, &path), Found::Route(found, _) if std::ptr::eq(found, route)), "{}", route.path);
+            assert!(matches!(router.find(route.method, &path), Found::Route(found, _) if std::ptr::eq(found, route)), "{}", route.path);
         }
     }
 }

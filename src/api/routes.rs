@@ -47,9 +47,10 @@ pub enum Entry {
 }
 
 /// One row.
+#[derive(Clone, Copy)]
 pub struct Route {
     /// GET rows answer HEAD too.
-    pub method: Method,
+    pub method: &'static Method,
     /// Path with `{parameters}`.
     pub path: &'static str,
     /// Who may call it.
@@ -62,173 +63,117 @@ pub struct Route {
     pub class: RateClass,
     /// What it does, in a few words.
     pub summary: &'static str,
+    /// Query parameters that it knows.
+    pub query: &'static [&'static str],
+    /// The body it takes: the name of a type (see `shapes`), or a media type; empty where it takes none.
+    pub takes: &'static str,
+    /// What a success answers: its status, and the name of a type or a media type; empty for an empty body.
+    pub answers: (u16, &'static str),
     /// What answers.
     pub handler: Handler,
 }
 
-/// Every route.
+/// A row with a handler of this module.
+macro_rules! to {
+    ($handler:path) => {
+        |app, call| Box::pin($handler(app, call))
+    };
+}
+
+const GET: &Method = &Method::GET;
+const POST: &Method = &Method::POST;
+const DELETE: &Method = &Method::DELETE;
+
+const PUBLIC: Access = Access::Public;
+const ANY_KEY: Access = Access::Key;
+const READ: Access = Access::Scope(Scope::Read);
+const CHAT: Access = Access::Scope(Scope::Chat);
+const WRITE: Access = Access::Scope(Scope::Write);
+const APPROVE: Access = Access::Scope(Scope::Approve);
+
+/// Every route, area by area. A row says what is needed of every route; behind it stands what differs from a route without a
+/// body that counts against its key's rate and is entered by `Authorization` alone.
 pub static ROUTES: &[Route] = &[
-    Route {
-        method: Method::GET,
-        path: "/health",
-        access: Access::Public,
-        entry: Entry::Header,
-        body_max: 0,
-        class: RateClass::Free,
-        summary: "The process answers",
-        handler: |app, call| Box::pin(system::health(app, call)),
-    },
-    Route {
-        method: Method::GET,
-        path: "/health/ready",
-        access: Access::Public,
-        entry: Entry::Header,
-        body_max: 0,
-        class: RateClass::Counted,
-        summary: "The server can do its work, or why not",
-        handler: |app, call| Box::pin(system::ready(app, call)),
-    },
-    Route {
-        method: Method::GET,
-        path: "/api/status",
-        access: Access::Scope(Scope::Read),
-        entry: Entry::Header,
-        body_max: 0,
-        class: RateClass::Counted,
-        summary: "What runs, since when, in which state",
-        handler: |app, call| Box::pin(system::status(app, call)),
-    },
-    Route {
-        method: Method::POST,
-        path: "/api/chat",
-        access: Access::Scope(Scope::Chat),
-        entry: Entry::Header,
-        body_max: CHAT_BODY_BYTES_MAX,
-        class: RateClass::Counted,
-        summary: "Send a message and wait for its answer",
-        handler: |app, call| Box::pin(chat::chat(app, call)),
-    },
-    Route {
-        method: Method::GET,
-        path: "/api/chat/stream",
-        access: Access::Scope(Scope::Chat),
-        entry: Entry::Socket,
-        body_max: 0,
-        class: RateClass::Counted,
-        summary: "WebSocket: messages in, their answers as they are made",
-        handler: |app, call| Box::pin(chat_socket::stream(app, call)),
-    },
-    Route {
-        method: Method::POST,
-        path: "/api/chat/ticket",
-        access: Access::Key,
-        entry: Entry::Header,
-        body_max: JSON_BODY_BYTES_MAX,
-        class: RateClass::Counted,
-        summary: "A one-time ticket for a WebSocket or an EventSource",
-        handler: |app, call| Box::pin(tickets::issue(app, call)),
-    },
-    Route {
-        method: Method::POST,
-        path: "/api/chat/{id}/cancel",
-        access: Access::Scope(Scope::Chat),
-        entry: Entry::Header,
-        body_max: JSON_BODY_BYTES_MAX,
-        class: RateClass::Counted,
-        summary: "Stop the run of a message; what it has made is kept",
-        handler: |app, call| Box::pin(chat::cancel(app, call)),
-    },
-    Route {
-        method: Method::GET,
-        path: "/api/events",
-        access: Access::Scope(Scope::Read),
-        entry: Entry::Ticket,
-        body_max: 0,
-        class: RateClass::Counted,
-        summary: "Server-sent events: what the kernel does",
-        handler: |app, call| Box::pin(events::events(app, call)),
-    },
-    Route {
-        method: Method::GET,
-        path: "/api/sessions",
-        access: Access::Scope(Scope::Read),
-        entry: Entry::Header,
-        body_max: 0,
-        class: RateClass::Counted,
-        summary: "List sessions, newest first",
-        handler: |app, call| Box::pin(sessions::list(app, call)),
-    },
-    Route {
-        method: Method::GET,
-        path: "/api/sessions/{id}",
-        access: Access::Scope(Scope::Read),
-        entry: Entry::Header,
-        body_max: 0,
-        class: RateClass::Counted,
-        summary: "One session with its messages and answers",
-        handler: |app, call| Box::pin(sessions::detail(app, call)),
-    },
-    Route {
-        method: Method::DELETE,
-        path: "/api/sessions/{id}",
-        access: Access::Scope(Scope::Write),
-        entry: Entry::Header,
-        body_max: JSON_BODY_BYTES_MAX,
-        class: RateClass::Counted,
-        summary: "Delete a session; what runs in it is cancelled first",
-        handler: |app, call| Box::pin(sessions::delete(app, call)),
-    },
-    Route {
-        method: Method::POST,
-        path: "/api/sessions/prune",
-        access: Access::Scope(Scope::Write),
-        entry: Entry::Header,
-        body_max: JSON_BODY_BYTES_MAX,
-        class: RateClass::Counted,
-        summary: "Delete old sessions now, by the configured limits",
-        handler: |app, call| Box::pin(sessions::prune(app, call)),
-    },
-    Route {
-        method: Method::GET,
-        path: "/api/sessions/{id}/events",
-        access: Access::Scope(Scope::Read),
-        entry: Entry::Ticket,
-        body_max: 0,
-        class: RateClass::Counted,
-        summary: "Server-sent events: the session's log, from any place on",
-        handler: |app, call| Box::pin(session_events::events(app, call)),
-    },
-    Route {
-        method: Method::GET,
-        path: "/api/approvals",
-        access: Access::Scope(Scope::Read),
-        entry: Entry::Header,
-        body_max: 0,
-        class: RateClass::Counted,
-        summary: "Questions to a person, open and decided",
-        handler: |app, call| Box::pin(approvals::list(app, call)),
-    },
-    Route {
-        method: Method::POST,
-        path: "/api/approvals/{id}/approve",
-        access: Access::Scope(Scope::Approve),
-        entry: Entry::Header,
-        body_max: JSON_BODY_BYTES_MAX,
-        class: RateClass::Counted,
-        summary: "Let a waiting tool run",
-        handler: |app, call| Box::pin(approvals::approve(app, call)),
-    },
-    Route {
-        method: Method::POST,
-        path: "/api/approvals/{id}/reject",
-        access: Access::Scope(Scope::Approve),
-        entry: Entry::Header,
-        body_max: JSON_BODY_BYTES_MAX,
-        class: RateClass::Counted,
-        summary: "Keep a waiting tool from running",
-        handler: |app, call| Box::pin(approvals::reject(app, call)),
-    },
+    row(GET, "/health", PUBLIC, "The process answers", to!(system::health)).free().answers(200, "Health"),
+    row(GET, "/health/ready", PUBLIC, "The server can do its work, or why not", to!(system::ready)).answers(200, "Ready"),
+    row(GET, "/api/status", READ, "What runs, since when, in which state", to!(system::status)).answers(200, "Status"),
+    row(POST, "/api/chat", CHAT, "Send a message and wait for its answer", to!(chat::chat))
+        .body(CHAT_BODY_BYTES_MAX)
+        .takes("ChatRequest")
+        .answers(200, "ChatReply"),
+    row(GET, "/api/chat/stream", CHAT, "WebSocket: messages in, their answers as they are made", to!(chat_socket::stream))
+        .entered_by(Entry::Socket)
+        .query(&["ticket", "token"])
+        .answers(101, ""),
+    row(POST, "/api/chat/ticket", ANY_KEY, "A one-time ticket for a WebSocket or an EventSource", to!(tickets::issue))
+        .body(JSON_BODY_BYTES_MAX)
+        .answers(200, "Ticket"),
+    row(POST, "/api/chat/{id}/cancel", CHAT, "Stop the run of a message; what it has made is kept", to!(chat::cancel))
+        .body(JSON_BODY_BYTES_MAX)
+        .answers(200, "Cancelled"),
+    row(GET, "/api/events", READ, "Server-sent events: what the kernel does", to!(events::events))
+        .entered_by(Entry::Ticket)
+        .query(&["ticket"])
+        .answers(200, "text/event-stream"),
+    row(GET, "/api/sessions", READ, "List sessions, newest first", to!(sessions::list))
+        .query(&["page", "limit"])
+        .answers(200, "SessionPage"),
+    row(GET, "/api/sessions/{id}", READ, "One session with its messages and answers", to!(sessions::detail)).answers(200, "SessionDetail"),
+    row(DELETE, "/api/sessions/{id}", WRITE, "Delete a session; what runs in it is cancelled first", to!(sessions::delete))
+        .body(JSON_BODY_BYTES_MAX)
+        .answers(200, "SessionDeleted"),
+    row(POST, "/api/sessions/prune", WRITE, "Delete old sessions now, by the configured limits", to!(sessions::prune))
+        .body(JSON_BODY_BYTES_MAX)
+        .answers(200, "SessionsPruned"),
+    row(GET, "/api/sessions/{id}/events", READ, "Server-sent events: the session's log, from any place on", to!(session_events::events))
+        .entered_by(Entry::Ticket)
+        .query(&["ticket", "after", "until"])
+        .answers(200, "text/event-stream"),
+    row(GET, "/api/approvals", READ, "Questions to a person, open and decided", to!(approvals::list)).answers(200, "Approvals"),
+    row(POST, "/api/approvals/{id}/approve", APPROVE, "Let a waiting tool run", to!(approvals::approve))
+        .body(JSON_BODY_BYTES_MAX)
+        .answers(200, "Decided"),
+    row(POST, "/api/approvals/{id}/reject", APPROVE, "Keep a waiting tool from running", to!(approvals::reject))
+        .body(JSON_BODY_BYTES_MAX)
+        .answers(200, "Decided"),
 ];
+
+const fn row(method: &'static Method, path: &'static str, access: Access, summary: &'static str, handler: Handler) -> Route {
+    Route {
+        method,
+        path,
+        access,
+        summary,
+        handler,
+        entry: Entry::Header,
+        body_max: 0,
+        class: RateClass::Counted,
+        query: &[],
+        takes: "",
+        answers: (200, ""),
+    }
+}
+
+impl Route {
+    const fn entered_by(self, entry: Entry) -> Self {
+        Self { entry, ..self }
+    }
+    const fn body(self, body_max: usize) -> Self {
+        Self { body_max, ..self }
+    }
+    const fn free(self) -> Self {
+        Self { class: RateClass::Free, ..self }
+    }
+    const fn query(self, query: &'static [&'static str]) -> Self {
+        Self { query, ..self }
+    }
+    const fn takes(self, takes: &'static str) -> Self {
+        Self { takes, ..self }
+    }
+    const fn answers(self, status: u16, shape: &'static str) -> Self {
+        Self { answers: (status, shape), ..self }
+    }
+}
 
 impl fmt::Display for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
