@@ -22,8 +22,10 @@ use crate::middleware::tickets::Tickets;
 use crate::orchestrator::{self, Orchestrator, Parts};
 use crate::rooms::approvals::Approvals;
 use crate::rooms::memory::{self, Memory};
+use crate::rooms::personas::Personas;
 use crate::rooms::seeds::Seeds;
 use crate::rooms::skills::Skills;
+use crate::rooms::spaces::Spaces;
 use crate::rooms::workspace::Workspace;
 use crate::store::home::{Home, Seams};
 use crate::store::keys::Keys;
@@ -152,6 +154,8 @@ fn build(setup: Setup, shutdown: Cancel, drained: Cancel) -> Result<App, AppErro
     let approvals = Arc::new(Approvals::open(at.join("approvals"), seams.clone()));
     let memory = Arc::new(Memory::open(at.join("memory"), seams.clone(), setup.memory));
     let skills = Arc::new(Skills::open(at.join("skills"), seams.disk.clone()));
+    let personas = Arc::new(Personas::open(at.join("personas"), seams.clone()));
+    let spaces = Arc::new(Spaces::open(at.join("spaces"), seams.clone()));
     let seeds = Arc::new(Seeds::open(at, seams.clone()));
     let workspace = Arc::new(Workspace::open(&at.join("files"), clock.clone()).map_err(|e| said(&e))?);
 
@@ -190,6 +194,8 @@ fn build(setup: Setup, shutdown: Cancel, drained: Cancel) -> Result<App, AppErro
         approvals,
         events,
         memory,
+        personas,
+        spaces,
         tickets: Arc::new(Tickets::new()),
         started: clock.monotonic(),
         clock,

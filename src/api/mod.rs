@@ -38,6 +38,8 @@ use crate::middleware::intake::Limited;
 use crate::middleware::tickets::Tickets;
 use crate::rooms::approvals::Approvals;
 use crate::rooms::memory::Memory;
+use crate::rooms::personas::Personas;
+use crate::rooms::spaces::Spaces;
 use crate::store::home::Home;
 use crate::store::keys::Keys;
 use crate::store::sessions::Sessions;
@@ -73,6 +75,10 @@ pub struct App {
     pub events: Arc<Events>,
     /// What is remembered.
     pub memory: Arc<Memory>,
+    /// Manners of speaking.
+    pub personas: Arc<Personas>,
+    /// What sessions belong to.
+    pub spaces: Arc<Spaces>,
     /// One-time tickets.
     pub tickets: Arc<Tickets>,
     /// Time.

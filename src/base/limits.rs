@@ -120,6 +120,24 @@ pub const MEMORY_FILE_BYTES_MAX: u64 = 256 * 1024;
 pub const TAGS_MAX: usize = 16;
 /// One tag, in bytes.
 pub const TAG_BYTES_MAX: usize = 64;
+/// A search in memory: more is no question, and every word of it is compared.
+pub const QUERY_BYTES_MAX: usize = 4096;
+/// The body of a new memory: its content fits even when every byte is a JSON escape of six.
+pub const MEMORY_BODY_BYTES_MAX: usize = 256 * 1024;
+/// Characters of a memory that a list shows.
+pub const PREVIEW_CHARS_MAX: usize = 120;
+/// A persona's prompt, in bytes: about 2,000 tokens, a quarter of a small model's context.
+pub const PERSONA_PROMPT_BYTES_MAX: usize = 8 * 1024;
+/// Personas of one owner.
+pub const PERSONAS_MAX: usize = 100;
+/// A space's context, in bytes; for the same reason as a persona's prompt.
+pub const SPACE_CONTEXT_BYTES_MAX: usize = 8 * 1024;
+/// Spaces of one owner, archived ones too.
+pub const SPACES_MAX: usize = 200;
+/// A description, in bytes.
+pub const DESCRIPTION_BYTES_MAX: usize = 1024;
+/// One persona's or space's file: its texts where every byte is a JSON escape of six, and its fields.
+pub const SHELF_FILE_BYTES_MAX: u64 = 128 * 1024;
 /// Skills that are looked at.
 pub const SKILLS_MAX: usize = 500;
 /// Events of the bus kept for readers that come back.
@@ -134,6 +152,8 @@ pub const WS_SESSIONS_MAX: usize = 16;
 pub const SSE_BATCH_BYTES_MAX: usize = 16 * 1024;
 
 const _: () = assert!(CONTENT_BYTES_MAX * 6 < CHAT_BODY_BYTES_MAX);
+const _: () = assert!(MEMORY_BYTES_MAX * 6 < MEMORY_BODY_BYTES_MAX);
+const _: () = assert!(PERSONA_PROMPT_BYTES_MAX * 6 < JSON_BODY_BYTES_MAX && SPACE_CONTEXT_BYTES_MAX * 6 < JSON_BODY_BYTES_MAX);
 const _: () = assert!(RESULT_INLINE_BYTES_MAX < RESULT_BYTES_MAX);
 const _: () = assert!(ANSWER_BYTES_MAX * 6 < LOG_LINE_BYTES_MAX); // six: the longest JSON escape of a byte
 const _: () = assert!(ANSWER_BYTES_MAX * 6 < MODEL_EVENT_BYTES_MAX);

@@ -1,9 +1,11 @@
-//! Floor 3: workspace, memory, skills, approvals, seeds; independent of each other.
+//! Floor 3: workspace, memory, skills, personas, spaces, approvals, seeds; independent of each other.
 
 pub mod approvals;
 pub mod memory;
+pub mod personas;
 pub mod seeds;
 pub mod skills;
+pub mod spaces;
 pub mod workspace;
 
 /// A fresh directory and the system's seams with a clock that stands still, for the rooms' tests.

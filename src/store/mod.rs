@@ -21,6 +21,7 @@ pub mod record;
 mod remove;
 pub mod session;
 pub mod sessions;
+pub mod shelf;
 mod space;
 mod state;
 pub mod tail;

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use serde::{Deserialize, Serialize};
 
@@ -227,6 +227,16 @@ impl Memory {
         let found = self.indexes()?.of(owner).search(&words, category, limit.clamp(1, HITS_MAX));
         // A file that was removed or spoilt by hand is no longer a memory.
         Ok(found.into_iter().filter_map(|(doc, score)| Some(Hit { entry: self.read(owner, doc.category, doc.id).ok()?, score })).collect())
+    }
+
+    /// What fits a query best, best first, by everything that ranks here: the one call for a run's beginning and its tools.
+    /// Does not block.
+    pub async fn recall(self: &Arc<Self>, owner: OwnerId, query: &str, limit: usize) -> Result<Vec<Hit>, MemoryError> {
+        let (memory, query) = (self.clone(), query.to_owned());
+        match tokio::task::spawn_blocking(move || memory.search(owner, &query, None, limit)).await {
+            Ok(found) => found,
+            Err(e) => Err(MemoryError::Io(io::Error::other(e))),
+        }
     }
 
     /// One memory of this owner.
