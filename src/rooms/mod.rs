@@ -1,6 +1,7 @@
-//! Floor 3: workspace, memory, skills, personas, spaces, approvals, seeds; independent of each other.
+//! Floor 3: workspace, memory, skills, personas, spaces, approvals, seeds, tool servers (mcp); independent of each other.
 
 pub mod approvals;
+pub mod mcp;
 pub mod memory;
 pub mod personas;
 pub mod seeds;
