@@ -119,6 +119,8 @@ ids! {
     MemoryId,
     /// A space that sessions may belong to.
     SpaceId,
+    /// One scheduled task.
+    CronJobId,
     /// A manner of speaking and working that sessions may have.
     PersonaId,
     /// One event of the kernel bus.
