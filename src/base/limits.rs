@@ -68,6 +68,13 @@ pub const SESSIONS_IDLE_OPEN_MAX: usize = 16;
 /// `keys.json`; a key's record takes about 300 bytes.
 pub const KEYS_FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
+/// One segment of the audit log: small enough to copy and to read in a moment, some 25,000 records.
+pub const AUDIT_SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
+/// The end of the newest segment that is read at start to find the last whole record.
+pub const AUDIT_TAIL_BYTES: u64 = 64 * 1024;
+/// Records that wait in memory for a disk that takes none; nothing new is let in meanwhile, so these are what was under way.
+pub const AUDIT_WAITING_MAX: usize = 4096;
+
 /// A file that a tool reads for the model.
 pub const FILE_READ_BYTES_MAX: usize = 64 * 1024;
 /// A file that a tool or the API writes.

@@ -6,6 +6,7 @@ pub mod ids;
 pub mod limits;
 pub mod live;
 pub mod log;
+pub mod metrics;
 pub mod random;
 pub mod secret;
 pub mod time;

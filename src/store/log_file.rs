@@ -73,6 +73,11 @@ impl LogFile {
         Ok(())
     }
 
+    /// A sync of [`Self::file`] made elsewhere has failed: everything since the last good one here is written again.
+    pub(crate) fn doubt(&mut self) {
+        self.doubtful = true;
+    }
+
     /// Takes the last lines back (they were not shown to anyone).
     pub(crate) fn take_back(&mut self, len: u64) {
         self.len = len.min(self.len);

@@ -4,6 +4,7 @@
 //! `tail`, `turns` and `projection`, and lies in files that `open` repairs, `lines` reads and `log_file` writes.
 
 pub mod atomic;
+pub mod audit;
 mod blobs;
 mod core;
 pub mod error;

@@ -1,5 +1,6 @@
 //! Floor 1: bytes ⇄ values. No I/O, no async, no clock; every function is total and bounded.
 
+pub mod audit_line;
 pub mod credentials;
 pub mod front_matter;
 pub mod host;
