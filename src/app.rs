@@ -152,7 +152,7 @@ fn build(setup: Setup, shutdown: Cancel, drained: Cancel) -> Result<App, AppErro
 
     let at = home.workspace();
     let approvals = Arc::new(Approvals::open(at.join("approvals"), seams.clone()));
-    let memory = Arc::new(Memory::open(at.join("memory"), seams.clone(), setup.memory));
+    let memory = Arc::new(Memory::open(at.join("memory"), seams.clone(), Arc::new(Live::new(setup.memory))));
     let skills = Arc::new(Skills::open(at.join("skills"), seams.disk.clone()));
     let personas = Arc::new(Personas::open(at.join("personas"), seams.clone()));
     let spaces = Arc::new(Spaces::open(at.join("spaces"), seams.clone()));

@@ -3,6 +3,7 @@
 use std::sync::{Arc, RwLock};
 
 /// One snapshot, swapped whole: a reader keeps the one it took, the next reader sees the new one.
+#[derive(Default)]
 pub struct Live<T>(RwLock<Arc<T>>);
 
 impl<T> Live<T> {

@@ -295,7 +295,7 @@ fn read_skill(reach: &Reach, args: &Args) -> Said {
 fn remember(reach: &Reach, args: &Args) -> Said {
     let category = args.get("memory_type").and_then(Value::as_str).and_then(Category::from_type).unwrap_or(Category::Facts);
     let tags = args.get("tags").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
-    let new = NewEntry { category, content: str_of(args, "content").to_owned(), tags, importance: 0.5 };
+    let new = NewEntry { category, content: str_of(args, "content").to_owned(), tags, importance: 0.5, pinned: false };
     reach.memory.add(reach.owner, new).map(|_| "remembered".to_owned()).map_err(memory_error)
 }
 
@@ -355,7 +355,7 @@ pub(crate) mod tests {
         Reach {
             owner: OwnerId::derived(&[1; 32]),
             workspace: Arc::new(Workspace::open(&dir.join("files"), seams.clock.clone()).unwrap()),
-            memory: Arc::new(Memory::open(dir.join("memory"), seams.clone(), Default::default())),
+            memory: Arc::new(Memory::open(dir.join("memory"), seams.clone(), Arc::default())),
             skills: Arc::new(Skills::open(dir.join("skills"), seams.disk)),
         }
     }

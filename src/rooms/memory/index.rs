@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use crate::base::ids::MemoryId;
 use crate::base::time::Timestamp;
-use crate::rooms::memory::Category;
+use crate::rooms::memory::entry::{Category, Entry};
 use crate::wire::words;
 
 /// How quickly a word's repetition stops counting.
@@ -34,20 +34,35 @@ pub(super) struct Doc {
     pub(super) category: Category,
     /// 0 to 1; a memory of 1 counts half again as much as one of 0.5.
     pub(super) importance: f32,
+    /// It stands before every run.
+    pub(super) pinned: bool,
     /// When it was made.
     pub(super) created_at: Timestamp,
+    /// When it was last changed.
+    pub(super) changed_at: Timestamp,
     length: u32,
     live: bool,
 }
 
+/// A memory that a search found.
+pub(super) struct Found {
+    /// What is kept of it.
+    pub(super) doc: Doc,
+    /// BM25, weighed by importance.
+    pub(super) score: f64,
+    /// BM25 against the most that any text could have, 0 to 1.
+    pub(super) share: f64,
+}
+
 impl Index {
     /// Takes a memory in; one of the same id is replaced.
-    pub(super) fn add(&mut self, id: MemoryId, category: Category, importance: f32, created_at: Timestamp, text: &str) {
+    pub(super) fn add(&mut self, entry: &Entry) {
+        let id = entry.id;
         self.remove(id);
         let Ok(place) = u32::try_from(self.docs.len()) else { return };
         let mut counts: HashMap<Box<str>, u16> = HashMap::new();
         let mut length = 0_u32;
-        words::each(text, |word| {
+        let mut count = |word: &str| {
             length = length.saturating_add(1);
             match counts.get_mut(word) {
                 Some(n) => *n = n.saturating_add(1),
@@ -55,13 +70,16 @@ impl Index {
                     counts.insert(word.into(), 1);
                 }
             }
-        });
+        };
+        words::each(&entry.content, &mut count);
+        entry.tags.iter().for_each(|tag| words::each(tag, &mut count));
         for (word, count) in counts {
             self.words.entry(word).or_default().push((place, count));
         }
         self.length += u64::from(length);
         self.by_id.insert(id, self.docs.len());
-        self.docs.push(Doc { id, category, importance, created_at, length, live: true });
+        let Entry { category, importance, pinned, created_at, .. } = *entry;
+        self.docs.push(Doc { id, category, importance, pinned, created_at, changed_at: entry.changed_at(), length, live: true });
     }
 
     /// Lets a memory go. Its words go when half of all texts are gone.
@@ -90,26 +108,29 @@ impl Index {
     }
 
     /// The best, best first; the newer of two equal ones first.
-    pub(super) fn search(&self, query: &[String], category: Option<Category>, limit: usize) -> Vec<(Doc, f64)> {
+    pub(super) fn search(&self, query: &[String], category: Option<Category>, limit: usize) -> Vec<Found> {
         let many = self.len() as f64;
         let average = (self.length as f64 / many.max(1.0)).max(1.0);
         let mut scores: HashMap<u32, f64> = HashMap::new();
+        let mut most = 0.0;
         for word in query {
-            let Some(postings) = self.words.get(word.as_str()) else { continue };
+            let postings = self.words.get(word.as_str()).map(Vec::as_slice).unwrap_or_default();
             let held = postings.len() as f64;
             let weight = (1.0 + (many - held + 0.5).max(0.0) / (held + 0.5)).ln();
+            most += weight * (K1 + 1.0);
             for (place, count) in postings {
                 let Some(doc) = self.docs.get(*place as usize).filter(|doc| doc.live) else { continue };
                 let (count, length) = (f64::from(*count), f64::from(doc.length));
                 *scores.entry(*place).or_default() += weight * count * (K1 + 1.0) / (count + K1 * (1.0 - B + B * length / average));
             }
         }
-        let mut found: Vec<(Doc, f64)> = scores
-            .into_iter()
-            .filter_map(|(place, score)| self.docs.get(place as usize).map(|doc| (doc.clone(), score * (0.5 + f64::from(doc.importance)))))
-            .filter(|(doc, _)| category.is_none_or(|c| c == doc.category))
-            .collect();
-        found.sort_by(|a, b| b.1.total_cmp(&a.1).then(b.0.created_at.cmp(&a.0.created_at)).then(a.0.id.cmp(&b.0.id)));
+        let weighed = |(place, score): (u32, f64)| {
+            let doc = self.docs.get(place as usize)?.clone();
+            Some(Found { score: score * (0.5 + f64::from(doc.importance)), share: (score / most).clamp(0.0, 1.0), doc })
+        };
+        let mut found: Vec<Found> =
+            scores.into_iter().filter_map(weighed).filter(|found| category.is_none_or(|c| c == found.doc.category)).collect();
+        found.sort_by(|a, b| b.score.total_cmp(&a.score).then(b.doc.created_at.cmp(&a.doc.created_at)).then(a.doc.id.cmp(&b.doc.id)));
         found.truncate(limit);
         found
     }
@@ -143,16 +164,22 @@ mod tests {
         MemoryId::derived(&[n; 32])
     }
 
+    fn entry(n: u8, category: Category, importance: f32, text: &str) -> Entry {
+        let owner = crate::base::ids::OwnerId::derived(&[0; 32]);
+        let created_at = Timestamp::from_millis(n.into());
+        Entry { id: id(n), owner, category, content: text.into(), tags: vec![], importance, pinned: false, created_at, updated_at: None }
+    }
+
     fn index(texts: &[&str]) -> Index {
         let mut index = Index::default();
         for (n, text) in texts.iter().enumerate() {
-            index.add(id(n as u8), Category::Facts, 0.5, Timestamp::from_millis(n as u64), text);
+            index.add(&entry(n as u8, Category::Facts, 0.5, text));
         }
         index
     }
 
     fn found(index: &Index, query: &str) -> Vec<MemoryId> {
-        index.search(&words::query(query, 32), None, 10).into_iter().map(|(doc, _)| doc.id).collect()
+        index.search(&words::query(query, 32), None, 10).into_iter().map(|found| found.doc.id).collect()
     }
 
     #[test]
@@ -182,11 +209,11 @@ mod tests {
         let mut index = index(&["alpha", "beta"]);
         index.remove(id(0));
         assert!(found(&index, "alpha").is_empty());
-        index.add(id(1), Category::Knowledge, 0.5, Timestamp::default(), "gamma");
+        index.add(&entry(1, Category::Knowledge, 0.5, "gamma"));
         assert!(found(&index, "beta").is_empty());
         assert_eq!(found(&index, "gamma"), [id(1)]);
         for n in 0..200 {
-            index.add(id(n), Category::Facts, 0.5, Timestamp::default(), "delta");
+            index.add(&entry(n, Category::Facts, 0.5, "delta"));
         }
         for n in 0..199 {
             index.remove(id(n));
@@ -199,8 +226,8 @@ mod tests {
     #[test]
     fn importance_and_category_count() {
         let mut index = Index::default();
-        index.add(id(1), Category::Facts, 0.2, Timestamp::default(), "tea");
-        index.add(id(2), Category::Episodes, 0.9, Timestamp::default(), "tea");
+        index.add(&entry(1, Category::Facts, 0.2, "tea"));
+        index.add(&entry(2, Category::Episodes, 0.9, "tea"));
         assert_eq!(found(&index, "tea"), [id(2), id(1)]);
         assert_eq!(index.search(&["tea".into()], Some(Category::Facts), 9).len(), 1);
     }

@@ -1,28 +1,28 @@
 //! Memory: what the agent keeps beyond a conversation. One file an entry, `<workspace>/memory/<category>/<id>.json`; a ranked
 //! index in memory, made from the files at first use or by [`Memory::warm`] in the background, and kept up with each write.
-//! An entry belongs to an owner and is found by that owner alone. Everything here blocks.
+//! An entry belongs to an owner and is found by that owner alone. What is not `async` here blocks.
 
+mod entry;
+mod files;
 mod index;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use serde::{Deserialize, Serialize};
-
 use crate::base::ids::{MemoryId, OwnerId};
-use crate::base::limits::{
-    HITS_MAX, MEMORY_BYTES_MAX, MEMORY_ENTRIES_MAX, MEMORY_FILE_BYTES_MAX, QUERY_WORDS_MAX, TAG_BYTES_MAX, TAGS_MAX,
-};
+use crate::base::limits::{HITS_MAX, MEMORY_BYTES_MAX, MEMORY_ENTRIES_MAX, QUERY_WORDS_MAX};
+use crate::base::live::Live;
 use crate::base::log;
-use crate::base::time::Timestamp;
-use crate::store::atomic::{self, Durable};
 use crate::store::home::Seams;
-use crate::sys::disk::read_whole;
 use crate::wire::words;
-use index::Index;
+use entry::check;
+use files::{Files, Stamp, Times};
+use index::{Doc, Found, Index};
+
+pub use entry::{Category, Change, Entry, NewEntry};
 
 /// What can be set.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,76 +39,6 @@ impl Default for Settings {
     }
 }
 
-/// What kind of memory: the directory it lies in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Category {
-    /// Something that is so.
-    Facts,
-    /// Something that happened.
-    Episodes,
-    /// Something learnt.
-    Knowledge,
-}
-
-impl Category {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Facts, Self::Episodes, Self::Knowledge];
-
-    /// From a `memory_type`: `fact`, `episode`, `knowledge`.
-    pub fn from_type(memory_type: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|c| c.memory_type() == memory_type)
-    }
-    /// The word in `memory_type`.
-    pub fn memory_type(self) -> &'static str {
-        match self {
-            Self::Facts => "fact",
-            Self::Episodes => "episode",
-            Self::Knowledge => "knowledge",
-        }
-    }
-    /// The word in `category`, and the directory.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Facts => "facts",
-            Self::Episodes => "episodes",
-            Self::Knowledge => "knowledge",
-        }
-    }
-}
-
-/// One memory.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Entry {
-    /// Its id.
-    pub id: MemoryId,
-    /// Whose it is.
-    pub owner: OwnerId,
-    /// What kind.
-    pub category: Category,
-    /// The text.
-    pub content: String,
-    /// Words it is filed under.
-    pub tags: Vec<String>,
-    /// 0 to 1.
-    pub importance: f32,
-    /// When it was made.
-    pub created_at: Timestamp,
-}
-
-/// A memory to be kept.
-#[derive(Debug, Clone, PartialEq)]
-pub struct NewEntry {
-    /// What kind.
-    pub category: Category,
-    /// The text, at most [`MEMORY_BYTES_MAX`].
-    pub content: String,
-    /// At most [`TAGS_MAX`] of [`TAG_BYTES_MAX`].
-    pub tags: Vec<String>,
-    /// 0 to 1.
-    pub importance: f32,
-}
-
 /// A memory that was found.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Hit {
@@ -116,6 +46,9 @@ pub struct Hit {
     pub entry: Entry,
     /// How well it fits; only comparable within one search.
     pub score: f64,
+    /// How much of the query it holds, 0 to 1: its words' weight (BM25, without regard to importance) against the most that a
+    /// text could have for this query.
+    pub similarity: f64,
 }
 
 /// Numbers for status pages.
@@ -167,30 +100,40 @@ impl From<io::Error> for MemoryError {
 
 /// All memories of this home.
 pub struct Memory {
-    dir: PathBuf,
-    seams: Seams,
-    settings: Settings,
-    /// The index of every owner; `None` until it was made. Held while it is made, searched, or an entry is written, so that
-    /// files and index change together; never while a found text is read.
-    indexes: Mutex<Option<HashMap<OwnerId, Index>>>,
+    files: Files,
+    settings: Arc<Live<Settings>>,
+    /// What was read of the files. Held while they are read, searched, or one is written, so that files and index change
+    /// together; never while a found text is read.
+    known: Mutex<Known>,
     /// The last known numbers, for status pages that must not wait for the lock above.
     counts: Mutex<Counts>,
 }
 
+/// What is known of the files.
+#[derive(Default)]
+struct Known {
+    /// The index of every owner.
+    indexes: HashMap<OwnerId, Index>,
+    /// Every file that was read, and whose it is; a file that could not be read is nobody's.
+    read: HashMap<(Category, MemoryId), (Stamp, Option<OwnerId>)>,
+    /// When the directories had last changed when they were read; `None` until then.
+    times: Option<Times>,
+}
+
 impl Memory {
     /// The memories in this directory; nothing is read yet.
-    pub fn open(dir: PathBuf, seams: Seams, settings: Settings) -> Self {
-        Self { dir, seams, settings, indexes: Mutex::new(None), counts: Mutex::new(Counts::default()) }
+    pub fn open(dir: PathBuf, seams: Seams, settings: Arc<Live<Settings>>) -> Self {
+        Self { files: Files { dir, seams }, settings, known: Mutex::default(), counts: Mutex::default() }
     }
 
-    /// What was set.
-    pub fn settings(&self) -> &Settings {
-        &self.settings
+    /// What is set now.
+    pub fn settings(&self) -> Arc<Settings> {
+        self.settings.load()
     }
 
     /// Makes the index now, if there is none. For a background thread at start.
     pub fn warm(&self) {
-        if let Err(e) = self.indexes().map(drop) {
+        if let Err(e) = self.known().map(drop) {
             log::warn("memory", format_args!("the index could not be made: {e}"));
         }
     }
@@ -198,69 +141,91 @@ impl Memory {
     /// Keeps a memory; durable when this returns.
     pub fn add(&self, owner: OwnerId, new: NewEntry) -> Result<Entry, MemoryError> {
         check(&new)?;
-        let mut indexes = self.indexes()?;
-        let index = indexes.of(owner);
-        if index.len() >= MEMORY_ENTRIES_MAX {
+        let mut known = self.known()?;
+        if known.of(owner).len() >= MEMORY_ENTRIES_MAX {
             return Err(MemoryError::Full);
         }
-        let NewEntry { category, content, tags, importance } = new;
-        let entry = Entry {
-            id: MemoryId::random(&*self.seams.random),
-            owner,
-            category,
-            content,
-            tags,
-            importance,
-            created_at: self.seams.clock.now(),
-        };
-        self.seams.disk.create_dir_all(&self.dir.join(category.name()))?;
-        let bytes = serde_json::to_vec(&entry).map_err(io::Error::from)?;
-        atomic::replace(&*self.seams.disk, &self.file(category, entry.id), &bytes, Durable::Yes)?;
-        index_entry(index, &entry);
-        self.note_counts(&indexes);
+        let NewEntry { category, content, tags, importance, pinned } = new;
+        let (id, created_at) = (MemoryId::random(&*self.files.seams.random), self.files.seams.clock.now());
+        let entry = Entry { id, owner, category, content, tags, importance, pinned, created_at, updated_at: None };
+        self.write(&mut known, &entry)?;
         Ok(entry)
     }
 
-    /// The memories that fit a query best, best first; at most `limit`, and [`HITS_MAX`].
-    pub fn search(&self, owner: OwnerId, query: &str, category: Option<Category>, limit: usize) -> Result<Vec<Hit>, MemoryError> {
-        let words = words::query(query, QUERY_WORDS_MAX);
-        let found = self.indexes()?.of(owner).search(&words, category, limit.clamp(1, HITS_MAX));
-        // A file that was removed or spoilt by hand is no longer a memory.
-        Ok(found.into_iter().filter_map(|(doc, score)| Some(Hit { entry: self.read(owner, doc.category, doc.id).ok()?, score })).collect())
+    /// Changes a memory; durable when this returns.
+    pub fn change(&self, owner: OwnerId, id: MemoryId, change: Change) -> Result<Entry, MemoryError> {
+        let mut known = self.known()?;
+        let was = known.of(owner).doc(id).ok_or(MemoryError::NotFound)?.category;
+        let old = self.read(owner, was, id)?;
+        let new = old.changed(change);
+        check(&new)?;
+        let NewEntry { category, content, tags, importance, pinned } = new;
+        let updated_at = Some(self.files.seams.clock.now());
+        let entry = Entry { category, content, tags, importance, pinned, updated_at, ..old };
+        self.write(&mut known, &entry)?;
+        if was != category {
+            // Stopped before this line, there are two files of one id; the one that was changed last counts.
+            self.files.remove(was, id)?;
+            known.read.remove(&(was, id));
+            known.times = Some(self.files.times()?);
+        }
+        Ok(entry)
     }
 
     /// What fits a query best, best first, by everything that ranks here: the one call for a run's beginning and its tools.
     /// Does not block.
     pub async fn recall(self: &Arc<Self>, owner: OwnerId, query: &str, limit: usize) -> Result<Vec<Hit>, MemoryError> {
         let (memory, query) = (self.clone(), query.to_owned());
-        match tokio::task::spawn_blocking(move || memory.search(owner, &query, None, limit)).await {
-            Ok(found) => found,
-            Err(e) => Err(MemoryError::Io(io::Error::other(e))),
-        }
+        blocking(move || memory.search(owner, &query, None, limit)).await
+    }
+
+    /// The memories that fit a query best by their words, best first; at most `limit`, and [`HITS_MAX`].
+    pub fn search(&self, owner: OwnerId, query: &str, category: Option<Category>, limit: usize) -> Result<Vec<Hit>, MemoryError> {
+        let words = words::query(query, QUERY_WORDS_MAX);
+        let found = self.known()?.of(owner).search(&words, category, limit.clamp(1, HITS_MAX));
+        let hit = |found: Found| {
+            // A file that was removed or spoilt by hand is no longer a memory.
+            let entry = self.read(owner, found.doc.category, found.doc.id).ok()?;
+            Some(Hit { entry, score: found.score, similarity: found.share })
+        };
+        Ok(found.into_iter().filter_map(hit).collect())
+    }
+
+    /// This owner's pinned memories, the newest first; at most [`HITS_MAX`].
+    pub fn pinned(&self, owner: OwnerId) -> Result<Vec<Entry>, MemoryError> {
+        let mut docs: Vec<Doc> = self.known()?.of(owner).docs().filter(|doc| doc.pinned).cloned().collect();
+        docs.sort_by_key(|doc| (std::cmp::Reverse(doc.created_at), doc.id));
+        docs.truncate(HITS_MAX);
+        Ok(docs.into_iter().filter_map(|doc| self.read(owner, doc.category, doc.id).ok()).collect())
     }
 
     /// One memory of this owner.
     pub fn find(&self, owner: OwnerId, id: MemoryId) -> Result<Entry, MemoryError> {
-        let category = self.indexes()?.of(owner).doc(id).ok_or(MemoryError::NotFound)?.category;
+        let category = self.known()?.of(owner).doc(id).ok_or(MemoryError::NotFound)?.category;
         self.read(owner, category, id)
     }
 
-    /// This owner's memories, oldest first, by id and category.
-    pub fn list(&self, owner: OwnerId) -> Result<Vec<(MemoryId, Category)>, MemoryError> {
-        Ok(self.indexes()?.of(owner).docs().map(|doc| (doc.id, doc.category)).collect())
+    /// This owner's memories, the newest first: the ones behind the first `skip`, at most `limit`, and how many there are in all.
+    pub fn list(&self, owner: OwnerId, skip: usize, limit: usize) -> Result<(Vec<Entry>, usize), MemoryError> {
+        let mut docs: Vec<_> =
+            self.known()?.of(owner).docs().map(|doc| (std::cmp::Reverse(doc.created_at), doc.id, doc.category)).collect();
+        docs.sort_by_key(|(at, id, _)| (*at, *id));
+        let total = docs.len();
+        let some = docs.into_iter().skip(skip).take(limit);
+        Ok((some.filter_map(|(_, id, category)| self.read(owner, category, id).ok()).collect(), total))
     }
 
     /// Lets a memory go.
     pub fn remove(&self, owner: OwnerId, id: MemoryId) -> Result<(), MemoryError> {
-        let mut indexes = self.indexes()?;
-        let index = indexes.of(owner);
-        let category = index.doc(id).ok_or(MemoryError::NotFound)?.category;
-        match self.seams.disk.remove_file(&self.file(category, id)) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e.into()),
-            _ => {}
+        let mut known = self.known()?;
+        known.of(owner).doc(id).ok_or(MemoryError::NotFound)?;
+        for category in Category::ALL {
+            self.files.remove(category, id)?;
+            known.read.remove(&(category, id));
         }
-        index.remove(id);
-        self.note_counts(&indexes);
+        known.of(owner).remove(id);
+        known.times = Some(self.files.times()?);
+        self.note_counts(&known);
         Ok(())
     }
 
@@ -269,134 +234,191 @@ impl Memory {
         *self.counts.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    fn indexes(&self) -> Result<Guard<'_>, MemoryError> {
-        let mut guard = self.indexes.lock().unwrap_or_else(|e| e.into_inner());
-        if guard.is_none() {
-            *guard = Some(self.read_all()?);
-            let guard = Guard(guard);
-            self.note_counts(&guard);
-            return Ok(guard);
+    fn write(&self, known: &mut Known, entry: &Entry) -> Result<(), MemoryError> {
+        if let Some(stamp) = self.files.write(entry)? {
+            known.read.insert((entry.category, entry.id), (stamp, Some(entry.owner)));
         }
-        Ok(Guard(guard))
+        known.of(entry.owner).add(entry);
+        known.times = Some(self.files.times()?);
+        self.note_counts(known);
+        Ok(())
     }
 
-    fn read_all(&self) -> Result<HashMap<OwnerId, Index>, MemoryError> {
-        let mut indexes: HashMap<OwnerId, Index> = HashMap::new();
-        for category in Category::ALL {
-            let items = match self.seams.disk.list(&self.dir.join(category.name())) {
-                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
-                other => other?,
-            };
-            for item in items {
-                let Some(id) = item.name.strip_suffix(".json").and_then(|stem| MemoryId::parse(stem).ok()) else { continue };
-                match self.read_file(category, id) {
-                    Ok(entry) if entry.id == id && entry.category == category => {
-                        index_entry(indexes.entry(entry.owner).or_default(), &entry)
-                    }
-                    // One damaged file must not hide the others.
-                    _ => log::warn("memory", format_args!("{}/{} cannot be read; it is left as it is", category.name(), item.name)),
+    /// What is known, after a look at what others have changed: files that were added, replaced or removed by hand are seen by
+    /// their directory's time; one that was changed in place is seen with the next of those, or at the next start.
+    fn known(&self) -> Result<MutexGuard<'_, Known>, MemoryError> {
+        let mut known = self.known.lock().unwrap_or_else(|e| e.into_inner());
+        let times = self.files.times()?;
+        if known.times != Some(times) {
+            for category in Category::ALL {
+                self.look(&mut known, category)?;
+            }
+            known.times = Some(times);
+            self.note_counts(&known);
+        }
+        Ok(known)
+    }
+
+    fn look(&self, known: &mut Known, category: Category) -> Result<(), MemoryError> {
+        let files = self.files.list(category)?;
+        let there: HashSet<MemoryId> = files.iter().map(|(id, _)| *id).collect();
+        let gone = |((kind, id), (_, owner)): (&(Category, MemoryId), &(Stamp, Option<OwnerId>))| {
+            (*kind == category && !there.contains(id)).then_some((*id, *owner))
+        };
+        let gone: Vec<_> = known.read.iter().filter_map(gone).collect();
+        for (id, owner) in gone {
+            known.forget(category, id, owner);
+        }
+        for (id, stamp) in files {
+            let before = known.read.get(&(category, id)).copied();
+            if before.is_some_and(|(read, _)| read == stamp) {
+                continue;
+            }
+            if let Some((_, owner)) = before {
+                known.forget(category, id, owner);
+            }
+            let entry = self.files.read(category, id).inspect_err(|_| {
+                // One damaged file must not hide the others.
+                log::warn("memory", format_args!("{}/{id}.json cannot be read; it is left as it is", category.name()));
+            });
+            known.read.insert((category, id), (stamp, entry.as_ref().ok().map(|entry| entry.owner)));
+            if let Ok(entry) = entry {
+                let index = known.of(entry.owner);
+                if index.doc(id).is_none_or(|doc| doc.changed_at <= entry.changed_at()) {
+                    index.add(&entry);
                 }
             }
         }
-        Ok(indexes)
+        Ok(())
     }
 
-    fn note_counts(&self, indexes: &Guard<'_>) {
-        let entries = indexes.0.iter().flat_map(HashMap::values).map(Index::len).sum();
+    fn note_counts(&self, known: &Known) {
+        let entries = known.indexes.values().map(Index::len).sum();
         *self.counts.lock().unwrap_or_else(|e| e.into_inner()) = Counts { index_size: entries, total_entries: entries };
     }
 
     fn read(&self, owner: OwnerId, category: Category, id: MemoryId) -> Result<Entry, MemoryError> {
-        match self.read_file(category, id) {
+        match self.files.read(category, id) {
             Ok(entry) if entry.owner == owner => Ok(entry),
             Ok(_) => Err(MemoryError::NotFound),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Err(MemoryError::NotFound),
             Err(e) => Err(e.into()),
         }
     }
-
-    fn read_file(&self, category: Category, id: MemoryId) -> io::Result<Entry> {
-        let bytes = read_whole(&*self.seams.disk, &self.file(category, id), MEMORY_FILE_BYTES_MAX)?;
-        Ok(serde_json::from_slice(&bytes)?)
-    }
-
-    fn file(&self, category: Category, id: MemoryId) -> PathBuf {
-        self.dir.join(category.name()).join(format!("{id}.json"))
-    }
 }
 
-/// The made indexes, held.
-struct Guard<'a>(MutexGuard<'a, Option<HashMap<OwnerId, Index>>>);
-
-impl Guard<'_> {
+impl Known {
     fn of(&mut self, owner: OwnerId) -> &mut Index {
-        self.0.get_or_insert_default().entry(owner).or_default()
+        self.indexes.entry(owner).or_default()
+    }
+
+    fn forget(&mut self, category: Category, id: MemoryId, owner: Option<OwnerId>) {
+        self.read.remove(&(category, id));
+        if let Some(index) =
+            owner.and_then(|owner| self.indexes.get_mut(&owner)).filter(|i| i.doc(id).is_some_and(|d| d.category == category))
+        {
+            index.remove(id);
+        }
     }
 }
 
-fn index_entry(index: &mut Index, entry: &Entry) {
-    let mut text = entry.content.clone();
-    for tag in &entry.tags {
-        text.push(' ');
-        text.push_str(tag);
-    }
-    index.add(entry.id, entry.category, entry.importance, entry.created_at, &text);
-}
-
-fn check(new: &NewEntry) -> Result<(), MemoryError> {
-    if new.content.len() > MEMORY_BYTES_MAX {
-        return Err(MemoryError::TooLarge { size: new.content.len() });
-    }
-    let unfit = |what: String| Err(MemoryError::Unfit(what));
-    if new.content.trim().is_empty() {
-        return unfit("`content` is empty".into());
-    }
-    if !(0.0..=1.0).contains(&new.importance) {
-        return unfit("`importance` must be between 0 and 1".into());
-    }
-    if new.tags.len() > TAGS_MAX || new.tags.iter().any(|tag| tag.is_empty() || tag.len() > TAG_BYTES_MAX) {
-        return unfit(format!("`tags` may hold {TAGS_MAX} words of at most {TAG_BYTES_MAX} bytes"));
-    }
-    Ok(())
+/// Runs disk work on a thread that may wait.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, MemoryError> + Send + 'static) -> Result<T, MemoryError> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(MemoryError::Io(io::Error::other(e))))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::limits::{TAG_BYTES_MAX, TAGS_MAX};
     use crate::rooms::test_seams;
 
+    fn open(dir: &std::path::Path, seams: &Seams) -> Memory {
+        Memory::open(dir.to_owned(), seams.clone(), Arc::default())
+    }
+
     fn fact(content: &str) -> NewEntry {
-        NewEntry { category: Category::Facts, content: content.into(), tags: vec!["home".into()], importance: 0.5 }
+        NewEntry { category: Category::Facts, content: content.into(), tags: vec!["home".into()], importance: 0.5, pinned: false }
     }
 
     #[test]
     fn kept_found_by_its_owner_and_found_again_after_a_restart() {
         let (dir, seams) = test_seams("memory");
         let (owner, other) = (OwnerId::derived(&[1; 32]), OwnerId::derived(&[2; 32]));
-        let memory = Memory::open(dir.clone(), seams.clone(), Settings::default());
+        let memory = open(&dir, &seams);
         let kept = memory.add(owner, fact("the router has the address 10.0.0.1")).unwrap();
         memory.add(other, fact("the router of someone else")).unwrap();
         std::fs::write(dir.join("facts").join(format!("{}.json", MemoryId::derived(&[7; 32]))), "{").unwrap();
-        for memory in [memory, Memory::open(dir.clone(), seams.clone(), Settings::default())] {
+        for memory in [memory, open(&dir, &seams)] {
             let hits = memory.search(owner, "router", None, 10).unwrap();
             assert_eq!(hits.len(), 1);
             assert_eq!(hits[0].entry, kept);
             assert_eq!(memory.search(owner, "home", None, 10).unwrap().len(), 1, "by its tag");
             assert_eq!(memory.find(owner, kept.id).unwrap(), kept);
             assert!(matches!(memory.find(other, kept.id), Err(MemoryError::NotFound)));
-            assert_eq!(memory.list(owner).unwrap(), [(kept.id, Category::Facts)]);
+            assert_eq!(memory.list(owner, 0, 9).unwrap(), (vec![kept.clone()], 1));
             assert_eq!(memory.counts().total_entries, 2);
         }
-        let memory = Memory::open(dir, seams, Settings::default());
+        let memory = open(&dir, &seams);
         assert!(matches!(memory.remove(other, kept.id), Err(MemoryError::NotFound)));
         memory.remove(owner, kept.id).unwrap();
         assert!(memory.search(owner, "router", None, 10).unwrap().is_empty());
     }
 
     #[test]
+    fn a_change_is_found_by_the_new_words_in_its_new_place_and_after_a_restart() {
+        let (dir, seams) = test_seams("memory-change");
+        let (owner, other) = (OwnerId::derived(&[1; 32]), OwnerId::derived(&[2; 32]));
+        let memory = open(&dir, &seams);
+        let kept = memory.add(owner, fact("the router is grey")).unwrap();
+        memory.add(owner, fact("something else")).unwrap();
+        let change = Change {
+            content: Some("the switch is blue".into()),
+            category: Some(Category::Knowledge),
+            pinned: Some(true),
+            ..Change::default()
+        };
+        assert!(matches!(memory.change(other, kept.id, change.clone()), Err(MemoryError::NotFound)));
+        let changed = memory.change(owner, kept.id, change).unwrap();
+        assert_eq!((changed.tags.as_slice(), changed.created_at), (kept.tags.as_slice(), kept.created_at));
+        // As after a stop between the new file and the removal of the old one.
+        std::fs::write(
+            dir.join("facts").join(format!("{}.json", kept.id)),
+            serde_json::to_vec(&Entry { created_at: Default::default(), ..kept.clone() }).unwrap(),
+        )
+        .unwrap();
+        for memory in [&memory, &open(&dir, &seams)] {
+            assert!(memory.search(owner, "router", None, 9).unwrap().is_empty());
+            assert_eq!(memory.search(owner, "switch", Some(Category::Knowledge), 9).unwrap()[0].entry, changed);
+            assert_eq!(memory.pinned(owner).unwrap(), [changed.clone()]);
+            assert_eq!(memory.list(owner, 0, 9).unwrap().1, 2);
+        }
+        memory.remove(owner, kept.id).unwrap();
+        assert_eq!(open(&dir, &seams).list(owner, 0, 9).unwrap().1, 1);
+        assert!(memory.pinned(owner).unwrap().is_empty());
+    }
+
+    #[test]
+    fn files_that_come_and_go_by_hand_are_seen_while_running() {
+        let (dir, seams) = test_seams("memory-hand");
+        let owner = OwnerId::derived(&[1; 32]);
+        let (memory, hand) = (open(&dir, &seams), open(&dir, &seams));
+        assert_eq!(memory.list(owner, 0, 9).unwrap().1, 0);
+        let kept = hand.add(owner, fact("the router is grey")).unwrap();
+        assert_eq!(memory.search(owner, "router", None, 9).unwrap()[0].entry, kept);
+        std::fs::create_dir_all(dir.join("episodes")).unwrap();
+        let name = format!("{}.json", kept.id);
+        std::fs::rename(dir.join("facts").join(&name), dir.join("episodes").join(&name)).unwrap();
+        assert_eq!(memory.find(owner, kept.id).unwrap().category, Category::Episodes);
+        std::fs::remove_file(dir.join("episodes").join(&name)).unwrap();
+        assert!(matches!(memory.find(owner, kept.id), Err(MemoryError::NotFound)));
+        assert_eq!(memory.counts().total_entries, 0);
+    }
+
+    #[test]
     fn fields_have_limits() {
         let (dir, seams) = test_seams("memory-limits");
-        let memory = Memory::open(dir, seams, Settings::default());
+        let memory = open(&dir, &seams);
         let owner = OwnerId::derived(&[1; 32]);
         assert!(matches!(memory.add(owner, fact(&"x".repeat(MEMORY_BYTES_MAX + 1))), Err(MemoryError::TooLarge { .. })));
         for bad in [
