@@ -2,14 +2,59 @@
 
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use crate::api::{self, App, Call};
-use crate::base::ids::ApprovalId;
+use crate::base::ids::{ApprovalId, MessageId, SessionId};
+use crate::base::time::Timestamp;
 use crate::http::Response;
 use crate::http::error::HttpError;
-use crate::rooms::approvals::Approval;
+use crate::rooms::approvals::{Approval, Status};
 use crate::store::record::Decision;
+
+/// The documented fields, and what a decider wants besides: where it was asked, until when, and the hash of what is decided.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct Question<'a> {
+    /// Its id.
+    id: ApprovalId,
+    /// Who asks, as a label.
+    subject: &'a str,
+    /// The tool that would run.
+    action: &'a str,
+    /// What it would act on.
+    resource: &'a str,
+    /// Why, in words.
+    reason: &'a str,
+    /// When it was asked.
+    created_at: Timestamp,
+    /// What came of it.
+    status: Status,
+    /// Where it was asked.
+    session_id: SessionId,
+    /// Which message's run waits.
+    message_id: MessageId,
+    /// When it lapses.
+    expires_at: Timestamp,
+    /// SHA-256 of what was shown, in hexadecimal; the decision is bound to it.
+    digest: &'a str,
+}
+
+/// What was decided.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct Decided {
+    /// `approved` or `rejected`.
+    status: &'static str,
+    /// The approval.
+    id: ApprovalId,
+}
+
+#[cfg(test)]
+pub(super) fn shapes(all: &mut api::shapes::Shapes) {
+    all.answers::<Vec<Question<'static>>>("Approvals");
+    all.answers::<Decided>("Decided");
+}
 
 /// `GET /api/approvals`: newest first.
 pub(crate) async fn list(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
@@ -30,26 +75,25 @@ pub(crate) async fn reject(app: Arc<App>, call: Call) -> Result<Response, HttpEr
 }
 
 /// Errors have no body (API A1).
-async fn decide(app: Arc<App>, call: Call, decision: Decision, word: &str) -> Result<Response, HttpError> {
+async fn decide(app: Arc<App>, call: Call, decision: Decision, status: &'static str) -> Result<Response, HttpError> {
     let owner = call.caller()?.owner();
     let id = ApprovalId::parse(call.param("id")).map_err(|_| HttpError::bad_request("bad id").empty())?;
     app.gateway.decide(owner, id, decision).await.map_err(|error| HttpError::from(error).empty())?;
-    api::json(&json!({"status": word, "id": id}))
+    api::json(&Decided { status, id })
 }
 
-/// The documented fields, and what a decider wants besides: where it was asked, until when, and the hash of what is decided.
-fn item(approval: &Approval) -> Value {
-    json!({
-        "id": approval.id,
-        "subject": approval.subject,
-        "action": approval.action,
-        "resource": approval.resource,
-        "reason": approval.reason,
-        "created_at": approval.created_at,
-        "status": approval.status,
-        "session_id": approval.session_id,
-        "message_id": approval.message_id,
-        "expires_at": approval.expires_at,
-        "digest": approval.digest,
-    })
+fn item(approval: &Approval) -> Question<'_> {
+    Question {
+        id: approval.id,
+        subject: &approval.subject,
+        action: &approval.action,
+        resource: &approval.resource,
+        reason: &approval.reason,
+        created_at: approval.created_at,
+        status: approval.status,
+        session_id: approval.session_id,
+        message_id: approval.message_id,
+        expires_at: approval.expires_at,
+        digest: &approval.digest,
+    }
 }

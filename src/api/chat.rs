@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use hyper::{HeaderMap, StatusCode};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::api::{self, App, Call};
@@ -15,26 +15,89 @@ use crate::base::limits::{ATTACHMENTS_MAX, CONTENT_BYTES_MAX, LABEL_BYTES_MAX, P
 use crate::gateway::{IncomingMessage, Submitted};
 use crate::http::Response;
 use crate::http::error::{ErrorStatus, HttpError};
-use crate::store::record::{Body, Ending, Record};
+use crate::store::record::{Body, Ending, Phase, Record};
 use crate::store::tail::Step;
 
 /// What a client sends, here and as a `message` of the WebSocket. Unknown fields are ignored (API, conventions).
 #[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "ChatRequest"))]
 pub(super) struct Said {
+    /// The message: 1 byte to 64 KiB, not blank.
     content: Option<String>,
     /// The older name of `content`.
     message: Option<String>,
+    /// A label of whoever speaks; `default`.
     user_id: Option<String>,
+    /// The session to go on with; a new one where it is absent, null or empty.
     session_id: Option<String>,
+    /// The space of a new session.
     space_id: Option<String>,
+    /// Paths in the workspace, at most 8.
     attachments: Option<Vec<String>>,
+    /// The same key and body find the first run instead of making another one.
     idempotency_key: Option<String>,
+    /// Another place for `session_id`.
     metadata: Option<Metadata>,
 }
 
+/// What clients may say besides.
 #[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "ChatMetadata"))]
 struct Metadata {
+    /// As the field of this name.
     session_id: Option<String>,
+}
+
+/// The answer to a message.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct ChatReply {
+    /// The message's id.
+    id: MessageId,
+    /// What was said.
+    echo: String,
+    /// What is answered.
+    reply: String,
+    /// Where.
+    session_id: SessionId,
+    /// The space that was named.
+    space_id: Option<SpaceId>,
+    /// How far the run came.
+    phase: Phase,
+}
+
+/// The run waits for a person; its session's events tell the rest.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct ChatWaits {
+    /// The message's id.
+    id: MessageId,
+    /// Where.
+    session_id: SessionId,
+    /// The space that was named.
+    space_id: Option<SpaceId>,
+    /// `approval_required`.
+    status: &'static str,
+    /// The question.
+    approval: Value,
+}
+
+/// A run that was stopped.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct Cancelled {
+    /// `cancelled`.
+    status: &'static str,
+    /// The message.
+    id: MessageId,
+}
+
+#[cfg(test)]
+pub(super) fn shapes(all: &mut api::shapes::Shapes) {
+    all.takes::<Said>("ChatRequest");
+    all.answers::<ChatReply>("ChatReply");
+    all.answers::<ChatWaits>("ChatWaits");
+    all.answers::<Cancelled>("Cancelled");
 }
 
 /// `POST /api/chat`.
@@ -44,16 +107,16 @@ pub(crate) async fn chat(app: Arc<App>, call: Call) -> Result<Response, HttpErro
     said.take_key(&call.headers)?;
     let user = said.user_id.take().filter(|user| !user.is_empty()).unwrap_or_else(|| "default".to_owned());
     let incoming = said.check(owner, "rest", user)?;
-    let (echo, space) = (incoming.content.clone(), incoming.space_id);
+    let (echo, space_id) = (incoming.content.clone(), incoming.space_id);
     let submitted = app.gateway.submit(incoming).await?;
-    let ids = Answered { id: submitted.id, session: submitted.session.id(), space };
+    let (id, session_id) = (submitted.id, submitted.session.id());
     match wait(&app, &submitted).await? {
-        End::Done(ending) => api::json(&ids.object([("echo", echo.into()), ("reply", ending.text.into()), ("phase", json!(ending.phase))])),
+        End::Done(ending) => api::json(&ChatReply { id, echo, reply: ending.text, session_id, space_id, phase: ending.phase }),
         End::Asked(record) => {
             // Whoever is told of the question can find and decide it.
             app.gateway.parked(submitted.id).await;
             let approval = question(&record);
-            let mut response = api::json(&ids.object([("status", "approval_required".into()), ("approval", approval)]))?;
+            let mut response = api::json(&ChatWaits { id, session_id, space_id, status: "approval_required", approval })?;
             *response.status_mut() = StatusCode::ACCEPTED;
             Ok(response)
         }
@@ -66,7 +129,7 @@ pub(crate) async fn cancel(app: Arc<App>, call: Call) -> Result<Response, HttpEr
     let owner = call.caller()?.owner();
     let id = MessageId::parse(call.param("id")).map_err(|_| HttpError::bad_request("id: expected a UUID in lower case"))?;
     app.gateway.cancel(owner, id).await?;
-    api::json(&json!({"status": "cancelled", "id": id}))
+    api::json(&Cancelled { status: "cancelled", id })
 }
 
 impl Said {
@@ -141,20 +204,6 @@ pub(super) fn question(record: &Record) -> Value {
     fields.insert("created_at".into(), json!(record.time));
     fields.insert("status".into(), "pending".into());
     Value::Object(fields)
-}
-
-/// The ids that every answer carries.
-struct Answered {
-    id: MessageId,
-    session: SessionId,
-    space: Option<SpaceId>,
-}
-
-impl Answered {
-    fn object<const N: usize>(&self, more: [(&str, Value); N]) -> Map<String, Value> {
-        let ids = [("id", json!(self.id)), ("session_id", json!(self.session)), ("space_id", json!(self.space))];
-        ids.into_iter().chain(more).map(|(name, value)| (name.to_owned(), value)).collect()
-    }
 }
 
 /// What the log said in the end.

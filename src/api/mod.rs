@@ -9,6 +9,8 @@ pub mod router;
 pub mod routes;
 mod session_events;
 mod sessions;
+#[cfg(test)]
+mod shapes;
 mod socket_follows;
 mod socket_frames;
 mod system;

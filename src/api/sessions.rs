@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
-use serde_json::json;
+use serde::Serialize;
 
 use crate::api::{self, App, Call};
 use crate::base::ids::SessionId;
@@ -13,6 +13,100 @@ use crate::base::log;
 use crate::http::error::HttpError;
 use crate::http::{Body, Response};
 use crate::store::session::Detail;
+
+/// What became of a session.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct SessionDeleted {
+    /// `deleted`.
+    status: &'static str,
+    /// The session.
+    id: SessionId,
+}
+
+/// What a pruning did.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct SessionsPruned {
+    /// `pruned`.
+    status: &'static str,
+    /// Sessions that were deleted.
+    count: usize,
+    /// The limits that it went by.
+    config: PruneLimits,
+}
+
+/// When sessions are deleted; 0 is never.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct PruneLimits {
+    /// All but this many newest ones.
+    max_sessions: u64,
+    /// Older than this many hours.
+    ttl_hours: u64,
+}
+
+/// What [`detail`] streams; `store::projection` writes it.
+#[cfg(test)]
+#[derive(Serialize, schemars::JsonSchema)]
+struct SessionDetail {
+    /// Its id.
+    id: SessionId,
+    /// The label that came with its first message.
+    user_id: String,
+    /// Where it is held.
+    space_id: Option<crate::base::ids::SpaceId>,
+    /// What the user said, oldest first.
+    user_messages: Vec<UserMessage>,
+    /// What was answered, oldest first.
+    agent_responses: Vec<AgentResponse>,
+    /// The specification last worked on.
+    active_seed_id: Option<crate::base::ids::SeedId>,
+    /// Who answers.
+    active_persona_id: Option<String>,
+    /// When it began.
+    created_at: crate::base::time::Timestamp,
+    /// When it last changed.
+    updated_at: crate::base::time::Timestamp,
+    /// More: owner, space, the state of the log.
+    metadata: serde_json::Map<String, serde_json::Value>,
+}
+
+/// One message of the user.
+#[cfg(test)]
+#[derive(Serialize, schemars::JsonSchema)]
+struct UserMessage {
+    /// What was said.
+    content: String,
+    /// When.
+    timestamp: crate::base::time::Timestamp,
+}
+
+/// One answer.
+#[cfg(test)]
+#[derive(Serialize, schemars::JsonSchema)]
+struct AgentResponse {
+    /// The text.
+    content: String,
+    /// Where.
+    session_id: Option<SessionId>,
+    /// The specification that it was made by.
+    seed_id: Option<crate::base::ids::SeedId>,
+    /// How far the run came.
+    phase_reached: Option<crate::store::record::Phase>,
+    /// What the evaluation said, where there was one.
+    evaluation_passed: Option<bool>,
+    /// When.
+    timestamp: crate::base::time::Timestamp,
+}
+
+#[cfg(test)]
+pub(super) fn shapes(all: &mut api::shapes::Shapes) {
+    all.answers::<crate::store::sessions::Page<crate::store::sessions::SessionItem>>("SessionPage");
+    all.answers::<SessionDetail>("SessionDetail");
+    all.answers::<SessionDeleted>("SessionDeleted");
+    all.answers::<SessionsPruned>("SessionsPruned");
+}
 
 /// `GET /api/sessions`.
 pub(crate) async fn list(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
@@ -41,15 +135,15 @@ pub(crate) async fn delete(app: Arc<App>, call: Call) -> Result<Response, HttpEr
     let owner = call.caller()?.owner();
     let id = SessionId::parse(call.param("id")).map_err(|_| HttpError::bad_request("bad id").empty())?;
     app.gateway.delete_session(owner, id).await.map_err(|error| HttpError::from(error).empty())?;
-    api::json(&json!({"status": "deleted", "id": id}))
+    api::json(&SessionDeleted { status: "deleted", id })
 }
 
 /// `POST /api/sessions/prune`: at once, by the settings.
 pub(crate) async fn prune(app: Arc<App>, _call: Call) -> Result<Response, HttpError> {
     let settings = app.settings.load();
     let count = app.gateway.prune().await?;
-    let config = json!({"max_sessions": settings.max_sessions, "ttl_hours": settings.ttl_hours});
-    api::json(&json!({"status": "pruned", "count": count, "config": config}))
+    let config = PruneLimits { max_sessions: settings.max_sessions, ttl_hours: settings.ttl_hours };
+    api::json(&SessionsPruned { status: "pruned", count, config })
 }
 
 /// What is left of a detail: pieces already made (in reverse), then the log.

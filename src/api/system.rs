@@ -12,6 +12,23 @@ use crate::http::error::HttpError;
 use crate::http::{Body, Response};
 use crate::store::home::Space;
 
+/// The process answers.
+#[cfg(test)]
+#[derive(Serialize, schemars::JsonSchema)]
+struct Health {
+    /// `ok`.
+    status: &'static str,
+    /// Of the server.
+    version: &'static str,
+}
+
+#[cfg(test)]
+pub(super) fn shapes(all: &mut crate::api::shapes::Shapes) {
+    all.answers::<Health>("Health");
+    all.answers::<Ready>("Ready");
+    all.answers::<Status>("Status");
+}
+
 /// `GET /health`.
 pub(crate) async fn health(_app: Arc<App>, _call: Call) -> Result<Response, HttpError> {
     const ANSWER: &str = concat!("{\"status\":\"ok\",\"version\":\"", env!("CARGO_PKG_VERSION"), "\"}");
@@ -20,32 +37,52 @@ pub(crate) async fn health(_app: Arc<App>, _call: Call) -> Result<Response, Http
     Ok(response)
 }
 
+/// How ready the server is.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Ready {
+    /// `healthy` or `degraded`.
     status: &'static str,
+    /// Of the server.
     version: &'static str,
+    /// Seconds since the start.
     uptime_secs: u64,
+    /// Part by part.
     components: ReadyComponents,
 }
 
+/// The parts that have to work.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct ReadyComponents {
+    /// Sessions can be written.
     state_store: Part,
+    /// Versioning of the workspace; good where it is off.
     git: Part,
+    /// What is remembered can be found.
     memory: MemoryPart,
 }
 
+/// Whether one part works.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Part {
+    /// It works.
     healthy: bool,
+    /// Why it does not, or what is odd.
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<String>,
 }
 
+/// Whether memory works, and how much there is.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct MemoryPart {
+    /// It works.
     healthy: bool,
+    /// Memories in the index.
     index_size: usize,
+    /// Memories on disk.
     total_entries: usize,
 }
 
@@ -72,43 +109,73 @@ pub(crate) async fn ready(app: Arc<App>, _call: Call) -> Result<Response, HttpEr
     Ok(response)
 }
 
+/// What runs.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Status {
+    /// The name of the service.
     service: &'static str,
+    /// `running`.
     status: &'static str,
+    /// Of the server.
     version: &'static str,
+    /// Ways in.
     channels: [&'static str; 1],
+    /// Hours, minutes, seconds since the start.
     uptime: String,
+    /// Part by part.
     components: StatusComponents,
 }
 
+/// How its parts are.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct StatusComponents {
+    /// Sessions on disk.
     state_store: Detailed,
+    /// Events of the kernel.
     event_bus: Detailed,
+    /// What is remembered.
     memory: MemoryStatus,
+    /// Runs of the agent.
     agents: Agents,
+    /// Spaces that are active.
     spaces_active: usize,
 }
 
+/// One part.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Detailed {
+    /// It works.
     healthy: bool,
+    /// Why it does not, or what is odd.
     detail: Option<String>,
 }
 
+/// Memory.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct MemoryStatus {
+    /// `memory.enabled`.
     enabled: bool,
+    /// Memories in the index.
     index_size: usize,
+    /// Memories on disk.
     total_entries: usize,
 }
 
+/// Runs of the agent.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Agents {
+    /// Now.
     active_count: usize,
+    /// Begun since the start of the process.
     total_forked: u64,
+    /// Ended well.
     total_completed: u64,
+    /// Ended badly.
     total_failed: u64,
 }
 

@@ -58,6 +58,7 @@ pub struct Approval {
 
 /// What came of a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "ApprovalStatus"))]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// Nobody has decided.

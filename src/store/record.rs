@@ -193,6 +193,7 @@ pub struct Problem {
 
 /// The five phases.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum Phase {
     /// Conversation, clear task, or unclear?
     #[default]

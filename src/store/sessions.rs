@@ -66,6 +66,7 @@ impl Default for Settings {
 
 /// One line of the listing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SessionItem {
     /// Its id.
     pub id: SessionId,
@@ -85,6 +86,7 @@ pub struct SessionItem {
 
 /// One page of a list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Page<T> {
     /// What is on it.
     pub items: Vec<T>,
