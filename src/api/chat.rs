@@ -9,7 +9,7 @@ use hyper::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::api::{self, App, Call};
+use crate::api::{self, App, Call, spaces};
 use crate::base::ids::{MessageId, OwnerId, SessionId, SpaceId};
 use crate::base::limits::{ATTACHMENTS_MAX, CONTENT_BYTES_MAX, LABEL_BYTES_MAX, PATH_BYTES_MAX};
 use crate::gateway::{IncomingMessage, Submitted};
@@ -30,7 +30,7 @@ pub(super) struct Said {
     user_id: Option<String>,
     /// The session to go on with; a new one where it is absent, null or empty.
     session_id: Option<String>,
-    /// The space of a new session.
+    /// The space that this is said in, which must not be archived; an unknown id makes one, as with sessions. Null where it is absent.
     space_id: Option<String>,
     /// Paths in the workspace, at most 8.
     attachments: Option<Vec<String>>,
@@ -107,6 +107,7 @@ pub(crate) async fn chat(app: Arc<App>, call: Call) -> Result<Response, HttpErro
     said.take_key(&call.headers)?;
     let user = said.user_id.take().filter(|user| !user.is_empty()).unwrap_or_else(|| "default".to_owned());
     let incoming = said.check(owner, "rest", user)?;
+    spaces::enter(&app, owner, incoming.space_id).await?;
     let (echo, space_id) = (incoming.content.clone(), incoming.space_id);
     let submitted = app.gateway.submit(incoming).await?;
     let (id, session_id) = (submitted.id, submitted.session.id());

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::api::chat::Said;
 use crate::api::socket_follows::Follows;
-use crate::api::{App, Call, socket_frames};
+use crate::api::{App, Call, socket_frames, spaces};
 use crate::base::ids::{MessageId, OwnerId, Seq, SessionId};
 use crate::base::limits::{JSON_DEPTH_MAX, WS_SESSIONS_MAX};
 use crate::base::log;
@@ -116,6 +116,7 @@ impl Talk {
         let incoming = said.check(self.owner, "ws", USER.to_owned())?;
         // Before it is accepted: afterwards it could not be answered.
         self.place(incoming.session_id)?;
+        spaces::enter(&self.app, self.owner, incoming.space_id).await?;
         let space = incoming.space_id;
         let submitted = self.app.gateway.submit(incoming).await?;
         let accepted: Value = json!({

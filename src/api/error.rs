@@ -1,10 +1,14 @@
 //! The one translator: errors of the rooms become HTTP here and nowhere else. A 500 never shows an internal text.
 
+use crate::base::limits::{MEMORY_BYTES_MAX, PERSONA_PROMPT_BYTES_MAX, SPACE_CONTEXT_BYTES_MAX};
 use crate::gateway::{CancelError, DecideError, GatewayError};
 use crate::http::error::{ErrorStatus, HttpError};
 use crate::rooms::approvals::ApprovalError;
 use crate::rooms::memory::MemoryError;
+use crate::rooms::personas::PersonaError;
+use crate::rooms::spaces::SpaceError;
 use crate::store::StoreError;
+use crate::sys::disk::is_full;
 use crate::wire::json::BadJson;
 
 /// When a refused message is worth another try, in seconds.
@@ -78,9 +82,40 @@ impl From<ApprovalError> for HttpError {
 
 impl From<MemoryError> for HttpError {
     fn from(error: MemoryError) -> Self {
+        let public = error.to_string();
         match error {
-            MemoryError::NotFound => Self::not_found("no such memory"),
-            error => Self::internal(error.to_string()).code("memory"),
+            MemoryError::NotFound => Self::not_found(public),
+            MemoryError::Unfit(_) => Self::bad_request(public),
+            MemoryError::TooLarge { size } => too_large("content", size, MEMORY_BYTES_MAX),
+            MemoryError::Full => Self::conflict(public).code("memory_full"),
+            MemoryError::Io(e) => room(&e, public, "memory"),
+        }
+    }
+}
+
+impl From<PersonaError> for HttpError {
+    fn from(error: PersonaError) -> Self {
+        let public = error.to_string();
+        match error {
+            PersonaError::NotFound => Self::not_found(public),
+            PersonaError::Unfit(_) => Self::bad_request(public),
+            PersonaError::TooLarge { size } => too_large("prompt", size, PERSONA_PROMPT_BYTES_MAX),
+            PersonaError::Full => Self::conflict(public).code("personas_full"),
+            PersonaError::Io(e) => room(&e, public, "personas"),
+        }
+    }
+}
+
+impl From<SpaceError> for HttpError {
+    fn from(error: SpaceError) -> Self {
+        let public = error.to_string();
+        match error {
+            SpaceError::NotFound => Self::not_found(public),
+            SpaceError::Unfit(_) => Self::bad_request(public),
+            SpaceError::TooLarge { size } => too_large("context", size, SPACE_CONTEXT_BYTES_MAX),
+            SpaceError::Conflict(_) => Self::conflict(public),
+            SpaceError::Full => Self::conflict(public).code("spaces_full"),
+            SpaceError::Io(e) => room(&e, public, "spaces"),
         }
     }
 }
@@ -96,6 +131,15 @@ impl From<BadJson> for HttpError {
             BadJson::Shape { place, what } => Self::unprocessable(format!("field `{place}`: {what}")).code("wrong_shape"),
         }
     }
+}
+
+/// What a room's disk refused.
+fn room(error: &std::io::Error, private: String, code: &'static str) -> HttpError {
+    if is_full(error) { disk_full("the disk is full; free some space".to_owned()) } else { HttpError::internal(private).code(code) }
+}
+
+fn too_large(field: &str, size: usize, limit: usize) -> HttpError {
+    HttpError::new(ErrorStatus::PayloadTooLarge, "payload_too_large", format!("`{field}` has {size} bytes; at most {limit} are taken"))
 }
 
 fn disk_full(why: String) -> HttpError {

@@ -5,6 +5,8 @@ mod chat;
 mod chat_socket;
 pub mod error;
 mod events;
+mod memory;
+mod personas;
 pub mod router;
 pub mod routes;
 mod session_events;
@@ -13,6 +15,7 @@ mod sessions;
 mod shapes;
 mod socket_follows;
 mod socket_frames;
+mod spaces;
 mod system;
 mod tickets;
 
@@ -159,6 +162,38 @@ pub struct Page {
     pub limit: usize,
 }
 
+/// A part of a list (API, conventions).
+#[derive(Debug, serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Listed<T> {
+    /// The wanted part, in a stable order.
+    pub(crate) items: Vec<T>,
+    /// How many there are in all.
+    pub(crate) total: usize,
+    /// Which part this is, from 1.
+    pub(crate) page: usize,
+    /// Most items of a part.
+    pub(crate) limit: usize,
+}
+
+impl Page {
+    /// How many come before this part.
+    pub(crate) fn skip(self) -> usize {
+        (self.page - 1).saturating_mul(self.limit)
+    }
+
+    /// This part of a whole list.
+    pub(crate) fn of<T>(self, all: Vec<T>) -> Listed<T> {
+        let total = all.len();
+        self.part(all.into_iter().skip(self.skip()).take(self.limit).collect(), total)
+    }
+
+    /// A part that was taken already.
+    pub(crate) fn part<T>(self, items: Vec<T>, total: usize) -> Listed<T> {
+        Listed { items, total, page: self.page, limit: self.limit }
+    }
+}
+
 /// Values of a route's `{parameters}`.
 #[derive(Debug, Clone, Default)]
 pub struct Params(pub(crate) Vec<(&'static str, String)>);
@@ -176,6 +211,24 @@ pub fn json(value: &impl serde::Serialize) -> Result<Response, HttpError> {
     let mut response = Response::new(Body::full(bytes));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(response)
+}
+
+/// 201 with this value as compact JSON.
+pub(crate) fn created(value: &impl serde::Serialize) -> Result<Response, HttpError> {
+    let mut response = json(value)?;
+    *response.status_mut() = hyper::StatusCode::CREATED;
+    Ok(response)
+}
+
+/// Runs a room's disk work on a thread that may wait.
+pub(crate) async fn blocking<T, E>(work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, HttpError>
+where
+    T: Send + 'static,
+    E: Send + 'static,
+    HttpError: From<E>,
+{
+    let done = tokio::task::spawn_blocking(work).await.map_err(|e| HttpError::internal(e.to_string()))?;
+    Ok(done?)
 }
 
 /// `application/json` or `application/…+json` (RFC 6839 §3.1), with any parameters: JSON is UTF-8 whatever they say.

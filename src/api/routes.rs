@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use hyper::Method;
 
-use crate::api::{App, Call, approvals, chat, chat_socket, events, session_events, sessions, system, tickets};
-use crate::base::limits::{CHAT_BODY_BYTES_MAX, JSON_BODY_BYTES_MAX};
+use crate::api::{App, Call, approvals, chat, chat_socket, events, memory, personas, session_events, sessions, spaces, system, tickets};
+use crate::base::limits::{CHAT_BODY_BYTES_MAX, JSON_BODY_BYTES_MAX, MEMORY_BODY_BYTES_MAX};
 use crate::http::Response;
 use crate::http::error::HttpError;
 use crate::middleware::auth::Scope;
@@ -82,6 +82,8 @@ macro_rules! to {
 
 const GET: &Method = &Method::GET;
 const POST: &Method = &Method::POST;
+const PUT: &Method = &Method::PUT;
+const PATCH: &Method = &Method::PATCH;
 const DELETE: &Method = &Method::DELETE;
 
 const PUBLIC: Access = Access::Public;
@@ -136,6 +138,67 @@ pub static ROUTES: &[Route] = &[
     row(POST, "/api/approvals/{id}/reject", APPROVE, "Keep a waiting tool from running", to!(approvals::reject))
         .body(JSON_BODY_BYTES_MAX)
         .answers(200, "Decided"),
+    row(GET, "/api/memory", READ, "List memories, newest first", to!(memory::list)).query(&["page", "limit"]).answers(200, "MemoryPage"),
+    row(POST, "/api/memory", WRITE, "Keep a memory", to!(memory::create))
+        .body(MEMORY_BODY_BYTES_MAX)
+        .takes("NewMemory")
+        .answers(200, "MemoryCreated"),
+    row(POST, "/api/memory/search", READ, "Find memories by their words", to!(memory::search))
+        .body(JSON_BODY_BYTES_MAX)
+        .takes("MemoryQuery")
+        .answers(200, "MemoryFound"),
+    row(GET, "/api/memory/{name}", READ, "One memory", to!(memory::detail)).answers(200, "MemoryDetail"),
+    row(PATCH, "/api/memory/{name}", WRITE, "Change or pin a memory", to!(memory::change))
+        .body(MEMORY_BODY_BYTES_MAX)
+        .takes("MemoryChange")
+        .answers(200, "MemoryDetail"),
+    row(DELETE, "/api/memory/{name}", WRITE, "Forget a memory", to!(memory::delete))
+        .body(JSON_BODY_BYTES_MAX)
+        .answers(200, "MemoryDeleted"),
+    row(GET, "/api/personas", READ, "List personas, oldest first", to!(personas::list))
+        .query(&["page", "limit"])
+        .answers(200, "PersonaPage"),
+    row(POST, "/api/personas", WRITE, "Make a persona", to!(personas::create))
+        .body(JSON_BODY_BYTES_MAX)
+        .takes("PersonaText")
+        .answers(201, "PersonaDetail"),
+    row(GET, "/api/personas/active", READ, "The persona of new sessions", to!(personas::active)).answers(200, "ActivePersona"),
+    row(PUT, "/api/personas/active", WRITE, "Choose the persona of new sessions, or none", to!(personas::set_active))
+        .body(JSON_BODY_BYTES_MAX)
+        .takes("PersonaChoice")
+        .answers(200, "ActivePersona"),
+    row(GET, "/api/personas/{id}", READ, "One persona", to!(personas::detail)).answers(200, "PersonaDetail"),
+    row(PUT, "/api/personas/{id}", WRITE, "Replace a persona's texts", to!(personas::update))
+        .body(JSON_BODY_BYTES_MAX)
+        .takes("PersonaText")
+        .answers(200, "PersonaDetail"),
+    row(DELETE, "/api/personas/{id}", WRITE, "Delete a persona; sessions that have it go on without", to!(personas::delete))
+        .body(JSON_BODY_BYTES_MAX)
+        .answers(200, "PersonaDeleted"),
+    row(GET, "/api/spaces", READ, "List spaces, oldest first", to!(spaces::list)).query(&["page", "limit"]).answers(200, "SpacePage"),
+    row(POST, "/api/spaces", WRITE, "Make a space", to!(spaces::create))
+        .body(JSON_BODY_BYTES_MAX)
+        .takes("SpaceText")
+        .answers(201, "SpaceDetail"),
+    row(GET, "/api/spaces/current", READ, "The space of new sessions", to!(spaces::current)).answers(200, "CurrentSpace"),
+    row(POST, "/api/spaces/merge", WRITE, "Make one space a part of another", to!(spaces::merge))
+        .body(JSON_BODY_BYTES_MAX)
+        .takes("SpaceMerge")
+        .answers(200, "SpacesMerged"),
+    row(GET, "/api/spaces/{id}", READ, "One space", to!(spaces::detail)).answers(200, "SpaceDetail"),
+    row(PATCH, "/api/spaces/{id}", WRITE, "Change what a space is called and tells the model", to!(spaces::change))
+        .body(JSON_BODY_BYTES_MAX)
+        .takes("SpaceChange")
+        .answers(200, "SpaceDetail"),
+    row(POST, "/api/spaces/{id}/activate", WRITE, "Make it the space of new sessions", to!(spaces::activate))
+        .body(JSON_BODY_BYTES_MAX)
+        .answers(200, "SpaceDetail"),
+    row(POST, "/api/spaces/{id}/archive", WRITE, "Put a space away: it takes no messages", to!(spaces::archive))
+        .body(JSON_BODY_BYTES_MAX)
+        .answers(200, "SpaceDetail"),
+    row(POST, "/api/spaces/{id}/restore", WRITE, "Take a space out again; a merged one is its own again", to!(spaces::restore))
+        .body(JSON_BODY_BYTES_MAX)
+        .answers(200, "SpaceDetail"),
 ];
 
 const fn row(method: &'static Method, path: &'static str, access: Access, summary: &'static str, handler: Handler) -> Route {

@@ -8,7 +8,7 @@ use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value, json};
 
 use crate::api::routes::ROUTES;
-use crate::api::{approvals, chat, sessions, system, tickets};
+use crate::api::{approvals, chat, memory, personas, sessions, spaces, system, tickets};
 
 /// Schemas of all named types.
 pub(super) struct Shapes {
@@ -44,7 +44,16 @@ impl Shapes {
             settings.into_generator()
         };
         let mut all = Self { requests: generator(Contract::Deserialize), replies: generator(Contract::Serialize), named: BTreeMap::new() };
-        for add in [approvals::shapes, chat::shapes, sessions::shapes, system::shapes, tickets::shapes] {
+        for add in [
+            approvals::shapes,
+            chat::shapes,
+            memory::shapes,
+            personas::shapes,
+            sessions::shapes,
+            spaces::shapes,
+            system::shapes,
+            tickets::shapes,
+        ] {
             add(&mut all);
         }
         all.finish()

@@ -7,7 +7,7 @@ use hyper::StatusCode;
 use hyper::header::{self, HeaderValue};
 use serde::Serialize;
 
-use crate::api::{App, Call, json};
+use crate::api::{App, Call, blocking, json};
 use crate::http::error::HttpError;
 use crate::http::{Body, Response};
 use crate::store::home::Space;
@@ -180,7 +180,9 @@ struct Agents {
 }
 
 /// `GET /api/status`.
-pub(crate) async fn status(app: Arc<App>, _call: Call) -> Result<Response, HttpError> {
+pub(crate) async fn status(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
+    let (spaces, owner) = (app.spaces.clone(), call.caller()?.owner());
+    let spaces_active = blocking(move || spaces.active(owner)).await?;
     let (store, memory, runs) = (state_store(&app), app.memory.counts(), app.gateway.counts());
     json(&Status {
         service: "oxios",
@@ -202,8 +204,7 @@ pub(crate) async fn status(app: Arc<App>, _call: Call) -> Result<Response, HttpE
                 total_completed: runs.completed,
                 total_failed: runs.failed,
             },
-            // There are no spaces yet, so none is active.
-            spaces_active: 0,
+            spaces_active,
         },
     })
 }

@@ -9,13 +9,14 @@ use crate::orchestrator::park::was_started;
 use crate::orchestrator::run::{Next, Run, blocking};
 use crate::orchestrator::state::Input;
 use crate::orchestrator::tools::memory_line;
+use crate::rooms::memory::Entry;
 use crate::store::StoreError;
 use crate::store::record::{Body, Phase, PhaseState, Record};
 use crate::store::turns::Turn;
 
 /// Memories that are put before the model unasked.
 const RECALLED_MAX: usize = 4;
-/// And their text, in bytes.
+/// Their text, in bytes, and as much again of the pinned ones.
 const RECALLED_BYTES_MAX: usize = 2 * 1024;
 
 impl Run<'_> {
@@ -90,29 +91,39 @@ impl Run<'_> {
         if !self.parts.memory.settings().enabled {
             return;
         }
-        let (room, owner, query) = (self.parts.memory.clone(), self.job.owner, self.state.request.clone());
+        let (room, owner) = (self.parts.memory.clone(), self.job.owner);
         let limit = RECALLED_MAX.min(room.settings().max_recall);
-        let hits = match blocking(move || room.search(owner, &query, None, limit).map_err(|e| e.to_string())).await {
-            Ok(hits) => hits,
-            // The answer does not depend on it.
-            Err(e) => return log::warn("run", format_args!("nothing could be recalled: {e}")),
+        let pinned = {
+            let room = room.clone();
+            blocking(move || room.pinned(owner).map_err(|e| e.to_string())).await
         };
+        let found = room.recall(owner, &self.state.request, limit).await.map_err(|e| e.to_string());
+        // The answer depends on neither.
+        let or_none = |e: String| log::warn("run", format_args!("nothing could be recalled: {e}"));
+        let (pinned, hits) = (pinned.map_err(or_none).unwrap_or_default(), found.map_err(or_none).unwrap_or_default());
         let best = hits.first().map_or(0.0, |hit| hit.score);
-        let mut recalled = String::new();
-        for hit in hits.iter().filter(|hit| hit.score * 2.0 >= best) {
-            let line = memory_line(&hit.entry.content, hit.entry.category, hit.entry.created_at);
-            if recalled.len() + line.len() > RECALLED_BYTES_MAX {
-                break;
-            }
-            recalled.push_str(&line);
-            recalled.push('\n');
-        }
+        let fitting = hits.iter().filter(|hit| hit.score * 2.0 >= best && !hit.entry.pinned).map(|hit| &hit.entry);
+        let mut recalled = lines(pinned.iter());
+        recalled.push_str(&lines(fitting));
         if !recalled.is_empty() {
             self.state.aside.push_str("What you remember that may matter here:\n");
             self.state.aside.push_str(&recalled);
             self.publish(Kind::MemoryRecalled, []);
         }
     }
+}
+
+/// As many of these as there is room for.
+fn lines<'a>(entries: impl Iterator<Item = &'a Entry>) -> String {
+    let mut lines = String::new();
+    for entry in entries {
+        let line = memory_line(&entry.content, entry.category, entry.created_at);
+        if lines.len() + line.len() < RECALLED_BYTES_MAX {
+            lines.push_str(&line);
+            lines.push('\n');
+        }
+    }
+    lines
 }
 
 /// The turn ended with our questions.

@@ -24,3 +24,10 @@ pub(crate) fn test_seams(name: &str) -> (std::path::PathBuf, crate::store::home:
     };
     (dir, seams)
 }
+
+/// Moves a directory's time on by a minute: two changes by hand within one tick of the file system's clock look like one.
+#[cfg(test)]
+pub(crate) fn touch(dir: &std::path::Path) {
+    let later = std::fs::metadata(dir).unwrap().modified().unwrap() + std::time::Duration::from_secs(60);
+    std::fs::File::open(dir).unwrap().set_modified(later).unwrap();
+}

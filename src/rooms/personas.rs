@@ -209,6 +209,7 @@ mod tests {
         assert!(again.active(other).unwrap().is_none());
         again.delete(owner, pirate.id).unwrap();
         assert!(again.active(owner).unwrap().is_none() && again.list(owner).unwrap().is_empty());
+        crate::rooms::touch(&dir);
         // The first house did not write that, and sees it.
         assert!(personas.list(owner).unwrap().is_empty() && personas.active(owner).unwrap().is_none());
     }

@@ -19,6 +19,7 @@ use crate::store::shelf::{Held, Shelf, Thing};
 
 /// Whether a space is in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "SpaceStatus"))]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// Messages may be said in it.

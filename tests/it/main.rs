@@ -17,13 +17,16 @@ mod crash;
 mod disk;
 mod events;
 mod foreign;
+mod memory;
 mod model_faults;
+mod personas;
 mod phases;
 mod readers;
 mod real_model;
 mod routes;
 mod sessions;
 mod socket;
+mod spaces;
 #[allow(dead_code, reason = "the support is a small library; what one test needs another does not")]
 mod support;
 mod tidy;

@@ -411,6 +411,7 @@ mod tests {
         std::fs::rename(dir.join("facts").join(&name), dir.join("episodes").join(&name)).unwrap();
         assert_eq!(memory.find(owner, kept.id).unwrap().category, Category::Episodes);
         std::fs::remove_file(dir.join("episodes").join(&name)).unwrap();
+        crate::rooms::touch(&dir.join("episodes"));
         assert!(matches!(memory.find(owner, kept.id), Err(MemoryError::NotFound)));
         assert_eq!(memory.counts().total_entries, 0);
     }

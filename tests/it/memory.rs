@@ -1,0 +1,170 @@
+//! Memory over HTTP (API A7, B), and what of it reaches the model.
+
+use serde_json::{Value, json};
+
+use crate::support::client::{Ask, Client};
+use crate::support::scripted::{Reply, Scripted};
+use crate::support::server::Setup;
+
+async fn keep(client: &Client, body: Value) -> String {
+    let made = client.post("/api/memory", &body).await.expect(200).json();
+    assert_eq!(made["status"], "created", "{made}");
+    made["id"].as_str().unwrap().to_owned()
+}
+
+async fn found(client: &Client, query: &str) -> Value {
+    client.post("/api/memory/search", &json!({"query": query})).await.expect(200).json()
+}
+
+#[tokio::test]
+async fn what_is_kept_is_listed_found_changed_and_forgotten_also_after_a_restart() {
+    let mut server = Setup::new().start();
+    server.canary("canary-memory");
+    let client = server.client();
+    let mut events = client.sse("/api/events").await;
+    let router = keep(&client, json!({"content": "the router canary-memory is in the attic", "tags": ["home"], "importance": 0.7})).await;
+    let tea = keep(&client, json!({"content": "我喜欢喝茶", "memory_type": "knowledge", "unknown": true})).await;
+    let seen = events.until(|e| e["type"] == "memory_stored").await;
+    assert!(!format!("{seen:?}").contains("canary"), "{seen:?}");
+
+    server.restart();
+    let client = server.client();
+    let list = client.get("/api/memory?limit=1").await.expect(200).json();
+    assert_eq!((&list["total"], &list["page"], &list["limit"]), (&json!(2), &json!(1), &json!(1)), "{list}");
+    let all = client.get("/api/memory").await.expect(200).json();
+    let names: Vec<_> = all["items"].as_array().unwrap().iter().map(|item| (item["name"].clone(), item["category"].clone())).collect();
+    assert!(names.contains(&(json!(router), json!("facts"))) && names.contains(&(json!(tea), json!("knowledge"))), "{all}");
+
+    let hits = found(&client, "where is the router?").await;
+    assert_eq!(hits["count"], 1, "{hits}");
+    let entry = &hits["entries"][0];
+    for key in ["id", "type", "content", "tags", "importance", "created_at"] {
+        assert!(entry.get(key).is_some(), "{key} in {entry}");
+    }
+    assert_eq!((&entry["id"], &entry["type"], &entry["importance"]), (&json!(router), &json!("fact"), &json!(0.7)));
+    assert_eq!(found(&client, "喝茶").await["entries"][0]["id"], tea);
+    let other = json!({"query": "router", "memory_type": "episode", "limit": 3});
+    assert_eq!(client.post("/api/memory/search", &other).await.expect(200).json(), json!({"count": 0, "entries": []}));
+
+    let detail = client.get(&format!("/api/memory/{router}")).await.expect(200).json();
+    for key in ["id", "name", "category", "content", "tags", "importance", "created_at"] {
+        assert!(detail.get(key).is_some(), "{key} in {detail}");
+    }
+    let change = json!({"content": "the router is in the cellar", "memory_type": "episode", "pinned": true});
+    let patch = Ask::new("PATCH", format!("/api/memory/{router}")).json(&change);
+    let changed = client.send(patch).await.expect(200).json();
+    assert_eq!((&changed["category"], &changed["tags"], &changed["pinned"]), (&json!("episodes"), &json!(["home"]), &json!(true)));
+    assert_eq!(found(&client, "attic").await["count"], 0);
+    let gone = client.delete(&format!("/api/memory/{tea}")).await.expect(200).json();
+    assert_eq!(gone, json!({"status": "deleted", "name": tea}));
+
+    server.restart();
+    let client = server.client();
+    assert_eq!(client.get(&format!("/api/memory/{router}")).await.expect(200).json(), changed);
+    client.get(&format!("/api/memory/{tea}")).await.expect(404);
+    assert_eq!(found(&client, "cellar").await["entries"][0]["id"], router);
+    assert_eq!(found(&client, "喝茶").await["count"], 0);
+    let status = client.get("/api/status").await.expect(200).json();
+    assert_eq!(status["components"]["memory"], json!({"enabled": true, "index_size": 1, "total_entries": 1}));
+}
+
+#[tokio::test]
+async fn fields_have_limits_and_documented_refusals() {
+    let server = Setup::new().start();
+    let client = server.client();
+    for (body, status) in [
+        (json!({"content": "x".repeat(32 * 1024)}), 200),
+        (json!({"content": "x".repeat(32 * 1024 + 1)}), 413),
+        (json!({"content": "\u{1}".repeat(32 * 1024)}), 200),
+        (json!({"content": " "}), 400),
+        (json!({"content": "x", "memory_type": "dream"}), 400),
+        (json!({"content": "x", "importance": 1.1}), 400),
+        (json!({"content": "x", "importance": -0.1}), 400),
+        (json!({"content": "x", "importance": 1e39}), 400),
+        (json!({"content": "x", "importance": "high"}), 422),
+        (json!({"content": "x", "tags": vec!["t"; 17]}), 400),
+        (json!({"content": "x", "tags": [("t".repeat(65))]}), 400),
+        (json!({"content": "x", "tags": [""]}), 400),
+        (json!({"content": "x", "memory_type": null, "tags": null, "importance": null}), 200),
+        (json!({"content": 1}), 422),
+        (json!({}), 422),
+    ] {
+        let answer = client.post("/api/memory", &body).await;
+        assert_eq!(answer.status, status, "{}: {}", body.to_string().chars().take(80).collect::<String>(), answer.text());
+    }
+    for (body, status) in [
+        (json!({"query": ""}), 400),
+        (json!({"query": "x".repeat(5000)}), 400),
+        (json!({"query": "x", "memory_type": "dream"}), 400),
+        (json!({"query": "x", "limit": -1}), 422),
+        (json!({"query": "x", "limit": 1_000_000}), 200),
+    ] {
+        assert_eq!(client.post("/api/memory/search", &body).await.status, status, "{body}");
+    }
+    let id = keep(&client, json!({"content": "kept"})).await;
+    for (body, status) in [
+        (json!({"unknown": 1}), 422),
+        (json!({"content": ""}), 400),
+        (json!({"memory_type": "dream"}), 400),
+        (json!({"importance": 2}), 400),
+        (json!({"content": "x".repeat(32 * 1024 + 1)}), 413),
+        (json!({}), 200),
+    ] {
+        let answer = client.send(Ask::new("PATCH", format!("/api/memory/{id}")).json(&body)).await;
+        assert_eq!(answer.status, status, "{}", answer.text());
+    }
+    assert_eq!(client.get(&format!("/api/memory/{id}")).await.expect(200).json()["content"], "kept");
+    for name in ["nothing", "..keys", "67e55044-10b1-426f-9247-bb680e5fe0c8"] {
+        client.get(&format!("/api/memory/{name}")).await.expect(404);
+        client.delete(&format!("/api/memory/{name}")).await.expect(404);
+    }
+}
+
+#[tokio::test]
+async fn many_write_at_once_and_nothing_is_lost() {
+    let server = Setup::new().start();
+    let client = server.client();
+    let writers = (0..20).map(|n| {
+        let client = client.clone();
+        tokio::spawn(async move { keep(&client, json!({"content": format!("shared word{n}")})).await })
+    });
+    let mut ids = Vec::new();
+    for writer in writers.collect::<Vec<_>>() {
+        ids.push(writer.await.unwrap());
+    }
+    assert_eq!(client.get("/api/memory").await.expect(200).json()["total"], 20);
+    let all = client.post("/api/memory/search", &json!({"query": "shared", "limit": 50})).await.expect(200).json();
+    assert_eq!(all["count"], 20);
+    for (n, id) in ids.iter().enumerate() {
+        assert_eq!(found(&client, &format!("word{n}")).await["entries"][0]["id"], *id);
+    }
+}
+
+#[tokio::test]
+async fn what_is_kept_here_reaches_the_model_and_what_the_model_keeps_is_found_here() {
+    let model = Scripted::start();
+    model.always(Reply::text(&["Fine."]));
+    let server = Setup::new().openai(&model).start();
+    let client = server.client();
+    keep(&client, json!({"content": "the router password is swordfish"})).await;
+    keep(&client, json!({"content": "call me Captain in every answer", "pinned": true})).await;
+    keep(&client, json!({"content": "the cat is called Miez"})).await;
+    let mut events = client.sse("/api/events").await;
+    client.post("/api/chat", &json!({"content": "what is the router password?"})).await.expect(200);
+    events.until(|e| e["type"] == "memory_recalled").await;
+    let told = model.request(1).await.told();
+    assert!(told.contains("swordfish"), "{told}");
+    assert!(told.contains("Captain"), "a pinned memory stands before every run: {told}");
+    assert!(!told.contains("Miez"), "{told}");
+}
+
+#[tokio::test]
+async fn the_tool_and_the_route_share_one_memory() {
+    let server = Setup::new().start();
+    let client = server.client();
+    client.post("/api/chat", &json!({"content": "remember the boat is called Nimbus"})).await.expect(200);
+    assert_eq!(found(&client, "boat").await["count"], 1);
+    keep(&client, json!({"content": "the bicycle is called Thunder"})).await;
+    let answer = client.post("/api/chat", &json!({"content": "recall bicycle"})).await.expect(200).json();
+    assert!(answer["reply"].as_str().unwrap().contains("Thunder"), "{answer}");
+}

@@ -1,0 +1,59 @@
+//! Personas over HTTP (API B).
+
+use serde_json::{Value, json};
+
+use crate::support::client::{Ask, Client};
+use crate::support::server::Setup;
+
+async fn put(client: &Client, path: &str, body: &Value) -> crate::support::client::Answer {
+    client.send(Ask::new("PUT", path).json(body)).await
+}
+
+#[tokio::test]
+async fn personas_are_made_changed_chosen_deleted_and_found_again_after_a_restart() {
+    let mut server = Setup::new().start();
+    server.canary("canary-persona");
+    let client = server.client();
+    assert_eq!(client.get("/api/personas/active").await.expect(200).json(), json!({"id": null, "persona": null}));
+    let made =
+        client.post("/api/personas", &json!({"name": "canary-persona", "prompt": "Speak like canary-persona."})).await.expect(201).json();
+    let id = made["id"].as_str().unwrap().to_owned();
+    put(&client, "/api/personas/active", &json!({"id": id})).await.expect(200);
+    let changed = put(&client, &format!("/api/personas/{id}"), &json!({"name": "poet", "prompt": "Rhyme."})).await.expect(200).json();
+    assert_eq!((&changed["name"], &changed["description"], &changed["active"]), (&json!("poet"), &json!(""), &json!(true)));
+
+    server.restart();
+    let client = server.client();
+    assert_eq!(client.get(&format!("/api/personas/{id}")).await.expect(200).json(), changed);
+    assert_eq!(client.get("/api/personas").await.expect(200).json()["items"], json!([changed]));
+    assert_eq!(client.get("/api/personas/active").await.expect(200).json(), json!({"id": id, "persona": changed}));
+    assert_eq!(client.delete(&format!("/api/personas/{id}")).await.expect(200).json(), json!({"status": "deleted", "id": id}));
+    client.delete(&format!("/api/personas/{id}")).await.expect(404);
+    assert_eq!(client.get("/api/personas/active").await.expect(200).json()["id"], Value::Null);
+
+    server.restart();
+    let client = server.client();
+    assert_eq!(client.get("/api/personas").await.expect(200).json()["total"], 0);
+}
+
+#[tokio::test]
+async fn fields_of_personas_have_limits() {
+    let server = Setup::new().start();
+    let client = server.client();
+    for (body, status) in [
+        (json!({"name": "x", "prompt": "y", "description": "z"}), 201),
+        (json!({"name": "x", "prompt": "\u{1}".repeat(8 * 1024)}), 201),
+        (json!({"name": "x", "prompt": "y".repeat(8 * 1024 + 1)}), 413),
+        (json!({"name": "x", "prompt": " "}), 400),
+        (json!({"name": "a\u{7}b", "prompt": "y"}), 400),
+        (json!({"name": "x".repeat(257), "prompt": "y"}), 400),
+        (json!({"name": "x", "prompt": "y", "unknown": 1}), 422),
+        (json!({"name": "x"}), 422),
+    ] {
+        assert_eq!(client.post("/api/personas", &body).await.status, status, "{}", body.to_string().chars().take(60).collect::<String>());
+    }
+    put(&client, "/api/personas/active", &json!({"id": "67e55044-10b1-426f-9247-bb680e5fe0c8"})).await.expect(404);
+    put(&client, "/api/personas/active", &json!({})).await.expect(422);
+    put(&client, "/api/personas/active", &json!({"id": null})).await.expect(200);
+    client.get("/api/personas/nothing").await.expect(400);
+}

@@ -1,0 +1,98 @@
+//! Spaces over HTTP (API B).
+
+use serde_json::{Value, json};
+
+use crate::support::client::{Ask, Client};
+use crate::support::server::Setup;
+
+async fn make(client: &Client, name: &str) -> String {
+    let space = client.post("/api/spaces", &json!({"name": name, "context": format!("This is {name}.")})).await.expect(201).json();
+    assert_eq!((&space["status"], &space["current"], &space["merged_into"]), (&json!("active"), &json!(false), &Value::Null), "{space}");
+    space["id"].as_str().unwrap().to_owned()
+}
+
+async fn post(client: &Client, id: &str, what: &str) -> Value {
+    client.post_empty(&format!("/api/spaces/{id}/{what}")).await.expect(200).json()
+}
+
+#[tokio::test]
+async fn spaces_are_made_chosen_put_away_merged_and_found_again_after_a_restart() {
+    let mut server = Setup::new().start();
+    server.canary("canary-space");
+    let client = server.client();
+    let mut events = client.sse("/api/events").await;
+    assert_eq!(client.get("/api/spaces/current").await.expect(200).json(), json!({"id": null, "space": null}));
+    let [a, b] = [make(&client, "canary-space a").await, make(&client, "b").await];
+    assert_eq!(post(&client, &a, "activate").await["current"], true);
+    assert_eq!(client.get("/api/status").await.expect(200).json()["components"]["spaces_active"], 2);
+
+    server.restart();
+    let client = server.client();
+    drop(events);
+    events = client.sse("/api/events").await;
+    assert_eq!(client.get("/api/spaces/current").await.expect(200).json()["id"], a);
+    let merged = client.post("/api/spaces/merge", &json!({"from": a, "into": b})).await.expect(200).json();
+    assert_eq!(merged, json!({"status": "merged", "from": a, "into": b}));
+    assert_eq!(client.get("/api/spaces/current").await.expect(200).json()["id"], b);
+    let gone = client.get(&format!("/api/spaces/{a}")).await.expect(200).json();
+    assert_eq!((&gone["status"], &gone["merged_into"]), (&json!("archived"), &json!(b)));
+    client.post("/api/spaces/merge", &json!({"from": b, "into": a})).await.expect(409);
+    client.post("/api/spaces/merge", &json!({"from": b, "into": b})).await.expect(400);
+    client.post_empty(&format!("/api/spaces/{a}/activate")).await.expect(409);
+    let seen = events.until(|e| e["type"] == "spaces_merged").await;
+    assert!(!format!("{seen:?}").contains("canary"), "{seen:?}");
+
+    let patch = Ask::new("PATCH", format!("/api/spaces/{b}")).json(&json!({"context": "changed"}));
+    assert_eq!(client.send(patch).await.expect(200).json()["context"], "changed");
+    post(&client, &b, "archive").await;
+    events.until(|e| e["type"] == "space_archived" && e["space_id"] == b).await;
+    assert_eq!(client.get("/api/spaces/current").await.expect(200).json()["id"], Value::Null);
+    let restored = post(&client, &a, "restore").await;
+    assert_eq!((&restored["status"], &restored["merged_into"]), (&json!("active"), &Value::Null));
+
+    server.restart();
+    let client = server.client();
+    let list = client.get("/api/spaces").await.expect(200).json();
+    let states: Vec<_> = list["items"].as_array().unwrap().iter().map(|s| (s["id"].clone(), s["status"].clone())).collect();
+    assert_eq!(states, [(json!(a), json!("active")), (json!(b), json!("archived"))], "{list}");
+    assert_eq!(client.get("/api/status").await.expect(200).json()["components"]["spaces_active"], 1);
+}
+
+#[tokio::test]
+async fn a_message_makes_its_space_and_none_is_said_in_an_archived_one() {
+    let server = Setup::new().start();
+    let client = server.client();
+    let id = "67e55044-10b1-426f-9247-bb680e5fe0c8";
+    let say = json!({"content": "hello", "space_id": id});
+    let mut events = client.sse("/api/events").await;
+    assert_eq!(client.post("/api/chat", &say).await.expect(200).json()["space_id"], id);
+    events.until(|e| e["type"] == "space_created" && e["space_id"] == id).await;
+    assert_eq!(client.get(&format!("/api/spaces/{id}")).await.expect(200).json()["status"], "active");
+    post(&client, id, "archive").await;
+    let refused = client.post("/api/chat", &say).await.expect(409);
+    assert!(refused.error().contains("restore"), "{}", refused.text());
+    post(&client, id, "restore").await;
+    client.post("/api/chat", &say).await.expect(200);
+    assert!(client.post("/api/chat", &json!({"content": "hello"})).await.expect(200).json()["space_id"].is_null());
+}
+
+#[tokio::test]
+async fn fields_of_spaces_have_limits() {
+    let server = Setup::new().start();
+    let client = server.client();
+    for (body, status) in [
+        (json!({"name": "x"}), 201),
+        (json!({"name": ""}), 400),
+        (json!({"name": "a\nb"}), 400),
+        (json!({"name": "x".repeat(257)}), 400),
+        (json!({"name": "x", "description": "x".repeat(1025)}), 400),
+        (json!({"name": "x", "context": "x".repeat(8 * 1024 + 1)}), 413),
+        (json!({"name": "x", "unknown": 1}), 422),
+        (json!({}), 422),
+    ] {
+        assert_eq!(client.post("/api/spaces", &body).await.status, status, "{}", body.to_string().chars().take(60).collect::<String>());
+    }
+    client.get("/api/spaces/nothing").await.expect(400);
+    client.get("/api/spaces/67e55044-10b1-426f-9247-bb680e5fe0c8").await.expect(404);
+    client.post_empty("/api/spaces/67e55044-10b1-426f-9247-bb680e5fe0c8/activate").await.expect(404);
+}
