@@ -5,7 +5,9 @@
 use crate::base::limits::JSON_DEPTH_MAX;
 use crate::llm::request::{Event, Request, Schema, ToolSpec};
 use crate::llm::{anthropic, openai};
+use crate::wire::cron::{Schedule, WallTime};
 use crate::wire::host::Host;
+use crate::wire::json_rpc::{self, Message};
 use crate::wire::log_line::{self, Line};
 use crate::wire::origin::Origin;
 use crate::wire::path::{self, RelPath};
@@ -29,6 +31,8 @@ pub type Property = fn(&[u8]);
 /// Every property; `fuzz/fuzz_targets/` has one file for each.
 pub const PROPERTIES: &[(&str, Property)] = &[
     ("target", target),
+    ("cron", cron),
+    ("json_rpc", json_rpc),
     ("fields", fields),
     ("json_body", json_body),
     ("sse", sse),
@@ -51,6 +55,36 @@ fn target(data: &[u8]) {
         assert!(!inside.starts_with('/') && !inside.contains(['\\', '\0']), "{inside:?}");
         assert!(inside.split('/').all(|name| !matches!(name, "" | "." | "..")), "{inside:?}");
         assert_eq!(RelPath::parse(inside).as_ref(), Ok(&relative));
+    }
+}
+
+/// A schedule: what is found is the first minute that fits, compared with trying each minute of two days.
+fn cron(data: &[u8]) {
+    let (seed, text) = data.split_at(data.len().min(2));
+    let Ok(text) = std::str::from_utf8(text) else { return };
+    let Ok(schedule) = Schedule::parse(text) else { return };
+    let seed = seed.iter().fold(0u16, |n, byte| n << 8 | u16::from(*byte));
+    let mut at =
+        WallTime { year: 2024, month: 1 + (seed % 12) as u8, day: 1 + (seed / 12 % 28) as u8, hour: (seed % 24) as u8, minute: 58 };
+    let Some(found) = schedule.at_or_after(at) else { panic!("a schedule that was accepted never comes round") };
+    assert!(schedule.fits(found) && found >= at);
+    for _ in 0..2 * 24 * 60 {
+        if schedule.fits(at) {
+            assert_eq!(at, found);
+            return;
+        }
+        at = at.next_minute();
+    }
+    assert!(found >= at);
+}
+
+/// A message of a tool server: what is read is written and read again unchanged.
+fn json_rpc(data: &[u8]) {
+    for message in json_rpc::parse(data).into_iter().flatten() {
+        if let Message::Request { id, .. } = &message {
+            let written = json_rpc::refusal(id, json_rpc::METHOD_NOT_FOUND, "no such method");
+            assert!(matches!(json_rpc::parse(&written).as_deref(), Ok([Message::Failure { .. }])));
+        }
     }
 }
 

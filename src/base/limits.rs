@@ -83,6 +83,26 @@ pub const FILE_WRITE_BYTES_MAX: usize = 1024 * 1024;
 pub const MEMORY_BYTES_MAX: usize = 32 * 1024;
 /// One SKILL.md (API A7).
 pub const SKILL_BYTES_MAX: usize = 64 * 1024;
+/// Scheduled tasks of one owner.
+pub const CRON_JOBS_MAX: usize = 100;
+/// Runs of a scheduled task that it remembers; their sessions stay as long as any other.
+pub const CRON_RUNS_KEPT: usize = 20;
+/// Tool servers in the configuration.
+pub const MCP_SERVERS_MAX: usize = 32;
+/// Tools of one server; more than a model can choose from.
+pub const MCP_TOOLS_MAX: usize = 128;
+/// Pages of one server's list of tools.
+pub const MCP_PAGES_MAX: usize = 32;
+/// One message of a tool server, in bytes; a server that sends a larger one is ended.
+pub const MCP_MESSAGE_BYTES_MAX: usize = 1024 * 1024;
+/// Requests to one server that wait for their answers.
+pub const MCP_PENDING_MAX: usize = 32;
+/// Messages in one JSON-RPC batch.
+pub const MCP_BATCH_MAX: usize = 32;
+/// What a server says about one of its tools, in bytes.
+pub const MCP_DESCRIPTION_BYTES_MAX: usize = 2 * 1024;
+/// The schema of one tool's arguments, in bytes.
+pub const MCP_SCHEMA_BYTES_MAX: usize = 32 * 1024;
 
 /// Page size of lists when none is given.
 pub const PAGE_DEFAULT: usize = 50;

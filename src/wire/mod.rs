@@ -2,10 +2,12 @@
 
 pub mod audit_line;
 pub mod credentials;
+pub mod cron;
 pub mod front_matter;
 pub mod host;
 pub mod json;
 mod json_place;
+pub mod json_rpc;
 pub mod log_line;
 pub mod origin;
 pub mod path;
