@@ -7,6 +7,7 @@
 //!  9  app           builds the house floor by floor; runs and drains it
 //!  8  pipeline      the whole path of one request        config   file ← environment ← flags
 //!  7  api           one file an area; routes.rs is the one table
+//!  6  cron          scheduled tasks: when they are due, what came of them
 //!  5  gateway       submit, lanes, permits, cancel, drain
 //!  4  orchestrator  phases, tools, budget of a run       middleware   host, origin, rate, auth, access log
 //!  3  rooms         memory, skills, approvals, seeds, workspace: independent of each other
@@ -26,6 +27,7 @@ pub mod app;
 pub mod base;
 pub mod cli;
 pub mod config;
+pub mod cron;
 pub mod events;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;

@@ -83,6 +83,8 @@ pub const FILE_WRITE_BYTES_MAX: usize = 1024 * 1024;
 pub const MEMORY_BYTES_MAX: usize = 32 * 1024;
 /// One SKILL.md (API A7).
 pub const SKILL_BYTES_MAX: usize = 64 * 1024;
+/// What a scheduled task sends, in bytes: it and the task fit a JSON body where every byte is an escape of six.
+pub const CRON_CONTENT_BYTES_MAX: usize = 8 * 1024;
 /// Scheduled tasks of one owner.
 pub const CRON_JOBS_MAX: usize = 100;
 /// Runs of a scheduled task that it remembers; their sessions stay as long as any other.

@@ -184,7 +184,8 @@ impl<T: Thing> Held<'_, T> {
         self.note_time()
     }
 
-    fn all(&self) -> impl Iterator<Item = &T> {
+    /// Every owner's things, by id.
+    pub fn all(&self) -> impl Iterator<Item = &T> {
         self.things.iter().flat_map(|things| things.by_id.values())
     }
 

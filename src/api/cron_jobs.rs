@@ -1,0 +1,191 @@
+//! Scheduled tasks (API B): list, make, read, change, delete, run now. Making one is sending messages later: it needs `write`
+//! and `chat`. A job belongs to its owner; it goes on when the key that made it is revoked.
+
+use std::sync::Arc;
+
+use hyper::StatusCode;
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::api::{self, App, Call};
+use crate::base::ids::{CronJobId, SpaceId};
+use crate::base::time::Timestamp;
+use crate::cron::{Cron, CronError, Job, Missed, Run, Wanted};
+use crate::http::Response;
+use crate::http::error::HttpError;
+use crate::middleware::auth::{Scope, require};
+
+/// A new job: `name`, `schedule` and `content` must be there. In a change: what is to be different.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct CronJobFields {
+    /// What people call it: one line of at most 256 bytes.
+    name: Option<String>,
+    /// `minute hour day month weekday` as in crontab(5), or `@hourly`, `@daily`, `@weekly`, `@monthly`, `@yearly`.
+    schedule: Option<String>,
+    /// The zone that the schedule is meant in, as in `Europe/Berlin`; `UTC` where a new job names none.
+    time_zone: Option<String>,
+    /// What is sent to the agent; at most 8 KiB.
+    content: Option<String>,
+    /// It runs by itself; true where a new job does not say.
+    enabled: Option<bool>,
+    /// What becomes of runs whose time went by while the server was down; `skip` where a new job does not say.
+    missed: Option<Missed>,
+    /// The space of its runs' sessions; null for none.
+    #[serde(default, deserialize_with = "named")]
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    space_id: Option<Option<SpaceId>>,
+}
+
+/// A job.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct CronJob {
+    /// Its id.
+    #[cfg_attr(test, schemars(with = "String"))]
+    id: CronJobId,
+    /// What people call it.
+    name: String,
+    /// When it runs.
+    schedule: String,
+    /// The zone that the schedule is meant in.
+    time_zone: String,
+    /// What is sent to the agent.
+    content: String,
+    /// It runs by itself.
+    enabled: bool,
+    /// What becomes of runs whose time went by while the server was down.
+    missed: Missed,
+    /// The space of its runs' sessions.
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    space_id: Option<SpaceId>,
+    /// When it was made.
+    #[cfg_attr(test, schemars(with = "String"))]
+    created_at: Timestamp,
+    /// When it was last changed by its owner.
+    #[cfg_attr(test, schemars(with = "String"))]
+    updated_at: Timestamp,
+    /// When it runs next; null while it is off.
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    next_run_at: Option<Timestamp>,
+    /// Its newest run.
+    last_run: Option<Run>,
+    /// Its last 20 runs, newest first.
+    runs: Vec<Run>,
+}
+
+/// A page of jobs, oldest first.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct CronJobPage {
+    /// The jobs of this page.
+    items: Vec<CronJob>,
+    /// How many there are in all.
+    total: usize,
+    /// Which page this is, from 1.
+    page: usize,
+    /// Most jobs of a page.
+    limit: usize,
+}
+
+/// A job was deleted.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct CronJobDeleted {
+    /// `deleted`.
+    status: &'static str,
+    /// The job.
+    #[cfg_attr(test, schemars(with = "String"))]
+    id: CronJobId,
+}
+
+/// A job runs.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct CronJobTriggered {
+    /// `triggered`.
+    status: &'static str,
+    /// The job.
+    #[cfg_attr(test, schemars(with = "String"))]
+    id: CronJobId,
+    /// The run that began.
+    run: Run,
+}
+
+/// `GET /api/cron-jobs`.
+pub(crate) async fn list(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
+    let (owner, page) = (call.caller()?.owner(), call.page()?);
+    let jobs = blocking(&app, move |cron| cron.list(owner)).await?;
+    let total = jobs.len();
+    let items = jobs.into_iter().skip((page.page - 1).saturating_mul(page.limit)).take(page.limit).map(shown).collect();
+    api::json(&CronJobPage { items, total, page: page.page, limit: page.limit })
+}
+
+/// `POST /api/cron-jobs`.
+pub(crate) async fn create(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
+    require(call.caller()?, Scope::Chat)?;
+    let owner = call.caller()?.owner();
+    let wanted = wanted(call.json()?);
+    let job = blocking(&app, move |cron| cron.create(owner, wanted)).await?;
+    let mut response = api::json(&shown(job))?;
+    *response.status_mut() = StatusCode::CREATED;
+    Ok(response)
+}
+
+/// `GET /api/cron-jobs/{id}`.
+pub(crate) async fn detail(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
+    let (owner, id) = (call.caller()?.owner(), id(&call)?);
+    api::json(&shown(blocking(&app, move |cron| cron.find(owner, id)).await?))
+}
+
+/// `PATCH /api/cron-jobs/{id}`.
+pub(crate) async fn change(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
+    require(call.caller()?, Scope::Chat)?;
+    let (owner, id) = (call.caller()?.owner(), id(&call)?);
+    let wanted = wanted(call.json()?);
+    api::json(&shown(blocking(&app, move |cron| cron.update(owner, id, wanted)).await?))
+}
+
+/// `DELETE /api/cron-jobs/{id}`.
+pub(crate) async fn delete(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
+    let (owner, id) = (call.caller()?.owner(), id(&call)?);
+    blocking(&app, move |cron| cron.delete(owner, id)).await?;
+    api::json(&CronJobDeleted { status: "deleted", id })
+}
+
+/// `POST /api/cron-jobs/{id}/trigger`.
+pub(crate) async fn trigger(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
+    let (owner, id) = (call.caller()?.owner(), id(&call)?);
+    let run = app.cron.trigger(owner, id).await?;
+    api::json(&CronJobTriggered { status: "triggered", id, run })
+}
+
+fn id(call: &Call) -> Result<CronJobId, HttpError> {
+    CronJobId::parse(call.param("id")).map_err(|_| HttpError::bad_request("id: expected a UUID in lower case"))
+}
+
+async fn blocking<T: Send + 'static>(
+    app: &App,
+    work: impl FnOnce(&Cron) -> Result<T, CronError> + Send + 'static,
+) -> Result<T, HttpError> {
+    let cron = app.cron.clone();
+    let done = tokio::task::spawn_blocking(move || work(&cron)).await.map_err(|e| HttpError::internal(e.to_string()))?;
+    Ok(done?)
+}
+
+fn wanted(fields: CronJobFields) -> Wanted {
+    let CronJobFields { name, schedule, time_zone, content, enabled, missed, space_id } = fields;
+    Wanted { name, schedule, time_zone, content, enabled, missed, space_id }
+}
+
+fn shown(job: Job) -> CronJob {
+    let Job { id, name, schedule, time_zone, content, enabled, missed, space_id, created_at, updated_at, next_run_at, mut runs, .. } = job;
+    runs.reverse();
+    let last_run = runs.first().cloned();
+    CronJob { id, name, schedule, time_zone, content, enabled, missed, space_id, created_at, updated_at, next_run_at, last_run, runs }
+}
+
+/// A field that is named, be it null.
+fn named<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<SpaceId>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}

@@ -1,0 +1,218 @@
+//! What is due, what becomes of it, and waiting for the next.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::cancel::Cancel;
+use crate::base::ids::{CronJobId, OwnerId};
+use crate::base::limits::CRON_RUNS_KEPT;
+use crate::base::log;
+use crate::base::time::Timestamp;
+use crate::cron::{Cause, Cron, CronError, Job, Missed, Run, Status, plan};
+use crate::gateway::{IncomingMessage, Submitted};
+use crate::store::StoreError;
+use crate::store::record::Body;
+use crate::store::tail::Step;
+
+/// A run that is later than this was missed: the server was down or asleep. Longer than any wait between two looks.
+const LATE: Duration = Duration::from_secs(90);
+/// Wall clocks are set while we wait: look at them at least this often.
+const LOOK_EVERY: Duration = Duration::from_secs(20);
+
+impl Cron {
+    /// Runs what is due until `cancel`; begins with what an earlier process left.
+    pub async fn keep_running(self: Arc<Self>, cancel: Cancel) {
+        self.take_up().await;
+        loop {
+            let wait = self.tick().await;
+            let next = async {
+                tokio::select! {
+                    () = tokio::time::sleep(wait) => {}
+                    () = self.changed.notified() => {}
+                }
+            };
+            if cancel.guard(next).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Sends every job that is due, and tells how long until the next look. While the wall clock is known to be wrong nothing is
+    /// due (THREATS 29).
+    pub(super) async fn tick(self: &Arc<Self>) -> Duration {
+        let now = self.seams.clock.now();
+        if self.seams.clock.corrected() {
+            return LOOK_EVERY;
+        }
+        let jobs = match self.planned().await {
+            Ok(jobs) => jobs,
+            Err(error) => {
+                log::warn("cron", format_args!("the jobs cannot be read: {error}"));
+                return LOOK_EVERY;
+            }
+        };
+        let mut wait = LOOK_EVERY;
+        for job in jobs {
+            let Some(due) = job.next_run_at else { continue };
+            if due > now {
+                wait = wait.min(due.since(now));
+                continue;
+            }
+            let missed = now.since(due) > LATE;
+            // First the plan, then the run: a process that dies between the two has missed one, and never sends it twice.
+            if let Err(error) = self.plan_next(job.owner, job.id, now).await {
+                log::warn("cron", format_args!("job {}: {error}", job.id));
+                continue;
+            }
+            if !missed || job.missed == Missed::Once {
+                let cause = if missed { Cause::Missed } else { Cause::Schedule };
+                if let Err(error) = self.send(job.owner, job.id, cause).await {
+                    log::warn("cron", format_args!("job {}: not run: {error}", job.id));
+                }
+            }
+        }
+        wait.max(Duration::from_millis(1))
+    }
+
+    /// Runs a job now, whatever its schedule says, also while it is off.
+    ///
+    /// # Errors
+    /// `NotFound`, `Busy` while its last run is not over, `Gateway` where the message is not taken, `Io`.
+    pub async fn trigger(self: &Arc<Self>, owner: OwnerId, id: CronJobId) -> Result<Run, CronError> {
+        // A client that goes away must not leave a run that the job does not know of.
+        let cron = self.clone();
+        let sent = tokio::spawn(async move { cron.send(owner, id, Cause::Trigger).await }).await;
+        sent.unwrap_or_else(|error| Err(CronError::Io(std::io::Error::other(error))))
+    }
+
+    async fn send(self: &Arc<Self>, owner: OwnerId, id: CronJobId, cause: Cause) -> Result<Run, CronError> {
+        let _one_at_a_time = self.sending.lock().await;
+        let cron = self.clone();
+        let job = blocking(move || cron.find(owner, id)).await?;
+        if job.running().is_some() {
+            return Err(CronError::Busy);
+        }
+        let incoming = IncomingMessage {
+            id: None,
+            channel: "cron",
+            user_id: "cron".to_owned(),
+            content: job.content,
+            session_id: None,
+            space_id: job.space_id,
+            attachments: Vec::new(),
+            idempotency_key: None,
+            owner: job.owner,
+        };
+        let submitted = self.gateway.submit(incoming).await.map_err(CronError::Gateway)?;
+        let run = Run {
+            message_id: submitted.id,
+            session_id: submitted.session.id(),
+            started_at: self.seams.clock.now(),
+            ended_at: None,
+            cause,
+            status: Status::Running,
+        };
+        let kept = run.clone();
+        self.change(job.owner, job.id, move |job| {
+            job.runs.push(kept);
+            let over = job.runs.len().saturating_sub(CRON_RUNS_KEPT);
+            job.runs.drain(..over);
+        })
+        .await?;
+        // Ends with the run, or with the process.
+        tokio::spawn(self.clone().watch(job.owner, job.id, submitted));
+        Ok(run)
+    }
+
+    /// Reads the run's log to its end and notes what came of it.
+    async fn watch(self: Arc<Self>, owner: OwnerId, id: CronJobId, submitted: Submitted) {
+        let mut tail = submitted.session.tail(submitted.seq);
+        let status = loop {
+            match tail.next().await {
+                Ok(Step::Record(entry)) if entry.message_id == submitted.id => match &entry.record.body {
+                    Body::Done(_) => break Status::Done,
+                    Body::Failed(_) => break Status::Failed,
+                    Body::Cancelled(_) => break Status::Cancelled,
+                    Body::Interrupted(_) => break Status::Interrupted,
+                    _ => {}
+                },
+                Ok(Step::Deleted) | Err(_) => break Status::Unknown,
+                Ok(_) => {}
+            }
+        };
+        let now = self.seams.clock.now();
+        let message = submitted.id;
+        let noted = self.change(owner, id, move |job| {
+            if let Some(run) = job.runs.iter_mut().find(|run| run.message_id == message) {
+                run.status = status;
+                run.ended_at = Some(now);
+            }
+        });
+        match noted.await {
+            // It was deleted meanwhile.
+            Ok(()) | Err(CronError::NotFound) => {}
+            Err(error) => log::warn("cron", format_args!("job {id}: the end of a run could not be noted: {error}")),
+        }
+    }
+
+    /// Follows the runs that an earlier process left open: some wait for a person, the others are over.
+    async fn take_up(self: &Arc<Self>) {
+        let open = match self.planned().await {
+            Ok(jobs) => jobs.into_iter().filter_map(|job| Some((job.owner, job.id, job.running()?.clone()))),
+            Err(error) => return log::warn("cron", format_args!("the jobs cannot be read: {error}")),
+        };
+        for (owner, id, run) in open {
+            let session = match self.sessions.load(run.session_id, owner).await {
+                Ok(session) => Some(session),
+                Err(StoreError::NotFound) => None,
+                Err(error) => {
+                    log::warn("cron", format_args!("job {id}: session {}: {error}", run.session_id));
+                    None
+                }
+            };
+            let found = session.and_then(|session| session.find(run.message_id).map(|found| (session, found.seq)));
+            if let Some((session, seq)) = found {
+                tokio::spawn(self.clone().watch(owner, id, Submitted { id: run.message_id, session, seq, fresh: false }));
+                continue;
+            }
+            let gone = move |job: &mut Job| {
+                if let Some(run) = job.runs.iter_mut().find(|known| known.message_id == run.message_id) {
+                    run.status = Status::Unknown;
+                }
+            };
+            if let Err(error) = self.change(owner, id, gone).await {
+                log::warn("cron", format_args!("job {id}: {error}"));
+            }
+        }
+    }
+
+    /// Every owner's jobs.
+    async fn planned(self: &Arc<Self>) -> Result<Vec<Job>, CronError> {
+        let cron = self.clone();
+        blocking(move || Ok(cron.shelf.hold()?.all().cloned().collect())).await
+    }
+
+    async fn plan_next(self: &Arc<Self>, owner: OwnerId, id: CronJobId, now: Timestamp) -> Result<(), CronError> {
+        self.change(owner, id, move |job| plan(job, now)).await
+    }
+
+    async fn change(
+        self: &Arc<Self>,
+        owner: OwnerId,
+        id: CronJobId,
+        change: impl FnOnce(&mut Job) + Send + 'static,
+    ) -> Result<(), CronError> {
+        let cron = self.clone();
+        blocking(move || {
+            let mut shelf = cron.shelf.hold()?;
+            let mut job = shelf.find(owner, id).ok_or(CronError::NotFound)?;
+            change(&mut job);
+            Ok(shelf.put(&job)?)
+        })
+        .await
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, CronError> + Send + 'static) -> Result<T, CronError> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(CronError::Io(std::io::Error::other(error))))
+}

@@ -1,0 +1,126 @@
+//! A scheduled task and what came of its runs.
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::ids::{CronJobId, MessageId, OwnerId, SessionId, SpaceId};
+use crate::base::time::Timestamp;
+use crate::store::shelf::Thing;
+
+/// A message that is sent to the agent by the clock.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Job {
+    /// Its id.
+    pub id: CronJobId,
+    /// Whose it is; its runs are this owner's too, whichever key made it.
+    pub owner: OwnerId,
+    /// What people call it.
+    pub name: String,
+    /// When, as it was written (`wire::cron`).
+    pub schedule: String,
+    /// The zone that the schedule is meant in.
+    pub time_zone: String,
+    /// What is sent.
+    pub content: String,
+    /// It runs by itself.
+    pub enabled: bool,
+    /// What becomes of runs whose time went by while the server was down.
+    pub missed: Missed,
+    /// The space of its runs' sessions.
+    #[serde(default)]
+    pub space_id: Option<SpaceId>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it was last changed by its owner.
+    pub updated_at: Timestamp,
+    /// When it runs next; none while it is off.
+    pub next_run_at: Option<Timestamp>,
+    /// Its last [`crate::base::limits::CRON_RUNS_KEPT`] runs, oldest first.
+    #[serde(default)]
+    pub runs: Vec<Run>,
+}
+
+/// What becomes of runs whose time went by while the server was down.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub enum Missed {
+    /// Nothing; the next one is on time.
+    #[default]
+    Skip,
+    /// However many there were, one run makes up for them.
+    Once,
+}
+
+/// One run: a message in a session of its own.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Run {
+    /// The message.
+    #[cfg_attr(test, schemars(with = "String"))]
+    pub message_id: MessageId,
+    /// The session with its log.
+    #[cfg_attr(test, schemars(with = "String"))]
+    pub session_id: SessionId,
+    /// When it was sent.
+    #[cfg_attr(test, schemars(with = "String"))]
+    pub started_at: Timestamp,
+    /// When that was seen to be over.
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    pub ended_at: Option<Timestamp>,
+    /// Why it ran.
+    pub cause: Cause,
+    /// What came of it.
+    pub status: Status,
+}
+
+/// Why a job ran.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub enum Cause {
+    /// Its time had come.
+    Schedule,
+    /// It made up for runs that were missed.
+    Missed,
+    /// Somebody asked.
+    Trigger,
+}
+
+/// What came of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub enum Status {
+    /// It is not over; it may wait for a person.
+    Running,
+    /// It has an answer.
+    Done,
+    /// It failed.
+    Failed,
+    /// It was stopped.
+    Cancelled,
+    /// The server ended under it.
+    Interrupted,
+    /// Its session was deleted before anyone saw the end.
+    Unknown,
+}
+
+impl Thing for Job {
+    type Id = CronJobId;
+    fn id(&self) -> CronJobId {
+        self.id
+    }
+    fn owner(&self) -> OwnerId {
+        self.owner
+    }
+    fn created_at(&self) -> Timestamp {
+        self.created_at
+    }
+}
+
+impl Job {
+    /// The run that is not over, where there is one.
+    pub fn running(&self) -> Option<&Run> {
+        self.runs.iter().rev().find(|run| run.status == Status::Running)
+    }
+}

@@ -1,0 +1,130 @@
+//! Which moment a schedule means in a time zone.
+//!
+//! Where clocks are put forward, a time that does not occur that day comes as much later as the clocks were moved (02:30 is
+//! 03:30). Where they are put back, a time that occurs twice comes once, the first time. A schedule whose hour begins with `*`
+//! goes by intervals instead: it knows no gap and runs through both passes of a repeated hour.
+
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+
+use crate::base::time::Timestamp;
+use crate::wire::cron::{Schedule, WallTime};
+
+/// A time zone of the system's database (`/usr/share/zoneinfo`), or UTC, which needs none. Blocks.
+pub(super) fn find(name: &str) -> Option<TimeZone> {
+    if matches!(name, "UTC" | "Etc/UTC" | "Z") {
+        return Some(TimeZone::UTC);
+    }
+    // SECURITY: the name becomes part of a path in the database.
+    let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'_' | b'-' | b'+'));
+    if !plain || name.is_empty() || name.len() > 64 || name.starts_with('/') {
+        return None;
+    }
+    TimeZone::get(name).ok()
+}
+
+/// The first moment behind `after` that the schedule means; none in the far future.
+pub(super) fn next(schedule: &Schedule, zone: &TimeZone, after: Timestamp) -> Option<Timestamp> {
+    if schedule.any_hour() { by_interval(schedule, zone, after) } else { by_wall(schedule, zone, after) }
+}
+
+fn by_wall(schedule: &Schedule, zone: &TimeZone, after: Timestamp) -> Option<Timestamp> {
+    // A gap moves a time forward, never back: what fits behind this wall time is found, at most a few times too early.
+    let mut wall = wall_of(zone.to_datetime(moment(after)?));
+    for _ in 0..200 {
+        wall = schedule.at_or_after(wall)?;
+        let found = timestamp(zone.to_ambiguous_timestamp(civil(wall)?).compatible().ok()?)?;
+        if found > after {
+            return Some(found);
+        }
+        wall = wall.next_minute();
+    }
+    None
+}
+
+/// Between two changes of the clocks, wall time and time go together.
+fn by_interval(schedule: &Schedule, zone: &TimeZone, after: Timestamp) -> Option<Timestamp> {
+    let mut from = moment(after)?;
+    let mut first = wall_of(zone.to_datetime(from)).next_minute();
+    for _ in 0..1000 {
+        let offset = zone.to_offset(from);
+        let found = offset.to_timestamp(civil(schedule.at_or_after(first)?)?).ok()?;
+        match zone.following(from).next().map(|change| change.timestamp()) {
+            Some(change) if found >= change => {
+                from = change;
+                first = wall_of(zone.to_datetime(change));
+            }
+            _ => return timestamp(found),
+        }
+    }
+    None
+}
+
+fn moment(at: Timestamp) -> Option<jiff::Timestamp> {
+    jiff::Timestamp::from_millisecond(i64::try_from(at.millis()).ok()?).ok()
+}
+
+fn timestamp(at: jiff::Timestamp) -> Option<Timestamp> {
+    u64::try_from(at.as_millisecond()).ok().map(Timestamp::from_millis)
+}
+
+fn civil(at: WallTime) -> Option<DateTime> {
+    let part = |n: u8| i8::try_from(n).ok();
+    DateTime::new(at.year, part(at.month)?, part(at.day)?, part(at.hour)?, part(at.minute)?, 0, 0).ok()
+}
+
+fn wall_of(at: DateTime) -> WallTime {
+    let part = |n: i8| n.unsigned_abs();
+    WallTime { year: at.year(), month: part(at.month()), day: part(at.day()), hour: part(at.hour()), minute: part(at.minute()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn following(schedule: &str, zone: &str, after: &str, count: usize) -> Vec<String> {
+        let (schedule, zone) = (Schedule::parse(schedule).unwrap(), find(zone).unwrap());
+        let mut at = Timestamp::parse(after).unwrap();
+        let step = |_| {
+            at = next(&schedule, &zone, at).unwrap();
+            at.to_string().replace(":00.000Z", "")
+        };
+        (0..count).map(step).collect()
+    }
+
+    #[test]
+    fn utc_needs_no_database() {
+        assert_eq!(following("0 7 * * *", "UTC", "2026-11-23T07:00:00Z", 2), ["2026-11-24T07:00", "2026-11-25T07:00"]);
+        assert_eq!(following("*/30 * * * *", "UTC", "2026-11-23T07:00:59.9Z", 2), ["2026-11-23T07:30", "2026-11-23T08:00"]);
+    }
+
+    #[test]
+    fn names_that_are_no_zone() {
+        for bad in ["", "Nowhere/Town", "../../etc/passwd", "/etc/localtime", "Europe/\u{fc}", &"x".repeat(100)] {
+            assert!(find(bad).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn clocks_that_are_changed() {
+        if find("Europe/Berlin").is_none() {
+            return println!("SKIPPED clocks_that_are_changed: no zoneinfo here");
+        }
+        // 29 March 2026, 02:00 becomes 03:00 (01:00 UTC).
+        assert_eq!(
+            following("30 2 * * *", "Europe/Berlin", "2026-03-28T00:00:00Z", 3),
+            ["2026-03-28T01:30", "2026-03-29T01:30", "2026-03-30T00:30"]
+        );
+        assert_eq!(
+            following("0 * * * *", "Europe/Berlin", "2026-03-28T23:30:00Z", 3),
+            ["2026-03-29T00:00", "2026-03-29T01:00", "2026-03-29T02:00"]
+        );
+        // 25 October 2026, 03:00 becomes 02:00 (01:00 UTC).
+        assert_eq!(following("30 2 * * *", "Europe/Berlin", "2026-10-24T12:00:00Z", 2), ["2026-10-25T00:30", "2026-10-26T01:30"]);
+        assert_eq!(
+            following("30 * * * *", "Europe/Berlin", "2026-10-24T23:00:00Z", 4),
+            ["2026-10-24T23:30", "2026-10-25T00:30", "2026-10-25T01:30", "2026-10-25T02:30"]
+        );
+        assert_eq!(following("30 2 * * *", "Europe/Berlin", "2026-10-25T00:45:00Z", 1), ["2026-10-26T01:30"]);
+    }
+}
