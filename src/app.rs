@@ -13,6 +13,7 @@ use crate::base::live::Live;
 use crate::base::log;
 use crate::base::random::SystemRandom;
 use crate::base::time::SystemClock;
+use crate::cron::Cron;
 use crate::events::Events;
 use crate::gateway::{Gateway, GatewayParts};
 use crate::http::client::{Client, ClientSettings};
@@ -21,6 +22,7 @@ use crate::llm::Engine;
 use crate::middleware::tickets::Tickets;
 use crate::orchestrator::{self, Orchestrator, Parts};
 use crate::rooms::approvals::Approvals;
+use crate::rooms::mcp::{self, Mcp};
 use crate::rooms::memory::{self, Memory};
 use crate::rooms::personas::Personas;
 use crate::rooms::seeds::Seeds;
@@ -48,6 +50,8 @@ pub struct Setup {
     pub engine: llm::Settings,
     /// What is remembered.
     pub memory: memory::Settings,
+    /// Tool servers.
+    pub mcp: mcp::Settings,
     /// Budgets of a run.
     pub orchestrator: orchestrator::Settings,
     /// Further judges of a result (`orchestrator.judges`), each with its model as the default one; usually none.
@@ -77,6 +81,7 @@ impl Setup {
             sessions: sessions::Settings::default(),
             engine: llm::Settings::default(),
             memory: memory::Settings::default(),
+            mcp: mcp::Settings::default(),
             orchestrator: orchestrator::Settings::default(),
             judges: Vec::new(),
             api: api::Settings { max_execution: gateway.max_execution, memory_enabled: true, ..api::Settings::default() },
@@ -160,6 +165,7 @@ fn build(setup: Setup, shutdown: Cancel, drained: Cancel) -> Result<App, AppErro
     let workspace = Arc::new(Workspace::open(&at.join("files"), clock.clone()).map_err(|e| said(&e))?);
 
     let client = Client::new(ClientSettings::default());
+    let mcp = Arc::new(Mcp::new(Arc::new(Live::new(setup.mcp)), client.clone(), clock.clone(), at.join("files")));
     let engine =
         |settings: llm::Settings| Engine::new(settings, client.clone(), clock.clone(), random.clone()).map_err(|e| AppError(e.public));
     let judges = setup.judges.into_iter().map(engine).collect::<Result<Vec<_>, _>>()?;
@@ -186,11 +192,14 @@ fn build(setup: Setup, shutdown: Cancel, drained: Cancel) -> Result<App, AppErro
         random: random.clone(),
         settings: Arc::new(Live::new(setup.gateway)),
     });
+    let cron = Arc::new(Cron::open(at.join("cron"), seams.clone(), gateway.clone(), sessions.clone()));
     Ok(App {
         home,
         keys,
         sessions,
         gateway,
+        cron,
+        mcp,
         approvals,
         events,
         memory,
@@ -207,7 +216,7 @@ fn build(setup: Setup, shutdown: Cancel, drained: Cancel) -> Result<App, AppErro
 }
 
 /// What goes on beside the requests; all of it ends with `stop`.
-fn background(app: &Arc<App>, stop: &Cancel) -> [tokio::task::JoinHandle<()>; 4] {
+fn background(app: &Arc<App>, stop: &Cancel) -> [tokio::task::JoinHandle<()>; 5] {
     // From the sweep, which finds runs that wait and sessions that are too old, to the gateway, which answers for them. Ends with
     // the sweep.
     let (found, mut swept) = mpsc::unbounded_channel::<Found>();
@@ -237,7 +246,8 @@ fn background(app: &Arc<App>, stop: &Cancel) -> [tokio::task::JoinHandle<()>; 4]
     // Ends when the index is made; whoever needs it earlier makes it.
     let memory = app.memory.clone();
     tokio::task::spawn_blocking(move || memory.warm());
-    [adopt, sweep, resume, expire]
+    let scheduled = tokio::spawn(app.cron.clone().keep_running(stop.clone()));
+    [adopt, sweep, resume, expire, scheduled]
 }
 
 #[cfg(test)]

@@ -9,31 +9,52 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::api::{self, App, Call};
 use crate::base::ids::{CronJobId, SpaceId};
 use crate::base::time::Timestamp;
-use crate::cron::{Cron, CronError, Job, Missed, Run, Wanted};
+use crate::cron::{Change, Cron, CronError, CronRun, Job, Missed, NewJob};
 use crate::http::Response;
 use crate::http::error::HttpError;
 use crate::middleware::auth::{Scope, require};
 
-/// A new job: `name`, `schedule` and `content` must be there. In a change: what is to be different.
+/// A new job.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-pub(crate) struct CronJobFields {
+pub(crate) struct NewCronJob {
     /// What people call it: one line of at most 256 bytes.
-    name: Option<String>,
+    name: String,
     /// `minute hour day month weekday` as in crontab(5), or `@hourly`, `@daily`, `@weekly`, `@monthly`, `@yearly`.
-    schedule: Option<String>,
-    /// The zone that the schedule is meant in, as in `Europe/Berlin`; `UTC` where a new job names none.
+    schedule: String,
+    /// The zone that the schedule is meant in, as in `Europe/Berlin`; `UTC` where none is named.
     time_zone: Option<String>,
     /// What is sent to the agent; at most 8 KiB.
-    content: Option<String>,
-    /// It runs by itself; true where a new job does not say.
+    content: String,
+    /// It runs by itself; true where nothing is said.
     enabled: Option<bool>,
-    /// What becomes of runs whose time went by while the server was down; `skip` where a new job does not say.
+    /// What becomes of runs whose time went by while the server was down; `skip` where nothing is said.
     missed: Option<Missed>,
-    /// The space of its runs' sessions; null for none.
+    /// The space of its runs' sessions.
+    space_id: Option<SpaceId>,
+}
+
+/// What is to be different of a job; what is not named stays.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct CronJobChange {
+    /// As in a new job.
+    name: Option<String>,
+    /// As in a new job.
+    schedule: Option<String>,
+    /// As in a new job.
+    time_zone: Option<String>,
+    /// As in a new job.
+    content: Option<String>,
+    /// As in a new job.
+    enabled: Option<bool>,
+    /// As in a new job.
+    missed: Option<Missed>,
+    /// As in a new job; null takes it out of its space.
     #[serde(default, deserialize_with = "named")]
-    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    #[cfg_attr(test, schemars(with = "Option<SpaceId>"))]
     space_id: Option<Option<SpaceId>>,
 }
 
@@ -42,7 +63,6 @@ pub(crate) struct CronJobFields {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct CronJob {
     /// Its id.
-    #[cfg_attr(test, schemars(with = "String"))]
     id: CronJobId,
     /// What people call it.
     name: String,
@@ -57,21 +77,17 @@ pub(crate) struct CronJob {
     /// What becomes of runs whose time went by while the server was down.
     missed: Missed,
     /// The space of its runs' sessions.
-    #[cfg_attr(test, schemars(with = "Option<String>"))]
     space_id: Option<SpaceId>,
     /// When it was made.
-    #[cfg_attr(test, schemars(with = "String"))]
     created_at: Timestamp,
     /// When it was last changed by its owner.
-    #[cfg_attr(test, schemars(with = "String"))]
     updated_at: Timestamp,
     /// When it runs next; null while it is off.
-    #[cfg_attr(test, schemars(with = "Option<String>"))]
     next_run_at: Option<Timestamp>,
     /// Its newest run.
-    last_run: Option<Run>,
+    last_run: Option<CronRun>,
     /// Its last 20 runs, newest first.
-    runs: Vec<Run>,
+    runs: Vec<CronRun>,
 }
 
 /// A page of jobs, oldest first.
@@ -95,7 +111,6 @@ pub(crate) struct CronJobDeleted {
     /// `deleted`.
     status: &'static str,
     /// The job.
-    #[cfg_attr(test, schemars(with = "String"))]
     id: CronJobId,
 }
 
@@ -106,10 +121,9 @@ pub(crate) struct CronJobTriggered {
     /// `triggered`.
     status: &'static str,
     /// The job.
-    #[cfg_attr(test, schemars(with = "String"))]
     id: CronJobId,
     /// The run that began.
-    run: Run,
+    run: CronRun,
 }
 
 /// `GET /api/cron-jobs`.
@@ -125,8 +139,17 @@ pub(crate) async fn list(app: Arc<App>, call: Call) -> Result<Response, HttpErro
 pub(crate) async fn create(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
     require(call.caller()?, Scope::Chat)?;
     let owner = call.caller()?.owner();
-    let wanted = wanted(call.json()?);
-    let job = blocking(&app, move |cron| cron.create(owner, wanted)).await?;
+    let NewCronJob { name, schedule, time_zone, content, enabled, missed, space_id } = call.json()?;
+    let new = NewJob {
+        name,
+        schedule,
+        time_zone: time_zone.unwrap_or_else(|| "UTC".to_owned()),
+        content,
+        enabled: enabled.unwrap_or(true),
+        missed: missed.unwrap_or_default(),
+        space_id,
+    };
+    let job = blocking(&app, move |cron| cron.create(owner, new)).await?;
     let mut response = api::json(&shown(job))?;
     *response.status_mut() = StatusCode::CREATED;
     Ok(response)
@@ -142,8 +165,9 @@ pub(crate) async fn detail(app: Arc<App>, call: Call) -> Result<Response, HttpEr
 pub(crate) async fn change(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
     require(call.caller()?, Scope::Chat)?;
     let (owner, id) = (call.caller()?.owner(), id(&call)?);
-    let wanted = wanted(call.json()?);
-    api::json(&shown(blocking(&app, move |cron| cron.update(owner, id, wanted)).await?))
+    let CronJobChange { name, schedule, time_zone, content, enabled, missed, space_id } = call.json()?;
+    let change = Change { name, schedule, time_zone, content, enabled, missed, space_id };
+    api::json(&shown(blocking(&app, move |cron| cron.update(owner, id, change)).await?))
 }
 
 /// `DELETE /api/cron-jobs/{id}`.
@@ -160,22 +184,25 @@ pub(crate) async fn trigger(app: Arc<App>, call: Call) -> Result<Response, HttpE
     api::json(&CronJobTriggered { status: "triggered", id, run })
 }
 
+/// What these routes take and answer.
+#[cfg(test)]
+pub(super) fn shapes(all: &mut api::shapes::Shapes) {
+    all.takes::<NewCronJob>("NewCronJob");
+    all.takes::<CronJobChange>("CronJobChange");
+    all.answers::<CronJob>("CronJob");
+    all.answers::<CronJobPage>("CronJobPage");
+    all.answers::<CronJobDeleted>("CronJobDeleted");
+    all.answers::<CronJobTriggered>("CronJobTriggered");
+}
+
 fn id(call: &Call) -> Result<CronJobId, HttpError> {
     CronJobId::parse(call.param("id")).map_err(|_| HttpError::bad_request("id: expected a UUID in lower case"))
 }
 
-async fn blocking<T: Send + 'static>(
-    app: &App,
-    work: impl FnOnce(&Cron) -> Result<T, CronError> + Send + 'static,
-) -> Result<T, HttpError> {
+async fn blocking<T: Send + 'static>(app: &App, work: impl FnOnce(&Cron) -> Result<T, CronError> + Send + 'static) -> Result<T, HttpError> {
     let cron = app.cron.clone();
     let done = tokio::task::spawn_blocking(move || work(&cron)).await.map_err(|e| HttpError::internal(e.to_string()))?;
     Ok(done?)
-}
-
-fn wanted(fields: CronJobFields) -> Wanted {
-    let CronJobFields { name, schedule, time_zone, content, enabled, missed, space_id } = fields;
-    Wanted { name, schedule, time_zone, content, enabled, missed, space_id }
 }
 
 fn shown(job: Job) -> CronJob {

@@ -1,6 +1,7 @@
 //! The one translator: errors of the rooms become HTTP here and nowhere else. A 500 never shows an internal text.
 
 use crate::base::limits::{MEMORY_BYTES_MAX, PERSONA_PROMPT_BYTES_MAX, SPACE_CONTEXT_BYTES_MAX};
+use crate::cron::CronError;
 use crate::gateway::{CancelError, DecideError, GatewayError};
 use crate::http::error::{ErrorStatus, HttpError};
 use crate::rooms::approvals::ApprovalError;
@@ -116,6 +117,20 @@ impl From<SpaceError> for HttpError {
             SpaceError::Conflict(_) => Self::conflict(public),
             SpaceError::Full => Self::conflict(public).code("spaces_full"),
             SpaceError::Io(e) => room(&e, public, "spaces"),
+        }
+    }
+}
+
+impl From<CronError> for HttpError {
+    fn from(error: CronError) -> Self {
+        let text = error.to_string();
+        match error {
+            CronError::NotFound => Self::not_found(text),
+            CronError::Unfit(_) => Self::bad_request(text),
+            CronError::Full => Self::new(ErrorStatus::TooManyRequests, "cron_full", text),
+            CronError::Busy => Self::conflict(text).code("busy"),
+            CronError::Gateway(error) => error.into(),
+            CronError::Io(_) => Self::internal(text).code("cron"),
         }
     }
 }

@@ -3,6 +3,7 @@
 mod approvals;
 mod chat;
 mod chat_socket;
+mod cron_jobs;
 pub mod error;
 mod events;
 mod memory;
@@ -33,6 +34,7 @@ use crate::base::limits::{JSON_DEPTH_MAX, PAGE_DEFAULT, PAGE_MAX};
 use crate::base::live::Live;
 use crate::base::random::Random;
 use crate::base::time::Clock;
+use crate::cron::Cron;
 use crate::events::Events;
 use crate::gateway::Gateway;
 use crate::http::error::{ErrorStatus, HttpError};
@@ -42,6 +44,7 @@ use crate::middleware::auth::{Caller, Ends};
 use crate::middleware::intake::Limited;
 use crate::middleware::tickets::Tickets;
 use crate::rooms::approvals::Approvals;
+use crate::rooms::mcp::Mcp;
 use crate::rooms::memory::Memory;
 use crate::rooms::personas::Personas;
 use crate::rooms::spaces::Spaces;
@@ -74,6 +77,10 @@ pub struct App {
     pub sessions: Arc<Sessions>,
     /// Messages in.
     pub gateway: Arc<Gateway>,
+    /// Scheduled tasks.
+    pub cron: Arc<Cron>,
+    /// Tool servers.
+    pub mcp: Arc<Mcp>,
     /// Questions to a person.
     pub approvals: Arc<Approvals>,
     /// The event bus.

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use hyper::Method;
 
-use crate::api::{App, Call, approvals, chat, chat_socket, events, memory, personas, session_events, sessions, spaces, system, tickets};
+use crate::api::{
+    App, Call, approvals, chat, chat_socket, cron_jobs, events, memory, personas, session_events, sessions, spaces, system, tickets,
+};
 use crate::base::limits::{CHAT_BODY_BYTES_MAX, JSON_BODY_BYTES_MAX, MEMORY_BODY_BYTES_MAX};
 use crate::http::Response;
 use crate::http::error::HttpError;
@@ -199,6 +201,24 @@ pub static ROUTES: &[Route] = &[
     row(POST, "/api/spaces/{id}/restore", WRITE, "Take a space out again; a merged one is its own again", to!(spaces::restore))
         .body(JSON_BODY_BYTES_MAX)
         .answers(200, "SpaceDetail"),
+    row(GET, "/api/cron-jobs", READ, "List scheduled tasks, oldest first", to!(cron_jobs::list))
+        .query(&["page", "limit"])
+        .answers(200, "CronJobPage"),
+    row(POST, "/api/cron-jobs", WRITE, "Send a message to the agent by the clock (needs `chat`, too)", to!(cron_jobs::create))
+        .body(JSON_BODY_BYTES_MAX)
+        .takes("NewCronJob")
+        .answers(201, "CronJob"),
+    row(GET, "/api/cron-jobs/{id}", READ, "One scheduled task and its last runs", to!(cron_jobs::detail)).answers(200, "CronJob"),
+    row(PATCH, "/api/cron-jobs/{id}", WRITE, "Change a scheduled task (needs `chat`, too)", to!(cron_jobs::change))
+        .body(JSON_BODY_BYTES_MAX)
+        .takes("CronJobChange")
+        .answers(200, "CronJob"),
+    row(DELETE, "/api/cron-jobs/{id}", WRITE, "Delete a scheduled task; its sessions stay", to!(cron_jobs::delete))
+        .body(JSON_BODY_BYTES_MAX)
+        .answers(200, "CronJobDeleted"),
+    row(POST, "/api/cron-jobs/{id}/trigger", CHAT, "Run a scheduled task now", to!(cron_jobs::trigger))
+        .body(JSON_BODY_BYTES_MAX)
+        .answers(200, "CronJobTriggered"),
 ];
 
 const fn row(method: &'static Method, path: &'static str, access: Access, summary: &'static str, handler: Handler) -> Route {

@@ -8,7 +8,7 @@ use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value, json};
 
 use crate::api::routes::ROUTES;
-use crate::api::{approvals, chat, memory, personas, sessions, spaces, system, tickets};
+use crate::api::{approvals, chat, cron_jobs, memory, personas, sessions, spaces, system, tickets};
 
 /// Schemas of all named types.
 pub(super) struct Shapes {
@@ -47,6 +47,7 @@ impl Shapes {
         for add in [
             approvals::shapes,
             chat::shapes,
+            cron_jobs::shapes,
             memory::shapes,
             personas::shapes,
             sessions::shapes,

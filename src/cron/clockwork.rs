@@ -8,7 +8,7 @@ use crate::base::ids::{CronJobId, OwnerId};
 use crate::base::limits::CRON_RUNS_KEPT;
 use crate::base::log;
 use crate::base::time::Timestamp;
-use crate::cron::{Cause, Cron, CronError, Job, Missed, Run, Status, plan};
+use crate::cron::{Cron, CronError, CronRun, Job, Missed, RunCause, RunStatus, plan};
 use crate::gateway::{IncomingMessage, Submitted};
 use crate::store::StoreError;
 use crate::store::record::Body;
@@ -65,7 +65,7 @@ impl Cron {
                 continue;
             }
             if !missed || job.missed == Missed::Once {
-                let cause = if missed { Cause::Missed } else { Cause::Schedule };
+                let cause = if missed { RunCause::Missed } else { RunCause::Schedule };
                 if let Err(error) = self.send(job.owner, job.id, cause).await {
                     log::warn("cron", format_args!("job {}: not run: {error}", job.id));
                 }
@@ -78,14 +78,14 @@ impl Cron {
     ///
     /// # Errors
     /// `NotFound`, `Busy` while its last run is not over, `Gateway` where the message is not taken, `Io`.
-    pub async fn trigger(self: &Arc<Self>, owner: OwnerId, id: CronJobId) -> Result<Run, CronError> {
+    pub async fn trigger(self: &Arc<Self>, owner: OwnerId, id: CronJobId) -> Result<CronRun, CronError> {
         // A client that goes away must not leave a run that the job does not know of.
         let cron = self.clone();
-        let sent = tokio::spawn(async move { cron.send(owner, id, Cause::Trigger).await }).await;
+        let sent = tokio::spawn(async move { cron.send(owner, id, RunCause::Trigger).await }).await;
         sent.unwrap_or_else(|error| Err(CronError::Io(std::io::Error::other(error))))
     }
 
-    async fn send(self: &Arc<Self>, owner: OwnerId, id: CronJobId, cause: Cause) -> Result<Run, CronError> {
+    async fn send(self: &Arc<Self>, owner: OwnerId, id: CronJobId, cause: RunCause) -> Result<CronRun, CronError> {
         let _one_at_a_time = self.sending.lock().await;
         let cron = self.clone();
         let job = blocking(move || cron.find(owner, id)).await?;
@@ -104,13 +104,13 @@ impl Cron {
             owner: job.owner,
         };
         let submitted = self.gateway.submit(incoming).await.map_err(CronError::Gateway)?;
-        let run = Run {
+        let run = CronRun {
             message_id: submitted.id,
             session_id: submitted.session.id(),
             started_at: self.seams.clock.now(),
             ended_at: None,
             cause,
-            status: Status::Running,
+            status: RunStatus::Running,
         };
         let kept = run.clone();
         self.change(job.owner, job.id, move |job| {
@@ -130,13 +130,13 @@ impl Cron {
         let status = loop {
             match tail.next().await {
                 Ok(Step::Record(entry)) if entry.message_id == submitted.id => match &entry.record.body {
-                    Body::Done(_) => break Status::Done,
-                    Body::Failed(_) => break Status::Failed,
-                    Body::Cancelled(_) => break Status::Cancelled,
-                    Body::Interrupted(_) => break Status::Interrupted,
+                    Body::Done(_) => break RunStatus::Done,
+                    Body::Failed(_) => break RunStatus::Failed,
+                    Body::Cancelled(_) => break RunStatus::Cancelled,
+                    Body::Interrupted(_) => break RunStatus::Interrupted,
                     _ => {}
                 },
-                Ok(Step::Deleted) | Err(_) => break Status::Unknown,
+                Ok(Step::Deleted) | Err(_) => break RunStatus::Unknown,
                 Ok(_) => {}
             }
         };
@@ -177,7 +177,7 @@ impl Cron {
             }
             let gone = move |job: &mut Job| {
                 if let Some(run) = job.runs.iter_mut().find(|known| known.message_id == run.message_id) {
-                    run.status = Status::Unknown;
+                    run.status = RunStatus::Unknown;
                 }
             };
             if let Err(error) = self.change(owner, id, gone).await {

@@ -36,7 +36,7 @@ pub struct Job {
     pub next_run_at: Option<Timestamp>,
     /// Its last [`crate::base::limits::CRON_RUNS_KEPT`] runs, oldest first.
     #[serde(default)]
-    pub runs: Vec<Run>,
+    pub runs: Vec<CronRun>,
 }
 
 /// What becomes of runs whose time went by while the server was down.
@@ -54,30 +54,26 @@ pub enum Missed {
 /// One run: a message in a session of its own.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct Run {
+pub struct CronRun {
     /// The message.
-    #[cfg_attr(test, schemars(with = "String"))]
     pub message_id: MessageId,
     /// The session with its log.
-    #[cfg_attr(test, schemars(with = "String"))]
     pub session_id: SessionId,
     /// When it was sent.
-    #[cfg_attr(test, schemars(with = "String"))]
     pub started_at: Timestamp,
     /// When that was seen to be over.
-    #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub ended_at: Option<Timestamp>,
     /// Why it ran.
-    pub cause: Cause,
+    pub cause: RunCause,
     /// What came of it.
-    pub status: Status,
+    pub status: RunStatus,
 }
 
 /// Why a job ran.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-pub enum Cause {
+pub enum RunCause {
     /// Its time had come.
     Schedule,
     /// It made up for runs that were missed.
@@ -90,7 +86,7 @@ pub enum Cause {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-pub enum Status {
+pub enum RunStatus {
     /// It is not over; it may wait for a person.
     Running,
     /// It has an answer.
@@ -120,7 +116,7 @@ impl Thing for Job {
 
 impl Job {
     /// The run that is not over, where there is one.
-    pub fn running(&self) -> Option<&Run> {
-        self.runs.iter().rev().find(|run| run.status == Status::Running)
+    pub fn running(&self) -> Option<&CronRun> {
+        self.runs.iter().rev().find(|run| run.status == RunStatus::Running)
     }
 }

@@ -21,22 +21,41 @@ use crate::store::sessions::Sessions;
 use crate::store::shelf::Shelf;
 use crate::wire::cron::Schedule;
 
-pub use job::{Cause, Job, Missed, Run, Status};
+pub use job::{CronRun, Job, Missed, RunCause, RunStatus};
 
-/// What a job is made of, and what a change of it names.
-#[derive(Debug, Clone, Default)]
-pub struct Wanted {
-    /// One line of at most 256 bytes.
-    pub name: Option<String>,
+/// What a job is made of.
+#[derive(Debug, Clone)]
+pub struct NewJob {
+    /// One line of at most [`LABEL_BYTES_MAX`].
+    pub name: String,
     /// Five fields, or `@daily` and its like.
-    pub schedule: Option<String>,
-    /// As in `Europe/Berlin`; UTC where a new job names none.
-    pub time_zone: Option<String>,
+    pub schedule: String,
+    /// As in `Europe/Berlin`, or `UTC`.
+    pub time_zone: String,
     /// What is sent; at most [`CRON_CONTENT_BYTES_MAX`].
+    pub content: String,
+    /// It runs by itself.
+    pub enabled: bool,
+    /// What becomes of missed runs.
+    pub missed: Missed,
+    /// The space of its runs' sessions.
+    pub space_id: Option<SpaceId>,
+}
+
+/// What is to be different of a job; what is `None` stays.
+#[derive(Debug, Clone, Default)]
+pub struct Change {
+    /// As in a new one; so are all.
+    pub name: Option<String>,
+    /// When.
+    pub schedule: Option<String>,
+    /// Where.
+    pub time_zone: Option<String>,
+    /// What.
     pub content: Option<String>,
-    /// A new one is on.
+    /// On or off.
     pub enabled: Option<bool>,
-    /// A new one skips what it missed.
+    /// What becomes of missed runs.
     pub missed: Option<Missed>,
     /// `Some(None)` takes it out of its space.
     pub space_id: Option<Option<SpaceId>>,
@@ -47,7 +66,7 @@ pub struct Wanted {
 pub enum CronError {
     /// There is none of this id, or it is another owner's.
     NotFound,
-    /// A field is missing or out of its limits; the text says which.
+    /// A field is out of its limits; the text says which.
     Unfit(String),
     /// This owner has [`CRON_JOBS_MAX`].
     Full,
@@ -95,7 +114,14 @@ pub struct Cron {
 impl Cron {
     /// The jobs in this directory; nothing is read or run yet.
     pub fn open(dir: PathBuf, seams: Seams, gateway: Arc<Gateway>, sessions: Arc<Sessions>) -> Self {
-        Self { shelf: Shelf::open(dir, seams.clone()), seams, gateway, sessions, changed: Notify::new(), sending: tokio::sync::Mutex::default() }
+        Self {
+            shelf: Shelf::open(dir, seams.clone()),
+            seams,
+            gateway,
+            sessions,
+            changed: Notify::new(),
+            sending: tokio::sync::Mutex::default(),
+        }
     }
 
     /// This owner's, oldest first. Blocks, as all that follows.
@@ -109,19 +135,19 @@ impl Cron {
     }
 
     /// Makes one; durable when this returns.
-    pub fn create(&self, owner: OwnerId, wanted: Wanted) -> Result<Job, CronError> {
+    pub fn create(&self, owner: OwnerId, new: NewJob) -> Result<Job, CronError> {
         let now = self.seams.clock.now();
-        let missing = |name: &str| CronError::Unfit(format!("field `{name}` is missing"));
+        let NewJob { name, schedule, time_zone, content, enabled, missed, space_id } = new;
         let mut job = Job {
             id: CronJobId::random(&*self.seams.random),
             owner,
-            name: wanted.name.ok_or_else(|| missing("name"))?,
-            schedule: wanted.schedule.ok_or_else(|| missing("schedule"))?,
-            time_zone: wanted.time_zone.unwrap_or_else(|| "UTC".to_owned()),
-            content: wanted.content.ok_or_else(|| missing("content"))?,
-            enabled: wanted.enabled.unwrap_or(true),
-            missed: wanted.missed.unwrap_or_default(),
-            space_id: wanted.space_id.flatten(),
+            name,
+            schedule,
+            time_zone,
+            content,
+            enabled,
+            missed,
+            space_id,
             created_at: now,
             updated_at: now,
             next_run_at: None,
@@ -139,18 +165,18 @@ impl Cron {
     }
 
     /// Changes what is named; durable when this returns. The next run is worked out anew.
-    pub fn update(&self, owner: OwnerId, id: CronJobId, wanted: Wanted) -> Result<Job, CronError> {
+    pub fn update(&self, owner: OwnerId, id: CronJobId, change: Change) -> Result<Job, CronError> {
         let mut shelf = self.shelf.hold()?;
         let old = shelf.find(owner, id).ok_or(CronError::NotFound)?;
         let now = self.seams.clock.now();
         let mut job = Job {
-            name: wanted.name.unwrap_or(old.name),
-            schedule: wanted.schedule.unwrap_or(old.schedule),
-            time_zone: wanted.time_zone.unwrap_or(old.time_zone),
-            content: wanted.content.unwrap_or(old.content),
-            enabled: wanted.enabled.unwrap_or(old.enabled),
-            missed: wanted.missed.unwrap_or(old.missed),
-            space_id: wanted.space_id.unwrap_or(old.space_id),
+            name: change.name.unwrap_or(old.name),
+            schedule: change.schedule.unwrap_or(old.schedule),
+            time_zone: change.time_zone.unwrap_or(old.time_zone),
+            content: change.content.unwrap_or(old.content),
+            enabled: change.enabled.unwrap_or(old.enabled),
+            missed: change.missed.unwrap_or(old.missed),
+            space_id: change.space_id.unwrap_or(old.space_id),
             updated_at: now,
             ..old
         };

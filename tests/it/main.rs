@@ -14,6 +14,7 @@ mod bytes;
 mod chat;
 mod cli;
 mod crash;
+mod cron;
 mod disk;
 mod events;
 mod foreign;
