@@ -155,16 +155,16 @@ fn build(setup: Setup, shutdown: Cancel, drained: Cancel) -> Result<App, AppErro
     let sessions = Sessions::open(&home, keys.first_owner(), setup.sessions);
     let events = Events::new(clock.clone(), random.clone());
 
+    let client = Client::new(ClientSettings::default());
     let at = home.workspace();
     let approvals = Arc::new(Approvals::open(at.join("approvals"), seams.clone()));
-    let memory = Arc::new(Memory::open(at.join("memory"), seams.clone(), Arc::new(Live::new(setup.memory))));
+    let memory = Arc::new(Memory::open(at.join("memory"), seams.clone(), Arc::new(Live::new(setup.memory)), client.clone()));
     let skills = Arc::new(Skills::open(at.join("skills"), seams.disk.clone()));
     let personas = Arc::new(Personas::open(at.join("personas"), seams.clone()));
     let spaces = Arc::new(Spaces::open(at.join("spaces"), seams.clone()));
     let seeds = Arc::new(Seeds::open(at, seams.clone()));
     let workspace = Arc::new(Workspace::open(&at.join("files"), clock.clone()).map_err(|e| said(&e))?);
 
-    let client = Client::new(ClientSettings::default());
     let mcp = Arc::new(Mcp::new(Arc::new(Live::new(setup.mcp)), client.clone(), clock.clone(), at.join("files")));
     let engine =
         |settings: llm::Settings| Engine::new(settings, client.clone(), clock.clone(), random.clone()).map_err(|e| AppError(e.public));

@@ -145,6 +145,33 @@ pub(crate) struct MemoryFound {
     entries: Vec<MemoryHit>,
 }
 
+/// A memory that was found by meaning.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct MemoryNear {
+    #[serde(flatten)]
+    hit: MemoryHit,
+    /// Where an embedding model ranked: the cosine of query and content, -1 to 1, or null for a content that has no vector yet.
+    /// Where words alone ranked: how much of the query it holds (BM25 against the most that is possible), 0 to 1.
+    similarity: Option<f64>,
+    /// 1 - similarity.
+    distance: Option<f64>,
+}
+
+/// What was found by meaning, best first.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct MemoryRanked {
+    /// How many.
+    count: usize,
+    /// The memories.
+    entries: Vec<MemoryNear>,
+    /// What ranked: `bm25`, or `bm25+embeddings:<model>`, both fused by reciprocal rank.
+    engine: String,
+    /// An embedding model is set and could not be used, so that words alone ranked.
+    degraded: bool,
+}
+
 /// A memory is gone.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -164,6 +191,7 @@ pub(super) fn shapes(all: &mut api::shapes::Shapes) {
     all.answers::<MemoryPage>("MemoryPage");
     all.answers::<MemoryDetail>("MemoryDetail");
     all.answers::<MemoryFound>("MemoryFound");
+    all.answers::<MemoryRanked>("MemoryRanked");
     all.answers::<MemoryDeleted>("MemoryDeleted");
 }
 
@@ -198,6 +226,17 @@ pub(crate) async fn search(app: Arc<App>, call: Call) -> Result<Response, HttpEr
     recalled(&app, owner, hits.len());
     let entries: Vec<_> = hits.into_iter().map(hit).collect();
     api::json(&MemoryFound { count: entries.len(), entries })
+}
+
+/// `POST /api/memory/semantic`: by words and, where an embedding model is set, by meaning.
+pub(crate) async fn semantic(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
+    let (owner, query) = (call.caller()?.owner(), call.json::<MemoryQuery>()?);
+    let (category, limit) = query.check()?;
+    let ranked = app.memory.semantic(owner, &query.query, category, limit).await?;
+    recalled(&app, owner, ranked.hits.len());
+    let near = |found: Hit| MemoryNear { similarity: found.similarity, distance: found.similarity.map(|s| 1.0 - s), hit: hit(found) };
+    let entries: Vec<_> = ranked.hits.into_iter().map(near).collect();
+    api::json(&MemoryRanked { count: entries.len(), entries, engine: ranked.engine, degraded: ranked.unavailable })
 }
 
 /// `GET /api/memory/{name}`.

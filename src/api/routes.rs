@@ -149,6 +149,16 @@ pub static ROUTES: &[Route] = &[
         .body(JSON_BODY_BYTES_MAX)
         .takes("MemoryQuery")
         .answers(200, "MemoryFound"),
+    row(
+        POST,
+        "/api/memory/semantic",
+        READ,
+        "Find memories by words and, where an embedding model is set, by meaning",
+        to!(memory::semantic),
+    )
+    .body(JSON_BODY_BYTES_MAX)
+    .takes("MemoryQuery")
+    .answers(200, "MemoryRanked"),
     row(GET, "/api/memory/{name}", READ, "One memory", to!(memory::detail)).answers(200, "MemoryDetail"),
     row(PATCH, "/api/memory/{name}", WRITE, "Change or pin a memory", to!(memory::change))
         .body(MEMORY_BODY_BYTES_MAX)

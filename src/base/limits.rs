@@ -153,6 +153,12 @@ pub const TAG_BYTES_MAX: usize = 64;
 pub const QUERY_BYTES_MAX: usize = 4096;
 /// The body of a new memory: its content fits even when every byte is a JSON escape of six.
 pub const MEMORY_BODY_BYTES_MAX: usize = 256 * 1024;
+/// What is sent of one text to an embedding model: about 512 tokens, which the smallest of them take.
+pub const EMBEDDED_BYTES_MAX: usize = 2 * 1024;
+/// Texts that one search sends to an embedding model.
+pub const EMBEDDINGS_AT_ONCE: usize = 32;
+/// Vectors of memories that are kept, in bytes: 10,000 of 1,536 numbers; in memory only where an embedding model is set.
+pub const VECTORS_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Characters of a memory that a list shows.
 pub const PREVIEW_CHARS_MAX: usize = 120;
 /// A persona's prompt, in bytes: about 2,000 tokens, a quarter of a small model's context.

@@ -51,7 +51,11 @@ pub(super) fn house(config: &Config) -> Setup {
         },
         engine: engine(config),
         judges: config.list("orchestrator.judges").iter().map(|model| judge(config, model)).collect(),
-        memory: rooms::memory::Settings { enabled: config.yes("memory.enabled"), max_recall: size(config.whole("memory.max_recall")) },
+        memory: rooms::memory::Settings {
+            enabled: config.yes("memory.enabled"),
+            max_recall: size(config.whole("memory.max_recall")),
+            embedding: embedding(config),
+        },
         orchestrator: orchestrator::Settings {
             max_evolution_iterations: small(config.whole("orchestrator.max_evolution_iterations")),
             min_evaluation_score: config.decimal("orchestrator.min_evaluation_score"),
@@ -124,6 +128,19 @@ pub(super) fn engine(config: &Config) -> llm::Settings {
         between: seconds(config, "engine.stall_timeout_secs"),
         ..llm::Settings::default()
     }
+}
+
+/// What makes vectors of memories, where a model is set.
+fn embedding(config: &Config) -> Option<llm::embeddings::Settings> {
+    let model = config.text("memory.embedding_model")?.to_owned();
+    let own_key = config.secret("memory.embedding_api_key").cloned();
+    // SECURITY: an address of its own gets the key that was set for it, never the provider's.
+    let (base_url, api_key) = match config.text("memory.embedding_base_url") {
+        Some(own) => (own.to_owned(), own_key),
+        None => (config.base_url(Provider::OpenAi).unwrap_or_default(), own_key.or_else(|| config.api_key(Provider::OpenAi))),
+    };
+    let (connect, wait) = (seconds(config, "engine.connect_timeout_secs"), seconds(config, "engine.stall_timeout_secs"));
+    Some(llm::embeddings::Settings { model, base_url, api_key: api_key.unwrap_or_default(), connect, wait })
 }
 
 /// A further judge: its own model, with the address and key that its provider has.

@@ -139,6 +139,28 @@ pub const KEYS: &[Key] = &[
     key("orchestrator.max_tokens_per_run", Whole(1, 1_000_000_000), "400000", "Tokens of one run, read and written."),
     key("memory.enabled", Bool, "true", "Offer the memory tools and recall before answering."),
     key("memory.max_recall", Whole(1, 100), "10", "Memories that one recall gives at most."),
+    checked(
+        key(
+            "memory.embedding_model",
+            Text,
+            "",
+            "`openai/<model>`: memories are ranked by meaning, too, with vectors of this model. Not set: by their words.",
+        ),
+        embedding_model,
+    ),
+    checked(
+        key(
+            "memory.embedding_base_url",
+            Text,
+            "",
+            "Address of the embedding model's server with its version segment. Not set: that of the openai provider, with its key.",
+        ),
+        url,
+    ),
+    Key {
+        secret: true,
+        ..key("memory.embedding_api_key", Text, "", "Key for `memory.embedding_base_url`; another address's key is never sent there.")
+    },
     key("logging.format", OneOf(&["pretty", "json"]), "pretty", "Form of the log on standard error."),
     key("logging.level", OneOf(&["error", "warn", "info"]), "info", "How much the log says."),
 ];
@@ -220,6 +242,10 @@ fn is_model(text: &str) -> bool {
 
 fn model(value: &Value) -> Result<(), &'static str> {
     all(value, "offline, openai/<model> or anthropic/<model>", is_model)
+}
+
+fn embedding_model(value: &Value) -> Result<(), &'static str> {
+    all(value, "openai/<model>", |text| text.starts_with("openai/") && is_model(text))
 }
 
 fn models(value: &Value) -> Result<(), &'static str> {

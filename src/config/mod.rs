@@ -157,6 +157,10 @@ impl Config {
     pub fn text(&self, path: &str) -> Option<&str> {
         if let Value::Text(text) = self.value(path) { Some(text) } else { None }
     }
+    /// A secret; nothing where the key is not set.
+    pub fn secret(&self, path: &str) -> Option<&crate::base::secret::Secret> {
+        if let Value::Hidden(secret) = self.value(path) { Some(secret) } else { None }
+    }
     /// A list; empty where the key holds something else.
     pub fn list(&self, path: &str) -> &[String] {
         if let Value::List(items) = self.value(path) { items } else { &[] }

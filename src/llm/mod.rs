@@ -2,6 +2,7 @@
 
 pub mod anthropic;
 mod call;
+pub mod embeddings;
 pub mod engine;
 pub mod error;
 mod form;

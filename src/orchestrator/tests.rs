@@ -119,7 +119,7 @@ impl Place {
             engine: Arc::new(Live::new(engine)),
             judges: Arc::new(Live::new(Vec::new())),
             workspace: Arc::new(Workspace::open(&workspace.join("files"), seams.clock.clone()).unwrap()),
-            memory: Arc::new(Memory::open(workspace.join("memory"), seams.clone(), Arc::default())),
+            memory: Arc::new(Memory::open(workspace.join("memory"), seams.clone(), Arc::default(), Client::new(Default::default()))),
             skills: Arc::new(Skills::open(workspace.join("skills"), seams.disk.clone())),
             approvals: Arc::new(Approvals::open(workspace.join("approvals"), seams.clone())),
             seeds: Arc::new(Seeds::open(workspace, seams.clone())),

@@ -355,7 +355,12 @@ pub(crate) mod tests {
         Reach {
             owner: OwnerId::derived(&[1; 32]),
             workspace: Arc::new(Workspace::open(&dir.join("files"), seams.clock.clone()).unwrap()),
-            memory: Arc::new(Memory::open(dir.join("memory"), seams.clone(), Arc::default())),
+            memory: Arc::new(Memory::open(
+                dir.join("memory"),
+                seams.clone(),
+                Arc::default(),
+                crate::http::client::Client::new(Default::default()),
+            )),
             skills: Arc::new(Skills::open(dir.join("skills"), seams.disk)),
         }
     }

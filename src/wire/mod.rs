@@ -15,6 +15,7 @@ pub mod query;
 pub mod sse_in;
 pub mod sse_out;
 pub mod url;
+pub mod vectors;
 pub mod words;
 pub mod ws_handshake;
 

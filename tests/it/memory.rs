@@ -168,3 +168,75 @@ async fn the_tool_and_the_route_share_one_memory() {
     let answer = client.post("/api/chat", &json!({"content": "recall bicycle"})).await.expect(200).json();
     assert!(answer["reply"].as_str().unwrap().contains("Thunder"), "{answer}");
 }
+
+async fn near(client: &Client, query: &str) -> Value {
+    client.post("/api/memory/semantic", &json!({"query": query})).await.expect(200).json()
+}
+
+#[tokio::test]
+async fn without_an_embedding_model_words_rank_and_the_answer_says_so() {
+    let server = Setup::new().start();
+    let client = server.client();
+    keep(&client, json!({"content": "the router is grey"})).await;
+    keep(&client, json!({"content": "the cat is grey and the router is not, and this text is much longer"})).await;
+    let ranked = near(&client, "router").await;
+    assert_eq!((&ranked["engine"], &ranked["degraded"], &ranked["count"]), (&json!("bm25"), &json!(false), &json!(2)), "{ranked}");
+    let similarity = |n: usize| ranked["entries"][n]["similarity"].as_f64().unwrap();
+    assert!(similarity(0) > similarity(1) && similarity(1) > 0.0 && similarity(0) <= 1.0, "{ranked}");
+    assert!((ranked["entries"][0]["distance"].as_f64().unwrap() + similarity(0) - 1.0).abs() < 1e-9);
+}
+
+#[tokio::test]
+async fn an_embedding_model_ranks_by_meaning_and_its_vectors_outlive_a_restart() {
+    let model = Scripted::start();
+    model.always(Reply::text(&["Fine."]));
+    let mut server = Setup::new()
+        .openai(&model)
+        .config(&format!("[memory]\nembedding_model = \"openai/nearby\"\nembedding_base_url = \"http://{}/v1\"", model.address()))
+        .start();
+    let client = server.client();
+    let router = keep(&client, json!({"content": "the router is in the attic"})).await;
+    let cat = keep(&client, json!({"content": "Miez likes fish"})).await;
+    let ranked = near(&client, "why is there no internet?").await;
+    assert_eq!(ranked["engine"], "bm25+embeddings:nearby", "{ranked}");
+    assert_eq!(ranked["entries"][0]["id"], router, "no word in common: {ranked}");
+    assert!(ranked["entries"][0]["similarity"].as_f64().unwrap() > 0.99, "{ranked}");
+    let asked = model.vectors();
+    assert_eq!(asked.iter().map(|seen| seen.body["input"].as_array().unwrap().len()).sum::<usize>(), 3, "the query and two texts");
+    assert!(asked.iter().all(|seen| seen.header("authorization").is_none()), "another address's key is never sent");
+
+    server.restart();
+    let client = server.client();
+    assert_eq!(near(&client, "what does my pet eat?").await["entries"][0]["id"], cat);
+    assert_eq!(model.vectors().len(), asked.len() + 1, "only the query");
+    client.send(Ask::new("PATCH", format!("/api/memory/{cat}")).json(&json!({"content": "the boat is red"}))).await.expect(200);
+    assert_eq!(near(&client, "when do we sail?").await["entries"][0]["id"], cat, "a changed text gets a new vector");
+    client.post("/api/chat", &json!({"content": "why is there no wlan?"})).await.expect(200);
+    assert!(model.request(1).await.told().contains("attic"), "what is near reaches the model");
+
+    model.refuse_vectors(Some(500));
+    let ranked = near(&client, "router").await;
+    assert_eq!((&ranked["engine"], &ranked["degraded"]), (&json!("bm25"), &json!(true)), "{ranked}");
+    assert_eq!(ranked["entries"][0]["id"], router);
+    let before = model.vectors().len();
+    near(&client, "router").await;
+    assert_eq!(model.vectors().len(), before, "a model that failed is left alone for a while");
+}
+
+#[tokio::test]
+async fn a_lost_vector_file_is_made_again() {
+    let model = Scripted::start();
+    let mut server = Setup::new()
+        .config(&format!("[memory]\nembedding_model = \"openai/nearby\"\nembedding_base_url = \"http://{}/v1\"", model.address()))
+        .start();
+    let client = server.client();
+    let tea = keep(&client, json!({"content": "tea is in the cupboard"})).await;
+    near(&client, "drink").await;
+    let dir = server.home().join("workspace/memory/vectors");
+    for file in std::fs::read_dir(&dir).unwrap() {
+        std::fs::write(file.unwrap().path(), "rotten").unwrap();
+    }
+    server.restart();
+    let client = server.client();
+    assert_eq!(near(&client, "drink").await["entries"][0]["id"], tea);
+}

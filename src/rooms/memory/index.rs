@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 
+use crate::base::digest::sha256;
 use crate::base::ids::MemoryId;
 use crate::base::time::Timestamp;
 use crate::rooms::memory::entry::{Category, Entry};
@@ -40,6 +41,8 @@ pub(super) struct Doc {
     pub(super) created_at: Timestamp,
     /// When it was last changed.
     pub(super) changed_at: Timestamp,
+    /// SHA-256 of its content.
+    pub(super) digest: [u8; 32],
     length: u32,
     live: bool,
 }
@@ -79,7 +82,17 @@ impl Index {
         self.length += u64::from(length);
         self.by_id.insert(id, self.docs.len());
         let Entry { category, importance, pinned, created_at, .. } = *entry;
-        self.docs.push(Doc { id, category, importance, pinned, created_at, changed_at: entry.changed_at(), length, live: true });
+        self.docs.push(Doc {
+            id,
+            category,
+            importance,
+            pinned,
+            created_at,
+            changed_at: entry.changed_at(),
+            digest: sha256(entry.content.as_bytes()),
+            length,
+            live: true,
+        });
     }
 
     /// Lets a memory go. Its words go when half of all texts are gone.

@@ -5,37 +5,47 @@
 mod entry;
 mod files;
 mod index;
+mod semantic;
+mod vectors;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use crate::base::ids::{MemoryId, OwnerId};
-use crate::base::limits::{HITS_MAX, MEMORY_BYTES_MAX, MEMORY_ENTRIES_MAX, QUERY_WORDS_MAX};
+use crate::base::limits::{EMBEDDINGS_AT_ONCE, HITS_MAX, MEMORY_BYTES_MAX, MEMORY_ENTRIES_MAX, QUERY_WORDS_MAX};
 use crate::base::live::Live;
 use crate::base::log;
+use crate::http::client::Client;
+use crate::llm::embeddings;
 use crate::store::home::Seams;
 use crate::wire::words;
 use entry::check;
 use files::{Files, Stamp, Times};
 use index::{Doc, Found, Index};
+use vectors::Vectors;
 
 pub use entry::{Category, Change, Entry, NewEntry};
+pub use semantic::Ranked;
 
 /// What can be set.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     /// The memory tools are offered, and what fits is recalled before an answer.
     pub enabled: bool,
     /// Most entries of one recall.
     pub max_recall: usize,
+    /// What makes vectors, where entries are ranked by meaning, too.
+    pub embedding: Option<embeddings::Settings>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { enabled: true, max_recall: 10 }
+        Self { enabled: true, max_recall: 10, embedding: None }
     }
 }
 
@@ -46,9 +56,10 @@ pub struct Hit {
     pub entry: Entry,
     /// How well it fits; only comparable within one search.
     pub score: f64,
-    /// How much of the query it holds, 0 to 1: its words' weight (BM25, without regard to importance) against the most that a
-    /// text could have for this query.
-    pub similarity: f64,
+    /// Where an embedding model ranked: the cosine of query and content, -1 to 1; `None` for a content without a vector yet.
+    /// Else how much of the query it holds, 0 to 1: its words' weight (BM25, without regard to importance) against the most
+    /// that a text could have for this query.
+    pub similarity: Option<f64>,
 }
 
 /// Numbers for status pages.
@@ -102,6 +113,13 @@ impl From<io::Error> for MemoryError {
 pub struct Memory {
     files: Files,
     settings: Arc<Live<Settings>>,
+    /// Asks the embedding model, where one is set.
+    client: Client,
+    vectors: Vectors,
+    /// Until when (monotonic) an embedding model that failed is left alone. Held for a copy only.
+    rests_until: Mutex<Duration>,
+    /// Texts that are sent to it at once: fewer after it did not take some.
+    at_once: AtomicUsize,
     /// What was read of the files. Held while they are read, searched, or one is written, so that files and index change
     /// together; never while a found text is read.
     known: Mutex<Known>,
@@ -122,8 +140,17 @@ struct Known {
 
 impl Memory {
     /// The memories in this directory; nothing is read yet.
-    pub fn open(dir: PathBuf, seams: Seams, settings: Arc<Live<Settings>>) -> Self {
-        Self { files: Files { dir, seams }, settings, known: Mutex::default(), counts: Mutex::default() }
+    pub fn open(dir: PathBuf, seams: Seams, settings: Arc<Live<Settings>>, client: Client) -> Self {
+        Self {
+            vectors: Vectors::open(dir.join("vectors"), seams.clone()),
+            files: Files { dir, seams },
+            settings,
+            client,
+            rests_until: Mutex::default(),
+            at_once: AtomicUsize::new(EMBEDDINGS_AT_ONCE),
+            known: Mutex::default(),
+            counts: Mutex::default(),
+        }
     }
 
     /// What is set now.
@@ -175,8 +202,7 @@ impl Memory {
     /// What fits a query best, best first, by everything that ranks here: the one call for a run's beginning and its tools.
     /// Does not block.
     pub async fn recall(self: &Arc<Self>, owner: OwnerId, query: &str, limit: usize) -> Result<Vec<Hit>, MemoryError> {
-        let (memory, query) = (self.clone(), query.to_owned());
-        blocking(move || memory.search(owner, &query, None, limit)).await
+        Ok(self.semantic(owner, query, None, limit).await?.hits)
     }
 
     /// The memories that fit a query best by their words, best first; at most `limit`, and [`HITS_MAX`].
@@ -186,7 +212,7 @@ impl Memory {
         let hit = |found: Found| {
             // A file that was removed or spoilt by hand is no longer a memory.
             let entry = self.read(owner, found.doc.category, found.doc.id).ok()?;
-            Some(Hit { entry, score: found.score, similarity: found.share })
+            Some(Hit { entry, score: found.score, similarity: Some(found.share) })
         };
         Ok(found.into_iter().filter_map(hit).collect())
     }
@@ -334,7 +360,7 @@ mod tests {
     use crate::rooms::test_seams;
 
     fn open(dir: &std::path::Path, seams: &Seams) -> Memory {
-        Memory::open(dir.to_owned(), seams.clone(), Arc::default())
+        Memory::open(dir.to_owned(), seams.clone(), Arc::default(), Client::new(Default::default()))
     }
 
     fn fact(content: &str) -> NewEntry {

@@ -192,6 +192,9 @@ struct Scripts {
     marked: Vec<(String, VecDeque<Reply>)>,
     fallback: Option<Reply>,
     seen: Vec<Seen>,
+    /// Requests for vectors, and the status that refuses them.
+    vectors: Vec<Seen>,
+    no_vectors: Option<u16>,
     unscripted: Vec<String>,
 }
 
@@ -270,6 +273,14 @@ impl Scripted {
         tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("request {n} never reached the model")).unwrap();
         self.seen()[n - 1].clone()
     }
+    /// Requests to `/embeddings` are refused with this status from now on, or answered again.
+    pub fn refuse_vectors(&self, status: Option<u16>) {
+        self.scripts.lock().unwrap().no_vectors = status;
+    }
+    /// All requests to `/embeddings` so far; they are not among the others.
+    pub fn vectors(&self) -> Vec<Seen> {
+        self.scripts.lock().unwrap().vectors.clone()
+    }
     /// Ends the server; its port refuses connections from now on.
     pub fn stop(&self) {
         self.stop.send_replace(true);
@@ -299,6 +310,20 @@ async fn serve(mut stream: TcpStream, scripts: Arc<Mutex<Scripts>>, count: watch
         let Some((path, headers, body)) = read_request(&mut stream, &mut bytes).await else { return };
         let body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
         let seen = Seen { path: path.clone(), headers, body: body.clone(), gone: watch::channel(false).0 };
+        if path.ends_with("/embeddings") {
+            let refused = {
+                let mut scripts = scripts.lock().unwrap();
+                scripts.vectors.push(seen);
+                scripts.no_vectors
+            };
+            let text = if refused.is_some() { "{}".to_owned() } else { vectors(&body) };
+            let status = refused.unwrap_or(200);
+            let head = format!("HTTP/1.1 {status} x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", text.len());
+            if stream.write_all((head + &text).as_bytes()).await.is_err() {
+                return;
+            }
+            continue;
+        }
         let gone = seen.gone.clone();
         let reply = pick(&scripts, seen);
         count.send_modify(|n| *n += 1);
@@ -309,6 +334,19 @@ async fn serve(mut stream: TcpStream, scripts: Arc<Mutex<Scripts>>, count: watch
             return;
         }
     }
+}
+
+/// Texts that speak of one thing get like vectors, whatever words they use.
+fn vectors(body: &Value) -> String {
+    const THINGS: [&[&str]; 4] = [&["router", "wlan", "internet"], &["cat", "pet", "miez"], &["tea", "drink"], &["boat", "sail"]];
+    let vector = |text: &Value| {
+        let text = text.as_str().unwrap().to_lowercase();
+        let of = |words: &[&str]| words.iter().filter(|word| text.contains(**word)).count() as f64;
+        THINGS.iter().map(|words| of(words)).chain([0.01]).collect::<Vec<_>>()
+    };
+    let data: Vec<Value> =
+        body["input"].as_array().unwrap().iter().enumerate().map(|(n, text)| json!({"index": n, "embedding": vector(text)})).collect();
+    json!({"object": "list", "data": data, "model": body["model"]}).to_string()
 }
 
 fn pick(scripts: &Mutex<Scripts>, seen: Seen) -> Reply {
