@@ -14,7 +14,7 @@ use crate::wire::path::{self, RelPath};
 use crate::wire::query::Query;
 use crate::wire::sse_in::{SseDecoder, SseEvent};
 use crate::wire::url::Url;
-use crate::wire::{credentials, front_matter, json, sse_out, words};
+use crate::wire::{credentials, front_matter, json, sse_out, words, yaml};
 
 /// Runs the property of this name.
 ///
@@ -208,6 +208,12 @@ fn skill_file(data: &[u8]) {
     assert!(front.map_or(0, str::len) + body.len() <= text.len());
     for key in ["name", "description"] {
         let _ = front_matter::scalar(front.unwrap_or_default(), key);
+    }
+    // Both as front matter and as YAML of its own: total, capped, and no deeper or larger than what was written.
+    for yaml in [front.unwrap_or_default(), &*text] {
+        if let Ok(value) = yaml::parse(yaml) {
+            assert!(depth(&value) <= crate::base::limits::FRONT_MATTER_DEPTH_MAX);
+        }
     }
     let mut count = 0;
     words::each(&text, |word| {

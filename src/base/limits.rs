@@ -173,6 +173,16 @@ pub const SPACES_MAX: usize = 200;
 pub const DESCRIPTION_BYTES_MAX: usize = 1024;
 /// One persona's or space's file: its texts where every byte is a JSON escape of six, and its fields.
 pub const SHELF_FILE_BYTES_MAX: u64 = 128 * 1024;
+/// Front matter of one file, in bytes; the longest ones seen in public collections have 3 KB.
+pub const FRONT_MATTER_BYTES_MAX: usize = 16 * 1024;
+/// Values in one front matter.
+pub const FRONT_MATTER_NODES_MAX: usize = 2_000;
+/// Levels of one front matter; the documented ones have 5.
+pub const FRONT_MATTER_DEPTH_MAX: usize = 16;
+/// Files and directories of one skill that are removed with it.
+pub const SKILL_FILES_MAX: usize = 1_000;
+/// The file that keeps which skills were switched on or off.
+pub const SKILL_CHOICES_BYTES_MAX: u64 = 256 * 1024;
 /// Skills that are looked at.
 pub const SKILLS_MAX: usize = 500;
 /// Events of the bus kept for readers that come back.

@@ -18,6 +18,7 @@ pub mod url;
 pub mod vectors;
 pub mod words;
 pub mod ws_handshake;
+pub mod yaml;
 
 /// The byte that two hexadecimal digits stand for; none where they are no such digits or are missing.
 fn hex_pair(bytes: &mut impl Iterator<Item = u8>) -> Option<u8> {

@@ -1,0 +1,65 @@
+//! Why something about a skill was not done.
+
+use std::fmt;
+use std::io;
+
+use crate::base::limits::SKILL_BYTES_MAX;
+use crate::sys::root::RootError;
+
+/// Why something about a skill was not done. The text is public except of [`SkillError::Io`].
+#[derive(Debug)]
+pub enum SkillError {
+    /// There is none of this name (or the name is none).
+    NotFound,
+    /// It is off or something that it requires is missing.
+    NotReady,
+    /// The name is none that a skill may have.
+    BadName,
+    /// There is one of this name.
+    Taken,
+    /// It is in the binary, which cannot be changed.
+    Bundled,
+    /// The file is no text, or larger than [`SKILL_BYTES_MAX`].
+    Unfit,
+    /// The content is larger than [`SKILL_BYTES_MAX`].
+    TooLarge,
+    /// It cannot be installed, and why.
+    Refused(String),
+    /// The system refused; private.
+    Io(io::Error),
+}
+
+impl fmt::Display for SkillError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotFound => f.write_str("no such skill"),
+            Self::NotReady => f.write_str("the skill is switched off, or something that it requires is missing"),
+            Self::BadName => f.write_str("a skill's name has 1 to 64 letters (a-z, A-Z), digits, `-` and `_`"),
+            Self::Taken => f.write_str("there is a skill of this name already"),
+            Self::Bundled => f.write_str("a bundled skill cannot be deleted; disable it instead"),
+            Self::Unfit => write!(f, "the skill is no text of at most {SKILL_BYTES_MAX} bytes"),
+            Self::TooLarge => write!(f, "a skill is limited to {SKILL_BYTES_MAX} bytes"),
+            Self::Refused(why) => f.write_str(why),
+            Self::Io(e) => write!(f, "skills: {e}"),
+        }
+    }
+}
+
+impl std::error::Error for SkillError {}
+
+impl From<RootError> for SkillError {
+    fn from(e: RootError) -> Self {
+        match e {
+            RootError::TooLarge { .. } => Self::Unfit,
+            RootError::Io(e) => Self::Io(e),
+            RootError::Unsupported => Self::Io(io::Error::other(RootError::Unsupported.to_string())),
+            _ => Self::NotFound,
+        }
+    }
+}
+
+impl From<io::Error> for SkillError {
+    fn from(e: io::Error) -> Self {
+        Self::Io(e)
+    }
+}

@@ -1,0 +1,323 @@
+//! Skills: texts that tell the agent how to do something. Text, never code: nothing in a skill is run. They come from the
+//! binary, from installs (`<workspace>/skills/.managed/<name>/`) and from the owner (`<workspace>/skills/<name>/`); of one name
+//! the owner's wins, then the installed one. They are the whole home's, as the files of the workspace are. Names are resolved
+//! beneath their directory by the kernel. What lies on the disk is looked at on each call; a SKILL.md is parsed again when its
+//! time or size changed. Everything here blocks.
+
+mod bundled;
+mod choices;
+mod error;
+mod install;
+mod manifest;
+mod requirement;
+mod skill;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use crate::base::limits::{SKILL_BYTES_MAX, SKILL_FILES_MAX, SKILLS_MAX};
+use crate::base::time::Timestamp;
+use crate::sys::disk::Disk;
+use crate::sys::root::{Root, RootError};
+use crate::wire::front_matter;
+
+use bundled::BUNDLED;
+use choices::Choices;
+use manifest::Manifest;
+
+pub use error::SkillError;
+pub use skill::{ConfigCheck, Format, Install, Requirements, Skill, Source, Status};
+
+/// The directory of installed skills within the directory of skills.
+const MANAGED: &str = ".managed";
+/// Beside an installed SKILL.md: its digest.
+const ORIGIN: &str = ".sha256";
+/// Directories within a skill that are removed with it.
+const DEPTH_MAX: usize = 16;
+
+/// The skills of this home.
+pub struct Skills {
+    dir: PathBuf,
+    disk: Arc<dyn Disk>,
+    choices: Choices,
+    /// Parsed manifests by place, with time and size of the file they were read from. Held for one look at a file.
+    parsed: Mutex<HashMap<String, (Timestamp, u64, Manifest)>>,
+    /// Held while a skill is made, installed or removed, so that two of one name do not meet.
+    changing: Mutex<()>,
+}
+
+impl Skills {
+    /// The skills in this directory, which need not exist yet.
+    pub fn open(dir: PathBuf, disk: Arc<dyn Disk>) -> Self {
+        let choices = Choices::open(dir.join(".choices.json"), disk.clone());
+        Self { dir, disk, choices, parsed: Mutex::default(), changing: Mutex::new(()) }
+    }
+
+    /// Every skill by name, at most [`SKILLS_MAX`] of each source; a broken one is shown with its problem. Where the disk cannot
+    /// be read, the bundled ones.
+    pub fn list(&self) -> Vec<Skill> {
+        let mut all: BTreeMap<String, Skill> = BTreeMap::new();
+        for (name, text) in BUNDLED {
+            all.insert((*name).to_owned(), self.skill(name, Source::Bundled, manifest::read(text, false), None));
+        }
+        let Ok(Some(root)) = self.root() else { return all.into_values().collect() };
+        for source in [Source::Managed, Source::Workspace] {
+            let top = if source == Source::Managed { MANAGED } else { "" };
+            let Ok((items, _)) = root.list(top, SKILLS_MAX) else { continue };
+            for item in items.into_iter().filter(|item| item.is_dir && !item.name.starts_with('.')) {
+                if let Some(skill) = self.on_disk(&root, source, &item.name) {
+                    all.insert(item.name, skill);
+                }
+            }
+        }
+        all.into_values().collect()
+    }
+
+    /// The one of this name.
+    pub fn find(&self, name: &str) -> Result<Skill, SkillError> {
+        if !is_segment(name) {
+            return Err(SkillError::NotFound);
+        }
+        if let Some(root) = self.root()? {
+            for source in [Source::Workspace, Source::Managed] {
+                if let Some(skill) = self.on_disk(&root, source, name) {
+                    return Ok(skill);
+                }
+            }
+        }
+        let bundled = BUNDLED.iter().find(|(known, _)| *known == name).ok_or(SkillError::NotFound)?;
+        Ok(self.skill(name, Source::Bundled, manifest::read(bundled.1, false), None))
+    }
+
+    /// Name and description of what the model may read: neither off nor in need of anything.
+    pub fn eligible(&self) -> Vec<(String, String)> {
+        let ready = self.list().into_iter().filter(|skill| skill.status == Status::Ready);
+        ready.map(|skill| (skill.name, skill.description)).collect()
+    }
+
+    /// For the model: the text of a skill that is ready, without its front matter; `name/path` is a text file beside it.
+    pub fn read(&self, what: &str) -> Result<String, SkillError> {
+        let (name, beside) = what.split_once('/').map_or((what, None), |(name, path)| (name, Some(path)));
+        let skill = self.find(name)?;
+        if skill.status != Status::Ready {
+            return Err(SkillError::NotReady);
+        }
+        match beside {
+            None => self.text(&skill).map(|text| body(&text)),
+            Some(_) if skill.source == Source::Bundled => Err(SkillError::NotFound),
+            Some(path) => {
+                let root = self.root()?.ok_or(SkillError::NotFound)?;
+                text_file(&root, &format!("{}/{path}", place(skill.source, name)))
+            }
+        }
+    }
+
+    /// For its owner: the text of a skill in any state, without its front matter.
+    pub fn content(&self, name: &str) -> Result<String, SkillError> {
+        self.text(&self.find(name)?).map(|text| body(&text))
+    }
+
+    /// Switches a skill on or off for the whole home; lasts over restarts.
+    pub fn enable(&self, name: &str, on: bool) -> Result<(), SkillError> {
+        let _one_at_a_time = self.changing.lock().unwrap_or_else(|e| e.into_inner());
+        let skill = self.find(name)?;
+        self.disk.create_dir_all(&self.dir)?;
+        Ok(self.choices.set(skill.source, name, Some(on))?)
+    }
+
+    /// Writes a new skill of the owner's, enabled. Content that begins with front matter is the whole file.
+    pub fn create(&self, name: &str, description: &str, content: &str) -> Result<(), SkillError> {
+        if !is_name(name) {
+            return Err(SkillError::BadName);
+        }
+        let text = if front_matter::split(content).0.is_some() {
+            content.to_owned()
+        } else {
+            // JSON's texts are YAML's double-quoted ones.
+            format!("---\nname: {name}\ndescription: {}\n---\n\n{content}", serde_json::Value::from(description))
+        };
+        if text.len() > SKILL_BYTES_MAX {
+            return Err(SkillError::TooLarge);
+        }
+        let _one_at_a_time = self.changing.lock().unwrap_or_else(|e| e.into_inner());
+        if self.find(name).is_ok() {
+            return Err(SkillError::Taken);
+        }
+        let root = self.made_root()?;
+        self.choices.set(Source::Workspace, name, None)?;
+        Ok(root.write_atomic(&format!("{name}/SKILL.md"), text.as_bytes())?)
+    }
+
+    /// Removes a skill with every file in its directory, and what was chosen for it. What it hid is seen again.
+    pub fn remove(&self, name: &str) -> Result<(), SkillError> {
+        let _one_at_a_time = self.changing.lock().unwrap_or_else(|e| e.into_inner());
+        let skill = self.find(name)?;
+        if skill.source == Source::Bundled {
+            return Err(SkillError::Bundled);
+        }
+        let root = self.root()?.ok_or(SkillError::NotFound)?;
+        let place = place(skill.source, name);
+        // First the file that makes it a skill: what is interrupted behind that leaves no half skill.
+        root.remove(&format!("{place}/SKILL.md"))?;
+        self.choices.set(skill.source, name, None)?;
+        let mut left = SKILL_FILES_MAX;
+        Ok(remove_all(&root, &place, DEPTH_MAX, &mut left)?)
+    }
+
+    /// A skill of this source from the disk; `None` where there is no SKILL.md.
+    fn on_disk(&self, root: &Root, source: Source, name: &str) -> Option<Skill> {
+        let place = place(source, name);
+        let file = format!("{place}/SKILL.md");
+        let item = match root.stat(&file) {
+            Ok(None) | Err(RootError::BadName | RootError::NotADirectory | RootError::Escapes) => return None,
+            other => other,
+        };
+        let known = |parsed: &HashMap<String, (Timestamp, u64, Manifest)>, time, size| {
+            parsed.get(&place).filter(|(t, s, _)| (*t, *s) == (time, size)).map(|(.., manifest)| manifest.clone())
+        };
+        let mut parsed = self.parsed.lock().unwrap_or_else(|e| e.into_inner());
+        let manifest = match item {
+            Ok(Some(item)) => known(&parsed, item.modified, item.size).unwrap_or_else(|| {
+                let from_hub = matches!(root.stat(&format!("{place}/.clawhub/origin.json")), Ok(Some(item)) if !item.is_dir);
+                let manifest = match text_file(root, &file) {
+                    Ok(text) => manifest::read(&text, from_hub),
+                    Err(e) => broken(&e),
+                };
+                if parsed.len() >= 2 * SKILLS_MAX {
+                    parsed.clear();
+                }
+                parsed.insert(place.clone(), (item.modified, item.size, manifest.clone()));
+                manifest
+            }),
+            Ok(None) => return None,
+            Err(e) => broken(&e.into()),
+        };
+        drop(parsed);
+        let digest = (source == Source::Managed).then(|| text_file(root, &format!("{place}/{ORIGIN}")).ok()).flatten();
+        Some(self.skill(name, source, manifest, digest))
+    }
+
+    fn skill(&self, name: &str, source: Source, manifest: Manifest, sha256: Option<String>) -> Skill {
+        let Manifest { requirements, mut problem, .. } = manifest;
+        let missing = requirement::missing(&requirements);
+        let all_there = missing == Requirements::default() && requirement::fits_system(&manifest.os);
+        // A skill without a description is shown with its problem and may still be used by its name; one that is no text may not.
+        let unreadable = problem.is_some() && manifest.description.is_empty() && manifest.name.is_none();
+        let eligible = !unreadable && (manifest.always || all_there);
+        let on = self.choices.is_on(source, name).unwrap_or_else(|_| {
+            problem.get_or_insert_with(|| "what was switched on or off cannot be read; enable it again".to_owned());
+            false
+        });
+        let status = match (on, eligible) {
+            (false, _) => Status::Disabled,
+            (true, false) => Status::NeedsSetup,
+            (true, true) => Status::Ready,
+        };
+        let config_checks =
+            requirements.config.iter().map(|path| ConfigCheck { path: path.clone(), satisfied: !missing.config.contains(path) }).collect();
+        let file_path = match source {
+            Source::Bundled => format!("bundled:{name}"),
+            _ => format!("skills/{}/SKILL.md", place(source, name)),
+        };
+        Skill {
+            name: name.to_owned(),
+            description: manifest.description,
+            author: manifest.author,
+            version: manifest.version,
+            emoji: manifest.emoji,
+            homepage: manifest.homepage,
+            source,
+            bundled: source == Source::Bundled,
+            status,
+            eligible,
+            always: manifest.always,
+            user_invocable: manifest.user_invocable,
+            file_path,
+            requirements,
+            missing,
+            os: manifest.os,
+            install: manifest.install,
+            config_checks,
+            format: manifest.format,
+            problem,
+            sha256: sha256.map(|text| text.trim().to_owned()),
+        }
+    }
+
+    /// The whole SKILL.md.
+    fn text(&self, skill: &Skill) -> Result<String, SkillError> {
+        if skill.source == Source::Bundled {
+            let found = BUNDLED.iter().find(|(name, _)| *name == skill.name);
+            return found.map(|(_, text)| (*text).to_owned()).ok_or(SkillError::NotFound);
+        }
+        let root = self.root()?.ok_or(SkillError::NotFound)?;
+        text_file(&root, &format!("{}/SKILL.md", place(skill.source, &skill.name)))
+    }
+
+    /// Opened at each use: the owner may make, move or remove the directory while we run.
+    fn root(&self) -> Result<Option<Root>, SkillError> {
+        match self.disk.stat(&self.dir)? {
+            Some(stat) if stat.is_dir => Ok(Some(Root::open(&self.dir)?)),
+            _ => Ok(None),
+        }
+    }
+
+    fn made_root(&self) -> Result<Root, SkillError> {
+        self.disk.create_dir_all(&self.dir)?;
+        self.root()?.ok_or(SkillError::NotFound)
+    }
+}
+
+/// Where a skill lies beneath the directory of skills.
+fn place(source: Source, name: &str) -> String {
+    if source == Source::Managed { format!("{MANAGED}/{name}") } else { name.to_owned() }
+}
+
+fn body(text: &str) -> String {
+    front_matter::split(text).1.trim_start_matches(['\r', '\n']).to_owned()
+}
+
+fn text_file(root: &Root, path: &str) -> Result<String, SkillError> {
+    String::from_utf8(root.read(path, SKILL_BYTES_MAX)?).map_err(|_| SkillError::Unfit)
+}
+
+/// A skill whose file cannot be read: shown, never offered.
+fn broken(why: &SkillError) -> Manifest {
+    let why = match why {
+        SkillError::Io(_) => "its file cannot be read".to_owned(),
+        why => why.to_string(),
+    };
+    Manifest { problem: Some(why), ..manifest::read("", false) }
+}
+
+/// What may be looked for: one segment that is not hidden.
+fn is_segment(name: &str) -> bool {
+    !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\0'])
+}
+
+/// What may be made.
+fn is_name(name: &str) -> bool {
+    (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+}
+
+/// Empties and removes a directory. What is no file or directory (a link) is left, and with it its directory.
+fn remove_all(root: &Root, dir: &str, depth: usize, left: &mut usize) -> Result<(), RootError> {
+    let (items, _) = root.list(dir, *left)?;
+    for item in items {
+        let path = format!("{dir}/{}", item.name);
+        *left = left.saturating_sub(1);
+        if item.is_dir && depth > 0 {
+            remove_all(root, &path, depth - 1, left)?;
+        } else {
+            root.remove(&path)?;
+        }
+    }
+    match root.remove(dir) {
+        Err(RootError::NotEmpty) => Ok(()),
+        done => done,
+    }
+}
+
+#[cfg(test)]
+mod tests;
