@@ -7,93 +7,24 @@
 //! Several processes may change `keys.json` (the server, `oxios-edge key` beside it): each change is made under `keys.lock`, on
 //! what the file says then, and replaces it. Everyone else sees the new file (its inode, size or time differs) at the next request.
 
-use std::io;
+mod file;
+mod record;
+mod secret;
+
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-use crate::base::digest::{hex, same, sha256};
+use crate::base::digest::{same, sha256};
 use crate::base::ids::{KeyId, OwnerId};
-use crate::base::limits::{KEYS_FILE_BYTES_MAX, LABEL_BYTES_MAX};
+use crate::base::limits::LABEL_BYTES_MAX;
 use crate::base::live::Live;
 use crate::base::log;
 use crate::base::secret::Secret;
-use crate::base::time::Timestamp;
 use crate::store::StoreError;
-use crate::store::atomic::{self, Durable};
 use crate::store::home::{Home, Seams, refuse_exposed};
-use crate::sys::disk::{self, FileStat, read_whole};
-
-/// What every key begins with: a leaked one is found by scanners.
-const PREFIX: &str = "oxk_";
-/// 32 bytes in base64url without padding.
-const BODY_CHARS: usize = 43;
-
-/// What a key may be used for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Scope {
-    /// See sessions, events, memory, status.
-    Read,
-    /// Send messages, cancel them.
-    Chat,
-    /// Change memory, skills, workspace files, sessions.
-    Write,
-    /// Decide approvals.
-    Approve,
-    /// Keys, configuration, other owners' keys.
-    Admin,
-}
-
-/// A set of scopes; never optional.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Scopes(u8);
-
-/// A key without its secret.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KeyRecord {
-    /// Its id; not secret.
-    pub id: KeyId,
-    /// Whose it is.
-    pub owner: OwnerId,
-    /// A label for people.
-    pub name: String,
-    /// What it may do.
-    pub scopes: Scopes,
-    /// When it was made.
-    pub created_at: Timestamp,
-    /// When it lapses.
-    pub expires_at: Option<Timestamp>,
-    /// Its own rate, where it has one.
-    pub rate_limit_per_minute: Option<u32>,
-    /// It was revoked.
-    pub revoked: bool,
-}
-
-/// Whose key to make.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NewOwner {
-    /// Of an owner that exists.
-    Of(OwnerId),
-    /// A new owner is made with the key.
-    New,
-}
-
-/// A key to make.
-#[derive(Debug, Clone)]
-pub struct NewKey {
-    /// A label for people.
-    pub name: String,
-    /// Whose.
-    pub owner: NewOwner,
-    /// What it may do.
-    pub scopes: Scopes,
-    /// When it lapses.
-    pub expires_at: Option<Timestamp>,
-    /// Its own rate.
-    pub rate_limit_per_minute: Option<u32>,
-}
+use crate::sys::disk::{self, FileStat};
+use file::{Stored, Table, first, read, write};
+pub use record::{KeyRecord, NewKey, NewOwner, Scope, Scopes};
 
 /// All keys of a home.
 pub struct Keys {
@@ -107,85 +38,6 @@ pub struct Keys {
     seen: Mutex<Option<FileStat>>,
     /// A key from the environment; not stored.
     extra: Mutex<Option<(KeyRecord, [u8; 32])>>,
-}
-
-/// `keys.json`.
-#[derive(Clone, Serialize, Deserialize)]
-struct Table {
-    version: u64,
-    first_owner: OwnerId,
-    keys: Vec<Stored>,
-}
-
-#[derive(Clone, Serialize, Deserialize)]
-struct Stored {
-    #[serde(flatten)]
-    record: KeyRecord,
-    /// SHA-256 of the key's text, in hexadecimal.
-    #[serde(with = "hash_text")]
-    hash: [u8; 32],
-}
-
-impl Scope {
-    /// All of them, in the order in which they are written.
-    pub const ALL: [Scope; 5] = [Scope::Read, Scope::Chat, Scope::Write, Scope::Approve, Scope::Admin];
-
-    /// As in `keys.json` and the API.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Read => "read",
-            Self::Chat => "chat",
-            Self::Write => "write",
-            Self::Approve => "approve",
-            Self::Admin => "admin",
-        }
-    }
-    /// Reads a name.
-    pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|scope| scope.name() == name)
-    }
-}
-
-impl Scopes {
-    /// No scope.
-    pub const NONE: Scopes = Scopes(0);
-    /// Every scope.
-    pub const ALL: Scopes = Scopes(0b1_1111);
-    /// These scopes.
-    pub fn of(scopes: &[Scope]) -> Self {
-        Self(scopes.iter().fold(0, |bits, scope| bits | (1 << *scope as u8)))
-    }
-    /// It holds this one.
-    pub fn has(self, scope: Scope) -> bool {
-        self.0 & (1 << scope as u8) != 0
-    }
-    /// It holds all of those.
-    pub fn holds(self, others: Scopes) -> bool {
-        self.0 & others.0 == others.0
-    }
-    /// The scopes in it.
-    pub fn iter(self) -> impl Iterator<Item = Scope> {
-        Scope::ALL.into_iter().filter(move |scope| self.has(*scope))
-    }
-}
-
-impl Serialize for Scopes {
-    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.collect_seq(self.iter())
-    }
-}
-
-impl<'de> Deserialize<'de> for Scopes {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        Ok(Self::of(&Vec::<Scope>::deserialize(d)?))
-    }
-}
-
-impl KeyRecord {
-    /// It may be used at this time.
-    pub fn is_valid(&self, now: Timestamp) -> bool {
-        !self.revoked && self.expires_at.is_none_or(|until| now < until)
-    }
 }
 
 impl Keys {
@@ -267,7 +119,7 @@ impl Keys {
         if key.name.len() > LABEL_BYTES_MAX {
             return Err(StoreError::TooLarge(format!("a key's name takes at most {LABEL_BYTES_MAX} bytes")));
         }
-        let secret = make(&self.seams);
+        let secret = secret::make(&self.seams);
         let random = self.seams.random.as_ref();
         let record = self.change(|table| {
             let owner = match key.owner {
@@ -349,102 +201,6 @@ impl Keys {
     }
 }
 
-/// The first table. The token file comes first: if a crash comes between, the next start takes the key from it.
-fn first(seams: &Seams, token: &Path) -> Result<Table, StoreError> {
-    let doing = || StoreError::io("writing the token file");
-    let key = match read_whole(seams.disk.as_ref(), token, 256) {
-        Ok(bytes) => match std::str::from_utf8(&bytes).map(str::trim) {
-            Ok(text) if is_key(text) => Secret::new(text),
-            _ => return Err(StoreError::Damaged(format!("{} holds no key; remove it to get a new one", token.display()))),
-        },
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            let key = make(seams);
-            atomic::replace(seams.disk.as_ref(), token, format!("{}\n", key.reveal()).as_bytes(), Durable::Yes).map_err(doing())?;
-            key
-        }
-        Err(e) => return Err(doing()(e)),
-    };
-    let owner = OwnerId::random(seams.random.as_ref());
-    let record = KeyRecord {
-        id: KeyId::random(seams.random.as_ref()),
-        owner,
-        name: "first".to_owned(),
-        scopes: Scopes::ALL,
-        created_at: seams.clock.now(),
-        expires_at: None,
-        rate_limit_per_minute: None,
-        revoked: false,
-    };
-    Ok(Table { version: 1, first_owner: owner, keys: vec![Stored { record, hash: sha256(key.reveal().as_bytes()) }] })
-}
-
-fn read(seams: &Seams, file: &Path) -> Result<Option<(Table, FileStat)>, StoreError> {
-    let doing = || StoreError::io("reading keys.json");
-    let Some(stat) = seams.disk.stat(file).map_err(doing())? else { return Ok(None) };
-    refuse_exposed(file, stat.mode)?;
-    let bytes = read_whole(seams.disk.as_ref(), file, KEYS_FILE_BYTES_MAX).map_err(doing())?;
-    let table: Table = serde_json::from_slice(&bytes).map_err(|e| {
-        // The error's own text may quote the file.
-        StoreError::Damaged(format!("{} is damaged at line {}; restore it from a backup", file.display(), e.line()))
-    })?;
-    if table.version != 1 {
-        return Err(StoreError::Newer { found: table.version });
-    }
-    Ok(Some((table, stat)))
-}
-
-fn write(seams: &Seams, file: &Path, table: &Table) -> Result<(), StoreError> {
-    let mut bytes = serde_json::to_vec_pretty(table).map_err(|e| StoreError::Damaged(e.to_string()))?;
-    bytes.push(b'\n');
-    atomic::replace(seams.disk.as_ref(), file, &bytes, Durable::Yes).map_err(StoreError::io("writing keys.json"))
-}
-
-fn make(seams: &Seams) -> Secret {
-    let mut bytes = [0; 32];
-    seams.random.fill(&mut bytes);
-    Secret::new(format!("{PREFIX}{}", base64url(&bytes)))
-}
-
-fn is_key(text: &str) -> bool {
-    text.strip_prefix(PREFIX)
-        .is_some_and(|body| body.len() == BODY_CHARS && body.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_')))
-}
-
-/// RFC 4648 §5 without padding.
-fn base64url(bytes: &[u8]) -> String {
-    let digit = |six: u32| match u8::try_from(six & 63).unwrap_or(0) {
-        n @ 0..=25 => b'A' + n,
-        n @ 26..=51 => b'a' + n - 26,
-        n @ 52..=61 => b'0' + n - 52,
-        62 => b'-',
-        _ => b'_',
-    };
-    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let value = chunk.iter().fold(0u32, |value, byte| value << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
-        out.extend((0..=chunk.len()).map(|i| char::from(digit(value >> (18 - 6 * i)))));
-    }
-    out
-}
-
-mod hash_text {
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(hash: &[u8; 32], s: S) -> Result<S::Ok, S::Error> {
-        s.serialize_str(&super::hex(hash))
-    }
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<[u8; 32], D::Error> {
-        let text = String::deserialize(d)?;
-        let mut hash = [0; 32];
-        let digits = text.as_bytes();
-        for (out, pair) in hash.iter_mut().zip(digits.chunks_exact(2)) {
-            let value = std::str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok());
-            *out = value.ok_or_else(|| serde::de::Error::custom("expected hexadecimal digits"))?;
-        }
-        if digits.len() == 64 { Ok(hash) } else { Err(serde::de::Error::custom("expected 64 hexadecimal digits")) }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
@@ -465,7 +221,7 @@ mod tests {
         let keys = Keys::open(&home).unwrap();
         let token = std::fs::read_to_string(home.path().join("token")).unwrap();
         let token = token.trim();
-        assert!(is_key(token), "oxk_ and 43 characters");
+        assert!(secret::is_key(token), "oxk_ and 43 characters");
         assert_eq!(std::fs::metadata(home.path().join("token")).unwrap().permissions().mode() & 0o777, 0o600);
         let first = keys.find(token).unwrap();
         assert_eq!((first.owner, first.scopes), (keys.first_owner(), Scopes::ALL));
@@ -544,12 +300,5 @@ mod tests {
         let found = keys.find("from the environment").unwrap();
         assert_eq!((found.owner, keys.by_id(found.id)), (keys.first_owner(), Some(found.clone())));
         assert!(!std::fs::read_to_string(bench.dir.join("keys.json")).unwrap().contains("environment"));
-    }
-
-    #[test]
-    fn base64url_as_in_rfc_4648() {
-        for (bytes, text) in [("", ""), ("f", "Zg"), ("fo", "Zm8"), ("foo", "Zm9v"), ("foob", "Zm9vYg"), ("\u{3ff}\u{3ff}", "z7_Pvw")] {
-            assert_eq!(base64url(bytes.as_bytes()), text);
-        }
     }
 }
