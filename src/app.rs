@@ -19,6 +19,8 @@ use crate::gateway::{Gateway, GatewayParts};
 use crate::http::client::{Client, ClientSettings};
 use crate::http::listener::{self, Listener};
 use crate::llm::Engine;
+use crate::middleware::auth::Doorkeeper;
+use crate::middleware::logins::Logins;
 use crate::middleware::tickets::Tickets;
 use crate::orchestrator::{self, Orchestrator, Parts};
 use crate::rooms::approvals::Approvals;
@@ -206,6 +208,8 @@ fn build(setup: Setup, shutdown: Cancel, drained: Cancel) -> Result<App, AppErro
         personas,
         spaces,
         tickets: Arc::new(Tickets::new()),
+        logins: Arc::new(Logins::new()),
+        doorkeeper: Arc::new(Doorkeeper::new()),
         started: clock.monotonic(),
         clock,
         random,

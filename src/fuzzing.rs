@@ -91,6 +91,12 @@ fn json_rpc(data: &[u8]) {
 /// Header fields: hosts, origins, credentials and URLs; what reads as a host has no byte that another parser reads differently.
 fn fields(data: &[u8]) {
     let _ = credentials::bearer(data);
+    match credentials::cookie([data].into_iter(), "oxios") {
+        credentials::Cookie::Token(token) => {
+            assert!(credentials::token(token.as_bytes()) == Some(token) && !token.contains([';', ',', ' ']))
+        }
+        credentials::Cookie::None | credentials::Cookie::Malformed => {}
+    }
     if let Some(token) = credentials::token(data) {
         assert!(token.bytes().all(|b| b.is_ascii_graphic()));
     }

@@ -25,7 +25,7 @@ use crate::http::line::Line;
 use crate::http::listener::{self, Listener};
 use crate::http::{Body, Response, gate};
 use crate::middleware::access_log::{self, AccessLog};
-use crate::middleware::auth::{self, Caller, Doorkeeper, Presented};
+use crate::middleware::auth::{self, Caller, Presented};
 use crate::middleware::ends::{Ends, Watches};
 use crate::middleware::host;
 use crate::middleware::intake::Intake;
@@ -103,7 +103,6 @@ pub struct Pipeline {
     app: Arc<App>,
     settings: Arc<Live<Settings>>,
     router: Router,
-    doorkeeper: Doorkeeper,
     rates: Rates,
     watches: Arc<Watches>,
     ids: RequestIds,
@@ -116,7 +115,6 @@ impl Pipeline {
         Ok(Self {
             settings,
             router: Router::new(ROUTES)?,
-            doorkeeper: Doorkeeper::new(),
             rates: Rates::new(),
             watches: Arc::default(),
             ids: RequestIds::new(app.random.clone()),
@@ -186,12 +184,14 @@ impl Pipeline {
                 headers: &head.headers,
                 query: query.as_ref().unwrap_or(&no_query),
                 ticket: entry != Entry::Header,
+                cookie: origin::takes_cookies(&asked),
                 token: entry == Entry::Socket && settings.query_token.allows(peer.is_loopback() && !proxied),
                 peer: peer.key(),
                 now,
                 time: self.app.clock.now(),
             };
-            let caller = self.doorkeeper.admit(&*self.app.keys, &self.app.tickets, settings.auth_enabled, &shown)?;
+            let caller =
+                self.app.doorkeeper.admit(&*self.app.keys, (&self.app.tickets, &self.app.logins), settings.auth_enabled, &shown)?;
             line.known();
             seen.entry.key = caller.watched();
             Some(caller)
@@ -235,6 +235,7 @@ impl Pipeline {
             body,
             request_id: seen.request_id,
             peer,
+            proxied,
             ends,
         };
         (row.handler)(self.app.clone(), call).await

@@ -6,6 +6,8 @@ mod chat_socket;
 mod cron_jobs;
 pub mod error;
 mod events;
+mod keys;
+mod login;
 mod memory;
 mod personas;
 pub mod router;
@@ -40,8 +42,9 @@ use crate::gateway::Gateway;
 use crate::http::error::{ErrorStatus, HttpError};
 use crate::http::peer::Peer;
 use crate::http::{Body, Response};
-use crate::middleware::auth::{Caller, Ends};
+use crate::middleware::auth::{Caller, Doorkeeper, Ends};
 use crate::middleware::intake::Limited;
+use crate::middleware::logins::Logins;
 use crate::middleware::tickets::Tickets;
 use crate::rooms::approvals::Approvals;
 use crate::rooms::mcp::Mcp;
@@ -93,6 +96,10 @@ pub struct App {
     pub spaces: Arc<Spaces>,
     /// One-time tickets.
     pub tickets: Arc<Tickets>,
+    /// Logged-in browsers.
+    pub logins: Arc<Logins>,
+    /// Checks credentials, here those of a login.
+    pub doorkeeper: Arc<Doorkeeper>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Randomness.
@@ -126,6 +133,8 @@ pub struct Call {
     pub request_id: RequestId,
     /// The other end.
     pub peer: Peer,
+    /// It came through a trusted proxy.
+    pub proxied: bool,
     /// For streams: ends with the key or the server.
     pub ends: Ends,
 }
@@ -148,6 +157,11 @@ impl Call {
             return Err(HttpError::new(ErrorStatus::UnsupportedMediaType, "media_type", public));
         }
         Ok(wire::json::parse(self.body.bytes(), JSON_DEPTH_MAX)?)
+    }
+
+    /// The body as JSON, or the default where it is empty.
+    pub fn json_if_any<T: DeserializeOwned + Default>(&self) -> Result<T, HttpError> {
+        if self.body.bytes().is_empty() { Ok(T::default()) } else { self.json() }
     }
 
     /// `?page=` and `?limit=` (API, conventions): page from 1, limit 1 to 500; what is no number is 400.

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use hyper::Method;
 
 use crate::api::{
-    App, Call, approvals, chat, chat_socket, cron_jobs, events, memory, personas, session_events, sessions, spaces, system, tickets,
+    App, Call, approvals, chat, chat_socket, cron_jobs, events, keys, login, memory, personas, session_events, sessions, spaces, system,
+    tickets,
 };
 use crate::base::limits::{CHAT_BODY_BYTES_MAX, JSON_BODY_BYTES_MAX, MEMORY_BODY_BYTES_MAX};
 use crate::http::Response;
@@ -94,6 +95,7 @@ const READ: Access = Access::Scope(Scope::Read);
 const CHAT: Access = Access::Scope(Scope::Chat);
 const WRITE: Access = Access::Scope(Scope::Write);
 const APPROVE: Access = Access::Scope(Scope::Approve);
+const ADMIN: Access = Access::Scope(Scope::Admin);
 
 /// Every route, area by area. A row says what is needed of every route; behind it stands what differs from a route without a
 /// body that counts against its key's rate and is entered by `Authorization` alone.
@@ -229,6 +231,28 @@ pub static ROUTES: &[Route] = &[
     row(POST, "/api/cron-jobs/{id}/trigger", CHAT, "Run a scheduled task now", to!(cron_jobs::trigger))
         .body(JSON_BODY_BYTES_MAX)
         .answers(200, "CronJobTriggered"),
+    row(GET, "/api/keys", ADMIN, "Your keys: ids, names, scopes; never their text", to!(keys::list))
+        .query(&["page", "limit"])
+        .answers(200, "KeyPage"),
+    row(POST, "/api/keys", ADMIN, "Make a key; its text is shown this once", to!(keys::create))
+        .body(JSON_BODY_BYTES_MAX)
+        .takes("NewKey")
+        .answers(201, "KeyMade"),
+    row(DELETE, "/api/keys/{id}", ADMIN, "Revoke a key; its open streams end within a second", to!(keys::revoke))
+        .body(JSON_BODY_BYTES_MAX)
+        .answers(200, "KeyRevoked"),
+    row(POST, "/api/keys/{id}/rotate", ADMIN, "A new key with the same rights; the old one goes on for a while", to!(keys::rotate))
+        .body(JSON_BODY_BYTES_MAX)
+        .takes("Rotation")
+        .answers(201, "KeyMade"),
+    row(POST, "/api/login", PUBLIC, "A key or a one-time code for a browser's cookie", to!(login::login))
+        .body(JSON_BODY_BYTES_MAX)
+        .takes("LoginRequest")
+        .answers(200, "LoggedIn"),
+    row(POST, "/api/login/code", ANY_KEY, "A one-time code for a login with this key's rights", to!(login::code))
+        .body(JSON_BODY_BYTES_MAX)
+        .answers(200, "LoginCode"),
+    row(POST, "/api/logout", ANY_KEY, "End this browser's login", to!(login::logout)).body(JSON_BODY_BYTES_MAX).answers(200, "LoggedOut"),
 ];
 
 const fn row(method: &'static Method, path: &'static str, access: Access, summary: &'static str, handler: Handler) -> Route {

@@ -8,7 +8,7 @@ use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value, json};
 
 use crate::api::routes::ROUTES;
-use crate::api::{approvals, chat, cron_jobs, memory, personas, sessions, spaces, system, tickets};
+use crate::api::{approvals, chat, cron_jobs, keys, login, memory, personas, sessions, spaces, system, tickets};
 
 /// Schemas of all named types.
 pub(super) struct Shapes {
@@ -48,6 +48,8 @@ impl Shapes {
             approvals::shapes,
             chat::shapes,
             cron_jobs::shapes,
+            keys::shapes,
+            login::shapes,
             memory::shapes,
             personas::shapes,
             sessions::shapes,

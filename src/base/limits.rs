@@ -65,7 +65,9 @@ pub const RUN_RECORDS_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const TOMBSTONE_HOURS: u64 = 24;
 /// Sessions without reader and run that stay open for the next request.
 pub const SESSIONS_IDLE_OPEN_MAX: usize = 16;
-/// `keys.json`; a key's record takes about 300 bytes.
+/// Keys of a home, of which those that were revoked or ran out go first; each is compared at every request.
+pub const KEYS_MAX: usize = 1000;
+/// `keys.json`; a key's record takes about 500 bytes.
 pub const KEYS_FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// One segment of the audit log: small enough to copy and to read in a moment, some 25,000 records.
@@ -215,6 +217,10 @@ pub const DESCRIPTORS_KEPT: usize = 128;
 pub const WRONG_CREDENTIALS_PER_MINUTE: u32 = 10;
 /// Peers and keys whose rates are remembered; the least recently seen goes first.
 pub const RATE_ENTRIES_MAX: usize = 4096;
+/// Logged-in browsers of the process.
+pub const LOGINS_MAX: usize = 4096;
+/// Of one key; the oldest goes first.
+pub const LOGINS_PER_KEY_MAX: usize = 64;
 /// Open one-time tickets of the process; each lives 30 s.
 pub const TICKETS_MAX: usize = 4096;
 /// Lines of the access log that wait for the next write, in bytes.

@@ -99,6 +99,28 @@ pub(super) const COMMANDS: &[Command] = &[
         options: &[HOME],
     },
     Command {
+        name: "key rotate",
+        words: "ID",
+        summary: "make a new key with the same rights; the old one goes on for a while",
+        about: "The new key is shown once; where the old one lies in <home>/token, the new one takes its place there.",
+        options: &[
+            Opt {
+                long: "overlap",
+                value: Some("TIME"),
+                help: "how long the old one goes on, for example 1h, 7d (default: not at all)",
+                many: false,
+            },
+            HOME,
+        ],
+    },
+    Command {
+        name: "login-link",
+        words: "",
+        summary: "print a link that logs a browser in, once, within five minutes",
+        about: "The gateway must be running. The link has the rights of OXIOS_API_KEY or <home>/token.",
+        options: &[HOME],
+    },
+    Command {
         name: "routes",
         words: "",
         summary: "print the table of HTTP routes",
@@ -331,7 +353,7 @@ mod tests {
             ("serv", "error: unknown command \"serv\"; did you mean `serve`?"),
             ("keys", "error: unknown command \"keys\"; did you mean `key`?"),
             ("frobnicate", "error: unknown command \"frobnicate\"; `oxios-edge help` lists all"),
-            ("key", "error: `key` needs one more word: create, list, revoke"),
+            ("key", "error: `key` needs one more word: create, list, revoke, rotate"),
             ("key crate", "error: unknown command `key crate`; did you mean `key create`?"),
             ("serve --lisen x", "error: unknown option --lisen; did you mean --listen?"),
             ("routes --listen x", "error: unknown option --listen; `oxios-edge routes --help` lists all"),

@@ -1,4 +1,4 @@
-//! `key create`, `key list`, `key revoke`: on `keys.json` itself, also while a gateway runs on it.
+//! `key create`, `key list`, `key revoke`, `key rotate`: on `keys.json` itself, also while a gateway runs on it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use crate::base::ids::KeyId;
 use crate::base::random::SystemRandom;
 use crate::base::time::{Clock, SystemClock};
 use crate::config::Env;
+use crate::store::StoreError;
 use crate::store::home::Seams;
 use crate::store::keys::{KeyRecord, Keys, NewKey, NewOwner, Scope, Scopes};
 use crate::sys::disk::{Disk, RealDisk};
@@ -23,7 +24,7 @@ pub(super) fn create(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
         return Err(Failure::usage("key create: a name has 1 to 64 characters"));
     }
     let scopes = scopes(parsed.value("scopes").unwrap_or("read,chat"))?;
-    let lifetime = parsed.value("expires-in").map(duration).transpose()?;
+    let lifetime = parsed.value("expires-in").map(|text| duration("--expires-in", text)).transpose()?;
     let rate = parsed.value("rate").map(|text| match text.parse::<u32>() {
         Ok(rate) if rate > 0 => Ok(rate),
         _ => Err(Failure::usage("--rate: a whole number from 1")),
@@ -77,6 +78,25 @@ pub(super) fn revoke(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Makes a key with the rights of another one, which ends.
+pub(super) fn rotate(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
+    let [id] = parsed.words.as_slice() else { return Err(Failure::usage("key rotate: name one id; `oxios-edge key list` shows them")) };
+    let id = KeyId::parse(id).map_err(|e| Failure::usage(format!("{id}: {e}; `oxios-edge key list` shows the ids")))?;
+    let overlap = parsed.value("overlap").map(|text| duration("--overlap", text)).transpose()?.unwrap_or_default();
+    let home = home(parsed, env)?;
+    let (keys, _) = open(&home)?;
+    let Some(old) = keys.by_id(id) else {
+        return Err(Failure::failed(format!("there is no key {id}; see oxios-edge key list{}", home_option(&home))));
+    };
+    let (record, secret) = keys.rotate(old.owner, id, overlap).map_err(|error| match error {
+        StoreError::Conflict => Failure::failed("the key was revoked or has expired; make a new one"),
+        error => Failure::failed(error.to_string()),
+    })?;
+    tell(format_args!("key {} ({}), scopes {}. It is shown this once:", record.id, record.name, words(record.scopes)));
+    print(format_args!("{}\n", secret.reveal()));
+    Ok(())
+}
+
 fn open(home: &Path) -> Result<(Keys, Arc<dyn Clock>), Failure> {
     if !home.is_dir() {
         return Err(Failure::failed(format!("there is no home at {} yet; `oxios-edge serve` makes it", home.display())));
@@ -119,8 +139,8 @@ fn words(scopes: Scopes) -> String {
 }
 
 /// `90d`, `12h`, `30m`, `45s`.
-fn duration(text: &str) -> Result<Duration, Failure> {
-    let wrong = || Failure::usage(format!("--expires-in {text}: write a number and d, h, m or s, for example 90d"));
+fn duration(option: &str, text: &str) -> Result<Duration, Failure> {
+    let wrong = || Failure::usage(format!("{option} {text}: write a number and d, h, m or s, for example 90d"));
     let split = text.len().checked_sub(1).filter(|at| text.is_char_boundary(*at)).ok_or_else(wrong)?;
     let (number, unit) = text.split_at(split);
     let seconds = match unit {
@@ -144,10 +164,10 @@ mod tests {
 
     #[test]
     fn lifetimes_are_read() {
-        assert_eq!(duration("90d").unwrap(), Duration::from_secs(90 * 86_400));
-        assert_eq!(duration("30m").unwrap(), Duration::from_secs(1800));
+        assert_eq!(duration("--x", "90d").unwrap(), Duration::from_secs(90 * 86_400));
+        assert_eq!(duration("--x", "30m").unwrap(), Duration::from_secs(1800));
         for bad in ["", "d", "90", "0d", "1y", "-1d", "99999999999999999999d", "9ü"] {
-            assert_eq!(duration(bad).unwrap_err().code, 2, "{bad}");
+            assert_eq!(duration("--x", bad).unwrap_err().code, 2, "{bad}");
         }
     }
 

@@ -7,6 +7,7 @@ mod config;
 mod doctor;
 mod healthcheck;
 mod key;
+mod login_link;
 mod output;
 mod reach;
 mod routes;
@@ -53,6 +54,8 @@ fn run(args: impl IntoIterator<Item = OsString>, env: &Env) -> Result<(), Failur
         "key create" => key::create(&parsed, env),
         "key list" => key::list(&parsed, env),
         "key revoke" => key::revoke(&parsed, env),
+        "key rotate" => key::rotate(&parsed, env),
+        "login-link" => login_link::run(&parsed, env),
         "routes" => routes::run(&parsed),
         "healthcheck" => healthcheck::run(&parsed, env),
         "config show" => config::show(&parsed, env),

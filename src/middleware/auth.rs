@@ -17,11 +17,12 @@ use crate::base::limits::{RATE_ENTRIES_MAX, WRONG_CREDENTIALS_PER_MINUTE};
 use crate::base::time::Timestamp;
 use crate::http::error::{ErrorStatus, HttpError};
 use crate::http::peer::PeerKey;
+use crate::middleware::logins::{COOKIE, Logins};
 use crate::middleware::rate;
 use crate::middleware::recent::Recent;
 use crate::middleware::tickets::Tickets;
 use crate::store::keys::{KeyRecord, Keys, Scopes};
-use crate::wire::credentials::{self, Bearer};
+use crate::wire::credentials::{self, Bearer, Cookie};
 use crate::wire::query::Query;
 
 pub use crate::middleware::ends::{End, Ends};
@@ -42,6 +43,10 @@ impl Caller {
     /// The key that was shown.
     pub fn key_id(&self) -> KeyId {
         self.key_id
+    }
+    /// What the key may do.
+    pub fn scopes(&self) -> Scopes {
+        self.scopes
     }
     /// Whom it belongs to.
     pub fn owner(&self) -> OwnerId {
@@ -98,6 +103,8 @@ pub struct Presented<'a> {
     pub ticket: bool,
     /// `?token=` counts.
     pub token: bool,
+    /// The cookie counts (see `origin::takes_cookies`).
+    pub cookie: bool,
     /// Who presents it, as limits count.
     pub peer: PeerKey,
     /// Monotonic time.
@@ -110,6 +117,15 @@ pub struct Presented<'a> {
 pub struct Doorkeeper {
     /// By peer: times of the last wrong credentials. Taken only when one was wrong.
     wrong: Mutex<Recent<PeerKey, Wrong>>,
+}
+
+/// What a browser logs in with.
+#[derive(Clone, Copy)]
+pub enum Login<'a> {
+    /// A key.
+    Key(&'a str),
+    /// A one-time code.
+    Code(&'a str),
 }
 
 /// A ring of the last wrong ones, monotonic.
@@ -131,7 +147,13 @@ impl Doorkeeper {
     ///
     /// # Errors
     /// 401 (RFC 6750 §3: with a reason where a credential was shown); 429 from this peer's 11th wrong one within a minute.
-    pub fn admit(&self, keys: &impl KeyTable, tickets: &Tickets, required: bool, shown: &Presented<'_>) -> Result<Caller, HttpError> {
+    pub fn admit(
+        &self,
+        keys: &impl KeyTable,
+        (tickets, logins): (&Tickets, &Logins),
+        required: bool,
+        shown: &Presented<'_>,
+    ) -> Result<Caller, HttpError> {
         if !required {
             return Ok(Caller {
                 key_id: KeyId::derived(&sha256(b"authentication is off")),
@@ -143,20 +165,16 @@ impl Doorkeeper {
         }
         let found = match credential(shown) {
             Credential::None => return Err(missing(None)),
-            Credential::NotHere => return Err(missing(Some("a token in the query works on the WebSocket from loopback peers only"))),
+            Credential::NotHere(why) => return Err(missing(Some(why))),
             Credential::Malformed => Err("malformed credential"),
             Credential::Key(key) => keys.find(key).ok_or("unknown key"),
             // A ticket is bound to its key: what became of the key since counts.
             Credential::Ticket(ticket) => {
                 tickets.redeem(ticket, shown.now).and_then(|id| keys.by_id(id)).ok_or("unknown, used or expired ticket")
             }
+            Credential::Cookie(cookie) => logins.find(cookie, shown.now).and_then(|id| keys.by_id(id)).ok_or("log in again"),
         };
-        let good = found.and_then(|key| match key {
-            key if key.revoked => Err("the key was revoked"),
-            key if has_lapsed(&key, shown.time) => Err("the key has expired"),
-            key => Ok(key),
-        });
-        match good {
+        match good(found, shown.time) {
             Ok(key) => Ok(Caller {
                 key_id: key.id,
                 owner: key.owner,
@@ -166,6 +184,25 @@ impl Doorkeeper {
             }),
             Err(why) => Err(self.wrong(shown.peer, why, shown.now)),
         }
+    }
+
+    /// The key that a browser logs in with: itself, or by a one-time code. Wrong ones count as everywhere.
+    ///
+    /// # Errors
+    /// 401, 429.
+    pub fn log_in(
+        &self,
+        keys: &impl KeyTable,
+        logins: &Logins,
+        with: Login<'_>,
+        peer: PeerKey,
+        (now, time): (Duration, Timestamp),
+    ) -> Result<KeyRecord, HttpError> {
+        let found = match with {
+            Login::Key(key) => keys.find(key).ok_or("unknown key"),
+            Login::Code(code) => logins.codes.redeem(code, now).and_then(|id| keys.by_id(id)).ok_or("unknown, used or expired code"),
+        };
+        good(found, time).map_err(|why| self.wrong(peer, why, now))
     }
 
     fn wrong(&self, peer: PeerKey, why: &'static str, now: Duration) -> HttpError {
@@ -213,10 +250,12 @@ pub fn require(caller: &Caller, scope: Scope) -> Result<(), HttpError> {
 
 enum Credential<'a> {
     None,
-    NotHere,
+    /// Something that counts elsewhere, and why not here.
+    NotHere(&'static str),
     Malformed,
     Key(&'a str),
     Ticket(&'a str),
+    Cookie(&'a str),
 }
 
 fn credential<'a>(shown: &Presented<'a>) -> Credential<'a> {
@@ -231,8 +270,26 @@ fn credential<'a>(shown: &Presented<'a>) -> Credential<'a> {
     }
     match shown.query.get("token") {
         Some(token) if shown.token => credentials::token(token.as_bytes()).map_or(Credential::Malformed, Credential::Key),
-        Some(_) => Credential::NotHere,
-        None => Credential::None,
+        Some(_) => Credential::NotHere("a token in the query works on the WebSocket from loopback peers only"),
+        None => cookie(shown),
+    }
+}
+
+fn cookie<'a>(shown: &Presented<'a>) -> Credential<'a> {
+    let fields = shown.headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
+    match credentials::cookie(fields, COOKIE) {
+        Cookie::None => Credential::None,
+        _ if !shown.cookie => Credential::NotHere("a cookie counts only with what its own page asks, which Origin tells"),
+        Cookie::Malformed => Credential::Malformed,
+        Cookie::Token(token) => Credential::Cookie(token),
+    }
+}
+
+fn good(found: Result<KeyRecord, &'static str>, time: Timestamp) -> Result<KeyRecord, &'static str> {
+    match found? {
+        key if key.revoked => Err("the key was revoked"),
+        key if has_lapsed(&key, time) => Err("the key has expired"),
+        key => Ok(key),
     }
 }
 
@@ -315,11 +372,12 @@ mod tests {
             query: &query,
             ticket: t.ticket,
             token: t.token,
+            cookie: false,
             peer: PeerKey::Unix,
             now: Duration::from_secs(5),
             time: Timestamp::from_millis(1000),
         };
-        door.admit(&table(), tickets, true, &shown)
+        door.admit(&table(), (tickets, &Logins::new()), true, &shown)
     }
 
     fn status(t: &Try<'_>) -> u16 {
@@ -409,11 +467,12 @@ mod tests {
             query: &query,
             ticket: false,
             token: false,
+            cookie: false,
             peer: PeerKey::Unix,
             now: Duration::ZERO,
             time: Timestamp::default(),
         };
-        let caller = Doorkeeper::new().admit(&table(), &Tickets::new(), false, &shown).unwrap();
+        let caller = Doorkeeper::new().admit(&table(), (&Tickets::new(), &Logins::new()), false, &shown).unwrap();
         assert_eq!(caller.owner(), OwnerId::derived(&[9; 32]));
         assert!(caller.may(Scope::Admin) && caller.watched().is_none());
     }

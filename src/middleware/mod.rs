@@ -5,6 +5,7 @@ pub mod auth;
 pub mod ends;
 pub mod host;
 pub mod intake;
+pub mod logins;
 pub mod origin;
 pub mod rate;
 pub mod recent;

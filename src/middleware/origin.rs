@@ -54,6 +54,24 @@ pub fn check(asked: &Asked<'_>, listed: &[String]) -> Result<Option<Listed>, Htt
     Err(HttpError::new(ErrorStatus::Forbidden, "origin", public))
 }
 
+/// A cookie counts with what comes from our own page: browsers send cookies along with what other pages make them ask.
+/// What changes something or opens a socket says so in `Origin`; what reads may come without one (EventSource, a link typed in).
+pub fn takes_cookies(asked: &Asked<'_>) -> bool {
+    let mut sites = asked.headers.get_all("sec-fetch-site").iter();
+    let elsewhere = sites.any(|site| !matches!(site.as_bytes(), b"same-origin" | b"none"));
+    let mut all = asked.headers.get_all(header::ORIGIN).iter();
+    let ours = match (all.next(), all.next()) {
+        (None, _) => matches!(*asked.method, Method::GET | Method::HEAD) && !asked.upgrade,
+        (Some(value), None) => value
+            .to_str()
+            .ok()
+            .and_then(Origin::parse)
+            .is_some_and(|origin| origin.is_same(asked.host, false) || (asked.proxied && origin.is_same(asked.host, true))),
+        (Some(_), Some(_)) => false,
+    };
+    ours && !elsewhere
+}
+
 /// A browser asks beforehand whether a page may call (CORS, Fetch §4.8). It brings no credential, so the answer is the
 /// same for every path.
 pub fn is_preflight(asked: &Asked<'_>) -> bool {
@@ -106,6 +124,28 @@ mod tests {
         assert_eq!(ask(Method::POST, &["http://box.lan:4200"], false, true), Ok(false));
         assert_eq!(ask(Method::POST, &["https://box.lan:4200"], true, false), Ok(false));
         assert_eq!(ask(Method::POST, &["https://box.lan:4200"], false, false), Err(403));
+    }
+
+    #[test]
+    fn cookies_count_with_what_our_own_page_asks() {
+        let counts = |method: Method, fields: &[(&'static str, &str)], upgrade| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in fields {
+                headers.append(*name, value.parse().unwrap());
+            }
+            let host = Host::parse("box.lan:4200").unwrap();
+            takes_cookies(&Asked { method: &method, headers: &headers, host, proxied: false, upgrade })
+        };
+        let ours = ("origin", "http://box.lan:4200");
+        assert!(counts(Method::POST, &[ours], false) && counts(Method::GET, &[ours], true) && counts(Method::GET, &[], false));
+        assert!(counts(Method::GET, &[("sec-fetch-site", "same-origin")], false));
+        assert!(!counts(Method::POST, &[], false) && !counts(Method::GET, &[], true), "what acts says where it comes from");
+        assert!(!counts(Method::GET, &[("sec-fetch-site", "cross-site")], false));
+        assert!(!counts(Method::GET, &[("sec-fetch-site", "same-site")], false), "another port is another program");
+        for origin in ["http://box.lan:8080", "https://page.example", "null"] {
+            assert!(!counts(Method::GET, &[("origin", origin)], false), "{origin}");
+        }
+        assert!(!counts(Method::POST, &[ours, ours], false));
     }
 
     #[test]

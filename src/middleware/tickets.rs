@@ -13,12 +13,14 @@ use crate::middleware::auth::Caller;
 
 /// How long a ticket lives.
 pub const TICKET_TTL: Duration = Duration::from_secs(30);
+/// How long a login code lives: somebody walks with it from a terminal to a browser.
+pub const CODE_TTL: Duration = Duration::from_secs(300);
 /// Open tickets of one key; one key cannot take every place.
 const PER_KEY_MAX: usize = 256;
 
 /// The open tickets of the process; they do not survive a restart.
-#[derive(Default)]
 pub struct Tickets {
+    ttl: Duration,
     /// By the digest of the ticket: looking one up tells nothing by its duration. Taken to issue and to redeem.
     open: Mutex<HashMap<[u8; 32], Ticket>>,
 }
@@ -29,9 +31,13 @@ struct Ticket {
 }
 
 impl Tickets {
-    /// None yet.
+    /// For `?ticket=`; none yet.
     pub fn new() -> Self {
-        Self::default()
+        Self { ttl: TICKET_TTL, open: Mutex::default() }
+    }
+    /// For `{"code"}` of a login; none yet.
+    pub(super) fn codes() -> Self {
+        Self { ttl: CODE_TTL, open: Mutex::default() }
     }
 
     /// A new ticket for this caller's key; none where too many are open. `now` is monotonic.
@@ -45,7 +51,7 @@ impl Tickets {
         if open.len() >= TICKETS_MAX || own >= PER_KEY_MAX {
             return None;
         }
-        open.insert(sha256(text.as_bytes()), Ticket { key: caller.key_id(), expires: now + TICKET_TTL });
+        open.insert(sha256(text.as_bytes()), Ticket { key: caller.key_id(), expires: now + self.ttl });
         Some(Secret::new(text))
     }
 
@@ -53,6 +59,12 @@ impl Tickets {
     pub(super) fn redeem(&self, ticket: &str, now: Duration) -> Option<KeyId> {
         let ticket = self.open.lock().unwrap_or_else(|e| e.into_inner()).remove(&sha256(ticket.as_bytes()))?;
         (ticket.expires > now).then_some(ticket.key)
+    }
+}
+
+impl Default for Tickets {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

@@ -1,4 +1,4 @@
-//! `Authorization: Bearer` (RFC 6750 §2.1).
+//! `Authorization: Bearer` (RFC 6750 §2.1) and `Cookie` (RFC 6265 §4.2).
 
 /// Longest token that is looked at; ours have 43 characters, other people's keys may be longer.
 pub const TOKEN_BYTES_MAX: usize = 512;
@@ -27,6 +27,31 @@ pub fn bearer(value: &[u8]) -> Bearer<'_> {
     }
 }
 
+/// What the `Cookie` fields say of one name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cookie<'a> {
+    /// Nothing.
+    None,
+    /// Something that cannot be a token, or two of them: who set the second one is not known.
+    Malformed,
+    /// A token; whether it is good is not known here.
+    Token(&'a str),
+}
+
+/// The cookie of this name in one or several `Cookie` fields. What others have put there does not matter.
+pub fn cookie<'a>(fields: impl Iterator<Item = &'a [u8]>, name: &str) -> Cookie<'a> {
+    let mut found = Cookie::None;
+    for pair in fields.flat_map(|field| field.split(|b| *b == b';')) {
+        let pair = pair.trim_ascii();
+        let Some(value) = pair.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"=")) else { continue };
+        if found != Cookie::None {
+            return Cookie::Malformed;
+        }
+        found = token(value).map_or(Cookie::Malformed, Cookie::Token);
+    }
+    found
+}
+
 /// A token as RFC 6750 §2.1 writes it (`b64token`), bounded.
 pub fn token(bytes: &[u8]) -> Option<&str> {
     let good = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~' | b'+' | b'/' | b'=');
@@ -39,6 +64,26 @@ pub fn token(bytes: &[u8]) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_cookies_say() {
+        for (fields, says) in [
+            (&["a=1; oxios=abc; b=2"][..], Cookie::Token("abc")),
+            (&["oxios=abc"], Cookie::Token("abc")),
+            (&["a=1", "oxios=abc"], Cookie::Token("abc")),
+            (&[";;oxios=abc;"], Cookie::Token("abc")),
+            (&[""], Cookie::None),
+            (&[], Cookie::None),
+            (&["oxios2=abc; xoxios=d; OXIOS=e; oxios"], Cookie::None),
+            (&["oxios="], Cookie::Malformed),
+            (&["oxios=a b"], Cookie::Malformed),
+            (&["oxios=\"a\""], Cookie::Malformed),
+            (&["oxios=abc; oxios=abc"], Cookie::Malformed),
+            (&["oxios=abc", "oxios=def"], Cookie::Malformed),
+        ] {
+            assert_eq!(cookie(fields.iter().map(|field| field.as_bytes()), "oxios"), says, "{fields:?}");
+        }
+    }
 
     #[test]
     fn what_a_field_says() {

@@ -18,6 +18,8 @@ mod cron;
 mod disk;
 mod events;
 mod foreign;
+mod keys;
+mod login;
 mod memory;
 mod model_faults;
 mod personas;

@@ -43,7 +43,7 @@ pub(super) fn first(seams: &Seams, token: &Path) -> Result<Table, StoreError> {
         },
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             let key = secret::make(seams);
-            atomic::replace(seams.disk.as_ref(), token, format!("{}\n", key.reveal()).as_bytes(), Durable::Yes).map_err(doing())?;
+            write_token(seams, token, &key)?;
             key
         }
         Err(e) => return Err(doing()(e)),
@@ -60,6 +60,18 @@ pub(super) fn first(seams: &Seams, token: &Path) -> Result<Table, StoreError> {
         revoked: false,
     };
     Ok(Table { version: 1, first_owner: owner, keys: vec![Stored { record, hash: sha256(key.reveal().as_bytes()) }] })
+}
+
+/// The key in the token file, where there is one.
+pub(super) fn token(seams: &Seams, token: &Path) -> Option<Secret> {
+    let bytes = read_whole(seams.disk.as_ref(), token, 256).ok()?;
+    std::str::from_utf8(&bytes).ok().map(|text| Secret::new(text.trim()))
+}
+
+/// Puts a key into the token file.
+pub(super) fn write_token(seams: &Seams, token: &Path, key: &Secret) -> Result<(), StoreError> {
+    let text = format!("{}\n", key.reveal());
+    atomic::replace(seams.disk.as_ref(), token, text.as_bytes(), Durable::Yes).map_err(StoreError::io("writing the token file"))
 }
 
 pub(super) fn read(seams: &Seams, file: &Path) -> Result<Option<(Table, FileStat)>, StoreError> {

@@ -13,10 +13,11 @@ mod secret;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use crate::base::digest::{same, sha256};
 use crate::base::ids::{KeyId, OwnerId};
-use crate::base::limits::LABEL_BYTES_MAX;
+use crate::base::limits::{KEYS_MAX, LABEL_BYTES_MAX};
 use crate::base::live::Live;
 use crate::base::log;
 use crate::base::secret::Secret;
@@ -114,7 +115,7 @@ impl Keys {
     /// Makes a key; the secret is shown this once.
     ///
     /// # Errors
-    /// `NotFound` where the owner has no key yet, `TooLarge` where the name is too long, `DiskFull`, `Io`.
+    /// `NotFound` where the owner has no key yet, `TooLarge` where the name is too long or there are too many keys, `DiskFull`, `Io`.
     pub fn create(&self, key: NewKey) -> Result<(KeyRecord, Secret), StoreError> {
         if key.name.len() > LABEL_BYTES_MAX {
             return Err(StoreError::TooLarge(format!("a key's name takes at most {LABEL_BYTES_MAX} bytes")));
@@ -138,9 +139,35 @@ impl Keys {
                 rate_limit_per_minute: key.rate_limit_per_minute,
                 revoked: false,
             };
-            table.keys.push(Stored { record: record.clone(), hash: sha256(secret.reveal().as_bytes()) });
+            self.add(table, &record, &secret)?;
             Ok(record)
         })?;
+        Ok((record, secret))
+    }
+    /// Makes a key with the same owner, name, scopes, rate and end; this one goes on for `overlap` at most. Where it is the one in
+    /// `<home>/token`, that file gets the new one.
+    ///
+    /// # Errors
+    /// `NotFound` where the owner has no such key, `Conflict` where it was revoked or has expired, `TooLarge`, `DiskFull`, `Io`.
+    pub fn rotate(&self, owner: OwnerId, id: KeyId, overlap: Duration) -> Result<(KeyRecord, Secret), StoreError> {
+        let secret = secret::make(&self.seams);
+        let (record, old_hash) = self.change(|table| {
+            let now = self.seams.clock.now();
+            let old = table.keys.iter_mut().find(|key| key.record.id == id && key.record.owner == owner).ok_or(StoreError::NotFound)?;
+            if !old.record.is_valid(now) {
+                return Err(StoreError::Conflict);
+            }
+            let record = KeyRecord { id: KeyId::random(self.seams.random.as_ref()), created_at: now, ..old.record.clone() };
+            let until = now.plus(overlap);
+            old.record.expires_at = Some(old.record.expires_at.map_or(until, |expires| expires.min(until)));
+            let old_hash = old.hash;
+            self.add(table, &record, &secret)?;
+            Ok((record, old_hash))
+        })?;
+        // Behind the table: after a crash in between, the old one still works for its overlap, and the new one is not lost as nobody has it.
+        if file::token(&self.seams, &self.token).is_some_and(|held| same(&sha256(held.reveal().as_bytes()), &old_hash)) {
+            file::write_token(&self.seams, &self.token, &secret)?;
+        }
         Ok((record, secret))
     }
     /// The keys of an owner, oldest first.
@@ -187,6 +214,18 @@ impl Keys {
         }
     }
 
+    /// Puts a key into the table; where that is full, what is no longer good makes room.
+    fn add(&self, table: &mut Table, record: &KeyRecord, secret: &Secret) -> Result<(), StoreError> {
+        let now = self.seams.clock.now();
+        if table.keys.len() >= KEYS_MAX {
+            table.keys.retain(|key| key.record.is_valid(now));
+        }
+        if table.keys.len() >= KEYS_MAX {
+            return Err(StoreError::TooLarge(format!("there are {KEYS_MAX} keys already; revoke some first")));
+        }
+        table.keys.push(Stored { record: record.clone(), hash: sha256(secret.reveal().as_bytes()) });
+        Ok(())
+    }
     fn extra(&self) -> Option<(KeyRecord, [u8; 32])> {
         self.extra.lock().unwrap_or_else(|e| e.into_inner()).clone()
     }
@@ -246,6 +285,42 @@ mod tests {
         assert!(matches!(server.revoke(server.first_owner(), record.id), Err(StoreError::NotFound)), "not another owner's");
         assert!(matches!(server.create(new("x", NewOwner::Of(bench.owner()))), Err(StoreError::NotFound)));
         assert_eq!(server.list(record.owner).len(), 1);
+    }
+
+    #[test]
+    fn a_rotated_key_goes_on_for_its_overlap_and_the_new_one_has_its_rights() {
+        let bench = Bench::new();
+        let home = bench.home();
+        let keys = Keys::open(&home).unwrap();
+        let token = || std::fs::read_to_string(home.path().join("token")).unwrap().trim().to_owned();
+        let old_text = token();
+        let old = keys.find(&old_text).unwrap();
+        let (new, secret) = keys.rotate(old.owner, old.id, Duration::from_secs(60)).unwrap();
+        assert_eq!((new.owner, new.scopes, new.expires_at), (old.owner, old.scopes, None));
+        assert_eq!(token(), secret.reveal(), "the token file has the new one");
+        let good = |text: &str| keys.find(text).unwrap().is_valid(bench.clock.now());
+        assert!(good(&old_text) && good(secret.reveal()));
+        bench.clock.advance(Duration::from_secs(60));
+        assert!(!good(&old_text) && good(secret.reveal()));
+        assert!(matches!(keys.rotate(old.owner, old.id, Duration::ZERO), Err(StoreError::Conflict)), "it has ended");
+        assert!(matches!(keys.rotate(bench.owner(), new.id, Duration::ZERO), Err(StoreError::NotFound)), "not another owner's");
+        let (third, other) = keys.rotate(new.owner, new.id, Duration::ZERO).unwrap();
+        assert!(!good(secret.reveal()) && good(other.reveal()) && third.is_valid(bench.clock.now()));
+    }
+
+    #[test]
+    fn a_full_table_loses_what_is_no_longer_good_first() {
+        let bench = Bench::new();
+        let keys = Keys::open(&bench.home()).unwrap();
+        let table = keys.table.load();
+        let mut table = Table::clone(&table);
+        let (one, owner) = (table.keys[0].clone(), table.first_owner);
+        table.keys.resize(KEYS_MAX, one);
+        write(&bench.seams(), &keys.file, &table).unwrap();
+        assert!(matches!(keys.create(new("x", NewOwner::Of(owner))), Err(StoreError::TooLarge(_))));
+        table.keys[5].record.revoked = true;
+        write(&bench.seams(), &keys.file, &table).unwrap();
+        assert!(keys.create(new("x", NewOwner::Of(owner))).is_ok());
     }
 
     #[test]

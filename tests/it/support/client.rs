@@ -38,6 +38,7 @@ const ALLOWED: &[&str] = &[
     "retry-after",
     "sec-websocket-accept",
     "sec-websocket-version",
+    "set-cookie",
     "transfer-encoding",
     "upgrade",
     "vary",

@@ -1,0 +1,231 @@
+//! API keys (API B): list, make, revoke, rotate. A key's text is shown once, where it is made.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::api::{self, App, Call};
+use crate::base::ids::{KeyId, OwnerId};
+use crate::base::time::Timestamp;
+use crate::http::Response;
+use crate::http::error::{ErrorStatus, HttpError};
+use crate::store::StoreError;
+use crate::store::keys::{self, KeyRecord, Scope, Scopes};
+use crate::store::sessions::Page;
+
+/// A key's name, in characters.
+const NAME_CHARS_MAX: usize = 64;
+/// A hundred years: more is "never", which is said by leaving it out.
+const EXPIRES_IN_SECS_MAX: u64 = 3_155_760_000;
+/// A rotated key goes on for a month at most: what takes longer wants two keys.
+const OVERLAP_SECS_MAX: u64 = 31 * 24 * 3600;
+
+/// A key to make.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct NewKey {
+    /// What people know it by.
+    #[cfg_attr(test, schemars(length(min = 1, max = 64), regex(pattern = r"^[!-~]([ -~]*[!-~])?$")))]
+    name: String,
+    /// What it may do: at least one, and only what the calling key may do.
+    #[cfg_attr(test, schemars(length(min = 1)))]
+    scopes: Vec<Scope>,
+    /// `new` makes a new owner, who sees nothing of the others; without it the key is of the calling key's owner.
+    #[serde(default)]
+    owner: Option<Owner>,
+    /// Seconds that it lives; for ever without it.
+    #[serde(default)]
+    #[cfg_attr(test, schemars(range(min = 1, max = 3_155_760_000_u64)))]
+    expires_in_secs: Option<u64>,
+    /// Its own rate; `security.rate_limit_per_minute` without it.
+    #[serde(default)]
+    #[cfg_attr(test, schemars(range(min = 1)))]
+    rate_limit_per_minute: Option<u32>,
+}
+
+/// Whose key to make.
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+enum Owner {
+    /// A new owner's.
+    New,
+}
+
+/// How to rotate.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct Rotation {
+    /// Seconds that the old key goes on; 0 ends it at once.
+    #[cfg_attr(test, schemars(range(max = 2_678_400)))]
+    overlap_secs: u64,
+}
+
+/// A key without its text.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct Key {
+    /// Its id; no secret.
+    id: KeyId,
+    /// What people know it by.
+    name: String,
+    /// Whose it is.
+    owner: OwnerId,
+    /// What it may do.
+    scopes: Scopes,
+    /// Whether it works.
+    status: Status,
+    /// When it was made.
+    created_at: Timestamp,
+    /// When it ends or ended; never where it is null.
+    expires_at: Option<Timestamp>,
+    /// Its own rate, where it has one.
+    rate_limit_per_minute: Option<u32>,
+}
+
+/// Whether a key works.
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "KeyStatus"))]
+enum Status {
+    /// It does.
+    Active,
+    /// Its time is over.
+    Expired,
+    /// Somebody ended it.
+    Revoked,
+}
+
+/// A new key.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct KeyMade {
+    /// Its text: for `Authorization: Bearer`. Shown this once.
+    key: String,
+    /// What is known of it from now on.
+    #[serde(flatten)]
+    record: Key,
+}
+
+/// What became of a key.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct KeyRevoked {
+    /// `revoked`.
+    status: &'static str,
+    /// The key.
+    id: KeyId,
+}
+
+#[cfg(test)]
+pub(super) fn shapes(all: &mut api::shapes::Shapes) {
+    all.takes::<NewKey>("NewKey");
+    all.takes::<Rotation>("Rotation");
+    all.answers::<Page<Key>>("KeyPage");
+    all.answers::<KeyMade>("KeyMade");
+    all.answers::<KeyRevoked>("KeyRevoked");
+}
+
+/// `GET /api/keys`: the caller's owner's, oldest first.
+pub(crate) async fn list(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
+    let (owner, page, now) = (call.caller()?.owner(), call.page()?, app.clock.now());
+    let keys = app.keys.list(owner);
+    let from = (page.page - 1).saturating_mul(page.limit);
+    let items = keys.iter().skip(from).take(page.limit).map(|record| shown(record, now)).collect();
+    api::json(&Page { items, total: keys.len(), page: page.page, limit: page.limit })
+}
+
+/// `POST /api/keys`.
+pub(crate) async fn create(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
+    let caller = call.caller()?;
+    let new: NewKey = call.json()?;
+    if new.name.trim().is_empty() || new.name.chars().count() > NAME_CHARS_MAX || new.name.chars().any(char::is_control) {
+        return Err(HttpError::bad_request(format!("name: expected 1 to {NAME_CHARS_MAX} characters, none of them a control character")));
+    }
+    let scopes = Scopes::of(&new.scopes);
+    if scopes == Scopes::NONE {
+        return Err(HttpError::bad_request("scopes: name at least one of read, chat, write, approve, admin"));
+    }
+    holds(caller.scopes(), scopes)?;
+    if new.expires_in_secs.is_some_and(|secs| !(1..=EXPIRES_IN_SECS_MAX).contains(&secs)) {
+        return Err(HttpError::bad_request(format!("expires_in_secs: expected 1 to {EXPIRES_IN_SECS_MAX}")));
+    }
+    if new.rate_limit_per_minute == Some(0) {
+        return Err(HttpError::bad_request("rate_limit_per_minute: expected a whole number from 1"));
+    }
+    let key = keys::NewKey {
+        name: new.name,
+        owner: if new.owner.is_some() { keys::NewOwner::New } else { keys::NewOwner::Of(caller.owner()) },
+        scopes,
+        expires_at: new.expires_in_secs.map(|secs| app.clock.now().plus(Duration::from_secs(secs))),
+        rate_limit_per_minute: new.rate_limit_per_minute,
+    };
+    let (table, now) = (app.keys.clone(), app.clock.now());
+    let (record, secret) = api::blocking(move || table.create(key).map_err(full)).await?;
+    api::created(&KeyMade { key: secret.reveal().to_owned(), record: shown(&record, now) })
+}
+
+/// `DELETE /api/keys/{id}`: its open streams end within a second.
+pub(crate) async fn revoke(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
+    let (owner, id, table) = (call.caller()?.owner(), id(&call)?, app.keys.clone());
+    api::blocking(move || table.revoke(owner, id)).await?;
+    api::json(&KeyRevoked { status: "revoked", id })
+}
+
+/// `POST /api/keys/{id}/rotate`: a new key with the same owner, name, scopes and limits.
+pub(crate) async fn rotate(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
+    let caller = call.caller()?;
+    let rotation: Rotation = call.json_if_any()?;
+    let (owner, id, table, now) = (caller.owner(), id(&call)?, app.keys.clone(), app.clock.now());
+    if rotation.overlap_secs > OVERLAP_SECS_MAX {
+        return Err(HttpError::bad_request(format!("overlap_secs: expected 0 to {OVERLAP_SECS_MAX}")));
+    }
+    let old = app.keys.by_id(id).filter(|record| record.owner == owner).ok_or_else(|| HttpError::not_found("no such key"))?;
+    holds(caller.scopes(), old.scopes)?;
+    let overlap = Duration::from_secs(rotation.overlap_secs);
+    let (record, secret) = api::blocking(move || table.rotate(owner, id, overlap).map_err(full)).await?;
+    api::created(&KeyMade { key: secret.reveal().to_owned(), record: shown(&record, now) })
+}
+
+fn id(call: &Call) -> Result<KeyId, HttpError> {
+    KeyId::parse(call.param("id")).map_err(|_| HttpError::bad_request("id: expected a UUID in lower case"))
+}
+
+/// Nobody gives what he has not (THREATS 5).
+fn holds(own: Scopes, wanted: Scopes) -> Result<(), HttpError> {
+    if own.holds(wanted) {
+        return Ok(());
+    }
+    let text = "a key makes and rotates keys only with scopes that it has itself";
+    Err(HttpError::new(ErrorStatus::Forbidden, "scope", text))
+}
+
+fn full(error: StoreError) -> HttpError {
+    match error {
+        StoreError::TooLarge(text) => HttpError::conflict(text).code("keys_full"),
+        StoreError::NotFound => HttpError::not_found("no such key"),
+        StoreError::Conflict => HttpError::conflict("the key was revoked or has expired; make a new one"),
+        error => error.into(),
+    }
+}
+
+fn shown(record: &KeyRecord, now: Timestamp) -> Key {
+    let status = match record {
+        record if record.revoked => Status::Revoked,
+        record if !record.is_valid(now) => Status::Expired,
+        _ => Status::Active,
+    };
+    Key {
+        id: record.id,
+        name: record.name.clone(),
+        owner: record.owner,
+        scopes: record.scopes,
+        status,
+        created_at: record.created_at,
+        expires_at: record.expires_at,
+        rate_limit_per_minute: record.rate_limit_per_minute,
+    }
+}

@@ -1,0 +1,236 @@
+//! Keys over the wire: made, listed, revoked, rotated; and every route with every kind of credential.
+
+use oxios_edge::api::routes::{Access, Entry, ROUTES, Route};
+use oxios_edge::middleware::auth::Scope;
+use serde_json::{Value, json};
+
+use crate::support::client::{Ask, Client};
+use crate::support::server::{Server, Setup, command};
+
+const SCOPES: [&str; 5] = ["read", "chat", "write", "approve", "admin"];
+
+async fn make(client: &Client, body: Value) -> (String, String) {
+    let made = client.post("/api/keys", &body).await.expect(201).json();
+    (made["id"].as_str().unwrap().to_owned(), made["key"].as_str().unwrap().to_owned())
+}
+
+/// The ids in the list.
+async fn listed(client: &Client) -> Vec<(String, String)> {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let page = client.get("/api/keys?limit=500").await.expect(200).json();
+    page["items"].as_array().unwrap().iter().map(|key| (text(&key["id"]), text(&key["status"]))).collect()
+}
+
+#[tokio::test]
+async fn a_key_is_made_listed_and_revoked_also_over_a_restart() {
+    let mut server = Setup::new().start();
+    let admin = server.client();
+    let (id, key) = make(&admin, json!({"name": "reader", "scopes": ["read"], "expires_in_secs": 3600, "rate_limit_per_minute": 2})).await;
+    server.canary(&key);
+    server.restart();
+    let (admin, reader) = (server.client(), server.stranger().with_key(Some(&key)));
+    let page = admin.get("/api/keys").await.expect(200);
+    assert!(!page.text().contains(&key), "a key is shown once");
+    let item = page.json()["items"].as_array().unwrap().iter().find(|item| item["id"] == id.as_str()).unwrap().clone();
+    assert_eq!((&item["name"], &item["scopes"], &item["status"]), (&json!("reader"), &json!(["read"]), &json!("active")));
+    assert!(item["expires_at"].is_string());
+    reader.get("/api/sessions").await.expect(200);
+    reader.get("/api/keys").await.expect(403);
+    let limited = reader.get("/api/sessions").await.expect(429);
+    assert_eq!(limited.header("ratelimit-policy"), Some("\"default\";q=2;w=60"), "the key's own rate");
+    let gone = admin.delete(&format!("/api/keys/{id}")).await.expect(200).json();
+    assert_eq!(gone, json!({"status": "revoked", "id": id}));
+    reader.get("/api/sessions").await.expect(401);
+    server.restart();
+    server.stranger().with_key(Some(&key)).get("/api/sessions").await.expect(401);
+    assert!(listed(&server.client()).await.contains(&(id, "revoked".into())));
+}
+
+#[tokio::test]
+async fn what_makes_no_key_is_refused_with_what_to_do() {
+    let server = Setup::new().start();
+    let admin = server.client();
+    for (body, status) in [
+        (json!({"scopes": ["read"]}), 422),
+        (json!({"name": "x"}), 422),
+        (json!({"name": "x", "scopes": ["root"]}), 422),
+        (json!({"name": "x", "scopes": ["read"], "owner": "somebody"}), 422),
+        (json!({"name": "x", "scopes": ["read"], "unknown": 1}), 422),
+        (json!({"name": "x", "scopes": []}), 400),
+        (json!({"name": " ", "scopes": ["read"]}), 400),
+        (json!({"name": "a\nb", "scopes": ["read"]}), 400),
+        (json!({"name": "x".repeat(65), "scopes": ["read"]}), 400),
+        (json!({"name": "x", "scopes": ["read"], "expires_in_secs": 0}), 400),
+        (json!({"name": "x", "scopes": ["read"], "expires_in_secs": u64::MAX}), 400),
+        (json!({"name": "x", "scopes": ["read"], "rate_limit_per_minute": 0}), 400),
+    ] {
+        admin.post("/api/keys", &body).await.expect(status).error();
+    }
+    let nobody = "67e55044-10b1-426f-9247-bb680e5fe0c8";
+    admin.delete(&format!("/api/keys/{nobody}")).await.expect(404);
+    admin.delete("/api/keys/x").await.expect(400);
+    admin.post_empty(&format!("/api/keys/{nobody}/rotate")).await.expect(404);
+}
+
+/// THREATS 5: scopes come from the key's record, and nobody gives what he has not.
+#[tokio::test]
+async fn a_key_makes_and_rotates_only_keys_with_scopes_it_has() {
+    let server = Setup::new().start();
+    let first = listed(&server.client()).await[0].0.clone();
+    let (_, key) = make(&server.client(), json!({"name": "keys only", "scopes": ["admin"]})).await;
+    let lesser = server.stranger().with_key(None).with_key(Some(&key));
+    lesser.post("/api/keys", &json!({"name": "x", "scopes": ["admin", "read"]})).await.expect(403).error();
+    lesser.post("/api/keys", &json!({"name": "x", "scopes": ["read"], "owner": "new"})).await.expect(403);
+    lesser.post_empty(&format!("/api/keys/{first}/rotate")).await.expect(403);
+    make(&lesser, json!({"name": "x", "scopes": ["admin"]})).await;
+}
+
+#[tokio::test]
+async fn another_owner_sees_none_of_the_keys() {
+    let server = Setup::new().start();
+    let admin = server.client();
+    let first = listed(&admin).await[0].0.clone();
+    let (id, key) = make(&admin, json!({"name": "other", "scopes": SCOPES, "owner": "new"})).await;
+    let other = server.stranger().with_key(Some(&key));
+    assert_eq!(listed(&other).await, [(id.clone(), "active".to_owned())]);
+    assert!(!listed(&admin).await.iter().any(|(listed, _)| *listed == id), "admin does not widen what is seen");
+    other.delete(&format!("/api/keys/{first}")).await.expect(404);
+    other.post_empty(&format!("/api/keys/{first}/rotate")).await.expect(404);
+    admin.delete(&format!("/api/keys/{id}")).await.expect(404);
+    other.get("/api/keys").await.expect(200);
+}
+
+/// THREATS 6: revoking ends what is open, too.
+#[tokio::test]
+async fn a_rotated_key_goes_on_for_its_overlap_and_a_revoked_ones_streams_end() {
+    let mut server = Setup::new().start();
+    let (id, key) = make(&server.client(), json!({"name": "turning", "scopes": ["read"], "rate_limit_per_minute": 77})).await;
+    let made = server.client().post(&format!("/api/keys/{id}/rotate"), &json!({"overlap_secs": 3600})).await.expect(201).json();
+    let new = made["key"].as_str().unwrap().to_owned();
+    assert_eq!((&made["scopes"], &made["rate_limit_per_minute"], &made["name"]), (&json!(["read"]), &json!(77), &json!("turning")));
+    server.restart();
+    for key in [&key, &new] {
+        server.stranger().with_key(Some(key)).get("/api/sessions").await.expect(200);
+    }
+    let mut stream = server.stranger().with_key(Some(&new)).sse("/api/events").await;
+    let new_id = made["id"].as_str().unwrap();
+    let began = std::time::Instant::now();
+    let third = server.client().post_empty(&format!("/api/keys/{new_id}/rotate")).await.expect(201).json();
+    while stream.next().await.is_some() {}
+    assert!(began.elapsed().as_secs() < 5, "ends within a second, not {:?}", began.elapsed());
+    server.stranger().with_key(Some(&new)).get("/api/sessions").await.expect(401);
+    let error = server.client().post_empty(&format!("/api/keys/{new_id}/rotate")).await.expect(409).error();
+    assert!(error.contains("make a new one"), "{error}");
+    // The command line does the same beside the server.
+    let third_id = third["id"].as_str().unwrap();
+    let output = command(server.home()).args(["key", "rotate", third_id, "--overlap", "1h"]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let fourth = String::from_utf8(output.stdout).unwrap().trim().to_owned();
+    for key in [third["key"].as_str().unwrap(), &fourth] {
+        server.stranger().with_key(Some(key)).get("/api/sessions").await.expect(200);
+    }
+}
+
+/// What a row answers to a caller without rights.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Gate {
+    Open,
+    Unauthorized,
+    Forbidden,
+    /// 403 of the origin check, before any credential is looked at.
+    Foreign,
+}
+
+fn target(route: &Route) -> String {
+    let parts = route.path.split('/').map(|part| match part {
+        "{id}" => "67e55044-10b1-426f-9247-bb680e5fe0c8",
+        part if part.starts_with("{*") => "some/file.txt",
+        part if part.starts_with('{') => "name",
+        part => part,
+    });
+    parts.collect::<Vec<_>>().join("/")
+}
+
+/// A request that fails for its body or target where it is let in: nothing is to happen but the check.
+fn ask(route: &Route, query: &str) -> Ask {
+    let ask = Ask::new(route.method.as_str(), format!("{}{query}", target(route)));
+    if route.takes.is_empty() { ask } else { ask.header("content-type", "text/nothing").body(b"?".to_vec()) }
+}
+
+async fn gate(client: &Client, ask: Ask) -> Gate {
+    // Streams never end; their head says enough.
+    let answer = client.open(ask).await;
+    let challenge = answer.header("www-authenticate").unwrap_or_default().to_owned();
+    match answer.status {
+        401 | 429 => Gate::Unauthorized,
+        403 if challenge.contains("insufficient_scope") => Gate::Forbidden,
+        403 => Gate::Foreign,
+        _ => Gate::Open,
+    }
+}
+
+/// THREATS 3, 4: the table says who may pass, and every transport and credential goes through the same check. What acts on
+/// everything of an owner (`prune`, `logout` and the like) is harmless in this empty home.
+#[tokio::test]
+async fn every_route_with_every_kind_of_credential_is_as_its_row_says() {
+    let server: Server = Setup::new().env("OXIOS_SECURITY__RATE_LIMIT_PER_MINUTE", "0").start();
+    let (admin, stranger) = (server.client(), server.stranger());
+    let (revoked_id, revoked) = make(&admin, json!({"name": "revoked", "scopes": SCOPES})).await;
+    admin.delete(&format!("/api/keys/{revoked_id}")).await.expect(200);
+    let (short, expired) = make(&admin, json!({"name": "expired", "scopes": SCOPES})).await;
+    // Rotated without overlap it has expired at once.
+    admin.post_empty(&format!("/api/keys/{short}/rotate")).await.expect(201);
+    let mut single = Vec::new();
+    for scope in SCOPES {
+        single.push((scope, make(&admin, json!({"name": scope, "scopes": [scope], "owner": null})).await.1));
+    }
+    let host = server.client().address.host();
+    let ours = format!("http://{host}");
+    for route in ROUTES {
+        let name = format!("{} {}", route.method, route.path);
+        let acts = route.method != "GET" || route.entry == Entry::Socket;
+        let closed = if route.access == Access::Public { Gate::Open } else { Gate::Unauthorized };
+        let upgrade = |ask: Ask| {
+            if route.entry == Entry::Socket {
+                ask.header("connection", "Upgrade")
+                    .header("upgrade", "websocket")
+                    .header("sec-websocket-version", "13")
+                    .header("sec-websocket-key", crate::support::ws::WS_KEY)
+            } else {
+                ask
+            }
+        };
+        for (what, key) in [("none", None), ("wrong", Some("oxk_wrong")), ("revoked", Some(&*revoked)), ("expired", Some(&*expired))] {
+            let client = stranger.with_key(key);
+            assert_eq!(gate(&client, upgrade(ask(route, ""))).await, closed, "{name}, {what} key");
+        }
+        for (scope, key) in &single {
+            let wanted = match route.access {
+                Access::Scope(needed) if Scope::parse(scope) != Some(needed) => Gate::Forbidden,
+                _ => Gate::Open,
+            };
+            let client = stranger.with_key(Some(key));
+            assert_eq!(gate(&client, upgrade(ask(route, ""))).await, wanted, "{name}, key with {scope}");
+            if route.path == "/api/logout" || route.access == Access::Public {
+                continue;
+            }
+            // The cookie of that key, from our own page and from another one.
+            let login = stranger.post("/api/login", &json!({"key": key})).await.expect(200);
+            let cookie = login.header("set-cookie").unwrap().split(';').next().unwrap().to_owned();
+            let with = |origin: Option<&str>| {
+                let ask = upgrade(ask(route, "")).header("cookie", cookie.as_str());
+                if let Some(origin) = origin { ask.header("origin", origin) } else { ask }
+            };
+            assert_eq!(gate(&stranger, with(Some(&ours))).await, wanted, "{name}, cookie with {scope}");
+            let foreign = if acts { Gate::Foreign } else { Gate::Unauthorized };
+            assert_eq!(gate(&stranger, with(Some("http://evil.example"))).await, foreign, "{name}, cookie, foreign page");
+            let silent = if acts { Gate::Unauthorized } else { wanted };
+            assert_eq!(gate(&stranger, with(None)).await, silent, "{name}, cookie, no Origin");
+            // A ticket where the row takes one, and nowhere else.
+            let ticket = client.post_empty("/api/chat/ticket").await.expect(200).json()["ticket"].as_str().unwrap().to_owned();
+            let by_ticket = if route.entry == Entry::Header { closed } else { wanted };
+            let entered = gate(&stranger, upgrade(ask(route, &format!("?ticket={ticket}")))).await;
+            assert_eq!(entered, by_ticket, "{name}, ticket with {scope}");
+        }
+    }
+}
