@@ -14,7 +14,7 @@ use crate::wire::path::{self, RelPath};
 use crate::wire::query::Query;
 use crate::wire::sse_in::{SseDecoder, SseEvent};
 use crate::wire::url::Url;
-use crate::wire::{credentials, front_matter, json, sse_out, words, yaml};
+use crate::wire::{credentials, front_matter, json, sse_out, vectors as wire_vectors, words, yaml};
 
 /// Runs the property of this name.
 ///
@@ -40,6 +40,7 @@ pub const PROPERTIES: &[(&str, Property)] = &[
     ("anthropic_answer", anthropic_answer),
     ("session_log", session_log),
     ("skill_file", skill_file),
+    ("vectors", vectors),
 ];
 
 /// Path and query of a request: no accepted path leaves its root, and what is accepted once is accepted again, unchanged.
@@ -228,6 +229,26 @@ fn skill_file(data: &[u8]) {
     });
     assert!(count <= 2 * text.chars().count());
     assert!(words::query(&text, 8).len() <= 8);
+}
+
+/// An answer with vectors, and a file of them: what is read is finite and of length one, and a file written again reads the same.
+fn vectors(data: &[u8]) {
+    let unit = |vector: &[f32]| {
+        let length: f64 = vector.iter().map(|n| f64::from(*n) * f64::from(*n)).sum::<f64>().sqrt();
+        assert!((length - 1.0).abs() < 1e-3 && vector.len() <= wire_vectors::DIMENSIONS_MAX, "{length}");
+    };
+    let Some((count, rest)) = data.split_first() else { return };
+    for vector in wire_vectors::answer(rest, usize::from(*count % 4)).into_iter().flatten() {
+        unit(&vector);
+        assert!((wire_vectors::cosine(&vector, &vector) - 1.0).abs() < 1e-3);
+    }
+    let mut file = rest.to_vec();
+    file.extend(crc32fast::hash(rest).to_le_bytes());
+    let Some(all) = wire_vectors::from_file(&file) else { return };
+    all.values().for_each(|vector| unit(vector));
+    let dimensions = all.values().next().map_or(1, |vector| vector.len());
+    let again = wire_vectors::to_file(dimensions, all.iter().map(|(key, vector)| (key, &**vector)));
+    assert_eq!(wire_vectors::from_file(&again).map(|read| read.len()), Some(all.len()));
 }
 
 fn depth(value: &serde_json::Value) -> usize {

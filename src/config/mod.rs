@@ -158,7 +158,7 @@ impl Config {
         if let Value::Text(text) = self.value(path) { Some(text) } else { None }
     }
     /// A secret; nothing where the key is not set.
-    pub fn secret(&self, path: &str) -> Option<&crate::base::secret::Secret> {
+    pub fn secret(&self, path: &str) -> Option<&Secret> {
         if let Value::Hidden(secret) = self.value(path) { Some(secret) } else { None }
     }
     /// A list; empty where the key holds something else.

@@ -204,7 +204,7 @@ mod tests {
         personas.set_active(owner, Some(pirate.id)).unwrap();
         let poet = personas.update(owner, pirate.id, new("poet")).unwrap();
         let again = Personas::open(dir.clone(), seams.clone());
-        assert_eq!(again.list(owner).unwrap(), [poet.clone()]);
+        assert_eq!(again.list(owner).unwrap(), std::slice::from_ref(&poet));
         assert_eq!(again.active(owner).unwrap(), Some(poet));
         assert!(again.active(other).unwrap().is_none());
         again.delete(owner, pirate.id).unwrap();

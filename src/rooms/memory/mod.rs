@@ -416,7 +416,7 @@ mod tests {
         for memory in [&memory, &open(&dir, &seams)] {
             assert!(memory.search(owner, "router", None, 9).unwrap().is_empty());
             assert_eq!(memory.search(owner, "switch", Some(Category::Knowledge), 9).unwrap()[0].entry, changed);
-            assert_eq!(memory.pinned(owner).unwrap(), [changed.clone()]);
+            assert_eq!(memory.pinned(owner).unwrap(), std::slice::from_ref(&changed));
             assert_eq!(memory.list(owner, 0, 9).unwrap().1, 2);
         }
         memory.remove(owner, kept.id).unwrap();
