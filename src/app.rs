@@ -3,7 +3,6 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::mpsc;
 
@@ -13,19 +12,20 @@ use crate::base::live::Live;
 use crate::base::log;
 use crate::base::random::SystemRandom;
 use crate::base::time::SystemClock;
+use crate::config::{Config, Lives, Maker, Settings};
 use crate::cron::Cron;
 use crate::events::Events;
 use crate::gateway::{Gateway, GatewayParts};
 use crate::http::client::{Client, ClientSettings};
-use crate::http::listener::{self, Listener};
-use crate::llm::Engine;
+use crate::http::listener::Listener;
 use crate::middleware::auth::Doorkeeper;
 use crate::middleware::logins::Logins;
+use crate::middleware::settings as checks;
 use crate::middleware::tickets::Tickets;
-use crate::orchestrator::{self, Orchestrator, Parts};
+use crate::orchestrator::{Orchestrator, Parts};
 use crate::rooms::approvals::Approvals;
-use crate::rooms::mcp::{self, Mcp};
-use crate::rooms::memory::{self, Memory};
+use crate::rooms::mcp::Mcp;
+use crate::rooms::memory::Memory;
 use crate::rooms::personas::Personas;
 use crate::rooms::seeds::Seeds;
 use crate::rooms::skills::Skills;
@@ -33,64 +33,28 @@ use crate::rooms::spaces::Spaces;
 use crate::rooms::workspace::Workspace;
 use crate::store::home::{Home, Seams};
 use crate::store::keys::Keys;
-use crate::store::sessions::{self, Found, Sessions};
+use crate::store::sessions::{Found, Sessions};
 use crate::sys::disk::RealDisk;
-use crate::{api, gateway, llm, pipeline};
+use crate::{config, pipeline};
 
-/// Everything that is set, room by room; `config` makes the parts, tests write them down.
+/// What the house is built from.
 #[derive(Clone)]
 pub struct Setup {
     /// The directory of everything.
     pub home: PathBuf,
-    /// Where sessions, files and memory lie; `None` is `<home>/workspace`.
-    pub workspace: Option<PathBuf>,
+    /// Everything that is set, room by room.
+    pub settings: Settings,
     /// Disk, time and randomness.
     pub seams: Seams,
-    /// Projections and pruning.
-    pub sessions: sessions::Settings,
-    /// The models.
-    pub engine: llm::Settings,
-    /// What is remembered.
-    pub memory: memory::Settings,
-    /// Tool servers.
-    pub mcp: mcp::Settings,
-    /// Budgets of a run.
-    pub orchestrator: orchestrator::Settings,
-    /// Further judges of a result (`orchestrator.judges`), each with its model as the default one; usually none.
-    pub judges: Vec<llm::Settings>,
-    /// Lanes, permits, deadlines.
-    pub gateway: gateway::Settings,
-    /// What the routes need to know.
-    pub api: api::Settings,
-    /// What each request passes.
-    pub pipeline: pipeline::Settings,
-    /// Limits on connections.
-    pub connections: listener::Settings,
-    /// How long runs may go on after the server was told to stop.
-    pub drain: Duration,
 }
 
 impl Setup {
-    /// Every default, with the system's disk, clock and random source.
-    pub fn new(home: PathBuf) -> Self {
-        let gateway = gateway::Settings::default();
-        let drain = listener::Settings::default().drain;
-        let connections = listener::Settings { drain: drain + Duration::from_secs(3), ..listener::Settings::default() };
+    /// What a configuration says, with the system's disk, clock and random source.
+    pub fn new(config: &Config) -> Self {
         Self {
-            home,
-            workspace: None,
+            home: config.home().to_owned(),
+            settings: config::settings(config),
             seams: Seams { disk: Arc::new(RealDisk), clock: Arc::new(SystemClock::new()), random: Arc::new(SystemRandom::new()) },
-            sessions: sessions::Settings::default(),
-            engine: llm::Settings::default(),
-            memory: memory::Settings::default(),
-            mcp: mcp::Settings::default(),
-            orchestrator: orchestrator::Settings::default(),
-            judges: Vec::new(),
-            api: api::Settings { max_execution: gateway.max_execution, memory_enabled: true, ..api::Settings::default() },
-            gateway,
-            pipeline: pipeline::Settings::default(),
-            drain,
-            connections,
         }
     }
 }
@@ -113,11 +77,11 @@ impl std::error::Error for AppError {}
 /// # Errors
 /// The home, its keys or the engine's settings cannot be used.
 pub async fn serve(setup: Setup, listener: Listener, shutdown: Cancel, ready: impl FnOnce(&str)) -> Result<(), AppError> {
-    let limits = setup.connections.clone();
-    let settings = Arc::new(Live::new(setup.pipeline.clone()));
-    let drain = setup.drain;
+    let limits = setup.settings.connections.clone();
+    let drain = setup.settings.drain;
     let (end_streams, streams_end) = cancel::pair();
-    let app = Arc::new(build(setup, shutdown.clone(), streams_end)?);
+    let (app, checks) = build(setup, shutdown.clone(), streams_end)?;
+    let app = Arc::new(app);
 
     let address = listener.address().to_owned();
     app.home.write_address(&address).map_err(|e| AppError(format!("the address cannot be written to the home: {e}")))?;
@@ -132,7 +96,7 @@ pub async fn serve(setup: Setup, listener: Listener, shutdown: Cancel, ready: im
         // Only now: whoever watches a running answer sees its end.
         end_streams.cancel(Why::Shutdown);
     };
-    tokio::join!(pipeline::serve(listener, app.clone(), settings, limits), drained);
+    tokio::join!(pipeline::serve(listener, app.clone(), checks, limits), drained);
 
     stop.cancel(Why::Shutdown);
     for task in background {
@@ -146,34 +110,33 @@ pub async fn serve(setup: Setup, listener: Listener, shutdown: Cancel, ready: im
 }
 
 /// From the ground up; nothing runs yet.
-fn build(setup: Setup, shutdown: Cancel, drained: Cancel) -> Result<App, AppError> {
-    let seams = setup.seams;
+fn build(setup: Setup, shutdown: Cancel, drained: Cancel) -> Result<(App, Arc<Live<checks::Settings>>), AppError> {
+    let Setup { home, settings, seams } = setup;
     let (clock, random) = (seams.clock.clone(), seams.random.clone());
     let said = |error: &dyn fmt::Display| AppError(error.to_string());
 
-    let home = Home::open(&setup.home, setup.workspace.as_deref(), seams.clone()).map_err(|e| said(&e))?;
+    let home = Home::open(&home, Some(&settings.workspace), seams.clone()).map_err(|e| said(&e))?;
     let keys = Keys::open(&home).map_err(|e| said(&e))?;
     let keys = Arc::new(keys);
-    let sessions = Sessions::open(&home, keys.first_owner(), setup.sessions);
+    let sessions = Sessions::open(&home, keys.first_owner(), settings.sessions.clone());
+    let client = Client::new(ClientSettings::default());
+    let maker = Maker { client: client.clone(), clock: clock.clone(), random: random.clone() };
+    let lives = Lives::new(&settings, sessions.clone(), maker).map_err(|e| AppError(e.public))?;
     let events = Events::new(clock.clone(), random.clone());
 
-    let client = Client::new(ClientSettings::default());
     let at = home.workspace();
     let approvals = Arc::new(Approvals::open(at.join("approvals"), seams.clone()));
-    let memory = Arc::new(Memory::open(at.join("memory"), seams.clone(), Arc::new(Live::new(setup.memory)), client.clone()));
+    let memory = Arc::new(Memory::open(at.join("memory"), seams.clone(), lives.memory.clone(), client.clone()));
     let skills = Arc::new(Skills::open(at.join("skills"), seams.disk.clone()));
     let personas = Arc::new(Personas::open(at.join("personas"), seams.clone()));
     let spaces = Arc::new(Spaces::open(at.join("spaces"), seams.clone()));
     let seeds = Arc::new(Seeds::open(at, seams.clone()));
     let workspace = Arc::new(Workspace::open(&at.join("files"), clock.clone()).map_err(|e| said(&e))?);
 
-    let mcp = Arc::new(Mcp::new(Arc::new(Live::new(setup.mcp)), client.clone(), clock.clone(), at.join("files")));
-    let engine =
-        |settings: llm::Settings| Engine::new(settings, client.clone(), clock.clone(), random.clone()).map_err(|e| AppError(e.public));
-    let judges = setup.judges.into_iter().map(engine).collect::<Result<Vec<_>, _>>()?;
+    let mcp = Arc::new(Mcp::new(lives.mcp.clone(), client.clone(), clock.clone(), at.join("files")));
     let runner = Arc::new(Orchestrator::new(Parts {
-        engine: Arc::new(Live::new(engine(setup.engine)?)),
-        judges: Arc::new(Live::new(judges)),
+        engine: lives.engine.clone(),
+        judges: lives.judges.clone(),
         workspace,
         memory: memory.clone(),
         skills,
@@ -182,7 +145,7 @@ fn build(setup: Setup, shutdown: Cancel, drained: Cancel) -> Result<App, AppErro
         events: events.clone(),
         clock: clock.clone(),
         random: random.clone(),
-        settings: Arc::new(Live::new(setup.orchestrator)),
+        settings: lives.orchestrator.clone(),
     }));
     let gateway = Gateway::new(GatewayParts {
         home: home.clone(),
@@ -192,10 +155,10 @@ fn build(setup: Setup, shutdown: Cancel, drained: Cancel) -> Result<App, AppErro
         runner,
         clock: clock.clone(),
         random: random.clone(),
-        settings: Arc::new(Live::new(setup.gateway)),
+        settings: lives.gateway.clone(),
     });
     let cron = Arc::new(Cron::open(at.join("cron"), seams.clone(), gateway.clone(), sessions.clone()));
-    Ok(App {
+    let app = App {
         home,
         keys,
         sessions,
@@ -213,10 +176,12 @@ fn build(setup: Setup, shutdown: Cancel, drained: Cancel) -> Result<App, AppErro
         started: clock.monotonic(),
         clock,
         random,
-        settings: Arc::new(Live::new(setup.api)),
+        settings: lives.api.clone(),
+        engine: lives.engine.clone(),
         shutdown,
         drained,
-    })
+    };
+    Ok((app, lives.checks))
 }
 
 /// What goes on beside the requests; all of it ends with `stop`.
@@ -262,6 +227,7 @@ mod tests {
     use crate::wire::url::Url;
     use hyper::Method;
     use serde_json::{Value, json};
+    use std::time::Duration;
 
     /// The whole house in this process.
     struct Running {
@@ -275,7 +241,8 @@ mod tests {
         let listener = Listener::bind(&Listen::Tcp("127.0.0.1:0".parse().unwrap())).unwrap();
         let (stop, shutdown) = cancel::pair();
         let (tell, told) = tokio::sync::oneshot::channel();
-        let setup = Setup { drain: Duration::from_secs(5), ..Setup::new(home.to_owned()) };
+        let mut setup = Setup::new(&Config::from_text(home, "", &Default::default(), &[]).unwrap());
+        setup.settings.drain = Duration::from_secs(5);
         let task = tokio::spawn(serve(setup, listener, shutdown, move |address| tell.send(address.to_owned()).unwrap()));
         let Ok(address) = told.await else { panic!("{}", task.await.unwrap().unwrap_err()) };
         let token = std::fs::read_to_string(home.join("token")).unwrap().trim().to_owned();

@@ -32,50 +32,9 @@ use crate::middleware::intake::Intake;
 use crate::middleware::origin::{self, Asked, Listed};
 use crate::middleware::rate::{Payer, Rates};
 use crate::middleware::request_id::RequestIds;
+use crate::middleware::settings::Settings;
 use crate::wire::query::Query;
 use crate::wire::ws_handshake;
-
-/// What the pipeline needs to know of the configuration; swapped whole while running.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// `security.allowed_hosts`: names a `Host` may have besides loopback and the address a connection came in at.
-    pub allowed_hosts: Vec<String>,
-    /// `security.cors_origins`: origins a browser may call from, as `https://example.org`.
-    pub cors_origins: Vec<String>,
-    /// `security.rate_limit_per_minute`; 0 is off. A key's own limit goes before it.
-    pub rate_limit_per_minute: u32,
-    /// `security.auth_enabled`; off, everybody is the first owner with every scope.
-    pub auth_enabled: bool,
-    /// `security.query_token`.
-    pub query_token: QueryToken,
-    /// `OXIOS_API_KEY`: one more key, of the first owner with every scope; `app` gives it to the key table.
-    pub extra_key: Option<crate::base::secret::Secret>,
-}
-
-/// Where `?token=` works (`security.query_token`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum QueryToken {
-    /// From loopback peers and the Unix socket.
-    #[default]
-    Loopback,
-    /// From everywhere.
-    Always,
-    /// Nowhere.
-    Never,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            allowed_hosts: Vec::new(),
-            cors_origins: Vec::new(),
-            rate_limit_per_minute: 600,
-            auth_enabled: true,
-            query_token: QueryToken::default(),
-            extra_key: None,
-        }
-    }
-}
 
 /// Serves until `app.shutdown`, then drains: no new connections, requests that run get `limits.drain`, then it returns.
 pub async fn serve(listener: Listener, app: Arc<App>, settings: Arc<Live<Settings>>, limits: listener::Settings) {
@@ -266,16 +225,6 @@ struct Seen<'a> {
     listed: &'a mut Option<Listed>,
 }
 
-impl QueryToken {
-    fn allows(self, local: bool) -> bool {
-        match self {
-            Self::Loopback => local,
-            Self::Always => true,
-            Self::Never => false,
-        }
-    }
-}
-
 /// Needs no credential: a public row, or no API path at all (there is no page yet, and that is no secret).
 fn is_open(row: Option<&Route>, path: &str) -> bool {
     match row {
@@ -367,6 +316,7 @@ async fn caught<F: Future>(future: F) -> Option<F::Output> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::middleware::settings::QueryToken;
 
     #[tokio::test]
     async fn a_panic_is_caught_and_nothing_else() {

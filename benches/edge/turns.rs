@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use oxios_edge::app::{self, Setup};
 use oxios_edge::base::cancel::{self, Why};
 use oxios_edge::base::log;
+use oxios_edge::config::Config;
 use oxios_edge::http::listener::{Listen, Listener};
 use oxios_edge::sys::disk::{DirItem, Disk, DiskFile, FileStat, Open, RealDisk};
 
@@ -66,9 +67,9 @@ pub(crate) fn run(size: Size) {
 fn conversation(turns: u64, content: &str) -> (f64, f64, f64) {
     let home = scratch("turns");
     let counts = Arc::new(Counts::default());
-    let mut setup = Setup::new(home.clone());
+    let mut setup = Setup::new(&Config::from_text(&home, "", &Default::default(), &[]).expect("the defaults are valid"));
     setup.seams.disk = Arc::new(CountingDisk(RealDisk, counts.clone()));
-    setup.pipeline.rate_limit_per_minute = 0;
+    setup.settings.checks.rate_limit_per_minute = 0;
     let (stop, shutdown) = cancel::pair();
     let (ready, address) = std::sync::mpsc::channel();
     let server = std::thread::spawn(move || {

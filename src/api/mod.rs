@@ -42,6 +42,7 @@ use crate::gateway::Gateway;
 use crate::http::error::{ErrorStatus, HttpError};
 use crate::http::peer::Peer;
 use crate::http::{Body, Response};
+use crate::llm::Engine;
 use crate::middleware::auth::{Caller, Doorkeeper, Ends};
 use crate::middleware::intake::Limited;
 use crate::middleware::logins::Logins;
@@ -108,6 +109,8 @@ pub struct App {
     pub started: Duration,
     /// Settings of the API.
     pub settings: Arc<Live<Settings>>,
+    /// The models; swapped whole when the configuration changes.
+    pub engine: Arc<Live<Engine>>,
     /// Cancelled when the server stops.
     pub shutdown: Cancel,
     /// Cancelled when the server has stopped and every run has ended: streams last until then, so that whoever watches a

@@ -17,6 +17,7 @@ use super::{home, load, setup, small_runtime};
 use crate::base::cancel;
 use crate::base::random::SystemRandom;
 use crate::base::time::{Clock, SystemClock, Timestamp};
+use crate::config::settings as rooms;
 use crate::config::{Config, Env, Provider};
 use crate::http::client::{Client, ClientSettings};
 use crate::http::listener::Listen;
@@ -286,7 +287,7 @@ async fn model(config: &Config) -> Found {
     let choice = config.model();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let client = Client::new(ClientSettings::default());
-    let engine = match Engine::new(setup::engine(config), client, clock, Arc::new(SystemRandom::new())) {
+    let engine = match Engine::new(rooms::engine(config), client, clock, Arc::new(SystemRandom::new())) {
         Ok(engine) => engine,
         Err(e) => return Found::Fail(e.public, "correct the engine section".to_owned()),
     };

@@ -13,7 +13,7 @@ use super::setup;
 use crate::app;
 use crate::base::cancel::{self, Canceller, Why};
 use crate::base::log;
-use crate::config::{Config, Env};
+use crate::config::{Config, Env, settings};
 use crate::http::listener::{Listen, Listener};
 
 /// Worker threads at most: the work is waiting, and every thread costs memory.
@@ -29,7 +29,8 @@ const STACK_BYTES: usize = 1024 * 1024;
 pub(super) fn run(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
     let config = load(parsed, env)?;
     let listen = setup::listen(parsed, &config)?;
-    setup::log(&config);
+    let (format, level) = settings(&config).log;
+    log::configure(format, level);
     log::panics_without_content();
     for note in config.notes() {
         log::warn("config", format_args!("{note}"));
@@ -76,7 +77,7 @@ async fn serve(config: &Config, listen: &Listen) -> Result<(), Failure> {
         }
         print(format_args!("listening on {address}\n"));
     };
-    app::serve(setup::house(config), listener, shutdown, ready).await.map_err(|e| Failure::failed(e.to_string()))
+    app::serve(app::Setup::new(config), listener, shutdown, ready).await.map_err(|e| Failure::failed(e.to_string()))
 }
 
 /// How this program was called: by a path (from a build folder, say), or by its name through the search path.

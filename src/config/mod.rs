@@ -8,6 +8,8 @@ mod environment;
 mod error;
 mod file;
 pub mod keys;
+mod lives;
+pub mod settings;
 mod show;
 pub mod suggest;
 mod value;
@@ -18,6 +20,8 @@ use std::path::{Path, PathBuf};
 pub use engine::{Choice, Provider};
 pub use error::{ConfigError, Problem};
 pub use keys::{KEYS, Key};
+pub use lives::{Lives, Maker};
+pub use settings::{Settings, settings};
 pub use show::table;
 pub use value::{Kind, Value};
 

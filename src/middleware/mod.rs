@@ -10,4 +10,5 @@ pub mod origin;
 pub mod rate;
 pub mod recent;
 pub mod request_id;
+pub mod settings;
 pub mod tickets;

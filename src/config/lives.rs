@@ -1,0 +1,113 @@
+//! The settings that rooms hold, in one place: each room reads its own through a [`Live`], a change swaps them all.
+
+use std::sync::Arc;
+
+use super::Settings;
+use crate::base::live::Live;
+use crate::base::log;
+use crate::base::random::Random;
+use crate::base::time::Clock;
+use crate::http::client::Client;
+use crate::llm::{self, Engine, LlmError};
+use crate::store::sessions::Sessions;
+use crate::{api, gateway, middleware, orchestrator, rooms};
+
+/// What an engine is made with, besides its settings.
+#[derive(Clone)]
+pub struct Maker {
+    /// The one outgoing client.
+    pub client: Client,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub random: Arc<dyn Random>,
+}
+
+impl Maker {
+    /// An engine of these settings; opens nothing.
+    ///
+    /// # Errors
+    /// What is wrong with a model's name, address or key, in public words.
+    pub fn engine(&self, settings: llm::Settings) -> Result<Engine, LlmError> {
+        Engine::new(settings, self.client.clone(), self.clock.clone(), self.random.clone())
+    }
+}
+
+/// Every room's settings; `app` hands the parts to the rooms.
+#[derive(Clone)]
+pub struct Lives {
+    /// The models; calls under way keep the engine they began with.
+    pub engine: Arc<Live<Engine>>,
+    /// Further judges.
+    pub judges: Arc<Live<Vec<Engine>>>,
+    /// What is remembered.
+    pub memory: Arc<Live<rooms::memory::Settings>>,
+    /// Tool servers.
+    pub mcp: Arc<Live<rooms::mcp::Settings>>,
+    /// Budgets; a run keeps those it began with.
+    pub orchestrator: Arc<Live<orchestrator::Settings>>,
+    /// Lanes and deadlines.
+    pub gateway: Arc<Live<gateway::Settings>>,
+    /// What the routes need to know.
+    pub api: Arc<Live<api::Settings>>,
+    /// What every request is checked against.
+    pub checks: Arc<Live<middleware::settings::Settings>>,
+    sessions: Arc<Sessions>,
+    maker: Maker,
+}
+
+impl Lives {
+    /// The settings of the start.
+    ///
+    /// # Errors
+    /// An engine cannot be made.
+    pub fn new(settings: &Settings, sessions: Arc<Sessions>, maker: Maker) -> Result<Self, LlmError> {
+        let (engine, judges) = engines(settings, &maker)?;
+        Ok(Self {
+            engine: Arc::new(Live::new(engine)),
+            judges: Arc::new(Live::new(judges)),
+            memory: live(&settings.memory),
+            mcp: live(&settings.mcp),
+            orchestrator: live(&settings.orchestrator),
+            gateway: live(&settings.gateway),
+            api: live(&settings.api),
+            checks: live(&settings.checks),
+            sessions,
+            maker,
+        })
+    }
+
+    /// Puts new settings in force; all or, on an error, none.
+    ///
+    /// # Errors
+    /// As [`Lives::new`].
+    pub fn set(&self, settings: &Settings) -> Result<(), LlmError> {
+        let (engine, judges) = engines(settings, &self.maker)?;
+        self.engine.store(engine);
+        self.judges.store(judges);
+        self.memory.store(settings.memory.clone());
+        self.mcp.store(settings.mcp.clone());
+        self.orchestrator.store(settings.orchestrator.clone());
+        self.gateway.store(settings.gateway.clone());
+        self.api.store(settings.api.clone());
+        self.checks.store(settings.checks.clone());
+        self.sessions.set(settings.sessions.clone());
+        let (format, level) = settings.log;
+        log::configure(format, level);
+        Ok(())
+    }
+
+    /// Makes engines like those in force.
+    pub fn maker(&self) -> &Maker {
+        &self.maker
+    }
+}
+
+fn live<T: Clone>(settings: &T) -> Arc<Live<T>> {
+    Arc::new(Live::new(settings.clone()))
+}
+
+fn engines(settings: &Settings, maker: &Maker) -> Result<(Engine, Vec<Engine>), LlmError> {
+    let judges = settings.judges.iter().cloned().map(|judge| maker.engine(judge)).collect::<Result<_, _>>()?;
+    Ok((maker.engine(settings.engine.clone())?, judges))
+}
