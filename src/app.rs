@@ -23,6 +23,7 @@ use crate::middleware::logins::Logins;
 use crate::middleware::settings as checks;
 use crate::middleware::tickets::Tickets;
 use crate::orchestrator::{Orchestrator, Parts};
+use crate::rooms::agents::Agents;
 use crate::rooms::approvals::Approvals;
 use crate::rooms::mcp::Mcp;
 use crate::rooms::memory::Memory;
@@ -105,6 +106,10 @@ pub async fn serve(setup: Setup, listener: Listener, shutdown: Cancel, ready: im
         }
     }
     app.sessions.close().await;
+    let agents = app.agents.clone();
+    if let Err(error) = tokio::task::spawn_blocking(move || agents.flush()).await {
+        log::error("app", format_args!("the list of agents was not written: {error}"));
+    }
     app.home.clear_address();
     Ok(())
 }
@@ -125,6 +130,7 @@ fn build(setup: Setup, shutdown: Cancel, drained: Cancel) -> Result<(App, Arc<Li
     let events = Events::new(clock.clone(), random.clone());
 
     let at = home.workspace();
+    let agents = Agents::open(at.to_owned(), seams.clone());
     let approvals = Arc::new(Approvals::open(at.join("approvals"), seams.clone()));
     let memory = Arc::new(Memory::open(at.join("memory"), seams.clone(), lives.memory.clone(), client.clone()));
     let skills = Arc::new(Skills::open(at.join("skills"), seams.disk.clone()));
@@ -137,17 +143,19 @@ fn build(setup: Setup, shutdown: Cancel, drained: Cancel) -> Result<(App, Arc<Li
     let runner = Arc::new(Orchestrator::new(Parts {
         engine: lives.engine.clone(),
         judges: lives.judges.clone(),
+        agents: agents.clone(),
         workspace,
         memory: memory.clone(),
         skills,
         approvals: approvals.clone(),
-        seeds,
+        seeds: seeds.clone(),
         events: events.clone(),
         clock: clock.clone(),
         random: random.clone(),
         settings: lives.orchestrator.clone(),
     }));
     let gateway = Gateway::new(GatewayParts {
+        agents: agents.clone(),
         home: home.clone(),
         sessions: sessions.clone(),
         approvals: approvals.clone(),
@@ -165,6 +173,8 @@ fn build(setup: Setup, shutdown: Cancel, drained: Cancel) -> Result<(App, Arc<Li
         gateway,
         cron,
         mcp,
+        agents,
+        seeds,
         approvals,
         events,
         memory,
@@ -209,7 +219,11 @@ fn background(app: &Arc<App>, stop: &Cancel) -> [tokio::task::JoinHandle<()>; 5]
     let (gateway, cancel) = (app.gateway.clone(), stop.clone());
     let resume = tokio::spawn(async move {
         // A start that is stopped at once need not have looked at every open question.
-        let _ = cancel.guard(gateway.resume_parked()).await;
+        let look = async {
+            gateway.resume_parked().await;
+            gateway.settle_agents().await;
+        };
+        let _ = cancel.guard(look).await;
     });
     let expire = tokio::spawn(app.gateway.clone().keep_expiring(stop.clone()));
     // Ends when the index is made; whoever needs it earlier makes it.

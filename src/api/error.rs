@@ -7,6 +7,7 @@ use crate::http::error::{ErrorStatus, HttpError};
 use crate::rooms::approvals::ApprovalError;
 use crate::rooms::memory::MemoryError;
 use crate::rooms::personas::PersonaError;
+use crate::rooms::seeds::SeedError;
 use crate::rooms::spaces::SpaceError;
 use crate::store::StoreError;
 use crate::sys::disk::is_full;
@@ -131,6 +132,16 @@ impl From<CronError> for HttpError {
             CronError::Busy => Self::conflict(text).code("busy"),
             CronError::Gateway(error) => error.into(),
             CronError::Io(_) => Self::internal(text).code("cron"),
+        }
+    }
+}
+
+impl From<SeedError> for HttpError {
+    fn from(error: SeedError) -> Self {
+        let public = error.to_string();
+        match error {
+            SeedError::NotFound => Self::not_found(public),
+            SeedError::Io(e) => room(&e, public, "seeds"),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Floor 7: one file an area; routes.rs is the one table.
 
+mod agents;
 mod approvals;
 mod chat;
 mod chat_socket;
@@ -12,6 +13,7 @@ mod memory;
 mod personas;
 pub mod router;
 pub mod routes;
+mod seeds;
 mod session_events;
 mod sessions;
 #[cfg(test)]
@@ -47,10 +49,12 @@ use crate::middleware::auth::{Caller, Doorkeeper, Ends};
 use crate::middleware::intake::Limited;
 use crate::middleware::logins::Logins;
 use crate::middleware::tickets::Tickets;
+use crate::rooms::agents::Agents;
 use crate::rooms::approvals::Approvals;
 use crate::rooms::mcp::Mcp;
 use crate::rooms::memory::Memory;
 use crate::rooms::personas::Personas;
+use crate::rooms::seeds::Seeds;
 use crate::rooms::spaces::Spaces;
 use crate::store::home::Home;
 use crate::store::keys::Keys;
@@ -85,6 +89,10 @@ pub struct App {
     pub cron: Arc<Cron>,
     /// Tool servers.
     pub mcp: Arc<Mcp>,
+    /// Runs as agents.
+    pub agents: Arc<Agents>,
+    /// Specifications of tasks, and what came of them.
+    pub seeds: Arc<Seeds>,
     /// Questions to a person.
     pub approvals: Arc<Approvals>,
     /// The event bus.

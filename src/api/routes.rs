@@ -7,8 +7,8 @@ use std::sync::Arc;
 use hyper::Method;
 
 use crate::api::{
-    App, Call, approvals, chat, chat_socket, cron_jobs, events, keys, login, memory, personas, session_events, sessions, spaces, system,
-    tickets,
+    App, Call, agents, approvals, chat, chat_socket, cron_jobs, events, keys, login, memory, personas, seeds, session_events, sessions,
+    spaces, system, tickets,
 };
 use crate::base::limits::{CHAT_BODY_BYTES_MAX, JSON_BODY_BYTES_MAX, MEMORY_BODY_BYTES_MAX};
 use crate::http::Response;
@@ -135,6 +135,16 @@ pub static ROUTES: &[Route] = &[
         .entered_by(Entry::Ticket)
         .query(&["ticket", "after", "until"])
         .answers(200, "text/event-stream"),
+    row(GET, "/api/agents", READ, "Runs as agents, newest first", to!(agents::list)).query(&["page", "limit"]).answers(200, "AgentPage"),
+    row(POST, "/api/agents/{id}/kill", CHAT, "Stop an agent: its model call and its tool", to!(agents::kill))
+        .body(JSON_BODY_BYTES_MAX)
+        .answers(200, ""),
+    row(GET, "/api/seeds", READ, "Specifications of tasks, newest first", to!(seeds::list))
+        .query(&["page", "limit"])
+        .answers(200, "SeedPage"),
+    row(GET, "/api/seeds/{id}", READ, "One specification", to!(seeds::detail)).answers(200, "SeedDetail"),
+    row(GET, "/api/seeds/{id}/evolution", READ, "A specification and its repairs, with their scores", to!(seeds::evolution))
+        .answers(200, "SeedEvolution"),
     row(GET, "/api/approvals", READ, "Questions to a person, open and decided", to!(approvals::list)).answers(200, "Approvals"),
     row(POST, "/api/approvals/{id}/approve", APPROVE, "Let a waiting tool run", to!(approvals::approve))
         .body(JSON_BODY_BYTES_MAX)

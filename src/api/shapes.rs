@@ -8,7 +8,7 @@ use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value, json};
 
 use crate::api::routes::ROUTES;
-use crate::api::{approvals, chat, cron_jobs, keys, login, memory, personas, sessions, spaces, system, tickets};
+use crate::api::{agents, approvals, chat, cron_jobs, keys, login, memory, personas, seeds, sessions, spaces, system, tickets};
 
 /// Schemas of all named types.
 pub(super) struct Shapes {
@@ -45,6 +45,7 @@ impl Shapes {
         };
         let mut all = Self { requests: generator(Contract::Deserialize), replies: generator(Contract::Serialize), named: BTreeMap::new() };
         for add in [
+            agents::shapes,
             approvals::shapes,
             chat::shapes,
             cron_jobs::shapes,
@@ -52,6 +53,7 @@ impl Shapes {
             login::shapes,
             memory::shapes,
             personas::shapes,
+            seeds::shapes,
             sessions::shapes,
             spaces::shapes,
             system::shapes,

@@ -141,6 +141,16 @@ pub const APPROVALS_PENDING_MAX: usize = 100;
 pub const APPROVALS_KEPT_MAX: usize = 500;
 /// One approval's file: what it shows is a whole new file in JSON, where a byte may take six.
 pub const APPROVAL_FILE_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// Agents kept in the whole home, the newest; the session logs have all of them. 300 KB in memory.
+pub const AGENTS_KEPT_MAX: usize = 1000;
+/// Lines of their file: beyond that it is made anew, once for every thousand runs or more.
+pub const AGENT_LINES_MAX: usize = 4 * AGENTS_KEPT_MAX;
+/// Their file: the lines above at their longest, twice.
+pub const AGENT_FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Specifications that are listed, the newest; older ones are found by their ids. About 1 MB in memory where there are so many.
+pub const SEEDS_LISTED_MAX: usize = 10_000;
+/// Specifications of one lineage that are shown.
+pub const LINEAGE_MAX: usize = 64;
 /// One seed's or evaluation's file.
 pub const SEED_BYTES_MAX: u64 = 1024 * 1024;
 /// Memories of one owner; their index then takes about 10 MB.

@@ -9,7 +9,9 @@ use crate::base::ids::{MessageId, SessionId};
 use crate::base::log;
 use crate::gateway::Gateway;
 use crate::gateway::ending::{self, Cut};
+use crate::gateway::ids::Ids;
 use crate::gateway::state::{Lane, Next, Parked, Run};
+use crate::rooms::agents::Status;
 use crate::store::StoreError;
 use crate::store::session::Session;
 
@@ -79,7 +81,7 @@ impl Gateway {
             let run = Run::new(session.owner(), session.id(), user.agent_id, false);
             {
                 let mut state = self.state();
-                state.forked += 1;
+                self.begin_agent(user.agent_id, session.owner(), Ids { message, session: session.id() });
                 state.runs.insert(message, run);
             }
             let Some(found) = waiting.iter().find(|found| found.message_id == message) else {
@@ -100,6 +102,7 @@ impl Gateway {
                     run.decided = Some(found.approval_id);
                 }
                 let parked = Parked { message, approval: found.approval_id, next };
+                self.agents.set(user.agent_id, Status::Idle);
                 state.lanes.get_mut(&session.id()).and_then(|lane| lane.parked.replace(parked))
             };
             if let Some(older) = older {

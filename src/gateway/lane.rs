@@ -14,6 +14,7 @@ use crate::gateway::ending::{self, Cut};
 use crate::gateway::state::{Next, Parked, Step, Waiting};
 use crate::gateway::{Gateway, RunnerJob};
 use crate::orchestrator::{EndKind, Outcome, Start};
+use crate::rooms::agents::Status;
 use crate::store::StoreError;
 use crate::store::record::{Decision, UserMessage};
 use crate::store::session::Session;
@@ -61,7 +62,11 @@ impl Gateway {
             // The semaphore is never closed.
             permit = self.permits.clone().acquire_owned() => permit.ok(),
         };
-        self.state().active += 1;
+        {
+            let mut state = self.state();
+            state.active += 1;
+            self.agent_is(&state, waiting.message, Status::Running);
+        }
         self.tell(waiting.message, Kind::AgentStarted, []);
         let (session, message) = (waiting.session.clone(), waiting.message);
         let left = self.supervise(waiting, canceller, cancel).await;
@@ -129,6 +134,8 @@ impl Gateway {
             }
         };
         let counted = std::mem::take(&mut run.counted);
+        let agent = run.agent;
+        self.agents.set(agent, Status::Idle);
         if counted {
             state.in_house = state.in_house.saturating_sub(1);
         }
@@ -212,7 +219,12 @@ impl Gateway {
     pub(super) fn close_books(&self, message: MessageId, kind: EndKind) {
         let event = if matches!(kind, EndKind::Failed | EndKind::Interrupted) { Kind::AgentFailed } else { Kind::AgentStopped };
         self.tell(message, event, [("outcome", ending::word(kind).into())]);
-        let gone = self.state().finish(message, kind);
+        let gone = {
+            let mut state = self.state();
+            let status = if event == Kind::AgentFailed { Status::Failed } else { Status::Stopped };
+            self.agent_is(&state, message, status);
+            state.finish(message, kind)
+        };
         drop(gone);
         self.house_changed();
     }

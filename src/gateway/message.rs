@@ -99,7 +99,7 @@ pub struct Counts {
     pub waiting: usize,
     /// Runs that wait for a person.
     pub parked: usize,
-    /// Messages accepted since the start, and those that an earlier process left and this one took over.
+    /// Agents that this home has ever begun.
     pub forked: u64,
     /// Of these, ended as done or cancelled.
     pub completed: u64,

@@ -6,6 +6,7 @@
 //! Work that must not stop half way (a message that is on disk and not yet queued, a decision that is in the log and not yet
 //! carried out) runs on tasks of its own: a client that goes away drops its request, not the work.
 
+mod agents;
 mod approvals;
 mod door;
 mod ending;
@@ -28,6 +29,7 @@ use crate::base::live::Live;
 use crate::base::random::Random;
 use crate::base::time::Clock;
 use crate::events::Events;
+use crate::rooms::agents::Agents;
 use crate::rooms::approvals::Approvals;
 use crate::store::home::Home;
 use crate::store::sessions::Sessions;
@@ -45,6 +47,8 @@ pub struct GatewayParts {
     pub sessions: Arc<Sessions>,
     /// Open questions to people.
     pub approvals: Arc<Approvals>,
+    /// Runs as agents: how each is.
+    pub agents: Arc<Agents>,
     /// The event bus.
     pub events: Arc<Events>,
     /// What runs a message: the orchestrator.
@@ -62,6 +66,7 @@ pub struct Gateway {
     home: Arc<Home>,
     sessions: Arc<Sessions>,
     approvals: Arc<Approvals>,
+    agents: Arc<Agents>,
     events: Arc<Events>,
     runner: Arc<dyn Runner>,
     clock: Arc<dyn Clock>,
@@ -90,6 +95,7 @@ impl Gateway {
             home: parts.home,
             sessions: parts.sessions,
             approvals: parts.approvals,
+            agents: parts.agents,
             events: parts.events,
             runner: parts.runner,
             clock: parts.clock,
@@ -105,14 +111,14 @@ impl Gateway {
 
     /// Numbers for status pages.
     pub fn counts(&self) -> Counts {
-        let state = self.state();
+        let (state, totals) = (self.state(), self.agents.totals());
         Counts {
             active: state.active,
             waiting: state.in_house.saturating_sub(state.active),
             parked: state.lanes.values().filter(|lane| lane.parked.is_some()).count(),
-            forked: state.forked,
-            completed: state.completed,
-            failed: state.failed,
+            forked: totals.forked,
+            completed: totals.completed,
+            failed: totals.failed,
         }
     }
 

@@ -26,9 +26,6 @@ pub(super) struct State {
     pub(super) draining: bool,
     /// Runs that hold a permit.
     pub(super) active: usize,
-    pub(super) forked: u64,
-    pub(super) completed: u64,
-    pub(super) failed: u64,
 }
 
 /// One session's messages, in order.
@@ -148,15 +145,11 @@ impl State {
         }
     }
 
-    /// A message is over: counts it, tells those who wait for it, remembers its id.
+    /// A message is over: tells those who wait for it, remembers its id.
     pub(super) fn finish(&mut self, message: MessageId, kind: EndKind) -> Option<Run> {
         let run = self.runs.remove(&message)?;
         if run.counted {
             self.in_house = self.in_house.saturating_sub(1);
-        }
-        match kind {
-            EndKind::Done | EndKind::Cancelled => self.completed += 1,
-            EndKind::Failed | EndKind::Interrupted => self.failed += 1,
         }
         self.ended.add(message, run.owner);
         run.over.send_replace(Some(kind));

@@ -125,7 +125,7 @@ impl Promise {
         if gateway.settings.load().lane_policy == LanePolicy::Interrupt {
             interrupt(&mut state, ids.session);
         }
-        state.forked += 1;
+        gateway.begin_agent(agent, owner, ids);
         state.runs.insert(ids.message, Run::new(owner, ids.session, agent, true));
         if let Some(lane) = state.lanes.get_mut(&ids.session) {
             lane.queue.push_back(Waiting { session, message: ids.message, user, start: Start::Fresh });

@@ -167,7 +167,7 @@ impl House {
         let home = Home::open(dir, None, seams.clone()).unwrap();
         let owner = OwnerId::derived(&[7; 32]);
         let sessions = Sessions::open(&home, owner, sessions::Settings::default());
-        let approvals = Arc::new(Approvals::open(home.workspace().join("approvals"), seams));
+        let approvals = Arc::new(Approvals::open(home.workspace().join("approvals"), seams.clone()));
         let script = Arc::new(Script {
             approvals: approvals.clone(),
             random: random.clone(),
@@ -175,7 +175,9 @@ impl House {
             gate: Notify::new(),
             begun: Mutex::default(),
         });
+        let agents = Agents::open(home.workspace().to_owned(), seams);
         let gateway = Gateway::new(GatewayParts {
+            agents,
             home: home.clone(),
             sessions: sessions.clone(),
             approvals: approvals.clone(),

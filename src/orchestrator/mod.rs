@@ -31,6 +31,7 @@ use crate::base::time::Clock;
 use crate::events::Events;
 use crate::llm::Engine;
 use crate::orchestrator::run::Run;
+use crate::rooms::agents::Agents;
 use crate::rooms::approvals::Approvals;
 use crate::rooms::memory::Memory;
 use crate::rooms::seeds::Seeds;
@@ -82,6 +83,8 @@ pub struct Parts {
     pub memory: Arc<Memory>,
     /// What the agent was taught.
     pub skills: Arc<Skills>,
+    /// Runs as agents.
+    pub agents: Arc<Agents>,
     /// Questions to a person.
     pub approvals: Arc<Approvals>,
     /// Specifications.

@@ -365,6 +365,7 @@ impl<'a> Run<'a> {
         if let Err(e) = blocking(move || room.save(&kept).map_err(|e| e.to_string())).await {
             log::warn("run", format_args!("seed {} was not kept: {e}", seed.id));
         }
+        self.parts.agents.seeded(self.job.agent_id, seed.id);
         self.publish(Kind::SeedCreated, [("seed_id", seed.id.to_string().into()), ("generation", seed.generation.into())]);
         seed
     }

@@ -12,6 +12,7 @@ use super::*;
 use crate::base::cancel::{Why, pair};
 use crate::base::ids::SessionId;
 use crate::http::client::{Client, ClientSettings};
+use crate::rooms::agents::Agents;
 use crate::rooms::test_seams;
 use crate::store::home::{Home, Seams};
 use crate::store::record::{Body, Decision, Ending, Record, ToolOutcome};
@@ -116,6 +117,7 @@ impl Place {
         let engine = Engine::new(engine, Client::new(ClientSettings::default()), seams.clock.clone(), seams.random.clone()).unwrap();
         let workspace = home.workspace();
         let parts = Parts {
+            agents: Agents::open(workspace.to_owned(), seams.clone()),
             engine: Arc::new(Live::new(engine)),
             judges: Arc::new(Live::new(Vec::new())),
             workspace: Arc::new(Workspace::open(&workspace.join("files"), seams.clock.clone()).unwrap()),

@@ -1,5 +1,6 @@
 //! Floor 3: workspace, memory, skills, personas, spaces, approvals, seeds, tool servers (mcp); independent of each other.
 
+pub mod agents;
 pub mod approvals;
 pub mod mcp;
 pub mod memory;

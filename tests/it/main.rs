@@ -10,6 +10,7 @@
 )]
 
 // Parts of the support are used by some tests only.
+mod agents;
 mod bytes;
 mod chat;
 mod cli;
@@ -27,6 +28,7 @@ mod phases;
 mod readers;
 mod real_model;
 mod routes;
+mod seeds;
 mod sessions;
 mod socket;
 mod spaces;

@@ -1,17 +1,21 @@
 //! Specifications and what came of them: `<workspace>/seeds/<id>.json`, never changed once written, and
 //! `<workspace>/evals/<seed-id>.json`. Everything here blocks.
 
+mod index;
+
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::base::ids::{MessageId, OwnerId, SeedId, SessionId};
-use crate::base::limits::SEED_BYTES_MAX;
+use crate::base::limits::{LINEAGE_MAX, SEED_BYTES_MAX};
 use crate::base::time::Timestamp;
+use crate::rooms::seeds::index::Index;
 use crate::store::atomic::{self, Durable};
 use crate::store::home::Seams;
 use crate::sys::disk::read_whole;
@@ -136,17 +140,23 @@ pub struct Seeds {
     seeds: PathBuf,
     evals: PathBuf,
     seams: Seams,
+    /// Which there are; `None` until a list was asked for. Held while it is read from the files, so that nobody lists half of it.
+    index: Mutex<Option<Index>>,
 }
 
 impl Seeds {
     /// The specifications in this workspace; nothing is read.
     pub fn open(workspace: &Path, seams: Seams) -> Self {
-        Self { seeds: workspace.join("seeds"), evals: workspace.join("evals"), seams }
+        Self { seeds: workspace.join("seeds"), evals: workspace.join("evals"), seams, index: Mutex::new(None) }
     }
 
     /// Keeps a new specification. Not synced: the log names it, and what it says was said in the conversation.
     pub fn save(&self, seed: &Seed) -> Result<(), SeedError> {
-        self.write(&self.seeds, seed.id, seed)
+        self.write(&self.seeds, seed.id, seed)?;
+        if let Some(index) = self.index().as_mut() {
+            index.add(seed);
+        }
+        Ok(())
     }
 
     /// Keeps what came of one; a later evaluation of the same specification replaces an earlier one.
@@ -162,6 +172,55 @@ impl Seeds {
     /// What came of one.
     pub fn evaluation(&self, owner: OwnerId, id: SeedId) -> Result<Evaluation, SeedError> {
         self.read(&self.evals, id).and_then(|e: Evaluation| if e.owner == owner { Ok(e) } else { Err(SeedError::NotFound) })
+    }
+
+    /// This owner's, newest first: those of one page, and how many there are in all.
+    pub fn list(&self, owner: OwnerId, skip: usize, limit: usize) -> Result<(Vec<Seed>, usize), SeedError> {
+        let (page, total) = {
+            let mut index = self.index();
+            self.loaded(&mut index)?.page(owner, skip, limit)
+        };
+        // One that cannot be read any more is told by the log of its session, not by a failing list.
+        Ok((page.into_iter().filter_map(|id| self.find(owner, id).ok()).collect(), total))
+    }
+
+    /// One with what it repairs and what repairs it, root first, each with what came of it; at most [`LINEAGE_MAX`].
+    pub fn lineage(&self, owner: OwnerId, id: SeedId) -> Result<Vec<(Seed, Option<Evaluation>)>, SeedError> {
+        let mut seeds = vec![self.find(owner, id)?];
+        while seeds.len() < LINEAGE_MAX
+            && let Some(parent) = seeds.last().and_then(|seed| seed.parent_seed_id)
+            && let Ok(parent) = self.find(owner, parent)
+        {
+            seeds.push(parent);
+        }
+        seeds.reverse();
+        let mut last = id;
+        while seeds.len() < LINEAGE_MAX {
+            let child = {
+                let mut index = self.index();
+                self.loaded(&mut index)?.child(owner, last)
+            };
+            let Some(Ok(child)) = child.map(|child| self.find(owner, child)) else { break };
+            last = child.id;
+            seeds.push(child);
+        }
+        let with_evaluation = |seed: Seed| {
+            let came = self.evaluation(owner, seed.id).ok();
+            (seed, came)
+        };
+        Ok(seeds.into_iter().map(with_evaluation).collect())
+    }
+
+    fn index(&self) -> MutexGuard<'_, Option<Index>> {
+        // Every change under the lock is whole before the next call that could panic.
+        self.index.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    fn loaded<'a>(&self, index: &'a mut Option<Index>) -> Result<&'a Index, SeedError> {
+        if index.is_none() {
+            *index = Some(Index::read(&*self.seams.disk, &self.seeds)?);
+        }
+        index.as_ref().ok_or(SeedError::NotFound)
     }
 
     fn write(&self, dir: &Path, id: SeedId, value: &impl Serialize) -> Result<(), SeedError> {
@@ -180,6 +239,43 @@ impl Seeds {
 mod tests {
     use super::*;
     use crate::rooms::test_seams;
+
+    #[test]
+    fn a_lineage_is_found_from_each_of_its_members_also_after_a_restart() {
+        let (dir, seams) = test_seams("seeds-lineage");
+        let seeds = Seeds::open(&dir, seams.clone());
+        let owner = OwnerId::derived(&[1; 32]);
+        let id = |n: u8| SeedId::derived(&[n; 32]);
+        for n in 0..3 {
+            let seed = Seed {
+                id: id(n),
+                owner,
+                session_id: SessionId::derived(&[4; 32]),
+                message_id: MessageId::derived(&[5; 32]),
+                goal: "g".into(),
+                constraints: vec![],
+                acceptance_criteria: vec![],
+                ontology: vec![],
+                created_at: Timestamp::from_millis(u64::from(n)),
+                generation: u32::from(n),
+                parent_seed_id: n.checked_sub(1).map(id),
+                original_request: None,
+                output_schema: None,
+                repair: None,
+            };
+            seeds.save(&seed).unwrap();
+            // The list is asked for before the last one is written.
+            assert_eq!(seeds.list(owner, 0, 9).unwrap().1, usize::from(n) + 1);
+        }
+        let seeds = Seeds::open(&dir, seams);
+        let all = [id(0), id(1), id(2)];
+        for any in all {
+            assert_eq!(seeds.lineage(owner, any).unwrap().iter().map(|(seed, _)| seed.id).collect::<Vec<_>>(), all);
+        }
+        let (page, total) = seeds.list(owner, 1, 1).unwrap();
+        assert_eq!((page[0].id, page.len(), total), (id(1), 1, 3));
+        assert_eq!(seeds.list(OwnerId::derived(&[2; 32]), 0, 9).unwrap(), (vec![], 0));
+    }
 
     #[test]
     fn kept_and_found_by_their_owner_only() {

@@ -1,0 +1,63 @@
+//! Which specifications there are: whose each is, when it was written, what it repairs. Made from the files when a list is first
+//! asked for, then kept up; a file that is put there by hand is in the list after the next start, and found by its id at once.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+
+use crate::base::ids::{OwnerId, SeedId};
+use crate::base::limits::{SEED_BYTES_MAX, SEEDS_LISTED_MAX};
+use crate::base::time::Timestamp;
+use crate::rooms::seeds::Seed;
+use crate::sys::disk::{Disk, read_whole};
+
+/// The newest [`SEEDS_LISTED_MAX`], oldest first.
+#[derive(Default)]
+pub(super) struct Index(BTreeMap<(Timestamp, SeedId), Known>);
+
+struct Known {
+    owner: OwnerId,
+    parent: Option<SeedId>,
+}
+
+impl Index {
+    /// From the files of a directory; one that cannot be read is left out.
+    pub(super) fn read(disk: &dyn Disk, dir: &Path) -> io::Result<Self> {
+        let mut files = match disk.list(dir) {
+            Ok(files) => files,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(e) => return Err(e),
+        };
+        files.retain(|file| !file.is_dir && file.name.ends_with(".json"));
+        // They are never changed once written: the newest files are the newest specifications.
+        files.sort_by(|a, b| b.modified.cmp(&a.modified));
+        let mut index = Self::default();
+        for file in files.into_iter().take(SEEDS_LISTED_MAX) {
+            let bytes = read_whole(disk, &dir.join(&file.name), SEED_BYTES_MAX);
+            if let Some(seed) = bytes.ok().and_then(|bytes| serde_json::from_slice::<Seed>(&bytes).ok())
+                && file.name == format!("{}.json", seed.id)
+            {
+                index.add(&seed);
+            }
+        }
+        Ok(index)
+    }
+
+    pub(super) fn add(&mut self, seed: &Seed) {
+        self.0.insert((seed.created_at, seed.id), Known { owner: seed.owner, parent: seed.parent_seed_id });
+        while self.0.len() > SEEDS_LISTED_MAX {
+            self.0.pop_first();
+        }
+    }
+
+    /// This owner's, newest first: those of one page, and how many there are in all.
+    pub(super) fn page(&self, owner: OwnerId, skip: usize, limit: usize) -> (Vec<SeedId>, usize) {
+        let all = || self.0.iter().rev().filter(|(_, known)| known.owner == owner);
+        (all().skip(skip).take(limit).map(|((_, id), _)| *id).collect(), all().count())
+    }
+
+    /// The newest repair of one.
+    pub(super) fn child(&self, owner: OwnerId, parent: SeedId) -> Option<SeedId> {
+        self.0.iter().rev().find(|(_, known)| known.owner == owner && known.parent == Some(parent)).map(|((_, id), _)| *id)
+    }
+}

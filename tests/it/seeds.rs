@@ -1,0 +1,55 @@
+//! Specifications (API A6): list, detail, and the scores of each repair, also after a restart.
+
+use serde_json::{Value, json};
+
+use crate::support::scripted::{Reply, Scripted};
+use crate::support::server::Setup;
+
+#[tokio::test]
+async fn a_task_that_was_repaired_shows_its_lineage_with_scores_after_a_restart() {
+    let model = Scripted::start();
+    let judged = |passed: bool, score: f64| {
+        Reply::json(&json!({"passed": passed, "score": score, "notes": "dry", "criteria": [{"criterion": "mentions rain", "met": passed}]}))
+    };
+    let goal = "Write a haiku about rain";
+    let criteria = json!(["mentions rain"]);
+    model.phase("interview", Reply::tool("start_task", &json!({"goal": goal, "constraints": [], "acceptance_criteria": criteria})));
+    model.phase("execute", Reply::text(&["Sun."])).phase("execute", Reply::text(&["Rain."]));
+    model.phase("evaluate", judged(false, 0.25)).phase("evaluate", judged(true, 0.95));
+    let ontology = json!([{"name": "rain", "entity_type": "weather", "description": "water that falls"}]);
+    let evolved = json!({"goal": goal, "constraints": ["short"], "acceptance_criteria": criteria, "ontology": ontology, "repair": "rain"});
+    model.phase("evolve", Reply::json(&evolved));
+    let mut server = Setup::new().openai(&model).start();
+    server.client().post("/api/chat", &json!({"content": "A haiku about rain, please"})).await.expect(200);
+
+    server.restart();
+    let client = server.client();
+    let list = client.get("/api/seeds").await.expect(200).json();
+    assert_eq!((&list["total"], &list["page"], &list["limit"]), (&json!(2), &json!(1), &json!(50)));
+    let [child, root] = [&list["items"][0], &list["items"][1]];
+    assert_eq!((&child["goal"], &child["constraints_count"], &root["constraints_count"]), (&json!(goal), &json!(1), &json!(0)));
+    assert_eq!(child.as_object().unwrap().len(), 4);
+    let (root, child) = (root["id"].as_str().unwrap(), child["id"].as_str().unwrap());
+
+    let detail = client.get(&format!("/api/seeds/{child}")).await.expect(200).json();
+    assert_eq!(
+        (&detail["generation"], &detail["parent_seed_id"], &detail["constraints"], &detail["acceptance_criteria"], &detail["ontology"]),
+        (&json!(1), &json!(root), &json!(["short"]), &criteria, &ontology)
+    );
+    assert_eq!(detail["original_request"], "A haiku about rain, please");
+    assert_eq!(client.get(&format!("/api/seeds/{root}")).await.expect(200).json()["parent_seed_id"], Value::Null);
+
+    let lineage = json!([
+        {"id": root, "generation": 0, "goal": goal, "score": 0.25, "passed": false},
+        {"id": child, "generation": 1, "goal": goal, "parent_id": root, "score": 0.95, "passed": true},
+    ]);
+    for id in [root, child] {
+        assert_eq!(client.get(&format!("/api/seeds/{id}/evolution")).await.expect(200).json(), lineage);
+    }
+    let nobody = "00000000-0000-4000-8000-000000000000";
+    for path in [format!("/api/seeds/{nobody}"), format!("/api/seeds/{nobody}/evolution")] {
+        client.get(&path).await.expect(404);
+    }
+    client.get("/api/seeds/x").await.expect(400);
+    assert_eq!(client.get("/api/seeds?limit=1&page=2").await.expect(200).json()["items"][0]["id"], root);
+}
