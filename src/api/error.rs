@@ -8,6 +8,7 @@ use crate::rooms::approvals::ApprovalError;
 use crate::rooms::memory::MemoryError;
 use crate::rooms::personas::PersonaError;
 use crate::rooms::seeds::SeedError;
+use crate::rooms::skills::SkillError;
 use crate::rooms::spaces::SpaceError;
 use crate::store::StoreError;
 use crate::sys::disk::is_full;
@@ -104,6 +105,20 @@ impl From<PersonaError> for HttpError {
             PersonaError::TooLarge { size } => too_large("prompt", size, PERSONA_PROMPT_BYTES_MAX),
             PersonaError::Full => Self::conflict(public).code("personas_full"),
             PersonaError::Io(e) => room(&e, public, "personas"),
+        }
+    }
+}
+
+impl From<SkillError> for HttpError {
+    fn from(error: SkillError) -> Self {
+        let public = error.to_string();
+        match error {
+            SkillError::NotFound => Self::not_found(public),
+            SkillError::BadName | SkillError::BadDescription | SkillError::Taken | SkillError::Refused(_) => Self::bad_request(public),
+            SkillError::NotReady | SkillError::Unfit => Self::conflict(public),
+            SkillError::Bundled => Self::new(ErrorStatus::Forbidden, "bundled", public),
+            SkillError::TooLarge => Self::new(ErrorStatus::PayloadTooLarge, "payload_too_large", public),
+            SkillError::Io(e) => room(&e, public, "skills"),
         }
     }
 }

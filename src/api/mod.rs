@@ -18,6 +18,7 @@ mod session_events;
 mod sessions;
 #[cfg(test)]
 mod shapes;
+mod skills;
 mod socket_follows;
 mod socket_frames;
 mod spaces;
@@ -55,6 +56,7 @@ use crate::rooms::mcp::Mcp;
 use crate::rooms::memory::Memory;
 use crate::rooms::personas::Personas;
 use crate::rooms::seeds::Seeds;
+use crate::rooms::skills::Skills;
 use crate::rooms::spaces::Spaces;
 use crate::store::home::Home;
 use crate::store::keys::Keys;
@@ -101,6 +103,8 @@ pub struct App {
     pub memory: Arc<Memory>,
     /// Manners of speaking.
     pub personas: Arc<Personas>,
+    /// What the agent was taught.
+    pub skills: Arc<Skills>,
     /// What sessions belong to.
     pub spaces: Arc<Spaces>,
     /// One-time tickets.

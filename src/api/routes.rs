@@ -8,7 +8,7 @@ use hyper::Method;
 
 use crate::api::{
     App, Call, agents, approvals, chat, chat_socket, cron_jobs, events, keys, login, memory, personas, seeds, session_events, sessions,
-    spaces, system, tickets,
+    skills, spaces, system, tickets,
 };
 use crate::base::limits::{CHAT_BODY_BYTES_MAX, JSON_BODY_BYTES_MAX, MEMORY_BODY_BYTES_MAX};
 use crate::http::Response;
@@ -179,6 +179,24 @@ pub static ROUTES: &[Route] = &[
     row(DELETE, "/api/memory/{name}", WRITE, "Forget a memory", to!(memory::delete))
         .body(JSON_BODY_BYTES_MAX)
         .answers(200, "MemoryDeleted"),
+    row(GET, "/api/skills", READ, "List skills, with what each needs", to!(skills::list))
+        .query(&["page", "limit"])
+        .answers(200, "SkillPage"),
+    row(POST, "/api/skills", WRITE, "Write a skill", to!(skills::create))
+        .body(CHAT_BODY_BYTES_MAX)
+        .takes("NewSkill")
+        .answers(200, "SkillCreated"),
+    row(GET, "/api/skills/{name}", READ, "One skill", to!(skills::detail)).answers(200, "Skill"),
+    row(DELETE, "/api/skills/{name}", WRITE, "Delete a skill with its files", to!(skills::delete))
+        .body(JSON_BODY_BYTES_MAX)
+        .answers(200, "SkillDeleted"),
+    row(POST, "/api/skills/{name}/enable", WRITE, "Offer a skill to the model", to!(skills::enable))
+        .body(JSON_BODY_BYTES_MAX)
+        .answers(200, "SkillSwitched"),
+    row(POST, "/api/skills/{name}/disable", WRITE, "Keep a skill from the model", to!(skills::disable))
+        .body(JSON_BODY_BYTES_MAX)
+        .answers(200, "SkillSwitched"),
+    row(GET, "/api/skills/{name}/content", READ, "The text of a skill", to!(skills::content)).answers(200, "SkillContent"),
     row(GET, "/api/personas", READ, "List personas, oldest first", to!(personas::list))
         .query(&["page", "limit"])
         .answers(200, "PersonaPage"),

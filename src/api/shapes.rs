@@ -8,7 +8,7 @@ use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value, json};
 
 use crate::api::routes::ROUTES;
-use crate::api::{agents, approvals, chat, cron_jobs, keys, login, memory, personas, seeds, sessions, spaces, system, tickets};
+use crate::api::{agents, approvals, chat, cron_jobs, keys, login, memory, personas, seeds, sessions, skills, spaces, system, tickets};
 
 /// Schemas of all named types.
 pub(super) struct Shapes {
@@ -55,6 +55,7 @@ impl Shapes {
             personas::shapes,
             seeds::shapes,
             sessions::shapes,
+            skills::shapes,
             spaces::shapes,
             system::shapes,
             tickets::shapes,

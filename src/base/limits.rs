@@ -191,6 +191,8 @@ pub const FRONT_MATTER_BYTES_MAX: usize = 16 * 1024;
 pub const FRONT_MATTER_NODES_MAX: usize = 2_000;
 /// Levels of one front matter; the documented ones have 5.
 pub const FRONT_MATTER_DEPTH_MAX: usize = 16;
+/// A whole SKILL.md on the disk: the largest content and the largest front matter.
+pub const SKILL_FILE_BYTES_MAX: usize = SKILL_BYTES_MAX + FRONT_MATTER_BYTES_MAX;
 /// Files and directories of one skill that are removed with it.
 pub const SKILL_FILES_MAX: usize = 1_000;
 /// The file that keeps which skills were switched on or off.

@@ -121,6 +121,30 @@ pub(super) const COMMANDS: &[Command] = &[
         options: &[HOME],
     },
     Command {
+        name: "skill list",
+        words: "",
+        summary: "list the skills: state, source, what they are for or what they need",
+        about: "",
+        options: &[Opt { long: "json", value: None, help: "as JSON", many: false }, HOME, SET],
+    },
+    Command {
+        name: "skill install",
+        words: "FILE",
+        summary: "install a SKILL.md whose SHA-256 is given; it is disabled until enabled",
+        about: "FILE is a SKILL.md on this machine; nothing is downloaded, and nothing in a skill is ever run.\n\
+                An earlier install of the same name is replaced.",
+        options: &[Opt { long: "sha256", value: Some("HEX"), help: "the digest that the file must have (needed)", many: false }, HOME, SET],
+    },
+    Command { name: "skill enable", words: "NAME", summary: "offer a skill to the model", about: "", options: &[HOME, SET] },
+    Command { name: "skill disable", words: "NAME", summary: "keep a skill from the model", about: "", options: &[HOME, SET] },
+    Command {
+        name: "skill remove",
+        words: "NAME",
+        summary: "delete an installed or own skill with its files",
+        about: "",
+        options: &[HOME, SET],
+    },
+    Command {
         name: "routes",
         words: "",
         summary: "print the table of HTTP routes",

@@ -14,6 +14,7 @@ mod routes;
 mod screen;
 mod serve;
 mod setup;
+mod skill;
 mod socket;
 mod terminal;
 
@@ -61,6 +62,11 @@ fn run(args: impl IntoIterator<Item = OsString>, env: &Env) -> Result<(), Failur
         "config show" => config::show(&parsed, env),
         "config check" => config::check(&parsed, env),
         "config table" => config::table(),
+        "skill list" => skill::list(&parsed, env),
+        "skill install" => skill::install(&parsed, env),
+        "skill enable" => skill::enable(&parsed, env),
+        "skill disable" => skill::disable(&parsed, env),
+        "skill remove" => skill::remove(&parsed, env),
         "doctor" => doctor::run(&parsed, env),
         "version" => {
             print(format_args!("oxios-edge {}\n", env!("CARGO_PKG_VERSION")));

@@ -30,6 +30,7 @@ mod real_model;
 mod routes;
 mod seeds;
 mod sessions;
+mod skills;
 mod socket;
 mod spaces;
 #[allow(dead_code, reason = "the support is a small library; what one test needs another does not")]

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use crate::base::limits::SKILL_BYTES_MAX;
+use crate::base::limits::{DESCRIPTION_BYTES_MAX, SKILL_BYTES_MAX, SKILL_FILE_BYTES_MAX};
 use crate::sys::root::RootError;
 
 /// Why something about a skill was not done. The text is public except of [`SkillError::Io`].
@@ -15,11 +15,13 @@ pub enum SkillError {
     NotReady,
     /// The name is none that a skill may have.
     BadName,
+    /// The description is empty or longer than [`DESCRIPTION_BYTES_MAX`].
+    BadDescription,
     /// There is one of this name.
     Taken,
     /// It is in the binary, which cannot be changed.
     Bundled,
-    /// The file is no text, or larger than [`SKILL_BYTES_MAX`].
+    /// The file is no text, or larger than [`SKILL_FILE_BYTES_MAX`].
     Unfit,
     /// The content is larger than [`SKILL_BYTES_MAX`].
     TooLarge,
@@ -35,9 +37,10 @@ impl fmt::Display for SkillError {
             Self::NotFound => f.write_str("no such skill"),
             Self::NotReady => f.write_str("the skill is switched off, or something that it requires is missing"),
             Self::BadName => f.write_str("a skill's name has 1 to 64 letters (a-z, A-Z), digits, `-` and `_`"),
+            Self::BadDescription => write!(f, "`description` has 1 to {DESCRIPTION_BYTES_MAX} bytes"),
             Self::Taken => f.write_str("there is a skill of this name already"),
             Self::Bundled => f.write_str("a bundled skill cannot be deleted; disable it instead"),
-            Self::Unfit => write!(f, "the skill is no text of at most {SKILL_BYTES_MAX} bytes"),
+            Self::Unfit => write!(f, "the skill is no text of at most {SKILL_FILE_BYTES_MAX} bytes"),
             Self::TooLarge => write!(f, "a skill is limited to {SKILL_BYTES_MAX} bytes"),
             Self::Refused(why) => f.write_str(why),
             Self::Io(e) => write!(f, "skills: {e}"),

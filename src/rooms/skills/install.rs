@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{MANAGED, ORIGIN, SkillError, Skills, Source, is_name, manifest};
 use crate::base::digest::{hex, sha256};
-use crate::base::limits::SKILL_BYTES_MAX;
+use crate::base::limits::SKILL_FILE_BYTES_MAX;
 use crate::sys::disk::read_whole;
 
 impl Skills {
@@ -12,7 +12,7 @@ impl Skills {
     /// It is disabled until enabled, also where the earlier one was enabled.
     pub fn install(&self, path: &Path, digest: &str) -> Result<String, SkillError> {
         let refused = |why: &str| SkillError::Refused(why.to_owned());
-        let bytes = match read_whole(&*self.disk, path, SKILL_BYTES_MAX as u64) {
+        let bytes = match read_whole(&*self.disk, path, SKILL_FILE_BYTES_MAX as u64) {
             Err(e) if e.kind() == std::io::ErrorKind::FileTooLarge => return Err(SkillError::TooLarge),
             other => other?,
         };
@@ -29,7 +29,7 @@ impl Skills {
             return Err(SkillError::Refused(problem));
         }
         let name = manifest.name.filter(|name| is_name(name)).ok_or(SkillError::BadName)?;
-        let _one_at_a_time = self.changing.lock().unwrap_or_else(|e| e.into_inner());
+        let _alone = self.alone()?;
         let root = self.made_root()?;
         // Off first: a stop at any point leaves nothing enabled that nobody enabled.
         self.choices.set(Source::Managed, &name, None)?;

@@ -14,11 +14,11 @@ mod skill;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::base::limits::{SKILL_BYTES_MAX, SKILL_FILES_MAX, SKILLS_MAX};
+use crate::base::limits::{DESCRIPTION_BYTES_MAX, SKILL_BYTES_MAX, SKILL_FILE_BYTES_MAX, SKILL_FILES_MAX, SKILLS_MAX};
 use crate::base::time::Timestamp;
-use crate::sys::disk::Disk;
+use crate::sys::disk::{self, Disk};
 use crate::sys::root::{Root, RootError};
 use crate::wire::front_matter;
 
@@ -43,7 +43,7 @@ pub struct Skills {
     choices: Choices,
     /// Parsed manifests by place, with time and size of the file they were read from. Held for one look at a file.
     parsed: Mutex<HashMap<String, (Timestamp, u64, Manifest)>>,
-    /// Held while a skill is made, installed or removed, so that two of one name do not meet.
+    /// Held while a skill is made, installed, switched or removed, so that two of one name do not meet; see `alone`.
     changing: Mutex<()>,
 }
 
@@ -120,9 +120,8 @@ impl Skills {
 
     /// Switches a skill on or off for the whole home; lasts over restarts.
     pub fn enable(&self, name: &str, on: bool) -> Result<(), SkillError> {
-        let _one_at_a_time = self.changing.lock().unwrap_or_else(|e| e.into_inner());
         let skill = self.find(name)?;
-        self.disk.create_dir_all(&self.dir)?;
+        let _alone = self.alone()?;
         Ok(self.choices.set(skill.source, name, Some(on))?)
     }
 
@@ -131,16 +130,19 @@ impl Skills {
         if !is_name(name) {
             return Err(SkillError::BadName);
         }
+        if description.trim().is_empty() || description.len() > DESCRIPTION_BYTES_MAX {
+            return Err(SkillError::BadDescription);
+        }
+        if content.len() > SKILL_BYTES_MAX {
+            return Err(SkillError::TooLarge);
+        }
         let text = if front_matter::split(content).0.is_some() {
             content.to_owned()
         } else {
             // JSON's texts are YAML's double-quoted ones.
             format!("---\nname: {name}\ndescription: {}\n---\n\n{content}", serde_json::Value::from(description))
         };
-        if text.len() > SKILL_BYTES_MAX {
-            return Err(SkillError::TooLarge);
-        }
-        let _one_at_a_time = self.changing.lock().unwrap_or_else(|e| e.into_inner());
+        let _alone = self.alone()?;
         if self.find(name).is_ok() {
             return Err(SkillError::Taken);
         }
@@ -151,11 +153,11 @@ impl Skills {
 
     /// Removes a skill with every file in its directory, and what was chosen for it. What it hid is seen again.
     pub fn remove(&self, name: &str) -> Result<(), SkillError> {
-        let _one_at_a_time = self.changing.lock().unwrap_or_else(|e| e.into_inner());
-        let skill = self.find(name)?;
-        if skill.source == Source::Bundled {
+        if self.find(name)?.source == Source::Bundled {
             return Err(SkillError::Bundled);
         }
+        let _alone = self.alone()?;
+        let skill = self.find(name)?;
         let root = self.root()?.ok_or(SkillError::NotFound)?;
         let place = place(skill.source, name);
         // First the file that makes it a skill: what is interrupted behind that leaves no half skill.
@@ -263,8 +265,15 @@ impl Skills {
         }
     }
 
-    fn made_root(&self) -> Result<Root, SkillError> {
+    /// Nobody else, of this process or another, makes, installs, switches or removes a skill while this is held. Makes the
+    /// directory of skills where it is missing.
+    fn alone(&self) -> Result<(MutexGuard<'_, ()>, disk::Lock), SkillError> {
+        let here = self.changing.lock().unwrap_or_else(|e| e.into_inner());
         self.disk.create_dir_all(&self.dir)?;
+        Ok((here, disk::lock(&self.dir.join(".lock"))?))
+    }
+
+    fn made_root(&self) -> Result<Root, SkillError> {
         self.root()?.ok_or(SkillError::NotFound)
     }
 }
@@ -279,7 +288,7 @@ fn body(text: &str) -> String {
 }
 
 fn text_file(root: &Root, path: &str) -> Result<String, SkillError> {
-    String::from_utf8(root.read(path, SKILL_BYTES_MAX)?).map_err(|_| SkillError::Unfit)
+    String::from_utf8(root.read(path, SKILL_FILE_BYTES_MAX)?).map_err(|_| SkillError::Unfit)
 }
 
 /// A skill whose file cannot be read: shown, never offered.

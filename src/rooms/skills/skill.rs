@@ -4,6 +4,7 @@ use serde::Serialize;
 
 /// Where a skill comes from; what comes later here wins over what has the same name before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
     /// In the binary.
@@ -16,6 +17,7 @@ pub enum Source {
 
 /// Whose conventions its front matter follows, told apart in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Format {
     /// `metadata.openclaw`, `clawdbot` or `clawdis`, or `.clawhub/origin.json`.
@@ -30,6 +32,7 @@ pub enum Format {
 
 /// Whether it can be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// Offered to the model.
@@ -42,6 +45,7 @@ pub enum Status {
 
 /// What a skill needs, or what of that is missing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Requirements {
     /// Programs, all of them.
     pub bins: Vec<String>,
@@ -56,6 +60,7 @@ pub struct Requirements {
 
 /// How what is missing may be installed; shown to a person, never done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Install {
     /// For example `brew`.
     pub kind: String,
@@ -67,6 +72,7 @@ pub struct Install {
 
 /// One configuration path that is required.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ConfigCheck {
     /// The path.
     pub path: String,
@@ -76,6 +82,7 @@ pub struct ConfigCheck {
 
 /// A skill with everything that a listing tells.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Skill {
     /// Its directory's name, by which it is read.
     pub name: String,

@@ -1,3 +1,5 @@
+//! Tests of the room of skills.
+
 use super::*;
 use crate::base::digest::{hex, sha256};
 use crate::rooms::test_seams;
@@ -81,7 +83,10 @@ fn made_switched_and_removed_and_found_by_the_next_process() {
     for bad in ["", "..", "a/b", ".managed", "a b", "ä", &"a".repeat(65)] {
         assert!(matches!(skills.create(bad, "d", "x"), Err(SkillError::BadName)), "{bad}");
     }
-    assert!(matches!(skills.create("big", "d", &"x".repeat(SKILL_BYTES_MAX)), Err(SkillError::TooLarge)));
+    assert!(matches!(skills.create("big", "d", &"x".repeat(SKILL_BYTES_MAX + 1)), Err(SkillError::TooLarge)));
+    skills.create("edge", &"d".repeat(DESCRIPTION_BYTES_MAX), &"x".repeat(SKILL_BYTES_MAX)).unwrap();
+    assert_eq!(skills.read("edge").unwrap().len(), SKILL_BYTES_MAX);
+    assert!(matches!(skills.create("none", " ", "x"), Err(SkillError::BadDescription)));
     skills.enable("tea", false).unwrap();
     let next = Skills::open(dir.join("skills"), skills.disk.clone());
     assert_eq!(next.find("tea").unwrap().status, Status::Disabled);
