@@ -185,9 +185,11 @@ impl Said {
             content,
             session_id,
             space_id,
+            persona_id: None,
             attachments,
             idempotency_key: self.idempotency_key,
             owner,
+            key: None,
         })
     }
 }
@@ -241,7 +243,7 @@ async fn wait(app: &App, submitted: &Submitted) -> Result<End, HttpError> {
             Step::Resync { .. } => continue,
             Step::Deleted => return Err(HttpError::conflict("the session was deleted").code("deleted")),
         };
-        if entry.message_id == submitted.id {
+        if entry.message_id == Some(submitted.id) {
             match &entry.record.body {
                 Body::Done(ending) => return Ok(End::Done(ending.clone())),
                 Body::Failed(ending) | Body::Cancelled(ending) | Body::Interrupted(ending) => return Ok(End::Cut(ending.clone())),

@@ -147,7 +147,10 @@ impl Follow {
             self.gap = entry.seq;
         }
         self.cursor = entry.seq;
-        let id = entry.message_id;
+        let Some(id) = entry.message_id else {
+            let about = About { session: self.session.id(), space: self.session.about().space_id, replaces: false };
+            return (if self.all { socket_frames::of(entry, &about) } else { Vec::new() }, true);
+        };
         if self.all && !self.messages.contains_key(&id) {
             let known = find(self.session.clone(), entry).await;
             self.messages.insert(id, known);
@@ -174,7 +177,10 @@ async fn find(session: Arc<Session>, entry: &Entry) -> Known {
         return Known { start: entry.seq, space: user.space_id, own: false };
     }
     // The socket resumed in its middle.
-    let records = session.records_of(entry.message_id).await.unwrap_or_default();
+    let records = match entry.message_id {
+        Some(id) => session.records_of(id).await.unwrap_or_default(),
+        None => Vec::new(),
+    };
     let space = records.iter().find_map(|record| if let Body::Message(user) = &record.body { user.space_id } else { None });
     Known { start: 0, space, own: false }
 }

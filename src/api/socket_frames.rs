@@ -27,7 +27,7 @@ struct Token<'a> {
     content: &'a str,
     session_id: SessionId,
     space_id: Option<SpaceId>,
-    id: MessageId,
+    id: Option<MessageId>,
     seq: Seq,
 }
 
@@ -44,7 +44,7 @@ struct Done<'a> {
     text: &'a str,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     replaces: bool,
-    id: MessageId,
+    id: Option<MessageId>,
     seq: Seq,
 }
 
@@ -125,7 +125,9 @@ fn framed(name: &str, entry: &Entry, about: &About, mut fields: Map<String, Valu
     fields.insert("type".into(), name.into());
     fields.insert("session_id".into(), json!(about.session));
     fields.insert("space_id".into(), json!(about.space));
-    fields.insert("id".into(), json!(entry.message_id));
+    if let Some(id) = entry.message_id {
+        fields.insert("id".into(), json!(id));
+    }
     fields.insert("seq".into(), entry.seq.into());
     Value::Object(fields).to_string()
 }
@@ -143,7 +145,7 @@ mod tests {
     use crate::store::record::{Decision, PhaseState, Record, ToolOutcome};
 
     fn frames(body: Body, replaces: bool) -> Vec<Value> {
-        let (kind, terminal, message_id) = (body.kind(), body.ending().is_some(), MessageId::derived(&[1; 32]));
+        let (kind, terminal, message_id) = (body.kind(), body.ending().is_some(), Some(MessageId::derived(&[1; 32])));
         let record = Record { seq: 7, time: Timestamp::default(), message_id, body };
         let entry = Entry { seq: 7, kind, message_id, record, json: Default::default(), terminal };
         let about = About { session: SessionId::derived(&[2; 32]), space: None, replaces };

@@ -79,7 +79,7 @@ async fn so_far(session: &Arc<Session>, message: MessageId) -> Result<Ending, St
     let mut tail = session.tail(found.seq.saturating_sub(1));
     while !tail.caught_up() {
         let Step::Record(entry) = tail.next().await? else { break };
-        if entry.message_id != message {
+        if entry.message_id != Some(message) {
             continue;
         }
         match &entry.record.body {

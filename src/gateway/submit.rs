@@ -14,7 +14,7 @@ use crate::gateway::{Gateway, GatewayError, IncomingMessage, LanePolicy, Submitt
 use crate::orchestrator::Start;
 use crate::store::StoreError;
 use crate::store::home::Space;
-use crate::store::record::UserMessage;
+use crate::store::record::{About, UserMessage};
 use crate::store::session::Session;
 
 /// When a full waiting room is worth another try: about the time of a short answer.
@@ -42,7 +42,9 @@ impl Gateway {
             idempotent: incoming.idempotency_key.is_some(),
             attachments: incoming.attachments,
         };
-        let session = self.session(ids, &incoming.owner, user.idempotent).await?;
+        // What is true of a new session; one that exists keeps its own. A space that the message names is in its record.
+        let begins = About { title: None, space_id: None, persona_id: incoming.persona_id };
+        let session = self.session(ids, &incoming.owner, user.idempotent, begins).await?;
         let _door = self.enter(&session).await;
         if self.state().lanes.get(&ids.session).is_none_or(|lane| lane.closed) || session.is_deleted() {
             return Err(GatewayError::NotFound);
@@ -65,11 +67,11 @@ impl Gateway {
     }
 
     /// The session it goes to. Where no new message can be taken, one that exists may still know the message of a retry.
-    async fn session(&self, ids: Ids, owner: &crate::base::ids::OwnerId, retry: bool) -> Result<Arc<Session>, GatewayError> {
+    async fn session(&self, ids: Ids, owner: &crate::base::ids::OwnerId, retry: bool, begins: About) -> Result<Arc<Session>, GatewayError> {
         let refusal = match self.home.space() {
             _ if self.state().draining => GatewayError::Draining,
             Space::Full { why } => GatewayError::DiskFull(why),
-            Space::Enough => return Ok(self.sessions.load_or_create(ids.session, *owner).await?),
+            Space::Enough => return Ok(self.sessions.load_or_begin(ids.session, *owner, begins).await?),
         };
         if retry
             && let Ok(session) = self.sessions.load(ids.session, *owner).await

@@ -205,6 +205,8 @@ impl House {
             content: content.into(),
             session_id: session,
             space_id: None,
+            persona_id: None,
+            key: None,
             attachments: Vec::new(),
             idempotency_key: None,
             owner: self.owner,
@@ -272,7 +274,7 @@ async fn until<T>(session: &Arc<Session>, message: MessageId, wanted: impl Fn(&B
     let read = async {
         loop {
             match tail.next().await.unwrap() {
-                Step::Record(entry) if entry.message_id == message => {
+                Step::Record(entry) if entry.message_id == Some(message) => {
                     if let Some(found) = wanted(&entry.record.body) {
                         return found;
                     }

@@ -14,6 +14,7 @@ use crate::store::core::Core;
 use crate::store::record::{Body, Ending, Phase, Record, UserMessage};
 use crate::sys::disk::read_whole;
 use crate::wire::log_line::{self, FORMAT, Header, Origin};
+use crate::wire::title;
 
 /// The old metadata go into the header of the log, which is read at every opening.
 const METADATA_BYTES_MAX: usize = 256 * 1024;
@@ -69,6 +70,12 @@ impl Old {
     }
     pub(crate) fn space(&self) -> Option<SpaceId> {
         SpaceId::parse(self.metadata.get("space_id")?.as_str()?).ok()
+    }
+    /// Its own, else one made of the first message.
+    pub(crate) fn title(&self) -> String {
+        let given = self.metadata.get("title").and_then(Value::as_str).filter(|title| !title.is_empty());
+        let first = || self.user_messages.first().and_then(|message| title::of(&message.content));
+        given.map(str::to_owned).or_else(first).unwrap_or_default()
     }
     pub(crate) fn seed(&self) -> Option<SeedId> {
         SeedId::parse(self.active_seed_id.as_str()?).ok()
@@ -150,7 +157,7 @@ fn records(core: &Core, id: SessionId, old: Old, created: Timestamp) -> Vec<Reco
     let mut position = 0;
     let mut push = |time: Timestamp, message_id: MessageId, body: Body| {
         let seq = out.len() as Seq + 1;
-        out.push(Record { seq, time, message_id, body });
+        out.push(Record { seq, time, message_id: Some(message_id), body });
     };
     let mut message = |push: &mut dyn FnMut(Timestamp, MessageId, Body), time, content| {
         let message_id = MessageId::derived(&derived("imported message", position));

@@ -18,13 +18,15 @@ use crate::store::files::split;
 use crate::store::import;
 use crate::store::lines::{Forward, Glance, PAGE_BYTES};
 use crate::store::prune::Candidate;
+use crate::store::record::{Body, Record};
 use crate::store::sessions::{Page, SessionItem};
-use crate::store::state::About;
-use crate::sys::disk::{Open, read_whole};
+use crate::store::state::Overview;
+use crate::sys::disk::{DiskFile, Open, read_whole};
 use crate::wire::log_line::{self, Header, Opening, opening};
+use crate::wire::title;
 
 /// First line of the cache; another one is not read.
-const CACHE_HEADER: &[u8] = b"{\"oxios_index\":1}";
+const CACHE_HEADER: &[u8] = b"{\"oxios_index\":2}";
 
 /// All items. Locked for moments: an update, or one page.
 #[derive(Default)]
@@ -43,11 +45,12 @@ struct Inner {
     deleted: HashSet<SessionId>,
 }
 
-/// About 100 bytes.
+/// About 120 bytes, and the title.
 #[derive(Debug, Clone)]
 struct Item {
     owner: OwnerId,
     user: Arc<str>,
+    title: Box<str>,
     space: Option<SpaceId>,
     seed: Option<SeedId>,
     created: Timestamp,
@@ -83,7 +86,7 @@ impl Index {
         id: SessionId,
         owner: OwnerId,
         created: Timestamp,
-        about: &About,
+        overview: &Overview,
         messages: u64,
         open: bool,
         before: u64,
@@ -99,16 +102,17 @@ impl Index {
                 return;
             }
         };
-        let user = inner.label(about.user_id.as_deref().unwrap_or("default"));
+        let user = inner.label(overview.user_id.as_deref().unwrap_or("default"));
         inner.put(
             id,
             Item {
                 owner,
                 user,
-                space: about.space_id,
-                seed: about.active_seed_id,
+                title: overview.title().unwrap_or_default().into(),
+                space: overview.about.space_id,
+                seed: overview.active_seed_id,
                 created,
-                updated: about.updated_at,
+                updated: overview.updated_at,
                 len: after,
                 messages: counted.saturating_add(messages),
                 open,
@@ -162,6 +166,7 @@ impl Index {
                 Some(SessionItem {
                     id: *id,
                     user_id: item.user.to_string(),
+                    title: item.title.to_string(),
                     space_id: item.space,
                     message_count: u64::from(item.messages),
                     active_seed_id: item.seed,
@@ -277,6 +282,7 @@ impl Index {
                     id: *id,
                     owner: item.owner,
                     user: item.user.to_string(),
+                    title: item.title.to_string(),
                     space: item.space,
                     seed: item.seed,
                     created: item.created.millis(),
@@ -334,6 +340,7 @@ fn shared(labels: &mut HashSet<Arc<str>>, text: &str) -> Arc<str> {
 struct ReadItem {
     owner: OwnerId,
     user: Arc<str>,
+    title: Box<str>,
     space: Option<SpaceId>,
     seed: Option<SeedId>,
     created: Timestamp,
@@ -348,8 +355,8 @@ struct ReadItem {
 
 impl ReadItem {
     fn into_item(self, inner: &mut Inner) -> Item {
-        let Self { owner, user, space, seed, created, updated, len, messages, open, lone, .. } = self;
-        Item { owner, user: inner.label(&user), space, seed, created, updated, len, messages, open, lone }
+        let Self { owner, user, title, space, seed, created, updated, len, messages, open, lone, .. } = self;
+        Item { owner, user: inner.label(&user), title, space, seed, created, updated, len, messages, open, lone }
     }
 }
 
@@ -359,6 +366,7 @@ struct Cached {
     id: SessionId,
     owner: OwnerId,
     user: String,
+    title: String,
     space: Option<SpaceId>,
     seed: Option<SeedId>,
     created: u64,
@@ -382,6 +390,7 @@ fn read_cache(core: &Core) -> io::Result<HashMap<SessionId, ReadItem>> {
         let read = ReadItem {
             owner: c.owner,
             user: shared(&mut labels, &c.user),
+            title: c.title.into(),
             space: c.space,
             seed: c.seed,
             created: Timestamp::from_millis(c.created),
@@ -411,11 +420,13 @@ fn read_item(core: &Core, id: SessionId, cached: Option<ReadItem>) -> io::Result
             let mut lines = Forward::new(file.as_ref(), 0, len);
             let Some(found) = lines.next()? else { return Ok(None) };
             let Some(Opening::Header(header)) = found.json.map(opening) else { return Ok(None) };
-            let Header { owner, created, .. } = *header;
+            let Header { owner, created, ref origin, .. } = *header;
+            let title = origin.as_ref().and_then(|origin| origin.title()).unwrap_or_default();
             let from = found.end;
             let item = ReadItem {
                 owner,
                 user: Arc::from(""),
+                title: title.into(),
                 space: None,
                 seed: None,
                 created,
@@ -430,26 +441,54 @@ fn read_item(core: &Core, id: SessionId, cached: Option<ReadItem>) -> io::Result
         }
     };
     let mut open: HashSet<MessageId> = HashSet::new();
+    // The title that the first message gives, once it is asked for.
+    let mut first: Option<String> = None;
     let mut lines = Forward::new(file.as_ref(), from, len);
     while let Some(found) = lines.next()? {
         let Some(glance) = found.json.and_then(Glance::of) else { continue };
         item.seed = glance.seed_id.or(item.seed);
+        let Some(message) = glance.message_id else {
+            if let Some(Record { body: Body::About(about), .. }) = found.json.and_then(|json| serde_json::from_slice(json).ok()) {
+                item.space = about.space_id;
+                let given = about.title.or(first.clone());
+                item.title = given.map_or_else(|| first_title(file.as_ref(), len), Ok)?.into();
+            }
+            continue;
+        };
         if glance.kind == "message" {
-            open.insert(glance.message_id);
+            open.insert(message);
             item.messages = item.messages.saturating_add(1);
             item.space = glance.space_id.or(item.space);
             if item.user.is_empty() {
                 item.user = Arc::from(glance.user_id.as_deref().unwrap_or("default"));
             }
+            if item.title.is_empty()
+                && let Some(Record { body: Body::Message(said), .. }) = found.json.and_then(|json| serde_json::from_slice(json).ok())
+            {
+                first = title::of(&said.content);
+                item.title = first.clone().unwrap_or_default().into();
+            }
             item.updated = item.updated.max(glance.time);
         } else if glance.is_terminal() {
-            open.remove(&glance.message_id);
+            open.remove(&message);
             item.updated = item.updated.max(glance.time);
         }
     }
     item.len = lines.offset();
     item.open = !open.is_empty();
     Ok(Some(item))
+}
+
+/// The title that the first message gives; it lies right behind the header, unless something there is damaged.
+fn first_title(file: &dyn DiskFile, len: u64) -> io::Result<String> {
+    let mut lines = Forward::new(file, 0, len);
+    for _ in 0..8 {
+        let Some(found) = lines.next()? else { break };
+        if let Some(Record { body: Body::Message(said), .. }) = found.json.and_then(|json| serde_json::from_slice(json).ok()) {
+            return Ok(title::of(&said.content).unwrap_or_default());
+        }
+    }
+    Ok(String::new())
 }
 
 /// An item of a session that has only a `.json`.
@@ -463,6 +502,7 @@ fn read_lone(core: &Core, id: SessionId, size: u64) -> io::Result<Option<ReadIte
         owner: old.owner().unwrap_or(core.first_owner),
         space: old.space(),
         seed: old.seed(),
+        title: old.title().into(),
         created: old.created(),
         updated: old.updated(),
         modified: Timestamp::default(),

@@ -26,7 +26,9 @@ const PROBE_BYTES: usize = 4 * 1024;
 pub(crate) struct Glance<'a> {
     pub(crate) seq: Seq,
     pub(crate) time: Timestamp,
-    pub(crate) message_id: MessageId,
+    /// None where it is true of the whole session.
+    #[serde(default)]
+    pub(crate) message_id: Option<MessageId>,
     #[serde(borrow)]
     pub(crate) kind: Cow<'a, str>,
     /// Of a `reserve`.

@@ -25,12 +25,13 @@ use crate::store::core::Core;
 use crate::store::lines::{Backward, Forward, Glance, end_of_lines};
 use crate::store::log_file::LogFile;
 use crate::store::projection::Shown;
-use crate::store::record::{Body, Decision, Ending, Phase, Problem, Record};
+use crate::store::record::{About, Body, Decision, Ending, Phase, Problem, Record, UserMessage};
 use crate::store::session::{MessageState, Session, Waiting};
-use crate::store::state::{self, About, State};
+use crate::store::state::{self, Overview, State};
 use crate::store::writer::Writer;
 use crate::sys::disk::{Disk, DiskFile, Open, read_full};
 use crate::wire::log_line::{Header, Opening, opening};
+use crate::wire::title;
 
 /// A header is one short line; an imported one carries the old metadata.
 const HEADER_BYTES_MAX: u64 = 1024 * 1024;
@@ -70,11 +71,17 @@ pub(crate) fn open(core: &Arc<Core>, id: SessionId) -> Result<Option<Arc<Session
     }
     let run = read_run(core, id, &past).map_err(doing())?;
 
-    let mut about = past.about.clone();
-    about.user_id = first_user(file.as_ref(), start, end).map_err(doing())?;
+    let mut overview = past.overview.clone();
+    if let Some(first) = first_message(file.as_ref(), start, end).map_err(doing())? {
+        overview.opening = title::of(&first.content);
+        overview.user_id = Some(first.user_id);
+    }
+    if overview.about_seq == 0 {
+        overview.about.title = header.origin.as_ref().and_then(|origin| origin.title());
+    }
     // Readers wait for what is visible, so it must exist: pieces that stand for nothing any more do not.
     let visible = if run.file.is_some() { past.last.max(run.last) } else { past.last };
-    let mut state = State::new(visible, Some(file.clone()), start, end, about);
+    let mut state = State::new(visible, Some(file.clone()), start, end, overview);
     let mut repairs = Vec::new();
     let mut unclean = past.rotten_since_reservation > 0;
     let mut resumed = Vec::new();
@@ -211,7 +218,7 @@ struct Past {
     rotten: u64,
     /// Rotten lines behind the last reservation that can be read.
     rotten_since_reservation: u64,
-    about: About,
+    overview: Overview,
     /// Newest first; with what is known of the run where there is no terminal record.
     messages: Vec<(MessageId, MessageState, Option<Trace>)>,
 }
@@ -261,7 +268,8 @@ impl Trace {
 }
 
 fn look_back(file: &dyn DiskFile, start: u64, end: u64) -> std::io::Result<Past> {
-    let mut past = Past { last: 0, reserved: 0, rotten: 0, rotten_since_reservation: 0, about: About::default(), messages: Vec::new() };
+    let mut past =
+        Past { last: 0, reserved: 0, rotten: 0, rotten_since_reservation: 0, overview: Overview::default(), messages: Vec::new() };
     let mut traces: HashMap<MessageId, Trace> = HashMap::new();
     let mut reservation_seen = false;
     let mut lines = Backward::new(file, start, end);
@@ -273,14 +281,19 @@ fn look_back(file: &dyn DiskFile, start: u64, end: u64) -> std::io::Result<Past>
             continue;
         };
         past.last = past.last.max(glance.seq);
-        let about = &mut past.about;
-        about.active_seed_id = about.active_seed_id.or(glance.seed_id);
-        let message = glance.message_id;
+        let overview = &mut past.overview;
+        overview.active_seed_id = overview.active_seed_id.or(glance.seed_id);
+        let Some(message) = glance.message_id else {
+            take_about(overview, back.json.as_deref().unwrap_or_default());
+            continue;
+        };
         if glance.kind == "message" {
             reservation_seen = true;
             past.reserved = past.reserved.max(glance.seq.saturating_add(SEQ_RESERVATION));
-            about.space_id = about.space_id.or(glance.space_id);
-            about.updated_at = about.updated_at.max(glance.time);
+            if overview.about_seq == 0 {
+                overview.about.space_id = overview.about.space_id.or(glance.space_id);
+            }
+            overview.updated_at = overview.updated_at.max(glance.time);
             let trace = traces.remove(&message).unwrap_or_default();
             let digest = match back.json.as_deref().and_then(|json| serde_json::from_slice::<Record>(json).ok()) {
                 Some(Record { body: Body::Message(said), .. }) => state::digest(&said),
@@ -310,7 +323,7 @@ fn look_back(file: &dyn DiskFile, start: u64, end: u64) -> std::io::Result<Past>
             "checkpoint" => trace.has_state |= glance.state.is_some(),
             _ if glance.is_terminal() => {
                 trace.terminal = trace.terminal.or(Some(glance.seq));
-                about.updated_at = about.updated_at.max(glance.time);
+                overview.updated_at = overview.updated_at.max(glance.time);
             }
             _ => {}
         }
@@ -318,17 +331,36 @@ fn look_back(file: &dyn DiskFile, start: u64, end: u64) -> std::io::Result<Past>
         trace.phase = trace.phase.or(glance.phase);
         trace.seed = trace.seed.or(glance.seed_id);
     }
+    // Of a very long session the messages further back are not wanted, what is true of all of it is.
+    while past.overview.about_seq == 0 {
+        let Some(back) = lines.next()? else { break };
+        let json = back.json.unwrap_or_default();
+        if Glance::of(&json).is_some_and(|glance| glance.message_id.is_none()) {
+            take_about(&mut past.overview, &json);
+        }
+    }
     Ok(past)
 }
 
-/// The label of the first message. It lies right behind the header, unless something there is damaged.
-fn first_user(file: &dyn DiskFile, start: u64, end: u64) -> std::io::Result<Option<String>> {
+/// Takes over an `about` record, if it is the newest one. A message behind it that named a space has moved the session on.
+fn take_about(overview: &mut Overview, json: &[u8]) {
+    if overview.about_seq > 0 {
+        return;
+    }
+    if let Ok(Record { seq, body: Body::About(about), .. }) = serde_json::from_slice(json) {
+        overview.about = About { space_id: overview.about.space_id.or(about.space_id), ..about };
+        overview.about_seq = seq;
+    }
+}
+
+/// The first message. It lies right behind the header, unless something there is damaged.
+fn first_message(file: &dyn DiskFile, start: u64, end: u64) -> std::io::Result<Option<UserMessage>> {
     let mut lines = Forward::new(file, start, end);
     for _ in 0..8 {
         let Some(found) = lines.next()? else { break };
-        let glance = found.json.and_then(Glance::of);
-        if let Some(user) = glance.and_then(|glance| glance.user_id) {
-            return Ok(Some(user.into_owned()));
+        let record = found.json.and_then(|json| serde_json::from_slice::<Record>(json).ok());
+        if let Some(Record { body: Body::Message(message), .. }) = record {
+            return Ok(Some(message));
         }
     }
     Ok(None)
@@ -356,10 +388,8 @@ fn read_run(core: &Core, id: SessionId, past: &Past) -> std::io::Result<Run> {
     while let Some(found) = lines.next()? {
         let Some(record) = found.json.and_then(|json| serde_json::from_slice::<Record>(json).ok()) else { continue };
         run.last = run.last.max(record.seq);
-        if !open.contains(&record.message_id) {
-            continue;
-        }
-        let (text, last) = run.texts.entry(record.message_id).or_default();
+        let Some(message) = record.message_id.filter(|id| open.contains(id)) else { continue };
+        let (text, last) = run.texts.entry(message).or_default();
         *last = record.seq;
         if let Body::Token { text: piece } = record.body
             && text.len() + piece.len() <= ANSWER_BYTES_MAX

@@ -22,7 +22,7 @@ use crate::store::lines::{Forward, Glance, PAGE_BYTES, seek};
 use crate::store::record::{Body, Record};
 use crate::store::session::{Entry, Session, blocking};
 use crate::store::sessions::Projection;
-use crate::store::state::About;
+use crate::store::state::Overview;
 use crate::store::writer::Writer;
 use crate::sys::disk::{Disk, DiskFile, FileStat, Open, read_full, read_whole};
 use crate::wire::log_line::{Header, Origin};
@@ -56,7 +56,7 @@ pub struct Detail {
 impl Detail {
     pub(crate) fn new(session: Arc<Session>) -> Self {
         let state = session.state();
-        let (log, start, end, seq, about) = (state.log.clone(), state.log_start, state.log_len, state.visible, state.about.clone());
+        let (log, start, end, seq, about) = (state.log.clone(), state.log_start, state.log_len, state.visible, state.overview.clone());
         drop(state);
         let facts = Facts { id: session.id(), owner: session.owner().to_string(), created: session.created_at().to_string(), about, seq };
         // The header's origin is with the writer, which may be busy; it is read from the log again.
@@ -80,7 +80,7 @@ impl Session {
     /// Brings the `.json` up to the log behind a terminal record that is durable and not yet visible. Its failure fails no turn.
     pub(crate) fn refresh_projection(&self, w: &mut Writer, fresh: &[Arc<Entry>]) {
         w.shown.behind = true;
-        let mut about = self.state().about.clone();
+        let mut about = self.state().overview.clone();
         for entry in fresh {
             if let Some(ending) = entry.record.body.ending() {
                 about.updated_at = entry.record.time;
@@ -128,6 +128,15 @@ impl Session {
         self.after_projection(w, done);
     }
 
+    /// Brings the `.json` up to an `about` record. Its failure fails nothing.
+    pub(crate) fn show_about(&self, w: &mut Writer) {
+        w.shown.behind = true;
+        let (about, seq, _) = self.newest();
+        let lazy = self.core.settings.load().projection == Projection::Lazy;
+        let done = if lazy { Ok(()) } else { self.project(w, &about, seq, false) };
+        self.after_projection(w, done);
+    }
+
     /// Writes the `.json` where it is behind; for the shutdown.
     pub(crate) fn finish_projection(&self, w: &mut Writer) {
         if !w.shown.behind || w.deleted {
@@ -138,10 +147,10 @@ impl Session {
         self.after_projection(w, done);
     }
 
-    /// What there is to show, its seq, and the seq of the last terminal record.
-    fn newest(&self) -> (About, Seq, Seq) {
+    /// What there is to show, its seq, and the seq of the last record that a projection shows.
+    fn newest(&self) -> (Overview, Seq, Seq) {
         let state = self.state();
-        (state.about.clone(), state.visible, state.last_end())
+        (state.overview.clone(), state.visible, state.last_end().max(state.overview.about_seq))
     }
 
     fn after_projection(&self, w: &Writer, done: io::Result<()>) {
@@ -152,7 +161,7 @@ impl Session {
     }
 
     /// Writes the file if it is small, if the log has doubled since it was last written, or if it must be.
-    fn project(&self, w: &mut Writer, about: &About, seq: Seq, must: bool) -> io::Result<()> {
+    fn project(&self, w: &mut Writer, about: &Overview, seq: Seq, must: bool) -> io::Result<()> {
         let Some(log) = w.log.as_ref().map(|log| log.file().clone()) else { return Ok(()) };
         let (start, end) = (self.state().log_start, Self::log_end(w));
         let facts = Facts::of(self, about, seq);
@@ -244,19 +253,19 @@ struct Facts {
     id: SessionId,
     owner: String,
     created: String,
-    about: About,
+    about: Overview,
     seq: Seq,
 }
 
 impl Facts {
-    fn of(session: &Session, about: &About, seq: Seq) -> Self {
+    fn of(session: &Session, about: &Overview, seq: Seq) -> Self {
         let (owner, created) = (session.owner().to_string(), session.created_at().to_string());
         Self { id: session.id(), owner, created, about: about.clone(), seq }
     }
     /// Up to the first list's bracket. The file has no top-level `space_id`.
     fn head(&self, with_space: bool) -> Vec<u8> {
         let user = json!(self.about.user_id.as_deref().unwrap_or("default"));
-        let space = if with_space { format!(",\"space_id\":{}", json!(self.about.space_id)) } else { String::new() };
+        let space = if with_space { format!(",\"space_id\":{}", json!(self.about.about.space_id)) } else { String::new() };
         format!("{{\"id\":\"{}\",\"user_id\":{user}{space},\"user_messages\":[", self.id).into_bytes()
     }
     /// From the second list's bracket; in a file, up to the digest.
@@ -264,10 +273,18 @@ impl Facts {
         let mut metadata = origin.map(|origin| origin.metadata.clone()).unwrap_or_default();
         metadata.remove("log");
         metadata.insert("owner".to_owned(), Value::from(self.owner.as_str()));
-        if let Some(space) = self.about.space_id {
-            metadata.insert("space_id".to_owned(), json!(space));
+        match self.about.about.space_id {
+            Some(space) => metadata.insert("space_id".to_owned(), json!(space)),
+            None => metadata.remove("space_id"),
+        };
+        if let Some(title) = self.about.title() {
+            metadata.insert("title".to_owned(), title.into());
         }
-        let persona = origin.map_or(Value::Null, |origin| origin.active_persona_id.clone());
+        // What a file said that was imported holds until someone says otherwise.
+        let persona = match self.about.about_seq {
+            0 => origin.map_or(Value::Null, |origin| origin.active_persona_id.clone()),
+            _ => json!(self.about.about.persona_id),
+        };
         let mut out = format!(
             "],\"active_seed_id\":{},\"active_persona_id\":{persona},\"created_at\":\"{}\",\"updated_at\":\"{}\",\"metadata\":{}",
             json!(self.about.active_seed_id),

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::base::ids::{AgentId, ApprovalId, MessageId, SeedId, Seq, SpaceId};
+use crate::base::ids::{AgentId, ApprovalId, MessageId, PersonaId, SeedId, Seq, SpaceId};
 use crate::base::time::Timestamp;
 
 /// One line of the log, as readers see it: `seq`, `time`, `message_id`, `kind` and the kind's own fields.
@@ -13,8 +13,9 @@ pub struct Record {
     pub seq: Seq,
     /// Wall time of the append. Order comes from `seq`, not from here.
     pub time: Timestamp,
-    /// The user message it belongs to.
-    pub message_id: MessageId,
+    /// The user message it belongs to; none where it is true of the whole session (`about`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message_id: Option<MessageId>,
     /// What happened.
     #[serde(flatten)]
     pub body: Body,
@@ -26,6 +27,8 @@ pub struct Record {
 pub enum Body {
     /// A user message was accepted. Reserves the next [`crate::base::limits::SEQ_RESERVATION`] seqs.
     Message(UserMessage),
+    /// What is true of the whole session from here on.
+    About(About),
     /// More seqs are reserved, up to and with this one.
     Reserve {
         /// The last reserved seq.
@@ -164,6 +167,41 @@ pub struct UserMessage {
     pub attachments: Vec<String>,
 }
 
+/// What is true of a whole session. Each record holds all of it; the newest one counts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct About {
+    /// The name that someone gave it; without one its first message gives the title.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// Where it is held. A later message that names a space moves it there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub space_id: Option<SpaceId>,
+    /// In which manner it is answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persona_id: Option<PersonaId>,
+}
+
+/// A change of [`About`]: what is `None` stays as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Change {
+    /// The title; `Some(None)` gives it back to the first message.
+    pub title: Option<Option<String>>,
+    /// The space; `Some(None)` takes it out of its space.
+    pub space_id: Option<Option<SpaceId>>,
+    /// The persona; `Some(None)` is none.
+    pub persona_id: Option<Option<PersonaId>>,
+}
+
+impl About {
+    /// With this change.
+    pub fn with(mut self, change: Change) -> Self {
+        self.title = change.title.unwrap_or(self.title);
+        self.space_id = change.space_id.unwrap_or(self.space_id);
+        self.persona_id = change.persona_id.unwrap_or(self.persona_id);
+        self
+    }
+}
+
 /// The end of a message's run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Ending {
@@ -259,7 +297,9 @@ impl Body {
     /// Must be on disk before a reader sees it (the table of DESIGN §2).
     pub fn needs_sync(&self) -> bool {
         match self {
-            Self::Message(_) | Self::Reserve { .. } | Self::ApprovalRequested { .. } | Self::ApprovalResolved { .. } => true,
+            Self::Message(_) | Self::About(_) | Self::Reserve { .. } | Self::ApprovalRequested { .. } | Self::ApprovalResolved { .. } => {
+                true
+            }
             Self::ToolCall { risky, .. } => *risky,
             Self::Checkpoint { state, .. } => state.is_some(),
             _ => self.ending().is_some(),
@@ -269,6 +309,7 @@ impl Body {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Message(_) => "message",
+            Self::About(_) => "about",
             Self::Reserve { .. } => "reserve",
             Self::Phase { .. } => "phase",
             Self::Token { .. } => "token",

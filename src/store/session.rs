@@ -11,7 +11,7 @@ use crate::base::time::Timestamp;
 use crate::store::core::Core;
 use crate::store::log_file::LogFile;
 pub use crate::store::projection::Detail;
-use crate::store::record::{Body, Decision, Record, UserMessage};
+use crate::store::record::{About, Body, Change, Decision, Record, UserMessage};
 use crate::store::state::State;
 use crate::store::tail::Tail;
 use crate::store::turns::{self, Turn};
@@ -25,8 +25,8 @@ pub struct Entry {
     pub seq: Seq,
     /// The word in `kind`.
     pub kind: &'static str,
-    /// Its message.
-    pub message_id: MessageId,
+    /// Its message; none where it is true of the whole session.
+    pub message_id: Option<MessageId>,
     /// The record itself (a checkpoint's state included: never send this one outside).
     pub record: Record,
     /// The public JSON object, serialised once; every reader gets these bytes.
@@ -117,6 +117,24 @@ impl Session {
     /// It was deleted; every other call answers `NotFound`.
     pub fn is_deleted(&self) -> bool {
         self.state().deleted
+    }
+
+    /// What is true of the whole session; `title` is `None` where nobody gave one.
+    pub fn about(&self) -> About {
+        self.state().overview.about.clone()
+    }
+    /// The title that someone gave, else one made of the first message; `None` before that.
+    pub fn title(&self) -> Option<String> {
+        self.state().overview.title().map(str::to_owned)
+    }
+    /// Changes what is true of the whole session: on disk when this returns. Before the first message it is written with that one.
+    ///
+    /// # Errors
+    /// `DiskFull`, `NotFound` after a deletion, `Io`.
+    pub async fn set_about(self: &Arc<Self>, change: Change) -> Result<About, StoreError> {
+        let mut writer = self.writer.clone().lock_owned().await;
+        let session = self.clone();
+        blocking(move || session.write_about(&mut writer, change)).await
     }
 
     /// Accepts a user message: on disk when this returns. The same id with the same content, space and user is the same message.

@@ -20,8 +20,9 @@ use crate::store::home::Home;
 use crate::store::index::{Index, Unfinished};
 use crate::store::projection::Shown;
 use crate::store::prune::plan;
+use crate::store::record::About;
 use crate::store::session::{Session, blocking};
-use crate::store::state::{About, State};
+use crate::store::state::{Overview, State};
 use crate::store::writer::Writer;
 use crate::store::{import, open, remove};
 use crate::wire::log_line::{FORMAT, Header};
@@ -72,7 +73,9 @@ pub struct SessionItem {
     pub id: SessionId,
     /// The label that came with its first message.
     pub user_id: String,
-    /// Where it was held.
+    /// What it is called: the given title, else one made of the first message.
+    pub title: String,
+    /// Where it is held.
     pub space_id: Option<SpaceId>,
     /// User messages in it.
     pub message_count: u64,
@@ -173,6 +176,10 @@ impl Sessions {
     }
     /// The session, made where there is none. Its file appears with its first message.
     pub async fn load_or_create(&self, id: SessionId, owner: OwnerId) -> Result<Arc<Session>, StoreError> {
+        self.load_or_begin(id, owner, About::default()).await
+    }
+    /// The same; `begins` is true of a session that is made here.
+    pub async fn load_or_begin(&self, id: SessionId, owner: OwnerId, begins: About) -> Result<Arc<Session>, StoreError> {
         if let Some(session) = self.find(id, false).await? {
             return self.admit(session, owner);
         }
@@ -185,7 +192,7 @@ impl Sessions {
         let session = match session {
             Looked::Found(session) => session,
             Looked::Refused => return Err(StoreError::NotFound),
-            Looked::Nothing => self.make(id, owner),
+            Looked::Nothing => self.make(id, owner, begins),
         };
         self.hold(&session);
         drop(turn);
@@ -429,7 +436,8 @@ impl Sessions {
         self.touched.notify_one();
     }
     /// A session without files.
-    fn make(&self, id: SessionId, owner: OwnerId) -> Arc<Session> {
+    fn make(&self, id: SessionId, owner: OwnerId, about: About) -> Arc<Session> {
+        let overview = Overview { about, ..Overview::default() };
         let header = Header { format: FORMAT, id, owner, created: self.core.now(), origin: None };
         let writer = Writer {
             log: None,
@@ -442,7 +450,7 @@ impl Sessions {
             shown: Shown::unknown(),
             deleted: false,
         };
-        Session::new(self.core.clone(), writer, State::new(0, None, 0, 0, About::default()))
+        Session::new(self.core.clone(), writer, State::new(0, None, 0, 0, overview))
     }
 
     /// Handles outside of the registry.

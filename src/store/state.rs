@@ -3,24 +3,36 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use crate::base::ids::{MessageId, SeedId, Seq, SpaceId};
+use crate::base::ids::{MessageId, SeedId, Seq};
 use crate::base::limits::{MESSAGE_IDS_KEPT, SESSION_RING_BYTES_MAX};
 use crate::base::time::Timestamp;
-use crate::store::record::{Body, UserMessage};
+use crate::store::record::{About, Body, UserMessage};
 use crate::store::session::{Entry, MessageState, Waiting};
 use crate::sys::disk::DiskFile;
+use crate::wire::title;
 
 /// What the listing and the projection say of a session besides its messages.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct About {
+pub(crate) struct Overview {
     /// The label of the first message.
     pub(crate) user_id: Option<String>,
-    /// The space of the last message that named one.
-    pub(crate) space_id: Option<SpaceId>,
+    /// Made from the first message.
+    pub(crate) opening: Option<String>,
+    /// What the newest `about` record says, moved on by messages that named a space.
+    pub(crate) about: About,
+    /// The seq of that record; 0 where there is none.
+    pub(crate) about_seq: Seq,
     /// The specification last worked on.
     pub(crate) active_seed_id: Option<SeedId>,
     /// Time of the last message or terminal record.
     pub(crate) updated_at: Timestamp,
+}
+
+impl Overview {
+    /// The title that someone gave, else the one of the first message.
+    pub(crate) fn title(&self) -> Option<&str> {
+        self.about.title.as_deref().or(self.opening.as_deref())
+    }
 }
 
 /// The visible side of a session. The writer changes it when the rules of durability hold, readers only look.
@@ -35,7 +47,7 @@ pub(crate) struct State {
     pub(crate) log_len: u64,
     /// Grows when the file of pieces goes, so that no reader takes an offset into the next one.
     pub(crate) run_generation: u64,
-    pub(crate) about: About,
+    pub(crate) overview: Overview,
     pub(crate) deleted: bool,
     /// The newest records, in order; all visible ones above `ring_floor`.
     ring: VecDeque<Arc<Entry>>,
@@ -51,14 +63,14 @@ pub(crate) struct State {
 
 impl State {
     /// A session that ends at `visible`.
-    pub(crate) fn new(visible: Seq, log: Option<Arc<dyn DiskFile>>, log_start: u64, log_len: u64, about: About) -> Self {
+    pub(crate) fn new(visible: Seq, log: Option<Arc<dyn DiskFile>>, log_start: u64, log_len: u64, overview: Overview) -> Self {
         Self {
             visible,
             log,
             log_start,
             log_len,
             run_generation: 0,
-            about,
+            overview,
             deleted: false,
             ring: VecDeque::new(),
             ring_bytes: 0,
@@ -130,12 +142,20 @@ impl State {
     }
 
     fn take_note(&mut self, entry: &Entry) {
-        let id = entry.message_id;
+        if let Body::About(about) = &entry.record.body {
+            self.overview.about = about.clone();
+            self.overview.about_seq = entry.seq;
+        }
+        let Some(id) = entry.message_id else { return };
         match &entry.record.body {
             Body::Message(message) => {
-                self.about.user_id.get_or_insert_with(|| message.user_id.clone());
-                self.about.space_id = message.space_id.or(self.about.space_id);
-                self.about.updated_at = entry.record.time;
+                let overview = &mut self.overview;
+                overview.user_id.get_or_insert_with(|| message.user_id.clone());
+                if overview.opening.is_none() {
+                    overview.opening = title::of(&message.content);
+                }
+                overview.about.space_id = message.space_id.or(overview.about.space_id);
+                overview.updated_at = entry.record.time;
                 self.remember(id, MessageState { seq: entry.seq, digest: digest(message), terminal: None });
             }
             Body::ApprovalRequested { approval_id, .. } => {
@@ -147,16 +167,16 @@ impl State {
                     waiting.decision = Some(*decision);
                 }
             }
-            Body::Reserve { .. } => {}
+            Body::Reserve { .. } | Body::About(_) => {}
             body => {
                 // Whatever follows a decision shows that the run goes on.
                 self.waiting.retain(|w| w.message_id != id || w.decision.is_none());
                 if let Body::Phase { seed_id: Some(seed), .. } | Body::Checkpoint { seed_id: Some(seed), .. } = body {
-                    self.about.active_seed_id = Some(*seed);
+                    self.overview.active_seed_id = Some(*seed);
                 }
                 if let Some(ending) = body.ending() {
-                    self.about.active_seed_id = ending.seed_id.or(self.about.active_seed_id);
-                    self.about.updated_at = entry.record.time;
+                    self.overview.active_seed_id = ending.seed_id.or(self.overview.active_seed_id);
+                    self.overview.updated_at = entry.record.time;
                     self.open.retain(|open| *open != id);
                     self.waiting.retain(|w| w.message_id != id);
                     if let Some(message) = self.messages.get_mut(&id) {

@@ -126,7 +126,8 @@ impl Tail {
             self.place = None;
             self.position = recent.last().map_or(state.visible, |last| last.seq);
             self.ready.extend(recent.into_iter().filter(|entry| {
-                let over = || state.find(entry.message_id).is_some_and(|m| m.terminal.is_some_and(|seq| seq <= self.born));
+                let over =
+                    || entry.message_id.and_then(|id| state.find(id)).is_some_and(|m| m.terminal.is_some_and(|seq| seq <= self.born));
                 !(entry.record.body.is_piece() && over())
             }));
             if let Some(entry) = self.ready.pop_front() {
@@ -199,7 +200,7 @@ fn read_page(session: &Session, after: Seq, visible: Seq, place: Option<Place>, 
         };
         let Some(entry) = entry else { break true };
         covered = entry.seq;
-        let over = || session.find(entry.message_id).is_some_and(|m| m.terminal.is_some_and(|seq| seq <= born));
+        let over = || entry.message_id.and_then(|id| session.find(id)).is_some_and(|m| m.terminal.is_some_and(|seq| seq <= born));
         if entry.record.body.is_piece() && over() {
             continue;
         }
@@ -400,7 +401,7 @@ mod tests {
                         let mut tail = session.tail(cursor);
                         for _ in 0..every {
                             let Step::Record(entry) = tail.next().await.unwrap() else { panic!() };
-                            assert_eq!(entry.message_id, id, "no other session's");
+                            assert_eq!(entry.message_id, Some(id), "no other session's");
                             assert!(entry.seq > cursor);
                             let hole = entry.seq != cursor + 1;
                             cursor = entry.seq;

@@ -48,15 +48,18 @@ pub(crate) fn recent(session: &Session, max_bytes: usize) -> Result<Vec<Turn>, S
         let kind = record.body.kind();
         match record.body {
             Body::Message(message) => {
-                let Some((ending, kind)) = endings.remove(&record.message_id) else { continue };
+                let Some(message_id) = record.message_id else { continue };
+                let Some((ending, kind)) = endings.remove(&message_id) else { continue };
                 bytes += message.content.len() + ending.text.len() + TURN_BYTES;
                 if bytes > max_bytes {
                     break;
                 }
-                turns.push(Turn { message_id: record.message_id, seq: record.seq, message, ending, kind });
+                turns.push(Turn { message_id, seq: record.seq, message, ending, kind });
             }
             Body::Done(ending) | Body::Failed(ending) | Body::Cancelled(ending) | Body::Interrupted(ending) => {
-                endings.insert(record.message_id, (ending, kind));
+                if let Some(message_id) = record.message_id {
+                    endings.insert(message_id, (ending, kind));
+                }
             }
             _ => {}
         }
@@ -78,7 +81,7 @@ pub(crate) fn last_checkpoint(session: &Session, message: MessageId) -> Result<O
         if glance.seq <= since {
             break;
         }
-        if glance.message_id != message || glance.kind != "checkpoint" || glance.state.is_none() {
+        if glance.message_id != Some(message) || glance.kind != "checkpoint" || glance.state.is_none() {
             continue;
         }
         if let Ok(Record { body: Body::Checkpoint { state: Some(state), .. }, .. }) = serde_json::from_slice(&json) {
@@ -100,7 +103,7 @@ pub(crate) fn records_of(session: &Session, message: MessageId) -> Result<Vec<Re
     let mut bytes = 0;
     while let Some(found) = lines.next().map_err(doing())? {
         let Some(json) = found.json else { continue };
-        if Glance::of(json).is_none_or(|glance| glance.message_id != message) {
+        if Glance::of(json).is_none_or(|glance| glance.message_id != Some(message)) {
             continue;
         }
         let Ok(record) = serde_json::from_slice::<Record>(json) else { continue };

@@ -14,7 +14,7 @@ use crate::store::StoreError;
 use crate::store::home::Space;
 use crate::store::log_file::LogFile;
 use crate::store::projection::Shown;
-use crate::store::record::{Body, Record, UserMessage};
+use crate::store::record::{About, Body, Change, Record, UserMessage};
 use crate::store::session::{Accepted, Entry, Session};
 use crate::store::state;
 use crate::sys::disk::{Open, is_full};
@@ -84,9 +84,15 @@ impl Session {
         }
         self.mend(w)?;
         let now = self.core.now();
-        let seq = w.next;
         let mut batch = Batch::default();
-        batch.add(Record { seq, time: now, message_id: id, body: Body::Message(message) })?;
+        // What a new session begins with stands before its first message, in the same write.
+        let begins = if w.log.is_none() { Some(self.about()).filter(|about| *about != About::default()) } else { None };
+        let mut seq = w.next;
+        if let Some(about) = begins {
+            batch.add(Record { seq, time: now, message_id: None, body: Body::About(about) })?;
+            seq += 1;
+        }
+        batch.add(Record { seq, time: now, message_id: Some(id), body: Body::Message(message) })?;
         if w.log.is_none() {
             self.make_log(w)?;
         }
@@ -97,6 +103,33 @@ impl Session {
         self.core.pin(self);
         self.show(w, batch.entries, false);
         Ok(Accepted { seq, fresh: true })
+    }
+
+    /// Blocking part of `set_about`.
+    pub(crate) fn write_about(self: &Arc<Self>, w: &mut Writer, change: Change) -> Result<About, StoreError> {
+        if w.deleted {
+            return Err(StoreError::NotFound);
+        }
+        let about = self.about().with(change);
+        if w.log.is_none() {
+            self.state().overview.about = about.clone();
+            return Ok(about);
+        }
+        if about == self.about() {
+            return Ok(about);
+        }
+        if let Space::Full { why } = self.core.home.space() {
+            return Err(StoreError::DiskFull(why));
+        }
+        self.mend(w)?;
+        let (now, seq) = (self.core.now(), w.next);
+        let mut batch = Batch::default();
+        batch.add(Record { seq, time: now, message_id: None, body: Body::About(about.clone()) })?;
+        self.write_log(w, &batch.log, true, false)?;
+        w.next = seq + 1;
+        self.show(w, batch.entries, false);
+        self.show_about(w);
+        Ok(about)
     }
 
     /// Blocking part of `append`.
@@ -129,7 +162,10 @@ impl Session {
             Some(_) => {}
         }
         let count = bodies.len();
-        let odd = bodies.iter().enumerate().any(|(i, body)| matches!(body, Body::Message(_)) || (body.ending().is_some() && i + 1 < count));
+        let odd = bodies
+            .iter()
+            .enumerate()
+            .any(|(i, body)| matches!(body, Body::Message(_) | Body::About(_)) || (body.ending().is_some() && i + 1 < count));
         if odd || count == 0 {
             return Err(StoreError::Damaged("an append needs records, a terminal one only as the last, and no message".to_owned()));
         }
@@ -145,7 +181,7 @@ impl Session {
         let mut batch = Batch::default();
         let mut seq = w.next;
         for body in reserve.then_some(Body::Reserve { until: reserved }).into_iter().chain(bodies) {
-            batch.add(Record { seq, time: now, message_id: message, body })?;
+            batch.add(Record { seq, time: now, message_id: Some(message), body })?;
             seq += 1;
         }
         let run_before = w.run.as_ref().map(LogFile::len);
@@ -183,14 +219,14 @@ impl Session {
     /// Makes it visible; where the pieces are about to go, in the same moment in which their terminal record is seen.
     fn show(&self, w: &Writer, entries: Vec<Arc<Entry>>, pieces_go: bool) {
         let log_len = w.log.as_ref().map_or(0, LogFile::len);
-        let listed = entries.iter().any(|e| e.terminal || matches!(e.record.body, Body::Message(_)));
+        let listed = entries.iter().any(|e| e.terminal || matches!(e.record.body, Body::Message(_) | Body::About(_)));
         let messages = entries.iter().filter(|e| matches!(e.record.body, Body::Message(_))).count() as u64;
         let change = {
             let mut state = self.state();
             let before = if state.log_len == state.log_start { 0 } else { state.log_len };
             state.publish(entries, log_len);
             state.run_generation += u64::from(pieces_go);
-            listed.then(|| (before, state.about.clone(), !state.open_messages().is_empty()))
+            listed.then(|| (before, state.overview.clone(), !state.open_messages().is_empty()))
         };
         self.wake.send_modify(|_| ());
         if let Some((before, about, open)) = change {

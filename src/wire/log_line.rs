@@ -97,6 +97,13 @@ pub struct Origin {
     pub metadata: serde_json::Map<String, Value>,
 }
 
+impl Origin {
+    /// Its title, where it had one.
+    pub fn title(&self) -> Option<String> {
+        self.metadata.get("title")?.as_str().filter(|title| !title.is_empty()).map(str::to_owned)
+    }
+}
+
 /// What the first line of a log is.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Opening {

@@ -14,6 +14,7 @@ pub mod path;
 pub mod query;
 pub mod sse_in;
 pub mod sse_out;
+pub mod title;
 pub mod url;
 pub mod vectors;
 pub mod words;

@@ -42,7 +42,7 @@ async fn the_file_is_current_when_the_answer_is_visible_and_has_the_documented_s
             {"content": "hi\n", "session_id": session.id(), "seed_id": null, "phase_reached": "Interview", "evaluation_passed": null, "timestamp": at},
             {"content": "par", "session_id": session.id(), "seed_id": null, "phase_reached": "Execute", "evaluation_passed": false, "timestamp": at, "outcome": "failed"}],
         "active_seed_id": null, "active_persona_id": null, "created_at": at, "updated_at": at,
-        "metadata": {"owner": bench.owner(), "log": {"seq": 4}},
+        "metadata": {"title": "hello \"you\"", "owner": bench.owner(), "log": {"seq": 4}},
     });
     let mut got = file(&bench, &session);
     let digest = got["metadata"]["log"].as_object_mut().unwrap().remove("digest").unwrap();

@@ -2,9 +2,10 @@
 
 use super::*;
 use crate::base::cancel;
+use crate::base::ids::PersonaId;
 use crate::base::time::Clock;
-use crate::store::record::Body;
-use crate::store::testing::{Bench, done, say};
+use crate::store::record::{Body, Change};
+use crate::store::testing::{Bench, done, kinds, read_on, say};
 
 async fn talk(bench: &Bench, sessions: &Sessions, id: SessionId) {
     let session = sessions.load_or_create(id, bench.owner()).await.unwrap();
@@ -283,4 +284,67 @@ async fn the_newest_turns_that_fit_come_oldest_first_without_reading_the_whole_l
     assert!(turns.is_sorted_by_key(|turn| turn.seq) && turns[3].seq == 599);
     assert!(bench.disk.bytes_read() - before <= 64 * 1024);
     assert_eq!(session.records_of(turns[3].message_id).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn what_is_true_of_a_session_is_in_its_log_its_file_and_the_listing_also_after_a_restart() {
+    let bench = Bench::new();
+    let sid = bench.session_id();
+    let (space, persona) = (SpaceId::derived(&[3; 32]), PersonaId::derived(&[4; 32]));
+    let sessions = bench.sessions();
+    let begins = About { persona_id: Some(persona), ..About::default() };
+    sessions.load_or_begin(sid, bench.owner(), begins.clone()).await.unwrap();
+    talk(&bench, &sessions, sid).await;
+    let session = sessions.load(sid, bench.owner()).await.unwrap();
+    assert_eq!((session.about(), session.title().as_deref()), (begins, Some("hello")));
+    let records = read_on(&mut session.tail(0)).await;
+    assert_eq!(kinds(&records), ["1 about", "2 message", "3 done"]);
+    assert!(!records[0].contains("message_id"), "it belongs to no message: {}", records[0]);
+    let change = Change { title: Some(Some("Greetings".to_owned())), space_id: Some(Some(space)), persona_id: None };
+    let about = session.set_about(change.clone()).await.unwrap();
+    assert_eq!(about, About { title: Some("Greetings".to_owned()), space_id: Some(space), persona_id: Some(persona) });
+    session.set_about(change).await.unwrap();
+    assert_eq!(kinds(&read_on(&mut session.tail(3)).await), ["4 about"], "the same again is no record");
+    drop(session);
+    drop(sessions);
+    for _ in 0..2 {
+        // The second time without the cache of the listing.
+        let sessions = bench.sessions();
+        let session = sessions.load(sid, bench.owner()).await.unwrap();
+        assert_eq!((session.about(), session.last_seq()), (about.clone(), 4));
+        let item = sessions.list(bench.owner(), 1, 1).await.unwrap().items.remove(0);
+        assert_eq!((item.title.as_str(), item.space_id, item.message_count), ("Greetings", Some(space), 1));
+        let file: serde_json::Value = serde_json::from_slice(&std::fs::read(bench.file(sid, "json")).unwrap()).unwrap();
+        assert_eq!(file["metadata"]["title"], "Greetings");
+        assert_eq!(file["metadata"]["space_id"], space.to_string());
+        assert_eq!(file["active_persona_id"], persona.to_string());
+        sessions.close().await;
+        let _ = std::fs::remove_file(bench.files().join("index.cache"));
+    }
+    let sessions = bench.sessions();
+    let session = sessions.load(sid, bench.owner()).await.unwrap();
+    session.set_about(Change { title: Some(None), space_id: Some(None), persona_id: None }).await.unwrap();
+    let item = sessions.list(bench.owner(), 1, 1).await.unwrap().items.remove(0);
+    assert_eq!((item.title.as_str(), item.space_id), ("hello", None), "the first message gives the title again");
+}
+
+#[tokio::test]
+async fn a_very_long_session_keeps_its_title() {
+    let bench = Bench::new();
+    let sid = bench.session_id();
+    let sessions = bench.sessions();
+    sessions.set(Settings { projection: Projection::Lazy, ..Settings::default() });
+    talk(&bench, &sessions, sid).await;
+    let session = sessions.load(sid, bench.owner()).await.unwrap();
+    session.set_about(Change { title: Some(Some("Long".to_owned())), ..Change::default() }).await.unwrap();
+    for _ in 0..crate::base::limits::MESSAGE_IDS_KEPT + 1 {
+        let message = bench.message_id();
+        session.accept(message, say("more")).await.unwrap();
+        session.append(message, vec![done("ok")]).await.unwrap();
+    }
+    drop(session);
+    drop(sessions);
+    let sessions = bench.sessions();
+    let session = sessions.load(sid, bench.owner()).await.unwrap();
+    assert_eq!(session.title().as_deref(), Some("Long"));
 }
