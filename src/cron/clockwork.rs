@@ -93,6 +93,8 @@ impl Cron {
             return Err(CronError::Busy);
         }
         let incoming = IncomingMessage {
+            persona_id: None,
+            key: None,
             id: None,
             channel: "cron",
             user_id: "cron".to_owned(),
@@ -129,7 +131,7 @@ impl Cron {
         let mut tail = submitted.session.tail(submitted.seq);
         let status = loop {
             match tail.next().await {
-                Ok(Step::Record(entry)) if entry.message_id == submitted.id => match &entry.record.body {
+                Ok(Step::Record(entry)) if entry.message_id == Some(submitted.id) => match &entry.record.body {
                     Body::Done(_) => break RunStatus::Done,
                     Body::Failed(_) => break RunStatus::Failed,
                     Body::Cancelled(_) => break RunStatus::Cancelled,
