@@ -10,6 +10,7 @@ use crate::api::App;
 use crate::base::cancel::{self, Cancel, Why};
 use crate::base::live::Live;
 use crate::base::log;
+use crate::base::metrics::Metrics;
 use crate::base::random::SystemRandom;
 use crate::base::time::SystemClock;
 use crate::config::{Config, Lives, Maker, Settings};
@@ -32,11 +33,13 @@ use crate::rooms::seeds::Seeds;
 use crate::rooms::skills::Skills;
 use crate::rooms::spaces::Spaces;
 use crate::rooms::workspace::Workspace;
+use crate::store::audit::{Audit, Event, Outcome, What, Who};
 use crate::store::home::{Home, Seams};
 use crate::store::keys::Keys;
 use crate::store::sessions::{Found, Sessions};
+use crate::sys::counted_disk::CountedDisk;
 use crate::sys::disk::RealDisk;
-use crate::{config, pipeline};
+use crate::{api, config, pipeline};
 
 /// What the house is built from.
 #[derive(Clone)]
@@ -90,6 +93,7 @@ pub async fn serve(setup: Setup, listener: Listener, shutdown: Cancel, ready: im
 
     let (stop, stopped) = cancel::pair();
     let background = background(&app, &stopped);
+    app.audit.note(server(What::Started));
     let drained = async {
         shutdown.cancelled().await;
         // Whoever sets `connections.drain` leaves a moment more there: an answer cut here is still told.
@@ -106,6 +110,8 @@ pub async fn serve(setup: Setup, listener: Listener, shutdown: Cancel, ready: im
         }
     }
     app.sessions.close().await;
+    app.audit.note(server(What::Stopped));
+    app.audit.close().await;
     let agents = app.agents.clone();
     if let Err(error) = tokio::task::spawn_blocking(move || agents.flush()).await {
         log::error("app", format_args!("the list of agents was not written: {error}"));
@@ -114,9 +120,16 @@ pub async fn serve(setup: Setup, listener: Listener, shutdown: Cancel, ready: im
     Ok(())
 }
 
+/// What the server itself did.
+fn server(what: What) -> Event {
+    Event { who: Who::default(), what, on: None, outcome: Outcome::Done }
+}
+
 /// From the ground up; nothing runs yet.
 fn build(setup: Setup, shutdown: Cancel, drained: Cancel) -> Result<(App, Arc<Live<checks::Settings>>), AppError> {
-    let Setup { home, settings, seams } = setup;
+    let Setup { home, settings, mut seams } = setup;
+    let metrics = Metrics::new(api::routes::ROUTES.len());
+    seams.disk = Arc::new(CountedDisk::new(seams.disk, metrics.clone()));
     let (clock, random) = (seams.clock.clone(), seams.random.clone());
     let said = |error: &dyn fmt::Display| AppError(error.to_string());
 
@@ -127,6 +140,7 @@ fn build(setup: Setup, shutdown: Cancel, drained: Cancel) -> Result<(App, Arc<Li
     let client = Client::new(ClientSettings::default());
     let maker = Maker { client: client.clone(), clock: clock.clone(), random: random.clone() };
     let lives = Lives::new(&settings, sessions.clone(), maker).map_err(|e| AppError(e.public))?;
+    let audit = Audit::open(&home, lives.audit.clone(), metrics.clone()).map_err(|e| said(&e))?;
     let events = Events::new(clock.clone(), random.clone());
 
     let at = home.workspace();
@@ -152,6 +166,7 @@ fn build(setup: Setup, shutdown: Cancel, drained: Cancel) -> Result<(App, Arc<Li
         events: events.clone(),
         clock: clock.clone(),
         random: random.clone(),
+        audit: audit.clone(),
         settings: lives.orchestrator.clone(),
     }));
     let gateway = Gateway::new(GatewayParts {
@@ -163,11 +178,14 @@ fn build(setup: Setup, shutdown: Cancel, drained: Cancel) -> Result<(App, Arc<Li
         runner,
         clock: clock.clone(),
         random: random.clone(),
+        audit: audit.clone(),
         settings: lives.gateway.clone(),
     });
     let cron = Arc::new(Cron::open(at.join("cron"), seams.clone(), gateway.clone(), sessions.clone()));
     let app = App {
         home,
+        audit,
+        metrics,
         keys,
         sessions,
         gateway,
@@ -196,7 +214,7 @@ fn build(setup: Setup, shutdown: Cancel, drained: Cancel) -> Result<(App, Arc<Li
 }
 
 /// What goes on beside the requests; all of it ends with `stop`.
-fn background(app: &Arc<App>, stop: &Cancel) -> [tokio::task::JoinHandle<()>; 5] {
+fn background(app: &Arc<App>, stop: &Cancel) -> [tokio::task::JoinHandle<()>; 6] {
     // From the sweep, which finds runs that wait and sessions that are too old, to the gateway, which answers for them. Ends with
     // the sweep.
     let (found, mut swept) = mpsc::unbounded_channel::<Found>();
@@ -231,7 +249,9 @@ fn background(app: &Arc<App>, stop: &Cancel) -> [tokio::task::JoinHandle<()>; 5]
     let memory = app.memory.clone();
     tokio::task::spawn_blocking(move || memory.warm());
     let scheduled = tokio::spawn(app.cron.clone().keep_running(stop.clone()));
-    [adopt, sweep, resume, expire, scheduled]
+    let (audit, cancel) = (app.audit.clone(), stop.clone());
+    let recorded = tokio::spawn(async move { audit.keep(cancel).await });
+    [adopt, sweep, resume, expire, scheduled, recorded]
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 use crate::base::limits::JSON_DEPTH_MAX;
 use crate::llm::request::{Event, Request, Schema, ToolSpec};
 use crate::llm::{anthropic, openai};
+use crate::wire::audit_line;
 use crate::wire::cron::{Schedule, WallTime};
 use crate::wire::host::Host;
 use crate::wire::json_rpc::{self, Message};
@@ -39,6 +40,7 @@ pub const PROPERTIES: &[(&str, Property)] = &[
     ("openai_answer", openai_answer),
     ("anthropic_answer", anthropic_answer),
     ("session_log", session_log),
+    ("audit_log", audit_log),
     ("skill_file", skill_file),
     ("vectors", vectors),
 ];
@@ -205,6 +207,17 @@ fn session_log(data: &[u8]) {
         };
         assert!(len > 0 && len <= rest.len());
         rest = &rest[len..];
+    }
+}
+
+/// A line of the audit log: what is read is written back as the same bytes, so a record has one form only.
+fn audit_log(data: &[u8]) {
+    for line in data.split(|b| *b == b'\n') {
+        let Some(read) = audit_line::read(line) else { continue };
+        let Some(mut again) = audit_line::write_body(&read.line) else { panic!("{:?} is read and not written", read.line) };
+        assert_eq!(again.as_bytes(), read.body);
+        audit_line::close(&mut again, &crate::base::digest::hex(&read.hash));
+        assert_eq!(again.trim_end_matches('\n').as_bytes(), line);
     }
 }
 

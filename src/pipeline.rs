@@ -19,6 +19,7 @@ use crate::api::{App, Call};
 use crate::base::ids::RequestId;
 use crate::base::live::Live;
 use crate::base::log;
+use crate::base::metrics::Present;
 use crate::http::connection::{Request, Service};
 use crate::http::error::{ErrorStatus, HttpError};
 use crate::http::line::Line;
@@ -31,8 +32,10 @@ use crate::middleware::host;
 use crate::middleware::intake::Intake;
 use crate::middleware::origin::{self, Asked, Listed};
 use crate::middleware::rate::{Payer, Rates};
+use crate::middleware::recorded::Recorded;
 use crate::middleware::request_id::RequestIds;
 use crate::middleware::settings::Settings;
+use crate::store::audit::{What, Who};
 use crate::wire::query::Query;
 use crate::wire::ws_handshake;
 
@@ -90,8 +93,8 @@ impl Pipeline {
         // Written when dropped: also where the client vanishes and this future with it.
         let mut entry = self.log.begin(request_id, &head.method);
         let mut intake = Intake::new(body);
-        let mut listed = None;
-        let seen = Seen { request_id, entry: &mut entry, listed: &mut listed };
+        let (mut listed, mut place) = (None, ROUTES.len());
+        let seen = Seen { request_id, entry: &mut entry, listed: &mut listed, place: &mut place };
         let result = caught(self.route(head, &mut intake, &line, seen)).await;
         let mut response = match result {
             Some(Ok(response)) => response,
@@ -104,7 +107,17 @@ impl Pipeline {
             line.linger();
         }
         finish(&mut response, request_id, listed);
-        logged(response, entry)
+        self.count(place, &response, &entry);
+        logged(response, entry, &self.app)
+    }
+
+    /// One answer of a row (its place in the table; the last one is no row).
+    fn count(&self, place: usize, response: &Response, entry: &access_log::Entry) {
+        let Some(counts) = self.app.metrics.routes.get(place) else { return };
+        if let Some(class) = counts.classes.get(usize::from(response.status().as_u16() / 100).saturating_sub(1)) {
+            class.one();
+        }
+        counts.took.took(entry.age());
     }
 
     /// The straight line: each step may refuse. The order is API A1's; a test pins it.
@@ -134,7 +147,8 @@ impl Pipeline {
             Found::OtherMethod(_) | Found::Nothing => None,
         };
         let query = head.uri.query().map_or(Ok(Query::default()), Query::parse);
-        let caller = if is_open(row, head.uri.path()) {
+        let public = settings.metrics_public && row.is_some_and(|row| row.path == METRICS);
+        let caller = if public || is_open(row, head.uri.path()) {
             None
         } else {
             let no_query = Query::default();
@@ -163,11 +177,13 @@ impl Pipeline {
             Found::Nothing => return Err(HttpError::not_found("there is nothing at this path")),
         };
         seen.entry.route = row.path;
+        *seen.place = row.place();
 
         // 6. What the key may do: 403.
         match (row.access, &caller) {
             (Access::Scope(scope), Some(caller)) => auth::require(caller, scope)?,
             (Access::Key, Some(_)) | (Access::Public, _) => {}
+            (Access::Scope(_), None) if public => {}
             (Access::Scope(_) | Access::Key, None) => return Err(HttpError::internal("a closed row was reached without a caller")),
         }
 
@@ -183,7 +199,12 @@ impl Pipeline {
         let query = query.map_err(|_| HttpError::bad_request("the query is not well formed"))?;
         let params = values.decode()?;
 
-        // 9. The handler, with the evidence of all that: 415, 400, 422 as it reads the body, then its own.
+        // 9. What may change something is recorded, before it is done where it cannot be taken back: 507, 503.
+        let who = Who { owner: caller.as_ref().map(Caller::owner), key: caller.as_ref().and_then(Caller::watched) };
+        let what = What::Request(row.method.as_str(), row.path);
+        let recorded = Recorded::begin(&self.app.audit, row.recording(), who, what, params.first()).await?;
+
+        // 10. The handler, with the evidence of all that: 415, 400, 422 as it reads the body, then its own.
         let ends = Ends::new(caller.as_ref().and_then(Caller::watched), self.watches.clone(), self.app.drained.clone());
         let call = Call {
             caller,
@@ -197,7 +218,11 @@ impl Pipeline {
             proxied,
             ends,
         };
-        (row.handler)(self.app.clone(), call).await
+        let result = (row.handler)(self.app.clone(), call).await;
+        if let Some(recorded) = recorded {
+            recorded.end(result.as_ref().map_or_else(|error| error.status.code(), Response::status).as_u16());
+        }
+        result
     }
 }
 
@@ -213,6 +238,7 @@ impl Service for Pipeline {
         let mut response = refuse(error, request_id, &mut entry);
         finish(&mut response, request_id, None);
         entry.complete = true;
+        self.count(ROUTES.len(), &response, &entry);
         response
     }
 }
@@ -223,7 +249,12 @@ struct Seen<'a> {
     entry: &'a mut access_log::Entry,
     /// The calling page is listed and may read the answer, whatever it is.
     listed: &'a mut Option<Listed>,
+    /// The row's place in the table.
+    place: &'a mut usize,
 }
+
+/// The one row that may be opened by the configuration.
+const METRICS: &str = "/metrics";
 
 /// Needs no credential: a public row, or no API path at all (there is no page yet, and that is no secret).
 fn is_open(row: Option<&Route>, path: &str) -> bool {
@@ -265,14 +296,17 @@ fn finish(response: &mut Response, request_id: RequestId, listed: Option<Listed>
 }
 
 /// The answer's line is written now where the answer is whole, else when its stream has ended.
-fn logged(response: Response, mut entry: access_log::Entry) -> Response {
+fn logged(response: Response, mut entry: access_log::Entry, app: &App) -> Response {
     entry.status = response.status().as_u16();
     match response.body().len() {
         Some(len) => {
             (entry.bytes, entry.complete) = (len, true);
             response
         }
-        None => response.map(|body| Body::stream(Logged { body, entry })),
+        None => {
+            let _present = app.metrics.streams.enter();
+            response.map(|body| Body::stream(Logged { body, entry, _present }))
+        }
     }
 }
 
@@ -280,6 +314,7 @@ fn logged(response: Response, mut entry: access_log::Entry) -> Response {
 struct Logged {
     body: Body,
     entry: access_log::Entry,
+    _present: Present,
 }
 
 impl Stream for Logged {
@@ -355,6 +390,7 @@ mod tests {
             "auth::require(",
             "self.rates.take(",
             "intake.read(",
+            "Recorded::begin(",
             "(row.handler)(",
         ];
         let places: Vec<_> = steps.iter().map(|step| line.find(step).unwrap()).collect();

@@ -28,6 +28,7 @@ pub(crate) async fn stream(app: Arc<App>, mut call: Call) -> Result<Response, Ht
     let owner = call.caller()?.owner();
     let ends = call.ends.clone();
     ws::upgrade(&call.headers, call.upgrade.take(), Options::default(), move |mut socket| async move {
+        let _present = app.metrics.sockets.enter();
         let mut talk = Talk { app, owner, follows: Follows::default() };
         let close = loop {
             let turn = tokio::select! {

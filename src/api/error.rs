@@ -11,6 +11,7 @@ use crate::rooms::seeds::SeedError;
 use crate::rooms::skills::SkillError;
 use crate::rooms::spaces::SpaceError;
 use crate::store::StoreError;
+use crate::store::audit::AuditError;
 use crate::sys::disk::is_full;
 use crate::wire::json::BadJson;
 
@@ -32,6 +33,20 @@ impl From<StoreError> for HttpError {
             | StoreError::Damaged(_)
             | StoreError::TooLarge(_)
             | StoreError::Io { .. } => Self::internal(error.to_string()).code("store"),
+        }
+    }
+}
+
+impl From<AuditError> for HttpError {
+    fn from(error: AuditError) -> Self {
+        match error {
+            AuditError::DiskFull => disk_full("the disk is full and the audit log cannot be written, so nothing was done".to_owned()),
+            AuditError::Unwritable => Self::new(
+                ErrorStatus::Unavailable,
+                "audit",
+                "the audit log cannot be written, so nothing was done; the server's log says why",
+            )
+            .retry_after(DISK_RETRY_SECS),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod agents;
 mod approvals;
+mod audit;
 mod chat;
 mod chat_socket;
 mod cron_jobs;
@@ -10,6 +11,7 @@ mod events;
 mod keys;
 mod login;
 mod memory;
+mod metrics;
 mod personas;
 pub mod router;
 pub mod routes;
@@ -37,6 +39,7 @@ use crate::base::cancel::Cancel;
 use crate::base::ids::RequestId;
 use crate::base::limits::{JSON_DEPTH_MAX, PAGE_DEFAULT, PAGE_MAX};
 use crate::base::live::Live;
+use crate::base::metrics::Metrics;
 use crate::base::random::Random;
 use crate::base::time::Clock;
 use crate::cron::Cron;
@@ -58,6 +61,7 @@ use crate::rooms::personas::Personas;
 use crate::rooms::seeds::Seeds;
 use crate::rooms::skills::Skills;
 use crate::rooms::spaces::Spaces;
+use crate::store::audit::Audit;
 use crate::store::home::Home;
 use crate::store::keys::Keys;
 use crate::store::sessions::Sessions;
@@ -81,6 +85,10 @@ pub struct Settings {
 pub struct App {
     /// The home: room on disk.
     pub home: Arc<Home>,
+    /// The audit log.
+    pub audit: Arc<Audit>,
+    /// Numbers of the process.
+    pub metrics: Arc<Metrics>,
     /// API keys.
     pub keys: Arc<Keys>,
     /// All sessions.
@@ -235,6 +243,10 @@ impl Page {
 pub struct Params(pub(crate) Vec<(&'static str, String)>);
 
 impl Params {
+    /// What the path names first, if anything.
+    pub fn first(&self) -> Option<&str> {
+        self.0.first().map(|(_, value)| value.as_str())
+    }
     /// The value of this parameter, percent-decoded once.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(n, _)| *n == name).map(|(_, value)| value.as_str())

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use hyper::Method;
 
 use crate::api::{
-    App, Call, agents, approvals, chat, chat_socket, cron_jobs, events, keys, login, memory, personas, seeds, session_events, sessions,
-    skills, spaces, system, tickets,
+    App, Call, agents, approvals, audit, chat, chat_socket, cron_jobs, events, keys, login, memory, metrics, personas, seeds,
+    session_events, sessions, skills, spaces, system, tickets,
 };
 use crate::base::limits::{CHAT_BODY_BYTES_MAX, JSON_BODY_BYTES_MAX, MEMORY_BODY_BYTES_MAX};
 use crate::http::Response;
 use crate::http::error::HttpError;
 use crate::middleware::auth::Scope;
+use crate::middleware::recorded::Recording;
 
 /// What a handler is.
 pub type Handler = fn(Arc<App>, Call) -> Pin<Box<dyn Future<Output = Result<Response, HttpError>> + Send>>;
@@ -281,6 +282,15 @@ pub static ROUTES: &[Route] = &[
         .body(JSON_BODY_BYTES_MAX)
         .answers(200, "LoginCode"),
     row(POST, "/api/logout", ANY_KEY, "End this browser's login", to!(login::logout)).body(JSON_BODY_BYTES_MAX).answers(200, "LoggedOut"),
+    row(GET, "/api/audit/entries", ADMIN, "Your own records of the audit log, newest first", to!(audit::entries))
+        .query(&["page", "limit", "what", "key", "on", "outcome"])
+        .answers(200, "AuditPage"),
+    row(GET, "/api/audit/verify", ADMIN, "Whether the audit log is whole", to!(audit::check)).query(&["head"]).answers(200, "AuditVerdict"),
+    row(POST, "/api/audit/export", ADMIN, "Your own records of the audit log, one JSON object a line", to!(audit::export))
+        .body(JSON_BODY_BYTES_MAX)
+        .answers(200, "application/x-ndjson"),
+    row(GET, "/metrics", READ, "Numbers of the process as Prometheus text", to!(metrics::text)).answers(200, "text/plain"),
+    row(GET, "/api/metrics", READ, "The same numbers as JSON", to!(metrics::list)).answers(200, "MetricList"),
 ];
 
 const fn row(method: &'static Method, path: &'static str, access: Access, summary: &'static str, handler: Handler) -> Route {
@@ -299,7 +309,27 @@ const fn row(method: &'static Method, path: &'static str, access: Access, summar
     }
 }
 
+/// Paths whose POST only reads.
+const READING: [&str; 2] = ["/api/memory/search", "/api/memory/semantic"];
+/// Areas in which a change is recorded before it is made, whatever its method: who may do what, what runs, what people decided.
+const GRAVE: [&str; 7] = ["/api/keys", "/api/config", "/api/engine", "/api/approvals", "/api/agents", "/api/sessions/prune", "/api/skills"];
+
 impl Route {
+    /// How the audit log records it: whatever may change something is recorded, by this rule alone.
+    pub fn recording(&self) -> Recording {
+        if *self.method == Method::GET || READING.contains(&self.path) {
+            Recording::No
+        } else if *self.method == Method::DELETE || GRAVE.iter().any(|area| self.path.starts_with(area)) {
+            Recording::Both
+        } else {
+            Recording::After
+        }
+    }
+    /// Its place in [`ROUTES`].
+    pub fn place(&'static self) -> usize {
+        let offset = std::ptr::from_ref(self).addr().saturating_sub(ROUTES.as_ptr().addr());
+        (offset / size_of::<Self>()).min(ROUTES.len())
+    }
     const fn entered_by(self, entry: Entry) -> Self {
         Self { entry, ..self }
     }

@@ -8,7 +8,9 @@ use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value, json};
 
 use crate::api::routes::ROUTES;
-use crate::api::{agents, approvals, chat, cron_jobs, keys, login, memory, personas, seeds, sessions, skills, spaces, system, tickets};
+use crate::api::{
+    agents, approvals, audit, chat, cron_jobs, keys, login, memory, metrics, personas, seeds, sessions, skills, spaces, system, tickets,
+};
 
 /// Schemas of all named types.
 pub(super) struct Shapes {
@@ -47,11 +49,13 @@ impl Shapes {
         for add in [
             agents::shapes,
             approvals::shapes,
+            audit::shapes,
             chat::shapes,
             cron_jobs::shapes,
             keys::shapes,
             login::shapes,
             memory::shapes,
+            metrics::shapes,
             personas::shapes,
             seeds::shapes,
             sessions::shapes,

@@ -74,6 +74,8 @@ pub const KEYS_FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 pub const AUDIT_SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
 /// The end of the newest segment that is read at start to find the last whole record.
 pub const AUDIT_TAIL_BYTES: u64 = 64 * 1024;
+/// Records that one answer of `POST /api/audit/export` holds, in bytes; the command line exports without a bound.
+pub const AUDIT_EXPORT_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Records that wait in memory for a disk that takes none; nothing new is let in meanwhile, so these are what was under way.
 pub const AUDIT_WAITING_MAX: usize = 4096;
 

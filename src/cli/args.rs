@@ -145,6 +145,32 @@ pub(super) const COMMANDS: &[Command] = &[
         options: &[HOME, SET],
     },
     Command {
+        name: "audit verify",
+        words: "[DIR]",
+        summary: "find every edit, reordering and gap in the audit log; exit 1 if there is one",
+        about: "Needs neither server nor network nor secret. DIR holds the segments; not given: those of the home.",
+        options: &[
+            Opt { long: "head", value: Some("N:HASH"), help: "a head that was noted before: finds a cut tail", many: false },
+            Opt { long: "public-key", value: Some("FILE"), help: "what `audit key` printed: shows who signed", many: false },
+            HOME,
+        ],
+    },
+    Command {
+        name: "audit export",
+        words: "[DIR]",
+        summary: "print every record of the audit log, one JSON object a line",
+        about: "",
+        options: &[HOME],
+    },
+    Command {
+        name: "audit explain",
+        words: "[DIR]",
+        summary: "print every record about an id, or about a name that somebody chose",
+        about: "Names stand in the log as HMACs under the home's secret, so this works on the machine itself only.",
+        options: &[Opt { long: "name", value: Some("NAME"), help: "the id or name", many: false }, HOME],
+    },
+    Command { name: "audit key", words: "", summary: "print the public key that signs the audit log", about: "", options: &[HOME] },
+    Command {
         name: "routes",
         words: "",
         summary: "print the table of HTTP routes",

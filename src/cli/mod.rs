@@ -2,6 +2,7 @@
 
 mod args;
 mod ask;
+mod audit;
 mod banner;
 mod config;
 mod doctor;
@@ -57,6 +58,10 @@ fn run(args: impl IntoIterator<Item = OsString>, env: &Env) -> Result<(), Failur
         "key revoke" => key::revoke(&parsed, env),
         "key rotate" => key::rotate(&parsed, env),
         "login-link" => login_link::run(&parsed, env),
+        "audit verify" => audit::verify(&parsed, env),
+        "audit export" => audit::export(&parsed, env),
+        "audit explain" => audit::explain(&parsed, env),
+        "audit key" => audit::key(&parsed, env),
         "routes" => routes::run(&parsed),
         "healthcheck" => healthcheck::run(&parsed, env),
         "config show" => config::show(&parsed, env),

@@ -161,6 +161,14 @@ pub const KEYS: &[Key] = &[
         secret: true,
         ..key("memory.embedding_api_key", Text, "", "Key for `memory.embedding_base_url`; another address's key is never sent there.")
     },
+    key("audit.enabled", Bool, "true", "Record every change in the audit log."),
+    key(
+        "audit.on_failure",
+        OneOf(&["refuse", "continue"]),
+        "refuse",
+        "Where the audit log cannot be written: changes are refused, or go on and are counted as lost in the log.",
+    ),
+    key("metrics.public", Bool, "false", "Let everyone who reaches the port read `/metrics`, without a key."),
     key("logging.format", OneOf(&["pretty", "json"]), "pretty", "Form of the log on standard error."),
     key("logging.level", OneOf(&["error", "warn", "info"]), "info", "How much the log says."),
 ];

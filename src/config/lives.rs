@@ -10,7 +10,7 @@ use crate::base::time::Clock;
 use crate::http::client::Client;
 use crate::llm::{self, Engine, LlmError};
 use crate::store::sessions::Sessions;
-use crate::{api, gateway, middleware, orchestrator, rooms};
+use crate::{api, gateway, middleware, orchestrator, rooms, store};
 
 /// What an engine is made with, besides its settings.
 #[derive(Clone)]
@@ -48,6 +48,8 @@ pub struct Lives {
     pub orchestrator: Arc<Live<orchestrator::Settings>>,
     /// Lanes and deadlines.
     pub gateway: Arc<Live<gateway::Settings>>,
+    /// The audit log.
+    pub audit: Arc<Live<store::audit::Settings>>,
     /// What the routes need to know.
     pub api: Arc<Live<api::Settings>>,
     /// What every request is checked against.
@@ -70,6 +72,7 @@ impl Lives {
             mcp: live(&settings.mcp),
             orchestrator: live(&settings.orchestrator),
             gateway: live(&settings.gateway),
+            audit: live(&settings.audit),
             api: live(&settings.api),
             checks: live(&settings.checks),
             sessions,
@@ -89,6 +92,7 @@ impl Lives {
         self.mcp.store(settings.mcp.clone());
         self.orchestrator.store(settings.orchestrator.clone());
         self.gateway.store(settings.gateway.clone());
+        self.audit.store(settings.audit.clone());
         self.api.store(settings.api.clone());
         self.checks.store(settings.checks.clone());
         self.sessions.set(settings.sessions.clone());

@@ -21,6 +21,8 @@ pub struct Settings {
     pub workspace: PathBuf,
     /// Projections and pruning.
     pub sessions: store::sessions::Settings,
+    /// The audit log.
+    pub audit: store::audit::Settings,
     /// The models.
     pub engine: llm::Settings,
     /// Further judges of a result (`orchestrator.judges`), each with its model as the default one; usually none.
@@ -58,6 +60,7 @@ pub fn settings(config: &Config) -> Settings {
             max_sessions: size(config.whole("session.max_sessions")),
             ttl_hours: config.whole("session.ttl_hours"),
         },
+        audit: store::audit::Settings { enabled: config.yes("audit.enabled"), go_on: config.text("audit.on_failure") == Some("continue") },
         engine: engine(config),
         judges: config.list("orchestrator.judges").iter().map(|model| judge(config, model)).collect(),
         memory: rooms::memory::Settings {
@@ -101,6 +104,7 @@ pub fn settings(config: &Config) -> Settings {
                 Some("never") => QueryToken::Never,
                 _ => QueryToken::Loopback,
             },
+            metrics_public: config.yes("metrics.public"),
             extra_key: config.extra_key().cloned(),
         },
         connections: listener::Settings {

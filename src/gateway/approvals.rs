@@ -15,9 +15,9 @@ use crate::gateway::lane::fields;
 use crate::gateway::state::Next;
 use crate::gateway::{Gateway, detached};
 use crate::rooms::approvals::{Approval, ApprovalError, Approvals, Status};
-use crate::store::StoreError;
 use crate::store::record::{Body, Decision};
 use crate::store::session::Session;
+use crate::store::{StoreError, audit};
 
 /// Why an approval could not be decided.
 #[derive(Debug)]
@@ -125,6 +125,15 @@ impl Gateway {
             Decision::Rejected => "rejected",
             Decision::Expired => "expired",
         };
+        self.audit.metrics().approvals.one(outcome);
+        let said = match decision {
+            Decision::Approved => audit::Outcome::Approved,
+            Decision::Rejected => audit::Outcome::Rejected,
+            Decision::Expired => audit::Outcome::Expired,
+        };
+        let who = audit::Who { owner: Some(session.owner()), key: None };
+        let on = Some(audit::On::id(id.as_bytes()));
+        self.audit.note(audit::Event { who, what: audit::What::ApprovalDecided, on, outcome: said });
         let ids: [(&str, &dyn std::fmt::Display); 3] = [("approval_id", &id), ("session_id", &session.id()), ("message_id", &message)];
         self.events.publish(session.owner(), Kind::ApprovalResolved, fields(&ids, [("status", outcome.into())]));
         Ok(())

@@ -69,7 +69,15 @@ impl Gateway {
         }
         self.tell(waiting.message, Kind::AgentStarted, []);
         let (session, message) = (waiting.session.clone(), waiting.message);
+        let began = self.clock.monotonic();
         let left = self.supervise(waiting, canceller, cancel).await;
+        let metrics = self.audit.metrics();
+        metrics.run_took.took(self.clock.monotonic().saturating_sub(began));
+        metrics.runs.one(match &left {
+            Left::Ended(kind) => ending::word(*kind),
+            Left::Parked(_) => "parked",
+            Left::Lost(_) => "lost",
+        });
         self.state().active -= 1;
         drop(permit);
         match left {

@@ -31,6 +31,7 @@ use crate::base::time::Clock;
 use crate::events::Events;
 use crate::rooms::agents::Agents;
 use crate::rooms::approvals::Approvals;
+use crate::store::audit::Audit;
 use crate::store::home::Home;
 use crate::store::sessions::Sessions;
 
@@ -53,6 +54,8 @@ pub struct GatewayParts {
     pub events: Arc<Events>,
     /// What runs a message: the orchestrator.
     pub runner: Arc<dyn Runner>,
+    /// The audit log: messages and decisions.
+    pub audit: Arc<Audit>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Randomness.
@@ -68,6 +71,7 @@ pub struct Gateway {
     approvals: Arc<Approvals>,
     agents: Arc<Agents>,
     events: Arc<Events>,
+    audit: Arc<Audit>,
     runner: Arc<dyn Runner>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
@@ -97,6 +101,7 @@ impl Gateway {
             approvals: parts.approvals,
             agents: parts.agents,
             events: parts.events,
+            audit: parts.audit,
             runner: parts.runner,
             clock: parts.clock,
             random: parts.random,

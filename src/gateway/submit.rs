@@ -13,6 +13,7 @@ use crate::gateway::state::{Run, State, Waiting};
 use crate::gateway::{Gateway, GatewayError, IncomingMessage, LanePolicy, Submitted, detached};
 use crate::orchestrator::Start;
 use crate::store::StoreError;
+use crate::store::audit::{Event, On, Outcome, What, Who};
 use crate::store::home::Space;
 use crate::store::record::{About, UserMessage};
 use crate::store::session::Session;
@@ -58,9 +59,18 @@ impl Gateway {
         if let Space::Full { why } = self.home.space() {
             return Err(GatewayError::DiskFull(why));
         }
+        self.audit.admit().map_err(|_| {
+            GatewayError::DiskFull("the audit log cannot be written, so no message is taken; the server's log says why".to_owned())
+        })?;
         let place = Promise::of(&self, ids.session)?;
         let accepted = session.accept(ids.message, user.clone()).await?;
         if accepted.fresh {
+            self.audit.note(Event {
+                who: Who { owner: Some(incoming.owner), key: None },
+                what: What::Message,
+                on: Some(On::id(ids.session.as_bytes())),
+                outcome: Outcome::Done,
+            });
             place.keep(&self, session.clone(), ids, user);
         }
         Ok(Submitted { id: ids.message, session, seq: accepted.seq, fresh: accepted.fresh })

@@ -182,6 +182,7 @@ impl House {
             sessions: sessions.clone(),
             approvals: approvals.clone(),
             events: Events::new(clock.clone(), random.clone()),
+            audit: Audit::open(&home, Arc::default(), crate::base::metrics::Metrics::new(0)).unwrap(),
             runner: script.clone(),
             clock: clock.clone(),
             random,

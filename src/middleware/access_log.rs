@@ -55,6 +55,13 @@ pub struct Entry {
     pub complete: bool,
 }
 
+impl Entry {
+    /// Time since the request began.
+    pub fn age(&self) -> Duration {
+        self.log.clock.monotonic().saturating_sub(self.started)
+    }
+}
+
 impl AccessLog {
     /// To standard error.
     pub fn new(clock: Arc<dyn Clock>) -> Arc<Self> {

@@ -9,6 +9,7 @@ pub mod logins;
 pub mod origin;
 pub mod rate;
 pub mod recent;
+pub mod recorded;
 pub mod request_id;
 pub mod settings;
 pub mod tickets;

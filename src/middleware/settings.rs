@@ -15,6 +15,8 @@ pub struct Settings {
     pub auth_enabled: bool,
     /// `security.query_token`.
     pub query_token: QueryToken,
+    /// `metrics.public`: `/metrics` needs no key.
+    pub metrics_public: bool,
     /// `OXIOS_API_KEY`: one more key, of the first owner with every scope; `app` gives it to the key table.
     pub extra_key: Option<Secret>,
 }
@@ -39,6 +41,7 @@ impl Default for Settings {
             rate_limit_per_minute: 600,
             auth_enabled: true,
             query_token: QueryToken::default(),
+            metrics_public: false,
             extra_key: None,
         }
     }

@@ -10,6 +10,7 @@ mod interview;
 mod join;
 mod park;
 mod prompt;
+mod recorded;
 mod run;
 mod schema;
 mod seed;
@@ -38,6 +39,7 @@ use crate::rooms::seeds::Seeds;
 use crate::rooms::skills::Skills;
 use crate::rooms::workspace::Workspace;
 use crate::store::StoreError;
+use crate::store::audit::Audit;
 use crate::store::record::UserMessage;
 use crate::store::session::Session;
 
@@ -93,6 +95,8 @@ pub struct Parts {
     pub events: Arc<Events>,
     /// Time.
     pub clock: Arc<dyn Clock>,
+    /// The audit log: tools and questions.
+    pub audit: Arc<Audit>,
     /// Randomness.
     pub random: Arc<dyn Random>,
     /// What can be set.

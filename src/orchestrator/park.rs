@@ -13,6 +13,7 @@ use crate::events::Kind;
 use crate::llm::request::ToolCall;
 use crate::orchestrator::Outcome;
 use crate::orchestrator::history::trim_results;
+use crate::orchestrator::recorded::UNRECORDED;
 use crate::orchestrator::run::{Next, Run, blocking, called};
 use crate::orchestrator::state::{Input, State, Waiting};
 use crate::orchestrator::tools::{self, Tool};
@@ -73,6 +74,7 @@ impl Run<'_> {
             self.append(vec![Body::ApprovalResolved { approval_id: id, decision: Decision::Rejected }]).await?;
             return self.refuse(call, ToolOutcome::Refused, format!("nobody could be asked ({problem}); it was not done")).await;
         }
+        self.record_question(id);
         self.publish(Kind::ApprovalRequested, [("approval_id", id.to_string().into()), ("action", call.name.clone().into())]);
         Ok(Next::Left(Outcome::Parked(id)))
     }
@@ -140,10 +142,15 @@ impl Run<'_> {
         if let Some(why) = self.told_to_stop() {
             return Ok(Next::Input(Input::Stopped(why)));
         }
+        let mut recorded = self.records(tool.name);
+        if recorded.begun().await.is_err() {
+            return self.refuse(call, ToolOutcome::Error, UNRECORDED.to_owned()).await;
+        }
         self.append(vec![called(call, Value::Object(arguments.clone()), true)]).await?;
         let reach = self.reach.clone();
         // Not stopped half-way: it is short, and its outcome must be known.
         let said = blocking(move || tool.run(&reach, &arguments)).await;
+        recorded.done(said.is_ok());
         let outcome = if said.is_ok() { ToolOutcome::Ok } else { ToolOutcome::Error };
         self.tool_said(&call.id, outcome, said.unwrap_or_else(|text| text)).await
     }

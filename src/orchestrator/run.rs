@@ -20,6 +20,7 @@ use crate::orchestrator::budget::Rules;
 use crate::orchestrator::history::{Exchange, tokens};
 use crate::orchestrator::join::Joiner;
 use crate::orchestrator::prompt::{Ground, request};
+use crate::orchestrator::recorded::UNRECORDED;
 use crate::orchestrator::seed::Draft;
 use crate::orchestrator::state::{Action, Ask, Ended, Failure, Input, Stage, State};
 use crate::orchestrator::step::step;
@@ -207,6 +208,7 @@ impl<'a> Run<'a> {
         let request = request(&self.state, ask, &ground);
         let asked = size(&request);
         let began = self.parts.clock.monotonic();
+        let mut counted = self.counts_call(engine.model_name());
         let mut call = engine.call(request, &self.cancel);
         let mut usage: Option<Usage> = None;
         let mut written = 0_u32;
@@ -223,6 +225,7 @@ impl<'a> Run<'a> {
                 }
                 event = call.next() => event,
             };
+            counted.piece(self.parts.clock.monotonic());
             let input = match event {
                 Ok(Some(Event::Text(text))) => {
                     written = written.saturating_add(tokens(&text).saturating_sub(3));
@@ -241,7 +244,10 @@ impl<'a> Run<'a> {
                     continue;
                 }
                 Ok(None) => break,
-                Err(error) => return Ok(Input::Failed(self.failure(error))),
+                Err(error) => {
+                    counted.failed();
+                    return Ok(Input::Failed(self.failure(error)));
+                }
             };
             self.feed(input).await?;
             if self.joiner.due(self.parts.clock.monotonic()).is_some_and(|due| due.is_zero()) {
@@ -251,8 +257,10 @@ impl<'a> Run<'a> {
         self.note_time();
         let estimate = Usage { input_tokens: u64::from(asked), output_tokens: u64::from(written) };
         let millis = u64::try_from(self.parts.clock.monotonic().saturating_sub(began).as_millis()).unwrap_or(u64::MAX);
+        let used = usage.unwrap_or(estimate);
+        counted.done(used.input_tokens, used.output_tokens);
         let finish = finish.unwrap_or(Finish::Stop);
-        Ok(Input::Ended(Ended { finish, model: call.model().to_owned(), usage: usage.unwrap_or(estimate), millis }))
+        Ok(Input::Ended(Ended { finish, model: call.model().to_owned(), usage: used, millis }))
     }
 
     fn engine_of(&self, stage: Stage) -> Asked {
@@ -298,6 +306,11 @@ impl<'a> Run<'a> {
             return self.park(tool, &call, &arguments).await;
         }
         self.append(vec![called(&call, Value::Object(arguments.clone()), false)]).await?;
+        if self.parts.audit.admit().is_err() {
+            return self.tool_said(&call.id, ToolOutcome::Error, UNRECORDED.to_owned()).await;
+        }
+        // Recorded also where the run is stopped while it works.
+        let mut recorded = self.records(tool.name);
         let reach = self.reach.clone();
         let work = blocking(move || tool.run(&reach, &arguments));
         let said = tokio::select! {
@@ -306,6 +319,7 @@ impl<'a> Run<'a> {
             () = self.deadline.as_mut() => return Ok(Next::Input(Input::Stopped(Why::Deadline))),
             said = work => said,
         };
+        recorded.done(said.is_ok());
         match (call.name.as_str(), &said) {
             ("remember", Ok(_)) => self.publish(Kind::MemoryStored, []),
             ("recall", Ok(_)) => self.publish(Kind::MemoryRecalled, []),

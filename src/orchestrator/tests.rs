@@ -128,6 +128,7 @@ impl Place {
             events: Events::new(seams.clock.clone(), seams.random.clone()),
             clock: seams.clock.clone(),
             random,
+            audit: Audit::open(&home, Arc::default(), crate::base::metrics::Metrics::new(0)).unwrap(),
             settings: Arc::new(Live::new(settings)),
         };
         Self { dir, orchestrator: Orchestrator::new(parts), model, sessions, session, owner }

@@ -8,7 +8,7 @@ use crate::base::digest::hex;
 use crate::store::StoreError;
 use crate::store::atomic::{self, Durable};
 use crate::store::home::{Seams, refuse_exposed};
-use crate::sys::disk::read_whole;
+use crate::sys::disk::{Disk, read_whole};
 
 /// Signs and names itself.
 pub(crate) struct Signer(Ed25519KeyPair);
@@ -19,23 +19,25 @@ impl Signer {
     /// # Errors
     /// `Exposed`, `Damaged` where it is no key, `DiskFull`, `Io`.
     pub(crate) fn open(home: &Path, seams: &Seams) -> Result<Self, StoreError> {
+        if let Some(signer) = Self::read(seams.disk.as_ref(), home)? {
+            return Ok(signer);
+        }
+        let mut seed = [0; 32];
+        seams.random.fill(&mut seed);
+        atomic::replace(seams.disk.as_ref(), &home.join("audit.key"), &seed, Durable::Yes)
+            .map_err(StoreError::io("writing the audit key"))?;
+        Self::read(seams.disk.as_ref(), home)?.ok_or(StoreError::NotFound)
+    }
+    /// Reads the key; `None` where there is none yet.
+    pub(crate) fn read(disk: &dyn Disk, home: &Path) -> Result<Option<Self>, StoreError> {
         let path = home.join("audit.key");
-        let seed: Vec<u8> = match seams.disk.stat(&path).map_err(StoreError::io("looking at the audit key"))? {
-            Some(stat) => {
-                refuse_exposed(&path, stat.mode)?;
-                read_whole(seams.disk.as_ref(), &path, 32).map_err(StoreError::io("reading the audit key"))?
-            }
-            None => {
-                let mut seed = vec![0; 32];
-                seams.random.fill(&mut seed);
-                atomic::replace(seams.disk.as_ref(), &path, &seed, Durable::Yes).map_err(StoreError::io("writing the audit key"))?;
-                seed
-            }
-        };
+        let Some(stat) = disk.stat(&path).map_err(StoreError::io("looking at the audit key"))? else { return Ok(None) };
+        refuse_exposed(&path, stat.mode)?;
+        let seed = read_whole(disk, &path, 32).map_err(StoreError::io("reading the audit key"))?;
         let pair = Ed25519KeyPair::from_seed_unchecked(&seed).map_err(|_| {
             StoreError::Damaged(format!("{} is not 32 bytes; restore it, or remove it to sign with a new key", path.display()))
         })?;
-        Ok(Self(pair))
+        Ok(Some(Self(pair)))
     }
     /// The public key in hexadecimal.
     pub(crate) fn public(&self) -> String {

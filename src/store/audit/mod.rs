@@ -12,7 +12,7 @@ pub mod read;
 pub mod verify;
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -26,6 +26,7 @@ use crate::base::log;
 use crate::base::metrics::Metrics;
 use crate::store::StoreError;
 use crate::store::home::Home;
+use crate::sys::disk::{RealDisk, read_whole};
 use crate::wire::audit_line::AuditLine;
 use chain::Chain;
 pub use event::{Event, On, Outcome, What, Who};
@@ -73,6 +74,24 @@ pub struct Audit {
     dirty: Notify,
 }
 
+/// The public key of a home that may be in use, in hexadecimal.
+///
+/// # Errors
+/// There is no key yet, or it cannot be read.
+pub fn public_key_of(home: &Path) -> Result<String, StoreError> {
+    Signer::read(&RealDisk, home)?.map(|signer| signer.public()).ok_or_else(|| {
+        StoreError::Damaged(format!("there is no {} yet; the server makes it when it starts", home.join("audit.key").display()))
+    })
+}
+
+/// The secret of a home that may be in use: HMACs of names are made with it.
+///
+/// # Errors
+/// It cannot be read.
+pub fn secret_of(home: &Path) -> Result<Vec<u8>, StoreError> {
+    read_whole(&RealDisk, &home.join("secret"), 32).map_err(StoreError::io("reading the home's secret"))
+}
+
 struct Inner {
     chain: Chain,
     /// What could not be written; goes first as soon as the disk takes it. Nothing new is let in meanwhile.
@@ -102,6 +121,10 @@ impl Audit {
     /// HMACs of names; see [`On::name`].
     pub fn keyed(&self) -> &Keyed {
         self.home.keyed()
+    }
+    /// The numbers of the process.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
     }
     /// Where the segments lie.
     pub fn dir(&self) -> PathBuf {

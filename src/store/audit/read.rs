@@ -14,6 +14,7 @@ const PAGE_BYTES: usize = 256 * 1024;
 
 /// One record as it is shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct AuditEntry {
     /// Its place in the chain.
     pub n: u64,

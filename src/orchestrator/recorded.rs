@@ -1,0 +1,103 @@
+//! What a run leaves in the audit log and the counters: tools that ran, questions that it asked. Never arguments or results.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::ids::ApprovalId;
+use crate::base::metrics::ModelCounts;
+use crate::orchestrator::run::Run;
+use crate::store::audit::{Audit, AuditError, Event, On, Outcome, What, Who};
+
+/// What the model is told where a tool may not run because nobody could prove later that it did.
+pub(crate) const UNRECORDED: &str = "the audit log cannot be written, so this was not done; tell the user that the disk needs attention";
+
+/// A tool under way; its end is recorded when it is told, or when the run is stopped meanwhile.
+pub(crate) struct RecordedTool {
+    audit: Arc<Audit>,
+    event: Event,
+    /// It was allowed to run.
+    ran: bool,
+}
+
+impl Run<'_> {
+    /// A tool of this run is about to start.
+    pub(crate) fn records(&self, tool: &'static str) -> RecordedTool {
+        let event = Event { what: What::Tool(tool), ..self.event(self.job.message_id.as_bytes()) };
+        RecordedTool { audit: self.parts.audit.clone(), event, ran: true }
+    }
+
+    /// A person was asked.
+    pub(crate) fn record_question(&self, approval: ApprovalId) {
+        self.parts.audit.metrics().approvals.one("asked");
+        self.parts.audit.note(Event { what: What::ApprovalAsked, outcome: Outcome::Done, ..self.event(approval.as_bytes()) });
+    }
+
+    /// A model is about to be called.
+    pub(crate) fn counts_call(&self, model: &str) -> CountedCall {
+        let counts = self.parts.audit.metrics().model(model);
+        CountedCall { counts, began: Some(self.parts.clock.monotonic()), outcome: "cancelled" }
+    }
+
+    fn event(&self, on: &[u8; 16]) -> Event {
+        let who = Who { owner: Some(self.job.owner), key: None };
+        Event { who, what: What::Message, on: Some(On::id(on)), outcome: Outcome::Gone }
+    }
+}
+
+impl RecordedTool {
+    /// Writes that it is about to run, on the disk. It must not run after an error.
+    pub(crate) async fn begun(&mut self) -> Result<(), AuditError> {
+        self.ran = false;
+        self.audit.append(Event { outcome: Outcome::Begun, ..self.event.clone() }).await?;
+        self.ran = true;
+        Ok(())
+    }
+    /// It has ended.
+    pub(crate) fn done(&mut self, good: bool) {
+        self.event.outcome = if good { Outcome::Done } else { Outcome::Failed };
+    }
+}
+
+impl Drop for RecordedTool {
+    fn drop(&mut self) {
+        if self.ran {
+            if let What::Tool(name) = self.event.what {
+                self.audit.metrics().tool(name);
+            }
+            self.audit.note(self.event.clone());
+        }
+    }
+}
+
+/// A model call under way; counted when dropped, as cancelled unless something else came of it.
+pub(crate) struct CountedCall {
+    counts: Arc<ModelCounts>,
+    /// Until its first piece.
+    began: Option<Duration>,
+    outcome: &'static str,
+}
+
+impl CountedCall {
+    /// Something came; the first one counts.
+    pub(crate) fn piece(&mut self, now: Duration) {
+        if let Some(began) = self.began.take() {
+            self.counts.first_piece.took(now.saturating_sub(began));
+        }
+    }
+    /// It failed.
+    pub(crate) fn failed(&mut self) {
+        self.outcome = "failed";
+    }
+    /// It ended as it should.
+    pub(crate) fn done(&mut self, tokens_in: u64, tokens_out: u64) {
+        self.outcome = "done";
+        self.counts.tokens_in.add(tokens_in);
+        self.counts.tokens_out.add(tokens_out);
+    }
+}
+
+impl Drop for CountedCall {
+    fn drop(&mut self) {
+        self.counts.calls.one(self.outcome);
+    }
+}
