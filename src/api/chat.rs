@@ -210,7 +210,7 @@ pub(super) fn question(record: &Record) -> Value {
 }
 
 /// What the log said in the end.
-enum End {
+pub(super) enum End {
     Done(Ending),
     /// A person is asked.
     Asked(Record),
@@ -219,7 +219,7 @@ enum End {
 }
 
 /// Reads the log behind the message's record until it is over or waits for a person.
-async fn wait(app: &App, submitted: &Submitted) -> Result<End, HttpError> {
+pub(super) async fn wait(app: &App, submitted: &Submitted) -> Result<End, HttpError> {
     let mut tail = submitted.session.tail(submitted.seq);
     let over = app.gateway.over(submitted.id);
     tokio::pin!(over);
@@ -264,7 +264,7 @@ async fn wait(app: &App, submitted: &Submitted) -> Result<End, HttpError> {
 }
 
 /// A run that did not end as `done`, in terms of HTTP.
-fn cut(ending: &Ending) -> HttpError {
+pub(super) fn cut(ending: &Ending) -> HttpError {
     let Some(problem) = &ending.error else { return HttpError::internal("a cut run does not say why") };
     let (status, code) = match problem.code.as_str() {
         "model" => (ErrorStatus::BadGateway, "model"),

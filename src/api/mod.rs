@@ -10,6 +10,7 @@ pub mod error;
 mod events;
 mod keys;
 mod login;
+mod mcp;
 mod memory;
 mod metrics;
 mod personas;

@@ -9,7 +9,8 @@ use serde_json::{Map, Value, json};
 
 use crate::api::routes::ROUTES;
 use crate::api::{
-    agents, approvals, audit, chat, cron_jobs, keys, login, memory, metrics, personas, seeds, sessions, skills, spaces, system, tickets,
+    agents, approvals, audit, chat, cron_jobs, keys, login, mcp, memory, metrics, personas, seeds, sessions, skills, spaces, system,
+    tickets,
 };
 
 /// Schemas of all named types.
@@ -54,6 +55,7 @@ impl Shapes {
             cron_jobs::shapes,
             keys::shapes,
             login::shapes,
+            mcp::shapes,
             memory::shapes,
             metrics::shapes,
             personas::shapes,

@@ -95,11 +95,6 @@ pub fn refusal(id: &Id, code: i64, message: &str) -> Vec<u8> {
     written(&json!({"jsonrpc": "2.0", "id": id.value(), "error": {"code": code, "message": message}}))
 }
 
-/// The bytes of an answer to something that was no message.
-pub fn nameless_refusal(code: i64, message: &str) -> Vec<u8> {
-    written(&json!({"jsonrpc": "2.0", "id": null, "error": {"code": code, "message": message}}))
-}
-
 impl Id {
     /// As it stands in a message.
     pub fn value(&self) -> Value {
@@ -172,7 +167,6 @@ mod tests {
         assert_eq!(parse(&notification("n", &json!({}))).unwrap(), [Message::Notification { method: "n".into(), params: Map::new() }]);
         assert_eq!(parse(&success(&number, &json!([1]))).unwrap(), [Message::Success { id: number.clone(), result: json!([1]) }]);
         assert_eq!(parse(&refusal(&number, -1, "x")).unwrap(), [Message::Failure { id: Some(number), code: -1, message: "x".into() }]);
-        assert_eq!(parse(&nameless_refusal(-1, "x")).unwrap(), [Message::Failure { id: None, code: -1, message: "x".into() }]);
         for (text, code) in [
             ("", PARSE_ERROR),
             ("not json", PARSE_ERROR),

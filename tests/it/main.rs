@@ -21,6 +21,7 @@ mod events;
 mod foreign;
 mod keys;
 mod login;
+mod mcp;
 mod memory;
 mod model_faults;
 mod personas;

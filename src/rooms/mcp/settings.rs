@@ -10,7 +10,7 @@ use crate::wire::url::Url;
 /// Every configured server by its name (`[mcp.servers.<name>]`).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Settings {
-    /// By name; a name has 1 to 32 letters, digits, `-` or `_`.
+    /// By name; a name has 1 to 32 letters, digits, `-` or `_`, does not end with `_` and has no two in a row.
     pub servers: BTreeMap<String, ServerSettings>,
 }
 

@@ -1,0 +1,261 @@
+//! One tool server: started when it is needed, started again when it has ended, later each time it ends soon.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use super::process::Process;
+use super::streamable::Streamable;
+use super::tool::{self, Tool};
+use super::{McpError, ServerSettings, State, Transport};
+use crate::base::limits::MCP_PAGES_MAX;
+use crate::base::log;
+use crate::base::time::Clock;
+use crate::http::client::Client;
+
+/// The version that we ask for, and the older one that is spoken alike as far as we use it.
+const VERSIONS: [&str; 3] = ["2025-06-18", "2025-11-25", "2025-03-26"];
+/// A server that lived this long is started again at once.
+const LIVED: Duration = Duration::from_secs(60);
+/// Longest wait before a server is started again.
+const WAIT_MAX: Duration = Duration::from_secs(300);
+
+/// What servers are started with.
+pub(super) struct Ground {
+    pub(super) client: Client,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) files: std::path::PathBuf,
+}
+
+/// One server.
+pub(super) struct Server {
+    pub(super) name: String,
+    pub(super) settings: ServerSettings,
+    /// The connection. Held while it is made, so that a server is started once; never while a tool runs.
+    running: tokio::sync::Mutex<Running>,
+    /// For status pages; held for moments.
+    shown: Mutex<Shown>,
+}
+
+/// What a person sees of a server.
+#[derive(Default, Clone)]
+pub(super) struct Shown {
+    pub(super) state: State,
+    pub(super) tools: Vec<String>,
+    pub(super) problem: Option<String>,
+}
+
+#[derive(Default)]
+struct Running {
+    link: Option<Arc<Link>>,
+    tools: Arc<Vec<Tool>>,
+    /// Monotonic time of the last start.
+    started: Duration,
+    /// Starts in a row that failed or did not last.
+    failures: u32,
+    /// Not to be started before this monotonic time.
+    not_before: Duration,
+}
+
+/// How a server is spoken to.
+enum Link {
+    Process(Process),
+    Http(Streamable),
+}
+
+impl Server {
+    pub(super) fn new(name: &str, settings: ServerSettings) -> Self {
+        Self { name: name.to_owned(), settings, running: Default::default(), shown: Default::default() }
+    }
+
+    pub(super) fn shown(&self) -> Shown {
+        self.shown.lock().unwrap_or_else(|e| e.into_inner()).clone()
+    }
+
+    /// Its tools; starts it where it does not run.
+    pub(super) async fn tools(&self, ground: &Ground) -> Result<Arc<Vec<Tool>>, McpError> {
+        self.ready(ground).await.map(|(_, tools)| tools)
+    }
+
+    /// Calls the tool that is offered under this name.
+    pub(super) async fn call(&self, ground: &Ground, offered: &str, arguments: Map<String, Value>) -> Result<String, String> {
+        let mut again = true;
+        loop {
+            let (link, tools) = self.ready(ground).await.map_err(|error| self.told(&error))?;
+            let Some(tool) = tools.iter().find(|tool| tool.offered.name == offered) else {
+                return Err(format!("there is no tool `{offered}`"));
+            };
+            let params = json!({"name": tool.theirs, "arguments": arguments});
+            match self.within(link.request("tools/call", &params)).await {
+                Ok(result) => return tool::result(&result),
+                // A server behind HTTP that has forgotten the session has not run the tool.
+                Err(McpError::Ended) if again && matches!(*link, Link::Http(_)) && !link.alive() => again = false,
+                Err(error) => {
+                    if error == McpError::Slow {
+                        self.end(&link).await;
+                    }
+                    self.note(&error);
+                    return Err(self.told(&error));
+                }
+            }
+        }
+    }
+
+    /// Ends it. It may be started again.
+    pub(super) async fn close(&self) {
+        let link = self.running.lock().await.link.take();
+        if let Some(Link::Http(link)) = link.as_deref() {
+            link.close().await;
+        }
+        self.show(|shown| shown.state = State::NotStarted);
+    }
+
+    async fn ready(&self, ground: &Ground) -> Result<(Arc<Link>, Arc<Vec<Tool>>), McpError> {
+        let mut running = self.running.lock().await;
+        let now = ground.clock.monotonic();
+        if let Some(link) = running.link.clone() {
+            if link.alive() {
+                if link.changed() {
+                    running.tools = Arc::new(self.within(self.list(&link)).await?);
+                    self.running_now(&running.tools);
+                }
+                return Ok((link, running.tools.clone()));
+            }
+            running.link = None;
+            running.failed(now);
+        }
+        if now < running.not_before {
+            return Err(McpError::Waits(running.not_before.saturating_sub(now)));
+        }
+        running.started = now;
+        match self.within(self.start(ground)).await {
+            Ok((link, tools)) => {
+                running.link = Some(link.clone());
+                running.tools = Arc::new(tools);
+                self.running_now(&running.tools);
+                log::info("mcp", format_args!("server {}: started, {} tools", self.name, running.tools.len()));
+                Ok((link, running.tools.clone()))
+            }
+            Err(error) => {
+                running.failed(now);
+                self.note(&error);
+                Err(error)
+            }
+        }
+    }
+
+    async fn start(&self, ground: &Ground) -> Result<(Arc<Link>, Vec<Tool>), McpError> {
+        let link = match &self.settings.transport {
+            Transport::Stdio { command, args, env } => Link::Process(Process::start(command, args, env, Path::new(&ground.files))?),
+            Transport::Http { url, headers } => Link::Http(Streamable::new(ground.client.clone(), url, headers, self.settings.timeout)?),
+        };
+        let info = json!({"name": "oxios-edge", "version": env!("CARGO_PKG_VERSION")});
+        let params = json!({"protocolVersion": VERSIONS[0], "capabilities": {}, "clientInfo": info});
+        let hello = link.request("initialize", &params).await?;
+        let version = hello.get("protocolVersion").and_then(Value::as_str).unwrap_or_default();
+        if !VERSIONS.contains(&version) {
+            return Err(McpError::Start("it speaks another version of the protocol".into()));
+        }
+        if let Link::Http(http) = &link {
+            http.agree(version);
+        }
+        link.notify("notifications/initialized", &json!({})).await?;
+        let tools = self.list(&link).await?;
+        Ok((Arc::new(link), tools))
+    }
+
+    async fn list(&self, link: &Link) -> Result<Vec<Tool>, McpError> {
+        let (mut tools, mut params) = (Vec::new(), json!({}));
+        for _ in 0..MCP_PAGES_MAX {
+            let page = link.request("tools/list", &params).await?;
+            tool::read(&self.name, self.settings.trust, &page, &mut tools);
+            match page.get("nextCursor").and_then(Value::as_str) {
+                Some(cursor) => params = json!({"cursor": cursor}),
+                None => break,
+            }
+        }
+        Ok(tools)
+    }
+
+    async fn within<T>(&self, work: impl Future<Output = Result<T, McpError>>) -> Result<T, McpError> {
+        tokio::time::timeout(self.settings.timeout, work).await.unwrap_or(Err(McpError::Slow))
+    }
+
+    /// Ends this connection where it is still the one in use.
+    async fn end(&self, link: &Arc<Link>) {
+        let mut running = self.running.lock().await;
+        if let Link::Process(_) = **link
+            && running.link.as_ref().is_some_and(|now| Arc::ptr_eq(now, link))
+        {
+            running.link = None;
+        }
+    }
+
+    fn running_now(&self, tools: &[Tool]) {
+        let names = tools.iter().map(|tool| tool.offered.name.clone()).collect();
+        self.show(|shown| *shown = Shown { state: State::Running, tools: names, problem: None });
+    }
+
+    fn note(&self, error: &McpError) {
+        // What the server said itself is not for the log.
+        log::warn("mcp", format_args!("server {}: {}", self.name, error.public()));
+        if !matches!(error, McpError::Refused(..)) {
+            self.show(|shown| {
+                shown.state = State::Failed;
+                shown.problem = Some(error.public());
+            });
+        }
+    }
+
+    fn show(&self, change: impl FnOnce(&mut Shown)) {
+        change(&mut self.shown.lock().unwrap_or_else(|e| e.into_inner()));
+    }
+
+    fn told(&self, error: &McpError) -> String {
+        match error {
+            McpError::Refused(_, text) => format!("the server `{}` refused: {}", self.name, text.chars().take(1000).collect::<String>()),
+            error => format!("the server `{}`: {}", self.name, error.public()),
+        }
+    }
+}
+
+impl Running {
+    fn failed(&mut self, now: Duration) {
+        if now.saturating_sub(self.started) >= LIVED {
+            self.failures = 0;
+        }
+        // At once, then after 1, 2, 4 … seconds.
+        let wait = if self.failures == 0 { Duration::ZERO } else { Duration::from_secs(1 << (self.failures - 1).min(16)) };
+        self.not_before = now + wait.min(WAIT_MAX);
+        self.failures = self.failures.saturating_add(1);
+    }
+}
+
+impl Link {
+    async fn request(&self, method: &str, params: &Value) -> Result<Value, McpError> {
+        match self {
+            Self::Process(process) => process.request(method, params).await,
+            Self::Http(http) => http.request(method, params).await,
+        }
+    }
+    async fn notify(&self, method: &str, params: &Value) -> Result<(), McpError> {
+        match self {
+            Self::Process(process) => process.notify(method, params),
+            Self::Http(http) => http.notify(method, params).await,
+        }
+    }
+    fn alive(&self) -> bool {
+        match self {
+            Self::Process(process) => process.alive(),
+            Self::Http(http) => http.alive(),
+        }
+    }
+    fn changed(&self) -> bool {
+        match self {
+            Self::Process(process) => process.changed(),
+            Self::Http(http) => http.changed(),
+        }
+    }
+}

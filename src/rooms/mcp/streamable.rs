@@ -1,0 +1,196 @@
+//! A tool server behind HTTP (MCP 2025-06-18, transports, streamable HTTP): each message is a POST; its answer is JSON or a
+//! stream of events that holds it. Only the configured address is ever connected to (THREATS 21).
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue};
+use hyper::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use super::McpError;
+use crate::base::limits::MCP_MESSAGE_BYTES_MAX;
+use crate::base::secret::Secret;
+use crate::http::client::{Client, Incoming, Outgoing, Target};
+use crate::wire::json_rpc::{self, Id, Message};
+use crate::wire::sse_in::SseDecoder;
+use crate::wire::url::Url;
+
+/// How long a farewell may take: nobody waits for its answer.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// A conversation with a server; cheap to clone. Dropping the last one says nothing: see [`Streamable::close`].
+#[derive(Clone)]
+pub(super) struct Streamable(Arc<Inner>);
+
+struct Inner {
+    client: Client,
+    url: Url,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    timeout: Duration,
+    /// `Mcp-Session-Id` and the version, as `initialize` agreed on them. Held for moments.
+    agreed: Mutex<Agreed>,
+    next: AtomicI64,
+    changed: AtomicBool,
+    /// The server has forgotten the session.
+    over: AtomicBool,
+}
+
+#[derive(Default, Clone)]
+struct Agreed {
+    session: Option<HeaderValue>,
+    version: Option<HeaderValue>,
+}
+
+impl Streamable {
+    /// A conversation that has not begun.
+    ///
+    /// # Errors
+    /// A header field that cannot be sent.
+    pub(super) fn new(client: Client, url: &Url, headers: &BTreeMap<String, Secret>, timeout: Duration) -> Result<Self, McpError> {
+        let field = |(name, value): (&String, &Secret)| {
+            let name = HeaderName::try_from(name.as_str()).ok()?;
+            let mut value = HeaderValue::try_from(value.reveal()).ok()?;
+            value.set_sensitive(true);
+            Some((name, value))
+        };
+        let headers = headers.iter().map(field).collect::<Option<Vec<_>>>();
+        let headers = headers.ok_or_else(|| McpError::Start("one of its `headers` is no header field".into()))?;
+        let (url, agreed, next) = (url.clone(), Mutex::default(), AtomicI64::new(1));
+        Ok(Self(Arc::new(Inner { client, url, headers, timeout, agreed, next, changed: false.into(), over: false.into() })))
+    }
+
+    /// Sends a request and waits for its answer.
+    pub(super) async fn request(&self, method: &str, params: &Value) -> Result<Value, McpError> {
+        let id = self.0.next.fetch_add(1, Ordering::Relaxed);
+        let mut wait = Wait { link: self, id, cancel: method != "initialize" };
+        let incoming = self.post(json_rpc::request(id, method, params), self.0.timeout).await?;
+        if method == "initialize" {
+            self.agreed().session = incoming.headers.get("mcp-session-id").cloned();
+        }
+        let answer = self.answer(incoming, id).await;
+        wait.cancel = false;
+        answer
+    }
+
+    /// Tells something.
+    pub(super) async fn notify(&self, method: &str, params: &Value) -> Result<(), McpError> {
+        self.post(json_rpc::notification(method, params), self.0.timeout).await.map(drop)
+    }
+
+    /// Every later request names this version.
+    pub(super) fn agree(&self, version: &str) {
+        self.agreed().version = HeaderValue::try_from(version).ok();
+    }
+
+    /// The server knows the session, as far as we know.
+    pub(super) fn alive(&self) -> bool {
+        !self.0.over.load(Ordering::Relaxed)
+    }
+
+    /// Its tools have changed since this was last asked.
+    pub(super) fn changed(&self) -> bool {
+        self.0.changed.swap(false, Ordering::Relaxed)
+    }
+
+    /// Says farewell where there is a session to end.
+    pub(super) async fn close(&self) {
+        if self.alive() && self.agreed().session.is_some() {
+            let _ = self.send(Method::DELETE, Vec::new(), FAREWELL).await;
+        }
+    }
+
+    async fn post(&self, body: Vec<u8>, within: Duration) -> Result<Incoming, McpError> {
+        let incoming = self.send(Method::POST, body, within).await?;
+        match incoming.status {
+            status if status.is_success() => Ok(incoming),
+            StatusCode::NOT_FOUND if self.agreed().session.is_some() => {
+                self.0.over.store(true, Ordering::Relaxed);
+                Err(McpError::Ended)
+            }
+            status => Err(McpError::Start(format!("it answers with HTTP {}", status.as_u16()))),
+        }
+    }
+
+    async fn send(&self, method: Method, body: Vec<u8>, within: Duration) -> Result<Incoming, McpError> {
+        let Agreed { session, version } = self.agreed().clone();
+        let mut headers = self.0.headers.clone();
+        headers.push((ACCEPT, HeaderValue::from_static("application/json, text/event-stream")));
+        headers.push((CONTENT_TYPE, HeaderValue::from_static("application/json")));
+        headers.extend(session.map(|value| (HeaderName::from_static("mcp-session-id"), value)));
+        headers.extend(version.map(|value| (HeaderName::from_static("mcp-protocol-version"), value)));
+        let outgoing = Outgoing {
+            target: Target::Url(self.0.url.clone()),
+            method,
+            path_and_query: self.0.url.path_and_query(),
+            headers,
+            body: body.into(),
+            connect: within,
+            first_byte: within,
+            between: within,
+        };
+        self.0.client.send(outgoing).await.map_err(|error| McpError::Start(error.public))
+    }
+
+    async fn answer(&self, mut incoming: Incoming, id: i64) -> Result<Value, McpError> {
+        let kind = incoming.headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default().to_ascii_lowercase();
+        let failed = |error: crate::http::client::ClientError| McpError::Start(error.public);
+        if !kind.starts_with("text/event-stream") {
+            let bytes = incoming.collect(MCP_MESSAGE_BYTES_MAX).await.map_err(failed)?;
+            return self.take(&bytes, id).await.unwrap_or(Err(McpError::Nonsense));
+        }
+        let (mut decoder, mut events) = (SseDecoder::new(MCP_MESSAGE_BYTES_MAX), Vec::new());
+        while let Some(piece) = incoming.chunk().await.map_err(failed)? {
+            decoder.push(&piece, &mut events).map_err(|_| McpError::Nonsense)?;
+            for event in events.drain(..) {
+                if let Some(answer) = self.take(event.data.as_bytes(), id).await {
+                    return answer;
+                }
+            }
+        }
+        Err(McpError::Ended)
+    }
+
+    /// The answer to `id`, where it is among these messages; the others are dealt with.
+    async fn take(&self, bytes: &[u8], id: i64) -> Option<Result<Value, McpError>> {
+        for message in json_rpc::parse(bytes).into_iter().flatten() {
+            match message {
+                Message::Success { id: Id::Number(of), result } if of == id => return Some(Ok(result)),
+                Message::Failure { id: Some(Id::Number(of)), code, message } if of == id => {
+                    return Some(Err(McpError::Refused(code, message)));
+                }
+                Message::Request { id, method, .. } => drop(self.post(super::reply(&id, &method), FAREWELL).await),
+                Message::Notification { method, .. } if method == "notifications/tools/list_changed" => {
+                    self.0.changed.store(true, Ordering::Relaxed);
+                }
+                _ => {}
+            }
+        }
+        None
+    }
+
+    fn agreed(&self) -> std::sync::MutexGuard<'_, Agreed> {
+        self.0.agreed.lock().unwrap_or_else(|e| e.into_inner())
+    }
+}
+
+/// Somebody waits for the answer; dropped before it came, the server is told.
+struct Wait<'a> {
+    link: &'a Streamable,
+    id: i64,
+    cancel: bool,
+}
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        // Outside a runtime there is nobody to tell it.
+        if let (true, Ok(runtime)) = (self.cancel, tokio::runtime::Handle::try_current()) {
+            let (link, params) = (self.link.clone(), json!({"requestId": self.id, "reason": "no longer wanted"}));
+            let body = json_rpc::notification("notifications/cancelled", &params);
+            // Ends within FAREWELL.
+            runtime.spawn(async move { drop(link.post(body, FAREWELL).await) });
+        }
+    }
+}

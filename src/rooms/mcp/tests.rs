@@ -1,0 +1,112 @@
+//! Programs that behave well and badly, as Python scripts; nothing sleeps.
+
+use super::*;
+use crate::base::cancel;
+use crate::base::time::ManualClock;
+use crate::http::client::ClientSettings;
+
+const WELL: &str = r#"
+import sys, json, os
+def say(m): sys.stdout.write(json.dumps(m) + "\n"); sys.stdout.flush()
+print("a greeting that is no message", flush=True)
+for line in sys.stdin:
+    m = json.loads(line)
+    if m.get("method") == "initialize":
+        say({"jsonrpc": "2.0", "id": "q", "method": "roots/list"})
+        say({"jsonrpc": "2.0", "id": m["id"], "result": {"protocolVersion": "2025-06-18", "capabilities": {}}})
+    elif m.get("id") == "q":
+        refused = m["error"]["code"]
+    elif m.get("method") == "tools/list":
+        page = m["params"].get("cursor")
+        r = {"tools": [{"name": "echo" if page is None else "env", "inputSchema": {"type": "object"}}]}
+        if page is None: r["nextCursor"] = "2"
+        say({"jsonrpc": "2.0", "id": m["id"], "result": r})
+    elif m.get("method") == "tools/call":
+        a = m["params"]["arguments"]
+        if a.get("do") == "crash": os._exit(3)
+        if a.get("do") == "hang": continue
+        if a.get("do") == "huge": say({"jsonrpc": "2.0", "id": m["id"], "result": "x" * 2000000}); continue
+        if a.get("do") == "refuse": say({"jsonrpc": "2.0", "id": m["id"], "error": {"code": -1, "message": "no"}}); continue
+        if m["params"]["name"] == "env": a = {"env": sorted(os.environ), "refused": refused, "cwd": os.getcwd()}
+        say({"jsonrpc": "2.0", "id": m["id"], "result": {"content": [{"type": "text", "text": json.dumps(a)}]}})
+"#;
+
+fn mcp(script: &str, timeout: Duration) -> (Mcp, Arc<ManualClock>) {
+    let transport = Transport::Stdio {
+        command: "python3".into(),
+        args: vec!["-c".into(), script.into()],
+        env: [("GIVEN".to_owned(), crate::base::secret::Secret::new("x"))].into(),
+    };
+    let server = ServerSettings { transport, enabled: true, timeout, trust: false };
+    let clock = Arc::new(ManualClock::default());
+    let settings = Arc::new(Live::new(Settings { servers: [("s".to_owned(), server)].into() }));
+    (Mcp::new(settings, Client::new(ClientSettings::default()), clock.clone(), std::env::temp_dir()), clock)
+}
+
+fn args(what: &str) -> Map<String, Value> {
+    [("do".to_owned(), what.into())].into_iter().collect()
+}
+
+const LONG: Duration = Duration::from_secs(30);
+
+#[tokio::test]
+async fn tools_are_listed_by_page_and_called() {
+    let (mcp, _) = mcp(WELL, LONG);
+    let (_stop, cancel) = cancel::pair();
+    assert_eq!(mcp.status()[0].state, State::NotStarted);
+    let names: Vec<_> = mcp.offered(&cancel).await.into_iter().map(|tool| (tool.name, tool.risky)).collect();
+    assert_eq!(names, [("s__echo".to_owned(), true), ("s__env".to_owned(), true)]);
+    assert_eq!(mcp.call("s__echo", args("$(id)"), &cancel).await.unwrap(), r#"{"do": "$(id)"}"#);
+    let env: Value = serde_json::from_str(&mcp.call("s__env", Map::new(), &cancel).await.unwrap()).unwrap();
+    assert_eq!(env["refused"], -32601, "what a server asks is refused");
+    let names: Vec<_> = env["env"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    assert!(names.contains(&"GIVEN") && !names.iter().any(|name| name.starts_with("CARGO")), "{names:?}");
+    assert_eq!(env["cwd"].as_str().unwrap(), std::env::temp_dir().canonicalize().unwrap().to_str().unwrap());
+    assert!(mcp.call("s__echo", args("refuse"), &cancel).await.unwrap_err().ends_with("refused: no"));
+    assert!(mcp.call("s__nothing", Map::new(), &cancel).await.is_err() && mcp.call("other", Map::new(), &cancel).await.is_err());
+    assert_eq!(mcp.status()[0].state, State::Running);
+    mcp.close().await;
+    assert_eq!(mcp.status()[0].state, State::NotStarted);
+}
+
+#[tokio::test]
+async fn a_crash_is_told_and_started_again_with_a_growing_wait() {
+    let (mcp, clock) = mcp(WELL, LONG);
+    let (_stop, cancel) = cancel::pair();
+    for _ in 0..2 {
+        let said = mcp.call("s__echo", args("crash"), &cancel).await.unwrap_err();
+        assert!(said.contains("ended before it answered"), "{said}");
+    }
+    let said = mcp.call("s__echo", args("fine"), &cancel).await.unwrap_err();
+    assert!(said.contains("ended too often"), "{said}");
+    assert_eq!(mcp.status()[0].state, State::Failed);
+    clock.advance(Duration::from_secs(2));
+    assert!(mcp.call("s__echo", args("fine"), &cancel).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_huge_message_ends_the_server_and_a_cancel_the_call() {
+    let (mcp, _) = mcp(WELL, LONG);
+    let (stop, cancel) = cancel::pair();
+    assert!(mcp.call("s__echo", args("huge"), &cancel).await.unwrap_err().contains("ended"));
+    let hung = mcp.call("s__echo", args("hang"), &cancel);
+    stop.cancel(cancel::Why::Asked);
+    assert_eq!(hung.await, Err("it was stopped".to_owned()));
+}
+
+#[tokio::test]
+async fn silence_and_programs_that_are_none() {
+    let (mcp, _) = mcp("import sys\nfor line in sys.stdin: print('{}')", Duration::from_millis(300));
+    let (_stop, cancel) = cancel::pair();
+    assert!(mcp.offered(&cancel).await.is_empty());
+    assert_eq!(mcp.status()[0].problem.as_deref(), Some("it did not answer in time"));
+    let transport = Transport::Stdio { command: "/nowhere/at-all".into(), args: vec![], env: BTreeMap::new() };
+    let server = ServerSettings { transport, enabled: true, timeout: LONG, trust: true };
+    mcp.settings.store(Settings {
+        servers: [("s".to_owned(), server.clone()), ("off".to_owned(), ServerSettings { enabled: false, ..server })].into(),
+    });
+    assert!(mcp.offered(&cancel).await.is_empty());
+    let status = mcp.status();
+    assert_eq!((status[0].state, status[1].state), (State::Disabled, State::Failed));
+    assert!(status[1].problem.as_deref().unwrap().contains("cannot be started"));
+}
