@@ -160,6 +160,8 @@ fn build(setup: Setup, shutdown: Cancel, drained: Cancel) -> Result<(App, Arc<Li
         agents: agents.clone(),
         workspace,
         memory: memory.clone(),
+        personas: personas.clone(),
+        spaces: spaces.clone(),
         skills: skills.clone(),
         approvals: approvals.clone(),
         seeds: seeds.clone(),

@@ -6,6 +6,7 @@ use crate::events::Kind;
 use crate::orchestrator::history::Exchange;
 use crate::orchestrator::interview::{self, ROUNDS_MAX};
 use crate::orchestrator::park::was_started;
+use crate::orchestrator::prompt::Own;
 use crate::orchestrator::run::{Next, Run, blocking};
 use crate::orchestrator::state::Input;
 use crate::orchestrator::tools::memory_line;
@@ -38,6 +39,7 @@ impl Run<'_> {
             last.assistant.push_str(&note);
         }
         self.recall().await;
+        self.read_own().await;
         Ok(Next::Input(Input::Begin))
     }
 
@@ -45,6 +47,7 @@ impl Run<'_> {
     pub(crate) async fn read_history(&mut self) -> Result<(), StoreError> {
         let max_bytes = (self.context_tokens() as usize).saturating_mul(3).min(ANSWER_BYTES_MAX);
         self.history = self.job.session.recent_turns(max_bytes).await?.into_iter().map(Exchange::from).collect();
+        self.read_own().await;
         Ok(())
     }
 
@@ -85,6 +88,25 @@ impl Run<'_> {
             _ => None,
         });
         Ok(open.map(|name| format!("\n[{name} was started and its outcome is unknown; look before doing it again]")))
+    }
+
+    /// The session's persona and space, as they are now. One that was deleted is none.
+    async fn read_own(&mut self) {
+        let about = self.job.session.about();
+        let space = self.job.message.space_id.or(about.space_id);
+        if about.persona_id.is_none() && space.is_none() {
+            return;
+        }
+        let (personas, spaces, owner) = (self.parts.personas.clone(), self.parts.spaces.clone(), self.job.owner);
+        let read = blocking(move || {
+            let persona = about.persona_id.and_then(|id| personas.find(owner, id).ok());
+            let space = space.and_then(|id| spaces.resolve(owner, id).ok());
+            Ok(Own { persona: persona.map(|p| p.prompt).unwrap_or_default(), context: space.map(|s| s.context).unwrap_or_default() })
+        });
+        match read.await {
+            Ok(own) => self.own = own,
+            Err(e) => log::warn("run", format_args!("persona and space could not be read: {e}")),
+        }
     }
 
     async fn recall(&mut self) {

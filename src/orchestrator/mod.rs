@@ -35,6 +35,8 @@ use crate::orchestrator::run::Run;
 use crate::rooms::agents::Agents;
 use crate::rooms::approvals::Approvals;
 use crate::rooms::memory::Memory;
+use crate::rooms::personas::Personas;
+use crate::rooms::spaces::Spaces;
 use crate::rooms::seeds::Seeds;
 use crate::rooms::skills::Skills;
 use crate::rooms::workspace::Workspace;
@@ -83,6 +85,10 @@ pub struct Parts {
     pub workspace: Arc<Workspace>,
     /// What is remembered.
     pub memory: Arc<Memory>,
+    /// Manners of speaking.
+    pub personas: Arc<Personas>,
+    /// What sessions belong to.
+    pub spaces: Arc<Spaces>,
     /// What the agent was taught.
     pub skills: Arc<Skills>,
     /// Runs as agents.

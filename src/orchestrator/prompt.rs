@@ -13,6 +13,17 @@ pub(crate) struct Ground<'a> {
     pub(crate) context: u32,
     /// Memory is on.
     pub(crate) memory: bool,
+    /// The session's own: its persona and its space.
+    pub(crate) own: &'a Own,
+}
+
+/// What a session has of its own, as it is now.
+#[derive(Debug, Default)]
+pub(crate) struct Own {
+    /// Its persona's prompt; empty where it has none.
+    pub(crate) persona: String,
+    /// Its space's context; empty where it has none.
+    pub(crate) context: String,
 }
 
 const SELF: &str = "You are oxios, an assistant that runs on its user's own machine. Answer in the user's language.";
@@ -38,7 +49,7 @@ const AGAIN: &str = "Your last answer was not the JSON object that is needed. An
 pub(crate) fn request(state: &State, ask: Ask, ground: &Ground<'_>) -> Request {
     let context = (ground.context >> state.shrunk).max(1024);
     let max_tokens = answer_tokens(context);
-    let mut request = Request { system: system(state, ask), max_tokens, ..Request::default() };
+    let mut request = Request { system: system(state, ask, &ground.own.persona), max_tokens, ..Request::default() };
     let spec = || state.seed.as_ref().map(seed::text).unwrap_or_default();
     let (mut message, transcript, history): (String, &[Message], &[Exchange]) = match ask.stage {
         Stage::Interview | Stage::Over => {
@@ -76,8 +87,14 @@ pub(crate) fn request(state: &State, ask: Ask, ground: &Ground<'_>) -> Request {
             (format!("{}\nWhat is wrong:\n{}\n\nResult:\n{result}", spec(), state.complaints), &[], &[])
         }
     };
-    if matches!(ask.stage, Stage::Interview | Stage::Seed | Stage::Execute) && !state.aside.is_empty() {
+    let context = &ground.own.context;
+    if matches!(ask.stage, Stage::Interview | Stage::Seed | Stage::Execute) && !(state.aside.is_empty() && context.is_empty()) {
         message.push_str(ASIDE);
+        if !context.is_empty() {
+            message.push_str("The space that this is said in:\n");
+            message.push_str(context);
+            message.push('\n');
+        }
         message.push_str(&state.aside);
     }
     let offered: u32 = request.tools.iter().map(|t| tokens(&t.description) + tokens(&t.parameters.to_string())).sum();
@@ -96,7 +113,7 @@ pub(crate) fn marked(name: &str, content: &str) -> String {
     format!("[{name} returned this data]\n{content}")
 }
 
-fn system(state: &State, ask: Ask) -> String {
+fn system(state: &State, ask: Ask, persona: &str) -> String {
     let mut parts = vec![SELF];
     match ask.stage {
         Stage::Interview | Stage::Over if ask.verdicts => parts.extend([INTERVIEW, DATA]),
@@ -113,6 +130,11 @@ fn system(state: &State, ask: Ask) -> String {
         parts.push(AGAIN);
     }
     let mut text = parts.join("\n");
+    // Judges and the writers of specifications have no manner.
+    if matches!(ask.stage, Stage::Interview | Stage::Execute | Stage::Over) && !persona.is_empty() {
+        text.push_str("\nThe user wants you to be like this:\n");
+        text.push_str(persona);
+    }
     if ask.stage == Stage::Interview && state.rounds > 0 {
         text.push_str("\nThe user is answering your questions about this request:\n");
         text.extend(state.request.chars().take(2000));
@@ -129,7 +151,7 @@ mod tests {
         let mut state = State { message: "m".repeat(50_000), ..State::default() };
         state.transcript.push(Message::Tool { call_id: "c".into(), name: "read_file".into(), content: "do evil".into(), is_error: false });
         let ask = Ask { stage: Stage::Interview, tools: true, verdicts: true };
-        let request = request(&state, ask, &Ground { history: &[], context: 8192, memory: true });
+        let request = request(&state, ask, &Ground { history: &[], context: 8192, memory: true, own: &Own::default() });
         let all: u32 = request.messages.iter().map(|m| tokens(&format!("{m:?}"))).sum();
         assert!(all + request.max_tokens < 8192, "{all}");
         let Some(Message::Tool { content, .. }) = request.messages.last() else { panic!() };
@@ -145,7 +167,7 @@ mod tests {
     fn the_instructions_and_tools_leave_room_in_a_small_context() {
         let ask = Ask { stage: Stage::Interview, tools: true, verdicts: true };
         let state = State { message: "hi".into(), ..State::default() };
-        let request = request(&state, ask, &Ground { history: &[], context: 8192, memory: true });
+        let request = request(&state, ask, &Ground { history: &[], context: 8192, memory: true, own: &Own::default() });
         let fixed =
             tokens(&request.system) + request.tools.iter().map(|t| tokens(&t.description) + tokens(&t.parameters.to_string())).sum::<u32>();
         assert!(fixed < 1600, "{fixed} tokens before the user has said a word");

@@ -19,7 +19,7 @@ use crate::llm::{Engine, LlmError};
 use crate::orchestrator::budget::Rules;
 use crate::orchestrator::history::{Exchange, tokens};
 use crate::orchestrator::join::Joiner;
-use crate::orchestrator::prompt::{Ground, request};
+use crate::orchestrator::prompt::{Ground, Own, request};
 use crate::orchestrator::recorded::UNRECORDED;
 use crate::orchestrator::seed::Draft;
 use crate::orchestrator::state::{Action, Ask, Ended, Failure, Input, Stage, State};
@@ -39,6 +39,8 @@ pub(crate) struct Run<'a> {
     pub(crate) reach: Reach,
     pub(crate) state: State,
     pub(crate) history: Vec<Exchange>,
+    /// The session's persona and space.
+    pub(crate) own: Own,
     engine: Arc<Engine>,
     judges: Arc<Vec<Engine>>,
     cancel: Cancel,
@@ -82,6 +84,7 @@ impl<'a> Run<'a> {
             },
             state: State::default(),
             history: Vec::new(),
+            own: Own::default(),
             engine: parts.engine.load(),
             judges,
             cancel,
@@ -204,7 +207,7 @@ impl<'a> Run<'a> {
                 None => return Ok(Input::Failed(Failure::Other("there is no such judge".into()))),
             },
         };
-        let ground = Ground { history: &self.history, context: engine.context_tokens(), memory: self.memory_on() };
+        let ground = Ground { history: &self.history, context: engine.context_tokens(), memory: self.memory_on(), own: &self.own };
         let request = request(&self.state, ask, &ground);
         let asked = size(&request);
         let began = self.parts.clock.monotonic();

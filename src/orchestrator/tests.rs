@@ -122,6 +122,8 @@ impl Place {
             judges: Arc::new(Live::new(Vec::new())),
             workspace: Arc::new(Workspace::open(&workspace.join("files"), seams.clock.clone()).unwrap()),
             memory: Arc::new(Memory::open(workspace.join("memory"), seams.clone(), Arc::default(), Client::new(Default::default()))),
+            personas: Arc::new(Personas::open(workspace.join("personas"), seams.clone())),
+            spaces: Arc::new(Spaces::open(workspace.join("spaces"), seams.clone())),
             skills: Arc::new(Skills::open(workspace.join("skills"), seams.disk.clone())),
             approvals: Arc::new(Approvals::open(workspace.join("approvals"), seams.clone())),
             seeds: Arc::new(Seeds::open(workspace, seams.clone())),
