@@ -176,6 +176,8 @@ fn build(setup: Setup, shutdown: Cancel, drained: Cancel) -> Result<(App, Arc<Li
         home: home.clone(),
         sessions: sessions.clone(),
         approvals: approvals.clone(),
+        personas: personas.clone(),
+        spaces: spaces.clone(),
         events: events.clone(),
         runner,
         clock: clock.clone(),

@@ -8,6 +8,7 @@
 
 mod agents;
 mod approvals;
+mod begins;
 mod door;
 mod ending;
 mod ids;
@@ -31,6 +32,8 @@ use crate::base::time::Clock;
 use crate::events::Events;
 use crate::rooms::agents::Agents;
 use crate::rooms::approvals::Approvals;
+use crate::rooms::personas::Personas;
+use crate::rooms::spaces::Spaces;
 use crate::store::audit::Audit;
 use crate::store::home::Home;
 use crate::store::sessions::Sessions;
@@ -48,6 +51,10 @@ pub struct GatewayParts {
     pub sessions: Arc<Sessions>,
     /// Open questions to people.
     pub approvals: Arc<Approvals>,
+    /// Manners of speaking, one of which new sessions get.
+    pub personas: Arc<Personas>,
+    /// Spaces, one of which new sessions belong to.
+    pub spaces: Arc<Spaces>,
     /// Runs as agents: how each is.
     pub agents: Arc<Agents>,
     /// The event bus.
@@ -69,6 +76,8 @@ pub struct Gateway {
     home: Arc<Home>,
     sessions: Arc<Sessions>,
     approvals: Arc<Approvals>,
+    personas: Arc<Personas>,
+    spaces: Arc<Spaces>,
     agents: Arc<Agents>,
     events: Arc<Events>,
     audit: Arc<Audit>,
@@ -99,6 +108,8 @@ impl Gateway {
             home: parts.home,
             sessions: parts.sessions,
             approvals: parts.approvals,
+            personas: parts.personas,
+            spaces: parts.spaces,
             agents: parts.agents,
             events: parts.events,
             audit: parts.audit,

@@ -17,6 +17,8 @@ use crate::base::random::SystemRandom;
 use crate::base::time::{ManualClock, Timestamp};
 use crate::orchestrator::{EndKind, Outcome, Start};
 use crate::rooms::approvals::{Approval, Status};
+use crate::rooms::personas::Personas;
+use crate::rooms::spaces::Spaces;
 use crate::store::StoreError;
 use crate::store::home::Seams;
 use crate::store::record::{Body, Decision, Ending, Problem};
@@ -181,6 +183,8 @@ impl House {
             home: home.clone(),
             sessions: sessions.clone(),
             approvals: approvals.clone(),
+            personas: Arc::new(Personas::open(home.workspace().join("personas"), seams.clone())),
+            spaces: Arc::new(Spaces::open(home.workspace().join("spaces"), seams.clone())),
             events: Events::new(clock.clone(), random.clone()),
             audit: Audit::open(&home, Arc::default(), crate::base::metrics::Metrics::new(0)).unwrap(),
             runner: script.clone(),

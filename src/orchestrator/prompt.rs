@@ -87,12 +87,12 @@ pub(crate) fn request(state: &State, ask: Ask, ground: &Ground<'_>) -> Request {
             (format!("{}\nWhat is wrong:\n{}\n\nResult:\n{result}", spec(), state.complaints), &[], &[])
         }
     };
-    let context = &ground.own.context;
-    if matches!(ask.stage, Stage::Interview | Stage::Seed | Stage::Execute) && !(state.aside.is_empty() && context.is_empty()) {
+    let space = &ground.own.context;
+    if matches!(ask.stage, Stage::Interview | Stage::Seed | Stage::Execute) && !(state.aside.is_empty() && space.is_empty()) {
         message.push_str(ASIDE);
-        if !context.is_empty() {
+        if !space.is_empty() {
             message.push_str("The space that this is said in:\n");
-            message.push_str(context);
+            message.push_str(space);
             message.push('\n');
         }
         message.push_str(&state.aside);

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::support::client::{Ask, Client};
+use crate::support::scripted::{Reply, Scripted};
 use crate::support::server::Setup;
 
 async fn put(client: &Client, path: &str, body: &Value) -> crate::support::client::Answer {
@@ -56,4 +57,35 @@ async fn fields_of_personas_have_limits() {
     put(&client, "/api/personas/active", &json!({})).await.expect(422);
     put(&client, "/api/personas/active", &json!({"id": null})).await.expect(200);
     client.get("/api/personas/nothing").await.expect(400);
+}
+
+#[tokio::test]
+async fn a_session_keeps_the_persona_that_it_began_with_and_the_model_reads_it() {
+    let model = Scripted::start();
+    model.always(Reply::text(&["Aye."]));
+    let mut server = Setup::new().openai(&model).start();
+    let client = server.client();
+    let make = async |name: &str| {
+        let body = json!({"name": name, "prompt": format!("Speak like a {name}.")});
+        client.post("/api/personas", &body).await.expect(201).json()["id"].as_str().unwrap().to_owned()
+    };
+    let (pirate, poet) = (make("pirate").await, make("poet").await);
+    put(&client, "/api/personas/active", &json!({"id": pirate})).await.expect(200);
+    let answer = client.post("/api/chat", &json!({"content": "hello"})).await.expect(200).json();
+    let session = answer["session_id"].as_str().unwrap().to_owned();
+    assert!(model.request(1).await.told().contains("Speak like a pirate."));
+    put(&client, "/api/personas/active", &json!({"id": poet})).await.expect(200);
+
+    server.restart();
+    let client = server.client();
+    client.post("/api/chat", &json!({"content": "again", "session_id": session})).await.expect(200);
+    assert!(model.request(2).await.told().contains("Speak like a pirate."), "it keeps its own");
+    client.post("/api/chat", &json!({"content": "hello"})).await.expect(200);
+    assert!(model.request(3).await.told().contains("Speak like a poet."), "a new one gets the new one");
+    let detail = client.get(&format!("/api/sessions/{session}")).await.expect(200).json();
+    assert_eq!(detail["active_persona_id"], pirate, "{detail}");
+
+    client.delete(&format!("/api/personas/{pirate}")).await.expect(200);
+    client.post("/api/chat", &json!({"content": "still there?", "session_id": session})).await.expect(200);
+    assert!(!model.request(4).await.told().contains("Speak like"), "a deleted one is none");
 }

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::support::client::{Ask, Client};
+use crate::support::scripted::{Reply, Scripted};
 use crate::support::server::Setup;
 
 async fn make(client: &Client, name: &str) -> String {
@@ -95,4 +96,32 @@ async fn fields_of_spaces_have_limits() {
     client.get("/api/spaces/nothing").await.expect(400);
     client.get("/api/spaces/67e55044-10b1-426f-9247-bb680e5fe0c8").await.expect(404);
     client.post_empty("/api/spaces/67e55044-10b1-426f-9247-bb680e5fe0c8/activate").await.expect(404);
+}
+
+#[tokio::test]
+async fn a_sessions_space_tells_the_model_its_context_also_after_a_merge_and_a_restart() {
+    let model = Scripted::start();
+    model.always(Reply::text(&["Fine."]));
+    let mut server = Setup::new().openai(&model).start();
+    let client = server.client();
+    let [garden, house] = [make(&client, "garden").await, make(&client, "house").await];
+    post(&client, &garden, "activate").await;
+    let answer = client.post("/api/chat", &json!({"content": "hello"})).await.expect(200).json();
+    assert_eq!(answer["space_id"], garden, "the current one, and it is said: {answer}");
+    let session = answer["session_id"].as_str().unwrap().to_owned();
+    assert!(model.request(1).await.told().contains("This is garden."));
+    let answer = client.post("/api/chat", &json!({"content": "hello", "space_id": house})).await.expect(200).json();
+    assert_eq!(answer["space_id"], house);
+    let told = model.request(2).await.told();
+    assert!(told.contains("This is house.") && !told.contains("garden"), "{told}");
+    client.post("/api/spaces/merge", &json!({"from": garden, "into": house})).await.expect(200);
+
+    server.restart();
+    let client = server.client();
+    client.post("/api/chat", &json!({"content": "again", "session_id": session})).await.expect(200);
+    let told = model.request(3).await.told();
+    assert!(told.contains("This is house.") && !told.contains("garden"), "{told}");
+    let list = client.get("/api/sessions").await.expect(200).json();
+    let item = list["items"].as_array().unwrap().iter().find(|item| item["id"] == session).unwrap().clone();
+    assert_eq!(item["space_id"], garden, "where it was said: {item}");
 }

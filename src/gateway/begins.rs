@@ -1,0 +1,27 @@
+//! What a new session begins with: what its first message says, else what its owner has chosen.
+
+use crate::base::ids::{OwnerId, PersonaId, SpaceId};
+use crate::base::log;
+use crate::gateway::Gateway;
+use crate::store::record::About;
+
+impl Gateway {
+    /// What is true of a session that this message makes; one that exists keeps its own. A choice that cannot be read is none: the
+    /// message matters more.
+    pub(super) async fn begins(&self, owner: OwnerId, space_id: Option<SpaceId>, persona_id: Option<PersonaId>) -> About {
+        let (personas, spaces) = (self.personas.clone(), self.spaces.clone());
+        let chosen = tokio::task::spawn_blocking(move || {
+            let persona =
+                persona_id.map_or_else(|| personas.active(owner).map(|chosen| chosen.map(|persona| persona.id)), |id| Ok(Some(id)));
+            let space = space_id.map_or_else(|| spaces.current(owner).map(|chosen| chosen.map(|space| space.id)), |id| Ok(Some(id)));
+            (persona.map_err(|e| e.to_string()), space.map_err(|e| e.to_string()))
+        });
+        let or_none = |e: String| log::warn("gateway", format_args!("a default of new sessions could not be read: {e}"));
+        let (persona, space) = chosen.await.unwrap_or_else(|e| (Err(e.to_string()), Ok(None)));
+        About {
+            title: None,
+            space_id: space.map_err(or_none).unwrap_or_default(),
+            persona_id: persona.map_err(or_none).unwrap_or_default(),
+        }
+    }
+}
