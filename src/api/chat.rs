@@ -108,9 +108,9 @@ pub(crate) async fn chat(app: Arc<App>, call: Call) -> Result<Response, HttpErro
     let user = said.user_id.take().filter(|user| !user.is_empty()).unwrap_or_else(|| "default".to_owned());
     let incoming = said.check(owner, "rest", user)?;
     spaces::enter(&app, owner, incoming.space_id).await?;
-    let (echo, space_id) = (incoming.content.clone(), incoming.space_id);
+    let echo = incoming.content.clone();
     let submitted = app.gateway.submit(incoming).await?;
-    let (id, session_id) = (submitted.id, submitted.session.id());
+    let (id, session_id, space_id) = (submitted.id, submitted.session.id(), submitted.session.about().space_id);
     match wait(&app, &submitted).await? {
         End::Done(ending) => api::json(&ChatReply { id, echo, reply: ending.text, session_id, space_id, phase: ending.phase }),
         End::Asked(record) => {

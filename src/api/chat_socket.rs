@@ -118,8 +118,8 @@ impl Talk {
         // Before it is accepted: afterwards it could not be answered.
         self.place(incoming.session_id)?;
         spaces::enter(&self.app, self.owner, incoming.space_id).await?;
-        let space = incoming.space_id;
         let submitted = self.app.gateway.submit(incoming).await?;
+        let space = submitted.session.about().space_id;
         let accepted: Value = json!({
             "type": "accepted",
             "id": submitted.id,

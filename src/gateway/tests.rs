@@ -177,7 +177,7 @@ impl House {
             gate: Notify::new(),
             begun: Mutex::default(),
         });
-        let agents = Agents::open(home.workspace().to_owned(), seams);
+        let agents = Agents::open(home.workspace().to_owned(), seams.clone());
         let gateway = Gateway::new(GatewayParts {
             agents,
             home: home.clone(),
