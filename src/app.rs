@@ -32,7 +32,7 @@ use crate::rooms::personas::Personas;
 use crate::rooms::seeds::Seeds;
 use crate::rooms::skills::Skills;
 use crate::rooms::spaces::Spaces;
-use crate::rooms::workspace::Workspace;
+use crate::rooms::workspaces::Workspaces;
 use crate::store::audit::{Audit, Event, Outcome, What, Who};
 use crate::store::home::{Home, Seams};
 use crate::store::keys::Keys;
@@ -151,14 +151,14 @@ fn build(setup: Setup, shutdown: Cancel, drained: Cancel) -> Result<(App, Arc<Li
     let personas = Arc::new(Personas::open(at.join("personas"), seams.clone()));
     let spaces = Arc::new(Spaces::open(at.join("spaces"), seams.clone()));
     let seeds = Arc::new(Seeds::open(at, seams.clone()));
-    let workspace = Arc::new(Workspace::open(&at.join("files"), clock.clone()).map_err(|e| said(&e))?);
+    let workspaces = Arc::new(Workspaces::open(at, keys.first_owner(), clock.clone()).map_err(|e| said(&e))?);
 
     let mcp = Arc::new(Mcp::new(lives.mcp.clone(), client.clone(), clock.clone(), at.join("files")));
     let runner = Arc::new(Orchestrator::new(Parts {
         engine: lives.engine.clone(),
         judges: lives.judges.clone(),
         agents: agents.clone(),
-        workspace,
+        workspaces: workspaces.clone(),
         memory: memory.clone(),
         personas: personas.clone(),
         spaces: spaces.clone(),
@@ -203,6 +203,7 @@ fn build(setup: Setup, shutdown: Cancel, drained: Cancel) -> Result<(App, Arc<Li
         personas,
         skills,
         spaces,
+        workspaces,
         tickets: Arc::new(Tickets::new()),
         logins: Arc::new(Logins::new()),
         doorkeeper: Arc::new(Doorkeeper::new()),

@@ -10,6 +10,7 @@ use crate::rooms::personas::PersonaError;
 use crate::rooms::seeds::SeedError;
 use crate::rooms::skills::SkillError;
 use crate::rooms::spaces::SpaceError;
+use crate::rooms::workspace::WorkspaceError;
 use crate::store::StoreError;
 use crate::store::audit::AuditError;
 use crate::sys::disk::is_full;
@@ -172,6 +173,21 @@ impl From<SeedError> for HttpError {
         match error {
             SeedError::NotFound => Self::not_found(public),
             SeedError::Io(e) => room(&e, public, "seeds"),
+        }
+    }
+}
+
+impl From<WorkspaceError> for HttpError {
+    fn from(error: WorkspaceError) -> Self {
+        let public = error.to_string();
+        match error {
+            WorkspaceError::Escapes => Self::new(ErrorStatus::Forbidden, "path_leaves", public),
+            WorkspaceError::BadName | WorkspaceError::NotAFile => Self::bad_request(public),
+            WorkspaceError::NotFound | WorkspaceError::NotADirectory => Self::not_found(public),
+            WorkspaceError::Exists | WorkspaceError::NotEmpty => Self::conflict(public),
+            WorkspaceError::TooLarge { .. } => Self::new(ErrorStatus::PayloadTooLarge, "too_large", public),
+            WorkspaceError::Unsupported => Self::new(ErrorStatus::NotImplemented, "openat2", public),
+            WorkspaceError::Io(e) => room(&e, public, "workspace"),
         }
     }
 }

@@ -27,6 +27,7 @@ mod socket_frames;
 mod spaces;
 mod system;
 mod tickets;
+mod workspace;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,6 +63,7 @@ use crate::rooms::personas::Personas;
 use crate::rooms::seeds::Seeds;
 use crate::rooms::skills::Skills;
 use crate::rooms::spaces::Spaces;
+use crate::rooms::workspaces::Workspaces;
 use crate::store::audit::Audit;
 use crate::store::home::Home;
 use crate::store::keys::Keys;
@@ -116,6 +118,8 @@ pub struct App {
     pub skills: Arc<Skills>,
     /// What sessions belong to.
     pub spaces: Arc<Spaces>,
+    /// Files of every owner.
+    pub workspaces: Arc<Workspaces>,
     /// One-time tickets.
     pub tickets: Arc<Tickets>,
     /// Logged-in browsers.

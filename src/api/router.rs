@@ -5,8 +5,8 @@ use hyper::header::HeaderValue;
 
 use crate::api::Params;
 use crate::api::routes::Route;
-use crate::http::error::HttpError;
-use crate::wire::path::decode_segment;
+use crate::http::error::{ErrorStatus, HttpError};
+use crate::wire::path::{BadPath, RelPath, decode_segment};
 
 /// Finds routes; built once from the table.
 pub struct Router {
@@ -15,7 +15,7 @@ pub struct Router {
 
 struct Path {
     routes: Vec<&'static Route>,
-    /// Names of its `{parameters}`, in their order.
+    /// Names of its `{parameters}`, in their order; `*` before one that takes the rest of the path.
     names: Vec<&'static str>,
     /// What a 405 says (RFC 9110 §10.2.1).
     allow: String,
@@ -41,11 +41,18 @@ impl Values<'_> {
     /// Decodes each once.
     ///
     /// # Errors
-    /// 400 for a segment that is no plain name.
+    /// 400 for a segment that is no plain name; 403 for `..` in a path, which wants to leave its root.
     pub fn decode(&self) -> Result<Params, HttpError> {
-        let decode = |(name, raw): (&&'static str, &&str)| match decode_segment(raw) {
-            Ok(value) => Ok((*name, value)),
-            Err(_) => Err(HttpError::bad_request(format!("path parameter `{name}` is not well formed"))),
+        let decode = |(name, raw): (&&'static str, &&str)| {
+            let (name, value) = match name.strip_prefix('*') {
+                Some(name) => (name, RelPath::from_request(raw).map(|path| path.as_str().to_owned())),
+                None => (*name, decode_segment(raw)),
+            };
+            match value {
+                Ok(value) => Ok((name, value)),
+                Err(BadPath::Leaves) => Err(HttpError::new(ErrorStatus::Forbidden, "path_leaves", "the path leads out of its directory")),
+                Err(BadPath::Malformed) => Err(HttpError::bad_request(format!("path parameter `{name}` is not well formed"))),
+            }
         };
         self.names.iter().zip(&self.raw).map(decode).collect::<Result<_, _>>().map(Params)
     }
@@ -104,7 +111,7 @@ fn allow(routes: &[&'static Route]) -> String {
 }
 
 fn names(template: &'static str) -> Vec<&'static str> {
-    template.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')).map(|name| name.trim_start_matches('*')).collect()
+    template.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')).collect()
 }
 
 #[cfg(test)]
@@ -149,7 +156,7 @@ mod tests {
     fn every_row_is_found() {
         let router = Router::new(ROUTES).unwrap();
         for route in ROUTES {
-            let path = route.path.replace("{id}", "x");
+            let path = route.path.split('/').map(|part| if part.starts_with('{') { "x" } else { part }).collect::<Vec<_>>().join("/");
             assert!(matches!(router.find(route.method, &path), Found::Route(found, _) if std::ptr::eq(found, route)), "{}", route.path);
         }
     }

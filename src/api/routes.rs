@@ -8,9 +8,9 @@ use hyper::Method;
 
 use crate::api::{
     App, Call, agents, approvals, audit, chat, chat_socket, cron_jobs, events, keys, login, mcp, memory, metrics, personas, seeds,
-    session_events, sessions, skills, spaces, system, tickets,
+    session_events, sessions, skills, spaces, system, tickets, workspace,
 };
-use crate::base::limits::{CHAT_BODY_BYTES_MAX, JSON_BODY_BYTES_MAX, MEMORY_BODY_BYTES_MAX};
+use crate::base::limits::{CHAT_BODY_BYTES_MAX, FILE_WRITE_BYTES_MAX, JSON_BODY_BYTES_MAX, MEMORY_BODY_BYTES_MAX};
 use crate::http::Response;
 use crate::http::error::HttpError;
 use crate::middleware::auth::Scope;
@@ -295,6 +295,20 @@ pub static ROUTES: &[Route] = &[
         .body(CHAT_BODY_BYTES_MAX)
         .takes("McpMessage")
         .answers(200, "McpAnswer"),
+    row(GET, "/api/workspace/tree", READ, "What a directory of the caller's files holds", to!(workspace::tree))
+        .query(&["dir"])
+        .answers(200, "Tree"),
+    row(GET, "/api/workspace/file/{*path}", READ, "A file", to!(workspace::read)).answers(200, "*/*"),
+    row(PUT, "/api/workspace/file/{*path}", WRITE, "Write a file whole, with its directories", to!(workspace::write))
+        .body(FILE_WRITE_BYTES_MAX)
+        .takes("*/*"),
+    row(POST, "/api/workspace/file/{*path}", WRITE, "Make an empty file or a directory", to!(workspace::create))
+        .body(JSON_BODY_BYTES_MAX)
+        .takes("NewFile")
+        .answers(200, "FileDone"),
+    row(DELETE, "/api/workspace/file/{*path}", WRITE, "Delete a file or an empty directory", to!(workspace::delete))
+        .body(JSON_BODY_BYTES_MAX)
+        .answers(200, "FileDone"),
 ];
 
 const fn row(method: &'static Method, path: &'static str, access: Access, summary: &'static str, handler: Handler) -> Route {

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use crate::api::routes::ROUTES;
 use crate::api::{
     agents, approvals, audit, chat, cron_jobs, keys, login, mcp, memory, metrics, personas, seeds, sessions, skills, spaces, system,
-    tickets,
+    tickets, workspace,
 };
 
 /// Schemas of all named types.
@@ -65,6 +65,7 @@ impl Shapes {
             spaces::shapes,
             system::shapes,
             tickets::shapes,
+            workspace::shapes,
         ] {
             add(&mut all);
         }

@@ -119,6 +119,8 @@ pub const PAGE_MAX: usize = 500;
 pub const PATH_BYTES_MAX: usize = 4096;
 /// One segment of a path, in bytes (NAME_MAX of every common file system).
 pub const NAME_BYTES_MAX: usize = 255;
+/// A file leaves the server in pieces of this size, so that a large one is never whole in memory.
+pub const FILE_CHUNK_BYTES: usize = 64 * 1024;
 /// Entries of one directory that are listed.
 pub const DIR_ENTRIES_MAX: usize = 10_000;
 /// Files that one search looks into; on a slow card this is about a second.

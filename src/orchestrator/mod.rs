@@ -39,7 +39,7 @@ use crate::rooms::personas::Personas;
 use crate::rooms::seeds::Seeds;
 use crate::rooms::skills::Skills;
 use crate::rooms::spaces::Spaces;
-use crate::rooms::workspace::Workspace;
+use crate::rooms::workspaces::Workspaces;
 use crate::store::StoreError;
 use crate::store::audit::Audit;
 use crate::store::record::UserMessage;
@@ -81,8 +81,8 @@ pub struct Parts {
     pub engine: Arc<Live<Engine>>,
     /// Further judges of a result (`orchestrator.judges`), each an engine with that model as its default; usually none.
     pub judges: Arc<Live<Vec<Engine>>>,
-    /// Shared files.
-    pub workspace: Arc<Workspace>,
+    /// Files of every owner.
+    pub workspaces: Arc<Workspaces>,
     /// What is remembered.
     pub memory: Arc<Memory>,
     /// Manners of speaking.
@@ -173,7 +173,11 @@ impl Orchestrator {
     /// whatever happens (a panic inside becomes `failed`). `Asked`, `Replaced` and `Deleted` end it as `cancelled`, `Deadline`
     /// as `failed`, `Shutdown` as `interrupted`. Dropping the future leaves the log without a terminal record.
     pub async fn run(&self, job: Job, cancel: Cancel) -> Outcome {
-        let mut run = Run::new(&self.parts, &job, cancel);
+        let workspace = match self.parts.workspaces.of(job.owner) {
+            Ok(workspace) => workspace,
+            Err(e) => return Outcome::Broken(StoreError::Io { doing: "open the files".into(), source: std::io::Error::other(e) }),
+        };
+        let mut run = Run::new(&self.parts, &job, workspace, cancel);
         let broken = match unharmed(whole(&mut run)).await {
             Some(Ok(outcome)) => return outcome,
             // Somebody else wrote the end: a deletion, or the gateway's guard.

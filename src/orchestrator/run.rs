@@ -27,6 +27,7 @@ use crate::orchestrator::step::step;
 use crate::orchestrator::tools::{self, Reach};
 use crate::orchestrator::{EndKind, Job, Outcome, Parts, Settings};
 use crate::rooms::seeds::{Evaluation, Seed};
+use crate::rooms::workspace::Workspace;
 use crate::store::StoreError;
 use crate::store::record::{Body, Ending, PhaseState, ToolOutcome};
 
@@ -67,7 +68,7 @@ enum Last {
 }
 
 impl<'a> Run<'a> {
-    pub(crate) fn new(parts: &'a Parts, job: &'a Job, cancel: Cancel) -> Self {
+    pub(crate) fn new(parts: &'a Parts, job: &'a Job, workspace: Arc<Workspace>, cancel: Cancel) -> Self {
         let settings = parts.settings.load();
         let judges = parts.judges.load();
         Self {
@@ -76,12 +77,7 @@ impl<'a> Run<'a> {
             rules: Rules::new(&settings, judges.len()),
             deadline: Box::pin(sleep(settings.max_execution)),
             settings,
-            reach: Reach {
-                owner: job.owner,
-                workspace: parts.workspace.clone(),
-                memory: parts.memory.clone(),
-                skills: parts.skills.clone(),
-            },
+            reach: Reach { owner: job.owner, workspace, memory: parts.memory.clone(), skills: parts.skills.clone() },
             state: State::default(),
             history: Vec::new(),
             own: Own::default(),

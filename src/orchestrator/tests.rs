@@ -120,7 +120,7 @@ impl Place {
             agents: Agents::open(workspace.to_owned(), seams.clone()),
             engine: Arc::new(Live::new(engine)),
             judges: Arc::new(Live::new(Vec::new())),
-            workspace: Arc::new(Workspace::open(&workspace.join("files"), seams.clock.clone()).unwrap()),
+            workspaces: Arc::new(Workspaces::open(workspace, owner, seams.clock.clone()).unwrap()),
             memory: Arc::new(Memory::open(workspace.join("memory"), seams.clone(), Arc::default(), Client::new(Default::default()))),
             personas: Arc::new(Personas::open(workspace.join("personas"), seams.clone())),
             spaces: Arc::new(Spaces::open(workspace.join("spaces"), seams.clone())),
@@ -134,6 +134,10 @@ impl Place {
             settings: Arc::new(Live::new(settings)),
         };
         Self { dir, orchestrator: Orchestrator::new(parts), model, sessions, session, owner }
+    }
+
+    fn files(&self) -> Arc<crate::rooms::workspace::Workspace> {
+        self.parts().workspaces.of(self.owner).unwrap()
     }
 
     fn parts(&self) -> &Parts {
@@ -278,7 +282,7 @@ async fn what_was_approved_and_then_cancelled_is_not_done() {
 #[tokio::test]
 async fn what_changed_after_it_was_shown_is_not_done() {
     let (place, id) = Place::parked("run-changed").await;
-    place.parts().workspace.write("n.md", b"somebody else's").unwrap();
+    place.files().write("n.md", b"somebody else's").unwrap();
     place.decide(id, Decision::Approved).await;
     place.model.says(&["It changed."]).judges(true);
     place.resume().await;
@@ -395,7 +399,7 @@ async fn answers_to_questions_continue_the_original_request() {
 async fn a_large_result_lies_in_a_file_of_its_own() {
     let place = Place::new("run-blob", Settings::default()).await;
     let text = "x".repeat(40_000);
-    place.parts().workspace.write("big.txt", text.as_bytes()).unwrap();
+    place.files().write("big.txt", text.as_bytes()).unwrap();
     place.model.calls("read_file", &json!({"path": "big.txt"})).says(&["Big."]);
     place.say(1, "read it").await;
     let records = place.records(1).await;

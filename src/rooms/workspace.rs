@@ -63,6 +63,11 @@ impl Workspace {
         self.root.read_start(path, max)
     }
 
+    /// An open file, and what it is.
+    pub fn open_file(&self, path: &str) -> Result<(std::fs::File, Item), WorkspaceError> {
+        self.root.open_file(path)
+    }
+
     /// What a path is; `None` where there is nothing.
     pub fn stat(&self, path: &str) -> Result<Option<Item>, WorkspaceError> {
         self.root.stat(path)

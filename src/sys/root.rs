@@ -154,20 +154,28 @@ impl Root {
 
     /// The first `max` bytes of a file, and the size of all of it.
     pub fn read_start(&self, path: &str, max: usize) -> Result<(Vec<u8>, u64), RootError> {
+        let (file, item) = self.open_file(path)?;
+        let mut bytes = Vec::new();
+        // One byte more than asked for tells a file that is longer than its size says (it may grow meanwhile).
+        file.take(max as u64 + 1).read_to_end(&mut bytes)?;
+        let size = (bytes.len() as u64).max(item.size);
+        bytes.truncate(max);
+        Ok((bytes, size))
+    }
+
+    /// A regular file, opened for reading, and what it is.
+    pub fn open_file(&self, path: &str) -> Result<(std::fs::File, Item), RootError> {
         let segments = segments(path)?;
         let (parent, name) = self.parent_of(&segments)?;
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let fd = open_in(&parent, name.as_bytes(), flags, Mode::empty())?;
-        let stat = rustix::fs::fstat(&fd)?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        let file = std::fs::File::from(open_in(&parent, name.as_bytes(), flags, Mode::empty())?);
+        let about = file.metadata()?;
+        if !about.is_file() {
             return Err(RootError::NotAFile);
         }
-        let mut bytes = Vec::new();
-        // One byte more than asked for tells a file that is longer than its size says (it may grow meanwhile).
-        std::fs::File::from(fd).take(max as u64 + 1).read_to_end(&mut bytes)?;
-        let size = (bytes.len() as u64).max(u64::try_from(stat.st_size).unwrap_or(0));
-        bytes.truncate(max);
-        Ok((bytes, size))
+        let modified = about.modified().ok().and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok()).unwrap_or_default();
+        let modified = Timestamp::from_millis(u64::try_from(modified.as_millis()).unwrap_or(u64::MAX));
+        Ok((file, Item { name: name.to_owned(), is_dir: false, size: about.len(), modified }))
     }
 
     /// Writes a file whole, making its directories: temporary file, sync, rename, sync of the directory. After a crash at any

@@ -37,3 +37,4 @@ mod spaces;
 #[allow(dead_code, reason = "the support is a small library; what one test needs another does not")]
 mod support;
 mod tidy;
+mod workspace;

@@ -30,6 +30,7 @@ const ALLOWED: &[&str] = &[
     "content-type",
     "cross-origin-resource-policy",
     "date",
+    "etag",
     "idempotency-replayed",
     "location",
     "ratelimit",

@@ -1,0 +1,208 @@
+//! Workspace files (API A7): the caller's own files, the same that its agent reads and writes. Names are resolved beneath the
+//! directory by the kernel; what a browser gets runs nothing (`Content-Security-Policy: sandbox`, `nosniff`).
+
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::stream::unfold;
+use hyper::StatusCode;
+use hyper::header::{self, HeaderValue};
+use serde::{Deserialize, Serialize};
+
+use crate::api::{self, App, Call};
+use crate::base::limits::FILE_CHUNK_BYTES;
+use crate::http::error::HttpError;
+use crate::http::{Body, Response};
+use crate::rooms::workspace::{Workspace, WorkspaceError};
+use crate::store::home::Space;
+
+/// One entry of a directory.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct TreeItem {
+    /// Its last segment.
+    name: String,
+    /// A directory.
+    is_dir: bool,
+    /// Bytes; 0 for a directory.
+    size: u64,
+}
+
+/// What to make.
+#[derive(Deserialize, Default)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct NewFile {
+    /// A directory instead of an empty file.
+    #[serde(default)]
+    is_dir: bool,
+}
+
+/// What was made or deleted.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct FileDone {
+    /// `created` or `deleted`.
+    status: &'static str,
+    /// Its path.
+    path: String,
+}
+
+#[cfg(test)]
+pub(super) fn shapes(all: &mut super::shapes::Shapes) {
+    all.answers::<Vec<TreeItem>>("Tree");
+    all.takes::<NewFile>("NewFile");
+    all.answers::<FileDone>("FileDone");
+}
+
+/// `GET /api/workspace/tree?dir=`: directories first, then by name.
+pub(crate) async fn tree(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
+    let dir = call.query.get("dir").unwrap_or_default().to_owned();
+    let (items, _) = files(&app, &call, move |files| files.list(&dir)).await?;
+    api::json(&items.into_iter().map(|item| TreeItem { name: item.name, is_dir: item.is_dir, size: item.size }).collect::<Vec<_>>())
+}
+
+/// `GET /api/workspace/file/{*path}`: with its media type and validators.
+pub(crate) async fn read(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
+    let path = call.param("path").to_owned();
+    let media_type = media_type(&path);
+    let (file, item) = files(&app, &call, move |files| files.open_file(&path)).await?;
+    let tag = format!("\"{:x}-{:x}\"", item.size, item.modified.millis());
+    let mut response = if call.headers.get(header::IF_NONE_MATCH).is_some_and(|known| matches(known, &tag)) {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        response
+    } else {
+        Response::new(content(Arc::new(file), item.size).await?)
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+    headers.insert(header::ETAG, HeaderValue::try_from(tag).map_err(|e| HttpError::internal(e.to_string()))?);
+    Ok(response)
+}
+
+/// `PUT /api/workspace/file/{*path}`: the raw body, atomically and durably, with the directories above it. 200, empty.
+pub(crate) async fn write(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
+    room_on_disk(&app)?;
+    let (path, bytes) = (call.param("path").to_owned(), call.body.bytes().clone());
+    files(&app, &call, move |files| files.write(&path, &bytes)).await?;
+    Ok(Response::new(Body::empty()))
+}
+
+/// `POST /api/workspace/file/{*path}`: an empty file, or a directory; 409 where there is something.
+pub(crate) async fn create(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
+    room_on_disk(&app)?;
+    let new: NewFile = if call.body.bytes().is_empty() { NewFile::default() } else { call.json()? };
+    let path = call.param("path").to_owned();
+    let at = path.clone();
+    let make = move |files: &Workspace| match files.stat(&at)? {
+        Some(_) => Err(WorkspaceError::Exists),
+        None if new.is_dir => files.make_dir(&at),
+        None => files.write(&at, b""),
+    };
+    files(&app, &call, make).await?;
+    api::json(&FileDone { status: "created", path })
+}
+
+/// `DELETE /api/workspace/file/{*path}`: a file or an empty directory.
+pub(crate) async fn delete(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
+    let path = call.param("path").to_owned();
+    let at = path.clone();
+    files(&app, &call, move |files| files.remove(&at)).await?;
+    api::json(&FileDone { status: "deleted", path })
+}
+
+/// Works with the caller's files on a thread that may block.
+async fn files<T: Send + 'static>(
+    app: &Arc<App>,
+    call: &Call,
+    work: impl FnOnce(&Workspace) -> Result<T, WorkspaceError> + Send + 'static,
+) -> Result<T, HttpError> {
+    let (owner, all) = (call.caller()?.owner(), app.workspaces.clone());
+    let done = tokio::task::spawn_blocking(move || all.of(owner).and_then(|files| work(&files))).await;
+    Ok(done.map_err(|e| HttpError::internal(e.to_string()))??)
+}
+
+fn room_on_disk(app: &App) -> Result<(), HttpError> {
+    match app.home.space() {
+        Space::Full { why } => Err(crate::store::StoreError::DiskFull(why).into()),
+        Space::Enough => Ok(()),
+    }
+}
+
+/// RFC 9110 §13.1.2; the tag is strong, a weak comparison is what is asked for.
+fn matches(known: &HeaderValue, tag: &str) -> bool {
+    let known = known.to_str().unwrap_or_default();
+    known.trim() == "*" || known.split(',').any(|one| one.trim().trim_start_matches("W/") == tag)
+}
+
+/// A small file whole, a larger one piece by piece: the server never holds more than one piece of it.
+async fn content(file: Arc<std::fs::File>, size: u64) -> Result<Body, HttpError> {
+    let first = piece(file.clone(), 0).await.map_err(|e| HttpError::internal(e.to_string()))?;
+    if size <= first.len() as u64 {
+        return Ok(Body::full(first));
+    }
+    Ok(Body::stream(unfold((file, 0, Some(first)), move |(file, at, ready)| async move {
+        let bytes = match ready {
+            Some(first) => Ok(first),
+            None if at >= size => return None,
+            None => piece(file.clone(), at).await,
+        };
+        match bytes {
+            Ok(bytes) if bytes.is_empty() => None,
+            Ok(bytes) => {
+                let next = at + bytes.len() as u64;
+                Some((Ok(bytes), (file, next, None)))
+            }
+            Err(e) => Some((Err(e), (file, size, None))),
+        }
+    })))
+}
+
+async fn piece(file: Arc<std::fs::File>, at: u64) -> io::Result<Bytes> {
+    let read = move || {
+        let mut bytes = vec![0; FILE_CHUNK_BYTES];
+        let mut filled = 0;
+        while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            match file.read_at(rest, at + filled as u64) {
+                Ok(0) => break,
+                Ok(n) => filled += n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        bytes.truncate(filled);
+        Ok(Bytes::from(bytes))
+    };
+    tokio::task::spawn_blocking(read).await.unwrap_or_else(|e| Err(io::Error::other(e)))
+}
+
+/// By the name's ending. A text whose ending nobody knows is data: a browser is to save it, not to guess.
+fn media_type(path: &str) -> &'static str {
+    let ending = path.rsplit('/').next().and_then(|name| name.rsplit_once('.')).map(|(_, ending)| ending.to_ascii_lowercase());
+    match ending.as_deref().unwrap_or_default() {
+        "txt" | "log" | "toml" | "yaml" | "yml" | "rs" | "py" | "sh" | "c" | "h" | "conf" | "ini" | "ts" => "text/plain; charset=utf-8",
+        "md" => "text/markdown; charset=utf-8",
+        "html" | "htm" => "text/html; charset=utf-8",
+        "css" => "text/css; charset=utf-8",
+        "csv" => "text/csv; charset=utf-8",
+        "js" | "mjs" => "text/javascript; charset=utf-8",
+        "json" => "application/json",
+        "xml" => "application/xml",
+        "pdf" => "application/pdf",
+        "svg" => "image/svg+xml",
+        "png" => "image/png",
+        "jpg" | "jpeg" => "image/jpeg",
+        "gif" => "image/gif",
+        "webp" => "image/webp",
+        "mp3" => "audio/mpeg",
+        "wav" => "audio/wav",
+        "mp4" => "video/mp4",
+        "gz" => "application/gzip",
+        "zip" => "application/zip",
+        _ => "application/octet-stream",
+    }
+}

@@ -1,0 +1,91 @@
+//! Workspace files over a socket: what is written is read, also after a restart; no path leaves the directory (API A7).
+
+use serde_json::{Value, json};
+
+use crate::support::client::Ask;
+use crate::support::server::Setup;
+
+fn file(path: &str) -> String {
+    format!("/api/workspace/file/{path}")
+}
+
+#[tokio::test]
+async fn a_file_is_written_listed_read_and_deleted_also_after_a_restart() {
+    let mut server = Setup::new().start();
+    let client = server.client();
+    let put = client.send(Ask::new("PUT", file("notes/a%20b.md")).body(b"# hi\n".to_vec())).await.expect(200);
+    assert!(put.body.is_empty());
+    let made = client.post(&file("notes/sub"), &json!({"is_dir": true})).await.expect(200).json();
+    assert_eq!(made, json!({"status": "created", "path": "notes/sub"}));
+    assert_eq!(client.send(Ask::new("POST", file("notes/empty.txt"))).await.expect(200).json()["path"], "notes/empty.txt");
+    client.send(Ask::new("POST", file("notes/empty.txt"))).await.expect(409).error();
+
+    server.restart();
+    let client = server.client();
+    let tree = client.get("/api/workspace/tree?dir=notes").await.expect(200).json();
+    assert_eq!(
+        tree,
+        json!([
+            {"name": "sub", "is_dir": true, "size": 0},
+            {"name": "a b.md", "is_dir": false, "size": 5},
+            {"name": "empty.txt", "is_dir": false, "size": 0}
+        ])
+    );
+    let read = client.get(&file("notes/a%20b.md")).await.expect(200);
+    assert_eq!(read.body, b"# hi\n");
+    assert_eq!(read.header("content-type"), Some("text/markdown; charset=utf-8"));
+    assert_eq!(read.header("x-content-type-options"), Some("nosniff"));
+    assert_eq!(read.header("content-security-policy"), Some("sandbox"));
+    let tag = read.header("etag").unwrap().to_owned();
+    client.send(Ask::new("GET", file("notes/a%20b.md")).header("if-none-match", tag)).await.expect(304);
+    let gone = client.send(Ask::new("DELETE", file("notes/a%20b.md"))).await.expect(200).json();
+    assert_eq!(gone, json!({"status": "deleted", "path": "notes/a b.md"}));
+    client.get(&file("notes/a%20b.md")).await.expect(404).error();
+    client.send(Ask::new("DELETE", file("notes"))).await.expect(409).error();
+}
+
+#[tokio::test]
+async fn a_large_file_is_sent_in_pieces_and_a_larger_body_is_refused() {
+    let server = Setup::new().start();
+    let client = server.client();
+    let large: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 251) as u8).collect();
+    std::fs::write(server.home().join("workspace/files/large.bin"), &large).unwrap();
+    assert!(client.get(&file("large.bin")).await.expect(200).body == large);
+    client.send(Ask::new("PUT", file("x")).body(vec![b'x'; 1024 * 1024])).await.expect(200);
+    client.send(Ask::new("PUT", file("x")).body(vec![b'x'; 1024 * 1024 + 1])).await.expect(413).error();
+}
+
+/// THREATS 18.
+#[tokio::test]
+async fn no_path_leaves_the_workspace() {
+    let server = Setup::new().start();
+    let client = server.client();
+    let files = server.home().join("workspace/files");
+    std::os::unix::fs::symlink(server.home(), files.join("out")).unwrap();
+    std::os::unix::fs::symlink(server.home().join("token"), files.join("key")).unwrap();
+    for (path, status) in [
+        ("..%2ftoken", 400),
+        ("%2e%2e/token", 403),
+        ("a/../../token", 403),
+        ("a%5cb", 400),
+        ("a%00b", 400),
+        ("out/token", 403),
+        ("key", 403),
+        ("a//b", 400),
+        ("none", 404),
+    ] {
+        client.get(&file(path)).await.expect(status);
+        if status != 404 {
+            client.send(Ask::new("PUT", file(path)).body(b"x".to_vec())).await.expect(status);
+            // A link itself lies in the workspace and may be removed; what it points to is not touched.
+            let deleted = if path == "key" { 200 } else { status };
+            client.send(Ask::new("DELETE", file(path))).await.expect(deleted);
+        }
+    }
+    for (dir, status) in [("..", 403), ("out", 403), ("none", 404), ("%00", 400)] {
+        client.get(&format!("/api/workspace/tree?dir={dir}")).await.expect(status);
+    }
+    assert!(server.home().join("token").exists());
+    let top = client.get("/api/workspace/tree").await.expect(200).json();
+    assert_eq!(top, Value::Array(vec![]), "links are not shown");
+}
