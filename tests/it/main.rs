@@ -11,7 +11,9 @@
 
 // Parts of the support are used by some tests only.
 mod agents;
+mod audit;
 mod bytes;
+mod canaries;
 mod chat;
 mod cli;
 mod crash;
@@ -23,6 +25,7 @@ mod keys;
 mod login;
 mod mcp;
 mod memory;
+mod metrics;
 mod model_faults;
 mod personas;
 mod phases;
