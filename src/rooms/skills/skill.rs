@@ -4,7 +4,7 @@ use serde::Serialize;
 
 /// Where a skill comes from; what comes later here wins over what has the same name before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "SkillSource"))]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
     /// In the binary.
@@ -17,7 +17,7 @@ pub enum Source {
 
 /// Whose conventions its front matter follows, told apart in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "SkillFormat"))]
 #[serde(rename_all = "snake_case")]
 pub enum Format {
     /// `metadata.openclaw`, `clawdbot` or `clawdis`, or `.clawhub/origin.json`.
@@ -32,7 +32,7 @@ pub enum Format {
 
 /// Whether it can be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "SkillStatus"))]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// Offered to the model.
@@ -45,7 +45,7 @@ pub enum Status {
 
 /// What a skill needs, or what of that is missing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "SkillRequirements"))]
 pub struct Requirements {
     /// Programs, all of them.
     pub bins: Vec<String>,
@@ -60,7 +60,7 @@ pub struct Requirements {
 
 /// How what is missing may be installed; shown to a person, never done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "SkillInstall"))]
 pub struct Install {
     /// For example `brew`.
     pub kind: String,
@@ -72,7 +72,7 @@ pub struct Install {
 
 /// One configuration path that is required.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "SkillConfigCheck"))]
 pub struct ConfigCheck {
     /// The path.
     pub path: String,
