@@ -109,6 +109,7 @@ pub async fn serve(setup: Setup, listener: Listener, shutdown: Cancel, ready: im
             log::error("app", format_args!("a background task did not end well: {error}"));
         }
     }
+    app.mcp.close().await;
     app.sessions.close().await;
     app.audit.note(server(What::Stopped));
     app.audit.close().await;

@@ -11,6 +11,7 @@ mod events;
 mod keys;
 mod login;
 mod mcp;
+mod mcp_servers;
 mod memory;
 mod metrics;
 mod personas;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use hyper::Method;
 
 use crate::api::{
-    App, Call, agents, approvals, audit, chat, chat_socket, cron_jobs, events, keys, login, mcp, memory, metrics, personas, seeds,
-    session_events, sessions, skills, spaces, system, tickets, workspace,
+    App, Call, agents, approvals, audit, chat, chat_socket, cron_jobs, events, keys, login, mcp, mcp_servers, memory, metrics, personas,
+    seeds, session_events, sessions, skills, spaces, system, tickets, workspace,
 };
 use crate::base::limits::{CHAT_BODY_BYTES_MAX, FILE_WRITE_BYTES_MAX, JSON_BODY_BYTES_MAX, MEMORY_BODY_BYTES_MAX};
 use crate::http::Response;
@@ -291,6 +291,7 @@ pub static ROUTES: &[Route] = &[
         .answers(200, "application/x-ndjson"),
     row(GET, "/metrics", READ, "Numbers of the process as Prometheus text", to!(metrics::text)).answers(200, "text/plain"),
     row(GET, "/api/metrics", READ, "The same numbers as JSON", to!(metrics::list)).answers(200, "MetricList"),
+    row(GET, "/api/mcp/servers", READ, "The configured tool servers and how they do", to!(mcp_servers::list)).answers(200, "McpServers"),
     row(POST, "/mcp", ANY_KEY, "The agent as an MCP server: ask, search_memory, list_sessions", to!(mcp::message))
         .body(CHAT_BODY_BYTES_MAX)
         .takes("McpMessage")

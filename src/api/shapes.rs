@@ -9,8 +9,8 @@ use serde_json::{Map, Value, json};
 
 use crate::api::routes::ROUTES;
 use crate::api::{
-    agents, approvals, audit, chat, cron_jobs, keys, login, mcp, memory, metrics, personas, seeds, sessions, skills, spaces, system,
-    tickets, workspace,
+    agents, approvals, audit, chat, cron_jobs, keys, login, mcp, mcp_servers, memory, metrics, personas, seeds, sessions, skills, spaces,
+    system, tickets, workspace,
 };
 
 /// Schemas of all named types.
@@ -56,6 +56,7 @@ impl Shapes {
             keys::shapes,
             login::shapes,
             mcp::shapes,
+            mcp_servers::shapes,
             memory::shapes,
             metrics::shapes,
             personas::shapes,

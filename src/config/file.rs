@@ -4,6 +4,7 @@ use toml_edit::{Document, Item, TableLike};
 
 use super::error::Problem;
 use super::keys::{self, KEYS};
+use super::mcp;
 use super::suggest::nearest;
 use super::value::Value;
 use super::{Config, FILE_NAME, Origin};
@@ -27,6 +28,11 @@ pub(super) fn apply(config: &mut Config, text: &str, problems: &mut Vec<Problem>
         let place = format!("{file}:{line}");
         let known = KEYS.iter().any(|key| key.section() == name);
         match item.as_table_like() {
+            Some(table) if name == "mcp" => {
+                let mut found = Vec::new();
+                config.mcp = mcp::read(table, &mut found);
+                problems.extend(found.into_iter().map(|problem| Problem::new(place.as_str(), problem)));
+            }
             Some(table) if known => section(config, Section { text, file: &file, name, line }, table, problems),
             _ if known => problems.push(Problem::new(place, format!("{name} is a section: write [{name}], then its keys"))),
             _ => {

@@ -9,6 +9,7 @@ mod error;
 mod file;
 pub mod keys;
 mod lives;
+mod mcp;
 pub mod settings;
 mod show;
 pub mod suggest;
@@ -64,6 +65,7 @@ pub struct Config {
     notes: Vec<String>,
     extra_key: Option<Secret>,
     env_keys: engine::EnvKeys,
+    mcp: crate::rooms::mcp::Settings,
 }
 
 /// One key's value.
@@ -106,7 +108,14 @@ impl Config {
             });
             entries.push(Entry { key, value, origin: Origin::Default });
         }
-        let mut config = Self { home: home.to_owned(), entries, notes: Vec::new(), extra_key: None, env_keys: engine::EnvKeys::default() };
+        let mut config = Self {
+            home: home.to_owned(),
+            entries,
+            notes: Vec::new(),
+            extra_key: None,
+            env_keys: engine::EnvKeys::default(),
+            mcp: Default::default(),
+        };
         file::apply(&mut config, text, &mut problems);
         environment::apply(&mut config, env, &mut problems);
         for flag in flags {
@@ -136,6 +145,10 @@ impl Config {
     /// `OXIOS_API_KEY`: a key that is accepted besides those in `keys.json`.
     pub fn extra_key(&self) -> Option<&Secret> {
         self.extra_key.as_ref()
+    }
+    /// The tool servers of `[mcp.servers.<name>]`.
+    pub fn mcp(&self) -> &crate::rooms::mcp::Settings {
+        &self.mcp
     }
     /// What is not wrong but deserves a word, for the log and `config check`.
     pub fn notes(&self) -> &[String] {

@@ -68,7 +68,7 @@ pub fn settings(config: &Config) -> Settings {
             max_recall: size(config.whole("memory.max_recall")),
             embedding: embedding(config),
         },
-        mcp: rooms::mcp::Settings::default(),
+        mcp: config.mcp().clone(),
         orchestrator: orchestrator::Settings {
             max_evolution_iterations: small(config.whole("orchestrator.max_evolution_iterations")),
             min_evaluation_score: config.decimal("orchestrator.min_evaluation_score"),

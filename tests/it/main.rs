@@ -24,6 +24,7 @@ mod foreign;
 mod keys;
 mod login;
 mod mcp;
+mod mcp_servers;
 mod memory;
 mod metrics;
 mod model_faults;
