@@ -33,7 +33,7 @@ use crate::rooms::seeds::Seeds;
 use crate::rooms::skills::Skills;
 use crate::rooms::spaces::Spaces;
 use crate::rooms::workspaces::Workspaces;
-use crate::store::audit::{Audit, Event, Outcome, What, Who};
+use crate::store::audit::{Audit, Event, On, Outcome, What, Who};
 use crate::store::home::{Home, Seams};
 use crate::store::keys::Keys;
 use crate::store::sessions::{Found, Sessions};
@@ -224,12 +224,15 @@ fn background(app: &Arc<App>, stop: &Cancel) -> [tokio::task::JoinHandle<()>; 6]
     // From the sweep, which finds runs that wait and sessions that are too old, to the gateway, which answers for them. Ends with
     // the sweep.
     let (found, mut swept) = mpsc::unbounded_channel::<Found>();
-    let gateway = app.gateway.clone();
+    let (gateway, audit) = (app.gateway.clone(), app.audit.clone());
     let adopt = tokio::spawn(async move {
         while let Some(found) = swept.recv().await {
             match found {
                 Found::Waiting { session_id, owner, .. } => drop(gateway.adopt_session(session_id, owner).await),
-                Found::Pruned(session_id) => gateway.forget_session(session_id).await,
+                Found::Pruned(session_id) => {
+                    audit.note(Event { on: Some(On::id(session_id.as_bytes())), ..server(What::Pruned) });
+                    gateway.forget_session(session_id).await;
+                }
             }
         }
     });

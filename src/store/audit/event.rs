@@ -32,7 +32,7 @@ pub enum What {
     Key,
     /// The configuration was changed other than by a request.
     Configuration,
-    /// Sessions were pruned by age or number.
+    /// A session was pruned by age or number.
     Pruned,
     /// The server started.
     Started,
@@ -123,7 +123,7 @@ impl What {
             Self::ApprovalDecided => "approval decided".into(),
             Self::Key => "key".into(),
             Self::Configuration => "configuration".into(),
-            Self::Pruned => "sessions pruned".into(),
+            Self::Pruned => "session pruned".into(),
             Self::Started => "server started".into(),
             Self::Stopped => "server stopped".into(),
             Self::TailCut => "tail cut".into(),
