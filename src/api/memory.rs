@@ -19,12 +19,16 @@ use crate::rooms::memory::{Category, Change, Entry, Hit, NewEntry};
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct NewMemory {
     /// The text; at most 32 KiB.
+    #[cfg_attr(test, schemars(regex(pattern = r"\S")))]
     content: String,
     /// `fact` (also where it is absent), `episode` or `knowledge`.
+    #[cfg_attr(test, schemars(regex(pattern = "^(fact|episode|knowledge)$")))]
     memory_type: Option<String>,
     /// Words it is filed under; at most 16 of 64 bytes.
+    #[cfg_attr(test, schemars(length(max = 16), inner(regex(pattern = r"\S"))))]
     tags: Option<Vec<String>>,
     /// 0 to 1; 0.5 where it is absent.
+    #[cfg_attr(test, schemars(range(min = 0.0, max = 1.0)))]
     importance: Option<f32>,
     /// Put before the model at the beginning of every run, as far as there is room.
     pinned: Option<bool>,
@@ -46,12 +50,16 @@ pub(crate) struct MemoryCreated {
 #[serde(deny_unknown_fields)]
 pub(crate) struct MemoryChange {
     /// The text; at most 32 KiB.
+    #[cfg_attr(test, schemars(regex(pattern = r"\S")))]
     content: Option<String>,
     /// `fact`, `episode` or `knowledge`.
+    #[cfg_attr(test, schemars(regex(pattern = "^(fact|episode|knowledge)$")))]
     memory_type: Option<String>,
     /// In place of all that it had; at most 16 of 64 bytes.
+    #[cfg_attr(test, schemars(length(max = 16), inner(regex(pattern = r"\S"))))]
     tags: Option<Vec<String>>,
     /// 0 to 1.
+    #[cfg_attr(test, schemars(range(min = 0.0, max = 1.0)))]
     importance: Option<f32>,
     /// Put before the model at the beginning of every run, as far as there is room.
     pinned: Option<bool>,
@@ -62,8 +70,10 @@ pub(crate) struct MemoryChange {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct MemoryQuery {
     /// A question or words; at most 4 KiB.
+    #[cfg_attr(test, schemars(regex(pattern = r"\S")))]
     query: String,
     /// Only `fact`, `episode` or `knowledge`.
+    #[cfg_attr(test, schemars(regex(pattern = "^(fact|episode|knowledge)$")))]
     memory_type: Option<String>,
     /// Most entries of the answer: 10 where it is absent, at most 50.
     limit: Option<usize>,

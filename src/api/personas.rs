@@ -17,11 +17,13 @@ use crate::rooms::personas::{NewPersona, Persona};
 #[serde(deny_unknown_fields)]
 pub(crate) struct PersonaText {
     /// One line of at most 256 bytes.
+    #[cfg_attr(test, schemars(regex(pattern = r"^[^\x00-\x1F\x7F-\x9F]*[^\s\x00-\x1F\x7F-\x9F][^\x00-\x1F\x7F-\x9F]*$")))]
     name: String,
     /// What it is for; at most 1 KiB.
     #[serde(default)]
     description: String,
     /// What stands among the model's instructions; at most 8 KiB.
+    #[cfg_attr(test, schemars(regex(pattern = r"\S")))]
     prompt: String,
 }
 

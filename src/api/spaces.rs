@@ -19,6 +19,7 @@ use crate::rooms::spaces::{Change, NewSpace, Space, SpaceError, Spaces, Status};
 #[serde(deny_unknown_fields)]
 pub(crate) struct SpaceText {
     /// One line of at most 256 bytes.
+    #[cfg_attr(test, schemars(regex(pattern = r"^[^\x00-\x1F\x7F-\x9F]*[^\s\x00-\x1F\x7F-\x9F][^\x00-\x1F\x7F-\x9F]*$")))]
     name: String,
     /// What it is for; at most 1 KiB.
     #[serde(default)]
@@ -34,6 +35,7 @@ pub(crate) struct SpaceText {
 #[serde(deny_unknown_fields)]
 pub(crate) struct SpaceChange {
     /// One line of at most 256 bytes.
+    #[cfg_attr(test, schemars(regex(pattern = r"^[^\x00-\x1F\x7F-\x9F]*[^\s\x00-\x1F\x7F-\x9F][^\x00-\x1F\x7F-\x9F]*$")))]
     name: Option<String>,
     /// At most 1 KiB.
     description: Option<String>,

@@ -240,3 +240,36 @@ async fn a_lost_vector_file_is_made_again() {
     let client = server.client();
     assert_eq!(near(&client, "drink").await["entries"][0]["id"], tea);
 }
+
+#[tokio::test]
+async fn another_owners_memories_personas_and_spaces_do_not_exist() {
+    let server = Setup::new().start();
+    let client = server.client();
+    let body = json!({"name": "guest", "scopes": ["read", "chat", "write"], "owner": "new"});
+    let key = client.post("/api/keys", &body).await.expect(201).json()["key"].as_str().unwrap().to_owned();
+    let guest = server.stranger().with_key(Some(&key));
+    let memory = keep(&client, json!({"content": "the safe is behind the picture"})).await;
+    let persona = client.post("/api/personas", &json!({"name": "p", "prompt": "q"})).await.expect(201).json()["id"].clone();
+    let space = client.post("/api/spaces", &json!({"name": "s"})).await.expect(201).json()["id"].clone();
+    let mine = keep(&guest, json!({"content": "the safe is mine"})).await;
+
+    assert_eq!(found(&guest, "safe").await["entries"][0]["id"], mine);
+    assert_eq!((&found(&guest, "safe").await["count"], &near(&guest, "safe").await["count"]), (&json!(1), &json!(1)));
+    for (list, total) in [("memory", 1), ("personas", 0), ("spaces", 0)] {
+        assert_eq!(guest.get(&format!("/api/{list}")).await.expect(200).json()["total"], total, "{list}");
+    }
+    let (persona, space) = (persona.as_str().unwrap(), space.as_str().unwrap());
+    for path in [format!("memory/{memory}"), format!("personas/{persona}"), format!("spaces/{space}")] {
+        guest.get(&format!("/api/{path}")).await.expect(404);
+    }
+    guest.delete(&format!("/api/memory/{memory}")).await.expect(404);
+    guest.send(Ask::new("PATCH", format!("/api/memory/{memory}")).json(&json!({"pinned": true}))).await.expect(404);
+    guest.delete(&format!("/api/personas/{persona}")).await.expect(404);
+    guest.send(Ask::new("PUT", "/api/personas/active").json(&json!({"id": persona}))).await.expect(404);
+    for what in ["activate", "archive", "restore"] {
+        guest.post_empty(&format!("/api/spaces/{space}/{what}")).await.expect(404);
+    }
+    guest.post("/api/chat", &json!({"content": "hello", "space_id": space})).await.expect(404);
+    client.get(&format!("/api/memory/{memory}")).await.expect(200);
+    assert_eq!(client.get(&format!("/api/spaces/{space}")).await.expect(200).json()["status"], "active");
+}
