@@ -14,6 +14,7 @@ mod mcp;
 mod mcp_servers;
 mod memory;
 mod metrics;
+pub mod openapi;
 mod personas;
 pub mod router;
 pub mod routes;

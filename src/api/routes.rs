@@ -260,6 +260,8 @@ pub static ROUTES: &[Route] = &[
     row(POST, "/api/cron-jobs/{id}/trigger", CHAT, "Run a scheduled task now", to!(cron_jobs::trigger))
         .body(JSON_BODY_BYTES_MAX)
         .answers(200, "CronJobTriggered"),
+    row(GET, "/api/openapi.json", READ, "This interface as an OpenAPI 3.1 document", to!(crate::api::openapi::document))
+        .answers(200, "application/json"),
     row(GET, "/api/keys", ADMIN, "Your keys: ids, names, scopes; never their text", to!(keys::list))
         .query(&["page", "limit"])
         .answers(200, "KeyPage"),

@@ -120,6 +120,7 @@ pub(super) const COMMANDS: &[Command] = &[
         about: "The gateway must be running. The link has the rights of OXIOS_API_KEY or <home>/token.",
         options: &[HOME],
     },
+    Command { name: "openapi", words: "", summary: "print the OpenAPI 3.1 document of the HTTP interface", about: "", options: &[] },
     Command {
         name: "skill list",
         words: "",

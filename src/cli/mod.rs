@@ -62,6 +62,10 @@ fn run(args: impl IntoIterator<Item = OsString>, env: &Env) -> Result<(), Failur
         "audit export" => audit::export(&parsed, env),
         "audit explain" => audit::explain(&parsed, env),
         "audit key" => audit::key(&parsed, env),
+        "openapi" => {
+            print(format_args!("{}", crate::api::openapi::DOCUMENT));
+            Ok(())
+        }
         "routes" => routes::run(&parsed),
         "healthcheck" => healthcheck::run(&parsed, env),
         "config show" => config::show(&parsed, env),

@@ -59,7 +59,7 @@ pub enum State {
 
 /// A server as a person sees it.
 #[derive(Debug, Clone, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "McpStatus"))]
 pub struct Status {
     /// Its name in the configuration.
     pub name: String,
