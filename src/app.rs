@@ -159,6 +159,7 @@ fn build(setup: Setup, shutdown: Cancel, drained: Cancel) -> Result<(App, Arc<Li
         engine: lives.engine.clone(),
         judges: lives.judges.clone(),
         agents: agents.clone(),
+        mcp: mcp.clone(),
         workspaces: workspaces.clone(),
         memory: memory.clone(),
         personas: personas.clone(),

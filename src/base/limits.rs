@@ -145,6 +145,8 @@ pub const APPROVALS_PENDING_MAX: usize = 100;
 pub const APPROVALS_KEPT_MAX: usize = 500;
 /// One approval's file: what it shows is a whole new file in JSON, where a byte may take six.
 pub const APPROVAL_FILE_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// Arguments of a call to another server's tool, in bytes; what a person would have to read where it is risky.
+pub const FOREIGN_ARGUMENT_BYTES_MAX: usize = 64 * 1024;
 /// Agents kept in the whole home, the newest; the session logs have all of them. 300 KB in memory.
 pub const AGENTS_KEPT_MAX: usize = 1000;
 /// Lines of their file: beyond that it is made anew, once for every thousand runs or more.

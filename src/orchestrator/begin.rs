@@ -40,6 +40,7 @@ impl Run<'_> {
         }
         self.recall().await;
         self.read_own().await;
+        self.read_backdrop().await;
         Ok(Next::Input(Input::Begin))
     }
 
@@ -48,6 +49,7 @@ impl Run<'_> {
         let max_bytes = (self.context_tokens() as usize).saturating_mul(3).min(ANSWER_BYTES_MAX);
         self.history = self.job.session.recent_turns(max_bytes).await?.into_iter().map(Exchange::from).collect();
         self.read_own().await;
+        self.read_backdrop().await;
         Ok(())
     }
 

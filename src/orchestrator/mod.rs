@@ -1,9 +1,11 @@
 //! Floor 4: the five phases, tools, and the budget of a run.
 
+mod backdrop;
 mod begin;
 mod budget;
 mod evaluate;
 mod evolve;
+mod foreign;
 mod history;
 mod hold;
 mod interview;
@@ -34,6 +36,7 @@ use crate::llm::Engine;
 use crate::orchestrator::run::Run;
 use crate::rooms::agents::Agents;
 use crate::rooms::approvals::Approvals;
+use crate::rooms::mcp::Mcp;
 use crate::rooms::memory::Memory;
 use crate::rooms::personas::Personas;
 use crate::rooms::seeds::Seeds;
@@ -91,6 +94,8 @@ pub struct Parts {
     pub spaces: Arc<Spaces>,
     /// What the agent was taught.
     pub skills: Arc<Skills>,
+    /// Tools of other servers.
+    pub mcp: Arc<Mcp>,
     /// Runs as agents.
     pub agents: Arc<Agents>,
     /// Questions to a person.

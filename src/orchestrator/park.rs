@@ -4,7 +4,7 @@
 //! question together, then the question's file; later the decision (the gateway's), then the call, then its result. Whatever
 //! falls between two of them leaves a state that is read the same way: a call without a result is never run again.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::base::ids::ApprovalId;
 use crate::base::limits::LOG_LINE_BYTES_MAX;
@@ -12,11 +12,12 @@ use crate::base::log;
 use crate::events::Kind;
 use crate::llm::request::ToolCall;
 use crate::orchestrator::Outcome;
+use crate::orchestrator::foreign;
 use crate::orchestrator::history::trim_results;
 use crate::orchestrator::recorded::UNRECORDED;
 use crate::orchestrator::run::{Next, Run, blocking, called};
 use crate::orchestrator::state::{Input, State, Waiting};
-use crate::orchestrator::tools::{self, Tool};
+use crate::orchestrator::tools::{self, Shown};
 use crate::rooms::approvals::{Approval, Status};
 use crate::store::StoreError;
 use crate::store::record::{Body, Decision, Record, ToolOutcome};
@@ -29,13 +30,8 @@ const RESULTS_KEPT_BYTES_MAX: usize = 512 * 1024;
 const _: () = assert!(RESULTS_KEPT_BYTES_MAX * 6 < LOG_LINE_BYTES_MAX / 2);
 
 impl Run<'_> {
-    /// Shows what the tool would do, and leaves.
-    pub(crate) async fn park(&mut self, tool: &'static Tool, call: &ToolCall, arguments: &Map<String, Value>) -> Result<Next, StoreError> {
-        let (reach, args) = (self.reach.clone(), arguments.clone());
-        let shown = match blocking(move || tool.show(&reach, &args).unwrap_or_else(|| Err("this tool shows nothing".into()))).await {
-            Ok(shown) => shown,
-            Err(problem) => return self.refuse(call, ToolOutcome::Error, problem).await,
-        };
+    /// Asks a person whether the tool may do what is shown, and leaves.
+    pub(crate) async fn park(&mut self, call: &ToolCall, shown: Shown) -> Result<Next, StoreError> {
         let now = self.parts.clock.now();
         let approval = Approval {
             id: ApprovalId::random(&*self.parts.random),
@@ -122,6 +118,9 @@ impl Run<'_> {
 
     /// Does what was approved, if it still is what was shown.
     async fn carry_out(&mut self, call: &ToolCall, digest: &str) -> Result<Next, StoreError> {
+        if self.backdrop.find(&call.name).is_some() {
+            return self.carry_out_foreign(call, digest).await;
+        }
         let Some(tool) = tools::find(&call.name) else {
             return self.refuse(call, ToolOutcome::Error, format!("there is no tool `{}` any more", call.name)).await;
         };
@@ -153,6 +152,21 @@ impl Run<'_> {
         recorded.done(said.is_ok());
         let outcome = if said.is_ok() { ToolOutcome::Ok } else { ToolOutcome::Error };
         self.tool_said(&call.id, outcome, said.unwrap_or_else(|text| text)).await
+    }
+
+    /// The same for another server's tool: what it acts on is not ours to look at, the call itself must be what was shown.
+    async fn carry_out_foreign(&mut self, call: &ToolCall, digest: &str) -> Result<Next, StoreError> {
+        let arguments = match foreign::arguments(&call.arguments) {
+            Ok(arguments) => arguments,
+            Err(problem) => return self.refuse(call, ToolOutcome::Error, problem).await,
+        };
+        if foreign::shown(&call.name, &arguments).digest() != digest {
+            return self.refuse(call, ToolOutcome::Error, "this is not what was shown; nothing was done".into()).await;
+        }
+        if let Some(why) = self.told_to_stop() {
+            return Ok(Next::Input(Input::Stopped(why)));
+        }
+        self.call_foreign(call, arguments, true).await
     }
 
     /// All that the run goes on from.

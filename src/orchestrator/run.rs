@@ -16,7 +16,9 @@ use crate::events::Kind;
 use crate::llm::error::Kind as LlmKind;
 use crate::llm::request::{Event, Finish, Request, ToolCall, Usage};
 use crate::llm::{Engine, LlmError};
+use crate::orchestrator::backdrop::Backdrop;
 use crate::orchestrator::budget::Rules;
+use crate::orchestrator::foreign;
 use crate::orchestrator::history::{Exchange, tokens};
 use crate::orchestrator::join::Joiner;
 use crate::orchestrator::prompt::{Ground, Own, request};
@@ -42,6 +44,8 @@ pub(crate) struct Run<'a> {
     pub(crate) history: Vec<Exchange>,
     /// The session's persona and space.
     pub(crate) own: Own,
+    /// Skills, and tools of other servers.
+    pub(crate) backdrop: Backdrop,
     engine: Arc<Engine>,
     judges: Arc<Vec<Engine>>,
     cancel: Cancel,
@@ -81,6 +85,7 @@ impl<'a> Run<'a> {
             state: State::default(),
             history: Vec::new(),
             own: Own::default(),
+            backdrop: Backdrop::default(),
             engine: parts.engine.load(),
             judges,
             cancel,
@@ -114,6 +119,16 @@ impl<'a> Run<'a> {
         self.began = (self.parts.clock.monotonic(), state.spent.millis);
         self.deadline.as_mut().reset(Instant::now() + self.rules.left(&state.spent));
         self.state = state;
+    }
+
+    /// Stops it.
+    pub(crate) fn cancel(&self) -> &Cancel {
+        &self.cancel
+    }
+
+    /// Comes at the deadline.
+    pub(crate) async fn until_deadline(&mut self) {
+        self.deadline.as_mut().await;
     }
 
     /// Why it is to stop, if it is.
@@ -203,7 +218,13 @@ impl<'a> Run<'a> {
                 None => return Ok(Input::Failed(Failure::Other("there is no such judge".into()))),
             },
         };
-        let ground = Ground { history: &self.history, context: engine.context_tokens(), memory: self.memory_on(), own: &self.own };
+        let ground = Ground {
+            history: &self.history,
+            context: engine.context_tokens(),
+            memory: self.memory_on(),
+            own: &self.own,
+            backdrop: &self.backdrop,
+        };
         let request = request(&self.state, ask, &ground);
         let asked = size(&request);
         let began = self.parts.clock.monotonic();
@@ -287,8 +308,13 @@ impl<'a> Run<'a> {
 
     /// A tool call: run at once, or a question to a person.
     async fn tool(&mut self, call: ToolCall) -> Result<Next, StoreError> {
+        if let Some(risky) = self.backdrop.find(&call.name).map(|tool| tool.risky) {
+            return self.foreign_tool(&call, risky).await;
+        }
         let Some(tool) = tools::find(&call.name).filter(|tool| tool.usable(self.memory_on())) else {
-            let names: Vec<_> = tools::offered(self.state.stage == Stage::Execute, self.memory_on()).into_iter().map(|t| t.name).collect();
+            let task = self.state.stage == Stage::Execute;
+            let names: Vec<_> =
+                tools::offered(task, self.memory_on()).into_iter().chain(self.backdrop.offered(task)).map(|t| t.name).collect();
             return self
                 .refuse(&call, ToolOutcome::Error, format!("there is no tool `{}`; there are: {}", call.name, names.join(", ")))
                 .await;
@@ -302,7 +328,12 @@ impl<'a> Run<'a> {
             Err(problem) => return self.refuse(&call, ToolOutcome::Error, problem).await,
         };
         if tool.is_risky() {
-            return self.park(tool, &call, &arguments).await;
+            let reach = self.reach.clone();
+            let show = blocking(move || tool.show(&reach, &arguments).unwrap_or_else(|| Err("this tool shows nothing".into())));
+            return match show.await {
+                Ok(shown) => self.park(&call, shown).await,
+                Err(problem) => self.refuse(&call, ToolOutcome::Error, problem).await,
+            };
         }
         self.append(vec![called(&call, Value::Object(arguments.clone()), false)]).await?;
         if self.parts.audit.admit().is_err() {
@@ -326,6 +357,19 @@ impl<'a> Run<'a> {
         }
         let outcome = if said.is_ok() { ToolOutcome::Ok } else { ToolOutcome::Error };
         self.tool_said(&call.id, outcome, said.unwrap_or_else(|text| text)).await
+    }
+
+    /// A call of another server's tool: made at once, or a question to a person.
+    async fn foreign_tool(&mut self, call: &ToolCall, risky: bool) -> Result<Next, StoreError> {
+        if risky && self.state.stage != Stage::Execute {
+            let text = format!("`{}` works within a task only; call start_task if the user wants this done", call.name);
+            return self.refuse(call, ToolOutcome::Error, text).await;
+        }
+        match foreign::arguments(&call.arguments) {
+            Ok(arguments) if risky => self.park(call, foreign::shown(&call.name, &arguments)).await,
+            Ok(arguments) => self.call_foreign(call, arguments, false).await,
+            Err(problem) => self.refuse(call, ToolOutcome::Error, problem).await,
+        }
     }
 
     /// A call that is not carried out: call and answer go into the log together.

@@ -118,6 +118,7 @@ impl Place {
         let workspace = home.workspace();
         let parts = Parts {
             agents: Agents::open(workspace.to_owned(), seams.clone()),
+            mcp: Arc::new(Mcp::new(Arc::default(), Client::new(ClientSettings::default()), seams.clock.clone(), workspace.join("files"))),
             engine: Arc::new(Live::new(engine)),
             judges: Arc::new(Live::new(Vec::new())),
             workspaces: Arc::new(Workspaces::open(workspace, owner, seams.clock.clone()).unwrap()),
@@ -447,4 +448,40 @@ async fn what_is_remembered_is_put_before_the_model_as_data() {
     place.say(1, "remember that the router is grey").await;
     place.say(2, "what colour has the router?").await;
     assert!(place.model.told(2).contains("- [fact 2027-01-15] the router is grey"), "{}", place.model.told(2));
+}
+
+/// A tool server with one tool.
+const SHOUTS: &str = r#"
+import sys, json
+for line in sys.stdin:
+    m = json.loads(line)
+    if m.get("method") == "initialize": r = {"protocolVersion": "2025-06-18", "capabilities": {}}
+    elif m.get("method") == "tools/list": r = {"tools": [{"name": "shout", "inputSchema": {"type": "object"}}]}
+    elif m.get("method") == "tools/call": r = {"content": [{"type": "text", "text": m["params"]["arguments"]["text"].upper()}]}
+    else: continue
+    sys.stdout.write(json.dumps({"jsonrpc": "2.0", "id": m["id"], "result": r}) + "\n"); sys.stdout.flush()
+"#;
+
+#[tokio::test]
+async fn a_tool_of_another_server_is_asked_for_shown_exactly_and_its_result_is_data() {
+    use crate::rooms::mcp::{ServerSettings, Settings as McpSettings, Transport};
+    let mut place = Place::new("run-foreign", Settings::default()).await;
+    let transport = Transport::Stdio { command: "python3".into(), args: vec!["-c".into(), SHOUTS.into()], env: Default::default() };
+    let server = ServerSettings { transport, enabled: true, timeout: Duration::from_secs(20), trust: false };
+    let settings = Arc::new(Live::new(McpSettings { servers: [("s".to_owned(), server)].into() }));
+    let client = Client::new(ClientSettings::default());
+    place.orchestrator.parts.mcp = Arc::new(Mcp::new(settings, client, place.parts().clock.clone(), std::env::temp_dir()));
+    place.model.task().calls("s__shout", &json!({"text": "hi"}));
+    let Outcome::Parked(id) = place.say(1, "shout").await else { panic!("not parked") };
+    let asked = place.parts().approvals.find(place.owner, id).unwrap();
+    assert_eq!((asked.action.as_str(), asked.resource.as_str()), ("s__shout", "s"));
+    assert_eq!(asked.shown, json!({"server": "s", "tool": "shout", "arguments": {"text": "hi"}}));
+    // Only within a task.
+    assert!(!place.model.told(0).contains("s__shout") && place.model.told(1).contains("s__shout"));
+    place.decide(id, Decision::Approved).await;
+    place.model.says(&["Done."]).judges(true);
+    assert!(matches!(place.resume().await, Outcome::Ended(EndKind::Done)));
+    assert_eq!(place.result().await, (ToolOutcome::Ok, "HI".to_owned()));
+    assert!(place.model.told(2).contains("[s__shout returned this data]\\nHI"), "{}", place.model.told(2));
+    place.parts().mcp.close().await;
 }

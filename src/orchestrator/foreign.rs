@@ -1,0 +1,77 @@
+//! Tools of other servers (MCP). Their arguments are passed on as the model wrote them, their results are data like any tool's.
+//! One that is risky parks on a person's decision, who sees server, tool and arguments exactly.
+
+use serde_json::{Map, Value, json};
+
+use crate::base::cancel::Why;
+use crate::base::limits::FOREIGN_ARGUMENT_BYTES_MAX;
+use crate::llm::request::ToolCall;
+use crate::orchestrator::recorded::UNRECORDED;
+use crate::orchestrator::run::{Next, Run, called};
+use crate::orchestrator::state::Input;
+use crate::orchestrator::tools::Shown;
+use crate::store::StoreError;
+use crate::store::record::ToolOutcome;
+
+/// What the audit log calls them: a server's names are its owner's words.
+const AUDITED_AS: &str = "mcp";
+
+impl Run<'_> {
+    /// Calls one: its record, the call, its result. It ends with the run and at the deadline; where it was risky its outcome is
+    /// then unknown, and it is not called again.
+    pub(crate) async fn call_foreign(&mut self, call: &ToolCall, arguments: Map<String, Value>, risky: bool) -> Result<Next, StoreError> {
+        if self.parts.audit.admit().is_err() {
+            return self.refuse(call, ToolOutcome::Error, UNRECORDED.to_owned()).await;
+        }
+        let mut recorded = self.records(AUDITED_AS);
+        if risky && recorded.begun().await.is_err() {
+            return self.refuse(call, ToolOutcome::Error, UNRECORDED.to_owned()).await;
+        }
+        self.append(vec![called(call, Value::Object(arguments.clone()), risky)]).await?;
+        let parts = self.parts;
+        let cancel = self.cancel().clone();
+        let said = tokio::select! {
+            biased;
+            why = cancel.cancelled() => return Ok(Next::Input(Input::Stopped(why))),
+            () = self.until_deadline() => return Ok(Next::Input(Input::Stopped(Why::Deadline))),
+            said = parts.mcp.call(&call.name, arguments, &cancel) => said,
+        };
+        recorded.done(said.is_ok());
+        let outcome = if said.is_ok() { ToolOutcome::Ok } else { ToolOutcome::Error };
+        self.tool_said(&call.id, outcome, said.unwrap_or_else(|text| text)).await
+    }
+}
+
+/// The arguments: a JSON object within its limit. What is in it is between the model and the server.
+pub(crate) fn arguments(written: &str) -> Result<Map<String, Value>, String> {
+    if written.len() > FOREIGN_ARGUMENT_BYTES_MAX {
+        return Err(format!("the arguments have {} bytes; at most {FOREIGN_ARGUMENT_BYTES_MAX} are passed on", written.len()));
+    }
+    let written = if written.trim().is_empty() { "{}" } else { written };
+    serde_json::from_str(written)
+        .map_err(|_| "the arguments are no JSON object (were they cut off?); call the tool again with shorter ones".into())
+}
+
+/// What a person decides on.
+pub(crate) fn shown(name: &str, arguments: &Map<String, Value>) -> Shown {
+    let (server, tool) = name.split_once("__").unwrap_or(("", name));
+    Shown { resource: server.to_owned(), shown: json!({"server": server, "tool": tool, "arguments": arguments}) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_an_object_and_a_decision_is_bound_to_all_of_it() {
+        assert!(arguments("").unwrap().is_empty());
+        for bad in ["[]", "{", "1", &"x".repeat(FOREIGN_ARGUMENT_BYTES_MAX + 1)] {
+            assert!(arguments(bad).is_err());
+        }
+        let one = shown("files__read", &arguments("{\"path\":\"a\"}").unwrap());
+        assert_eq!((one.resource.as_str(), &one.shown["tool"]), ("files", &json!("read")));
+        let other = shown("files__read", &arguments("{\"path\":\"b\"}").unwrap());
+        assert_ne!(one.digest(), other.digest());
+        assert_ne!(one.digest(), shown("files__write", &arguments("{\"path\":\"a\"}").unwrap()).digest());
+    }
+}
