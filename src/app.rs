@@ -3,8 +3,9 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use crate::api::App;
 use crate::base::cancel::{self, Cancel, Why};
@@ -13,7 +14,7 @@ use crate::base::log;
 use crate::base::metrics::Metrics;
 use crate::base::random::SystemRandom;
 use crate::base::time::SystemClock;
-use crate::config::{Config, Lives, Maker, Settings};
+use crate::config::{Config, Lives, Maker, Running, Settings};
 use crate::cron::Cron;
 use crate::events::Events;
 use crate::gateway::{Gateway, GatewayParts};
@@ -41,15 +42,22 @@ use crate::sys::counted_disk::CountedDisk;
 use crate::sys::disk::RealDisk;
 use crate::{api, config, pipeline};
 
+/// A changed configuration is felt after this time at most.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
 /// What the house is built from.
 #[derive(Clone)]
 pub struct Setup {
     /// The directory of everything.
     pub home: PathBuf,
-    /// Everything that is set, room by room.
+    /// What is configured; the server may change it.
+    pub config: Config,
+    /// What of it the start uses, room by room.
     pub settings: Settings,
     /// Disk, time and randomness.
     pub seams: Seams,
+    /// Told when the configuration's file is to be looked at (SIGHUP); it is looked at by itself, too.
+    pub reload: Arc<Notify>,
 }
 
 impl Setup {
@@ -57,8 +65,10 @@ impl Setup {
     pub fn new(config: &Config) -> Self {
         Self {
             home: config.home().to_owned(),
+            config: config.clone(),
             settings: config::settings(config),
             seams: Seams { disk: Arc::new(RealDisk), clock: Arc::new(SystemClock::new()), random: Arc::new(SystemRandom::new()) },
+            reload: Arc::new(Notify::new()),
         }
     }
 }
@@ -84,7 +94,8 @@ pub async fn serve(setup: Setup, listener: Listener, shutdown: Cancel, ready: im
     let limits = setup.settings.connections.clone();
     let drain = setup.settings.drain;
     let (end_streams, streams_end) = cancel::pair();
-    let (app, checks) = build(setup, shutdown.clone(), streams_end)?;
+    let reload = setup.reload.clone();
+    let Built { app, checks, running } = build(setup, shutdown.clone(), streams_end)?;
     let app = Arc::new(app);
 
     let address = listener.address().to_owned();
@@ -94,6 +105,7 @@ pub async fn serve(setup: Setup, listener: Listener, shutdown: Cancel, ready: im
     let (stop, stopped) = cancel::pair();
     let background = background(&app, &stopped);
     app.audit.note(server(What::Started));
+    let watch = tokio::spawn(watch(running, reload, stopped.clone()));
     let drained = async {
         shutdown.cancelled().await;
         // Whoever sets `connections.drain` leaves a moment more there: an answer cut here is still told.
@@ -104,7 +116,7 @@ pub async fn serve(setup: Setup, listener: Listener, shutdown: Cancel, ready: im
     tokio::join!(pipeline::serve(listener, app.clone(), checks, limits), drained);
 
     stop.cancel(Why::Shutdown);
-    for task in background {
+    for task in background.into_iter().chain([watch]) {
         if let Err(error) = task.await {
             log::error("app", format_args!("a background task did not end well: {error}"));
         }
@@ -126,9 +138,16 @@ fn server(what: What) -> Event {
     Event { who: Who::default(), what, on: None, outcome: Outcome::Done }
 }
 
+/// The house, and what serving it takes besides.
+struct Built {
+    app: App,
+    checks: Arc<Live<checks::Settings>>,
+    running: Arc<Running>,
+}
+
 /// From the ground up; nothing runs yet.
-fn build(setup: Setup, shutdown: Cancel, drained: Cancel) -> Result<(App, Arc<Live<checks::Settings>>), AppError> {
-    let Setup { home, settings, mut seams } = setup;
+fn build(setup: Setup, shutdown: Cancel, drained: Cancel) -> Result<Built, AppError> {
+    let Setup { home, config, settings, mut seams, reload: _ } = setup;
     let metrics = Metrics::new(api::routes::ROUTES.len());
     seams.disk = Arc::new(CountedDisk::new(seams.disk, metrics.clone()));
     let (clock, random) = (seams.clock.clone(), seams.random.clone());
@@ -188,6 +207,7 @@ fn build(setup: Setup, shutdown: Cancel, drained: Cancel) -> Result<(App, Arc<Li
         settings: lives.gateway.clone(),
     });
     let cron = Arc::new(Cron::open(at.join("cron"), seams.clone(), gateway.clone(), sessions.clone()));
+    let running = Arc::new(Running::new(config, lives.clone(), seams.disk.clone()));
     let app = App {
         home,
         audit,
@@ -213,11 +233,21 @@ fn build(setup: Setup, shutdown: Cancel, drained: Cancel) -> Result<(App, Arc<Li
         clock,
         random,
         settings: lives.api.clone(),
+        configuration: running.clone(),
         engine: lives.engine.clone(),
         shutdown,
         drained,
     };
-    Ok((app, lives.checks))
+    Ok(Built { app, checks: lives.checks, running })
+}
+
+/// Looks at the configuration's file every other second, and at once when told to.
+async fn watch(running: Arc<Running>, reload: Arc<Notify>, stop: Cancel) {
+    while stop.guard(async { tokio::time::timeout(LOOK_EVERY, reload.notified()).await }).await.is_ok() {
+        let running = running.clone();
+        // A panic there is in the log already; the next look is another one.
+        let _ = tokio::task::spawn_blocking(move || running.reload()).await;
+    }
 }
 
 /// What goes on beside the requests; all of it ends with `stop`.
@@ -272,7 +302,6 @@ mod tests {
     use crate::wire::url::Url;
     use hyper::Method;
     use serde_json::{Value, json};
-    use std::time::Duration;
 
     /// The whole house in this process.
     struct Running {

@@ -5,7 +5,9 @@ mod approvals;
 mod audit;
 mod chat;
 mod chat_socket;
+pub mod config;
 mod cron_jobs;
+mod engine;
 pub mod error;
 mod events;
 mod keys;
@@ -136,6 +138,8 @@ pub struct App {
     pub started: Duration,
     /// Settings of the API.
     pub settings: Arc<Live<Settings>>,
+    /// The configuration in force.
+    pub configuration: Arc<dyn config::Configuration>,
     /// The models; swapped whole when the configuration changes.
     pub engine: Arc<Live<Engine>>,
     /// Cancelled when the server stops.

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use hyper::Method;
 
 use crate::api::{
-    App, Call, agents, approvals, audit, chat, chat_socket, cron_jobs, events, keys, login, mcp, mcp_servers, memory, metrics, personas,
-    seeds, session_events, sessions, skills, spaces, system, tickets, workspace,
+    App, Call, agents, approvals, audit, chat, chat_socket, config, cron_jobs, engine, events, keys, login, mcp, mcp_servers, memory,
+    metrics, personas, seeds, session_events, sessions, skills, spaces, system, tickets, workspace,
 };
 use crate::base::limits::{CHAT_BODY_BYTES_MAX, FILE_WRITE_BYTES_MAX, JSON_BODY_BYTES_MAX, MEMORY_BODY_BYTES_MAX};
 use crate::http::Response;
@@ -242,6 +242,29 @@ pub static ROUTES: &[Route] = &[
     row(POST, "/api/spaces/{id}/restore", WRITE, "Take a space out again; a merged one is its own again", to!(spaces::restore))
         .body(JSON_BODY_BYTES_MAX)
         .answers(200, "SpaceDetail"),
+    row(GET, "/api/config", ADMIN, "The configuration in force; secrets as ***", to!(config::show)).answers(200, "Config"),
+    row(PUT, "/api/config", ADMIN, "Change the configuration: checked, kept in config.toml, in force", to!(config::change))
+        .body(JSON_BODY_BYTES_MAX)
+        .takes("ConfigChange")
+        .answers(200, "ConfigChanged"),
+    row(GET, "/api/engine/providers", READ, "Providers of models, and which are configured", to!(engine::providers))
+        .answers(200, "EngineProviders"),
+    row(GET, "/api/engine/models", READ, "The models that a provider offers now", to!(engine::models))
+        .query(&["provider"])
+        .answers(200, "EngineModels"),
+    row(GET, "/api/engine/config", READ, "Settings of the models; secrets as ***", to!(engine::config)).answers(200, "EngineConfig"),
+    row(PUT, "/api/engine/model", ADMIN, "Another default model; it is tried first", to!(engine::set_model))
+        .body(JSON_BODY_BYTES_MAX)
+        .takes("NewModel")
+        .answers(200, "EngineChanged"),
+    row(PUT, "/api/engine/api-key", ADMIN, "Another key for the default model's provider; it is tried first", to!(engine::set_key))
+        .body(JSON_BODY_BYTES_MAX)
+        .takes("NewEngineKey")
+        .answers(200, "EngineChanged"),
+    row(POST, "/api/engine/validate-key", ADMIN, "Ask a provider whether it takes a key", to!(engine::validate_key))
+        .body(JSON_BODY_BYTES_MAX)
+        .takes("KeyToTry")
+        .answers(200, "KeyTried"),
     row(GET, "/api/cron-jobs", READ, "List scheduled tasks, oldest first", to!(cron_jobs::list))
         .query(&["page", "limit"])
         .answers(200, "CronJobPage"),

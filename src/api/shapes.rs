@@ -9,8 +9,8 @@ use serde_json::{Map, Value, json};
 
 use crate::api::routes::ROUTES;
 use crate::api::{
-    agents, approvals, audit, chat, cron_jobs, keys, login, mcp, mcp_servers, memory, metrics, personas, seeds, sessions, skills, spaces,
-    system, tickets, workspace,
+    agents, approvals, audit, chat, config, cron_jobs, engine, keys, login, mcp, mcp_servers, memory, metrics, personas, seeds, sessions,
+    skills, spaces, system, tickets, workspace,
 };
 
 /// Schemas of all named types.
@@ -52,7 +52,9 @@ impl Shapes {
             approvals::shapes,
             audit::shapes,
             chat::shapes,
+            config::shapes,
             cron_jobs::shapes,
+            engine::shapes,
             keys::shapes,
             login::shapes,
             mcp::shapes,

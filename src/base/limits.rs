@@ -7,6 +7,8 @@ pub const CONTENT_BYTES_MAX: usize = 64 * 1024;
 pub const CHAT_BODY_BYTES_MAX: usize = 512 * 1024;
 /// A JSON body of a route that says nothing else.
 pub const JSON_BODY_BYTES_MAX: usize = 64 * 1024;
+/// config.toml: a thousand times what all keys take.
+pub const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 /// Deepest nesting of a JSON body: no documented shape is deeper than 8, and a parser must not recurse at a stranger's will.
 pub const JSON_DEPTH_MAX: usize = 64;
 /// A WebSocket message or frame (API A3): the same as a chat body.

@@ -199,6 +199,13 @@ pub(super) const COMMANDS: &[Command] = &[
         about: "",
         options: &[HOME, SET],
     },
+    Command {
+        name: "config default",
+        words: "",
+        summary: "print a config.toml with every key, its meaning and its default, all commented out",
+        about: "A file to begin with; it means the same as no file.",
+        options: &[],
+    },
     Command { name: "config table", words: "", summary: "print every key with its meaning, as a Markdown table", about: "", options: &[] },
     Command {
         name: "doctor",

@@ -1,10 +1,10 @@
-//! `config show`, `config check`, `config table`.
+//! `config show`, `config check`, `config default`, `config table`.
 
 use super::args::Parsed;
 use super::load;
 use super::output::{Failure, print, tell};
 use super::setup;
-use crate::config::{Env, table as markdown};
+use crate::config::{Env, default_file, table as markdown};
 
 /// The effective configuration.
 pub(super) fn show(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
@@ -20,6 +20,12 @@ pub(super) fn check(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
     setup::listen(parsed, &config)?;
     notes(&config);
     print(format_args!("the configuration is fine; the model is {}\n", config.model().model));
+    Ok(())
+}
+
+/// A file to begin with.
+pub(super) fn default() -> Result<(), Failure> {
+    print(format_args!("{}", default_file()));
     Ok(())
 }
 

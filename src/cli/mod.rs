@@ -70,6 +70,7 @@ fn run(args: impl IntoIterator<Item = OsString>, env: &Env) -> Result<(), Failur
         "healthcheck" => healthcheck::run(&parsed, env),
         "config show" => config::show(&parsed, env),
         "config check" => config::check(&parsed, env),
+        "config default" => config::default(),
         "config table" => config::table(),
         "skill list" => skill::list(&parsed, env),
         "skill install" => skill::install(&parsed, env),
@@ -153,7 +154,7 @@ mod tests {
         ];
         let code: Vec<&str> = sources.iter().map(|source| source.split("mod tests").next().unwrap_or_default()).collect();
         for key in configuration::KEYS {
-            let quoted = format!("\"{}\"", key.path);
+            let quoted = if key.is_free() { format!("path(\"{}\")", key.name()) } else { format!("\"{}\"", key.path) };
             assert!(code.iter().any(|source| source.contains(&quoted)), "nothing reads {}", key.path);
         }
     }

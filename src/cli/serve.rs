@@ -59,6 +59,16 @@ async fn serve(config: &Config, listen: &Listen) -> Result<(), Failure> {
     // Ends with the process; it owns the side that stops.
     tokio::spawn(stop_on_signal(canceller, terminate, interrupt));
 
+    let setup = app::Setup::new(config);
+    let reload = setup.reload.clone();
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else { return Err(Failure::failed("signals cannot be caught")) };
+    // Ends with the process.
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            reload.notify_one();
+        }
+    });
+
     let first = !config.home().join("token").exists();
     let listener = Listener::bind(listen).map_err(|e| not_bound(listen, &e))?;
     let choice = config.model();
@@ -77,7 +87,7 @@ async fn serve(config: &Config, listen: &Listen) -> Result<(), Failure> {
         }
         print(format_args!("listening on {address}\n"));
     };
-    app::serve(app::Setup::new(config), listener, shutdown, ready).await.map_err(|e| Failure::failed(e.to_string()))
+    app::serve(setup, listener, shutdown, ready).await.map_err(|e| Failure::failed(e.to_string()))
 }
 
 /// How this program was called: by a path (from a build folder, say), or by its name through the search path.

@@ -12,7 +12,7 @@ pub(super) fn apply(config: &mut Config, env: &Env, problems: &mut Vec<Problem>)
         let Some((section, rest)) = name.strip_prefix("OXIOS_").and_then(|name| name.split_once("__")) else {
             continue;
         };
-        let path = format!("{}.{}", section.to_ascii_lowercase(), rest.to_ascii_lowercase());
+        let path = format!("{}.{}", section.to_ascii_lowercase(), rest.to_ascii_lowercase().replace("__", "."));
         let Some(key) = keys::find(&path) else {
             problems.push(Problem::new(name, keys::unknown(&path)));
             continue;
@@ -22,7 +22,7 @@ pub(super) fn apply(config: &mut Config, env: &Env, problems: &mut Vec<Problem>)
             continue;
         }
         match Value::parse(key, text) {
-            Ok(value) => config.set(key, value, Origin::Env(name.clone())),
+            Ok(value) => config.set(key, &path, value, Origin::Env(name.clone())),
             Err(text) => problems.push(Problem::new(name, text)),
         }
     }

@@ -4,7 +4,6 @@ use toml_edit::{Document, Item, TableLike};
 
 use super::error::Problem;
 use super::keys::{self, KEYS};
-use super::mcp;
 use super::suggest::nearest;
 use super::value::Value;
 use super::{Config, FILE_NAME, Origin};
@@ -28,11 +27,7 @@ pub(super) fn apply(config: &mut Config, text: &str, problems: &mut Vec<Problem>
         let place = format!("{file}:{line}");
         let known = KEYS.iter().any(|key| key.section() == name);
         match item.as_table_like() {
-            Some(table) if name == "mcp" => {
-                let mut found = Vec::new();
-                config.mcp = mcp::read(table, &mut found);
-                problems.extend(found.into_iter().map(|problem| Problem::new(place.as_str(), problem)));
-            }
+            Some(table) if name == "mcp" => servers(config, Section { text, file: &file, name, line }, table, problems),
             Some(table) if known => section(config, Section { text, file: &file, name, line }, table, problems),
             _ if known => problems.push(Problem::new(place, format!("{name} is a section: write [{name}], then its keys"))),
             _ => {
@@ -51,6 +46,35 @@ struct Section<'a> {
     line: usize,
 }
 
+/// `[mcp.servers.<name>]`: the one place where a name is the user's.
+fn servers(config: &mut Config, at: Section<'_>, table: &dyn TableLike, problems: &mut Vec<Problem>) {
+    let place = format!("{}:{}", at.file, at.line);
+    for (name, item) in table.iter() {
+        let all = item.as_table_like().filter(|_| name == "servers");
+        let Some(all) = all else {
+            problems.push(Problem::new(
+                &place,
+                format!("{}: write [mcp.servers.<name>], then its keys", keys::printable(&format!("mcp.{name}"))),
+            ));
+            continue;
+        };
+        for (server, item) in all.iter() {
+            let path = format!("mcp.servers.{server}");
+            let start = all.get_key_value(server).and_then(|(key, _)| key.span()).map(|span| span.start);
+            let line = start.map_or(at.line, |start| line_of(at.text, Some(start)));
+            match item.as_table_like() {
+                Some(table) if keys::server(&format!("{path}.")).is_some() && !table.is_empty() => {
+                    section(config, Section { text: at.text, file: at.file, name: &path, line }, table, problems);
+                }
+                _ => problems.push(Problem::new(
+                    format!("{}:{line}", at.file),
+                    format!("{}: a name has 1 to 32 letters, digits, - or _, and keys of its own", keys::printable(&path)),
+                )),
+            }
+        }
+    }
+}
+
 fn section(config: &mut Config, at: Section<'_>, table: &dyn TableLike, problems: &mut Vec<Problem>) {
     for (name, item) in table.iter() {
         let start = table.get_key_value(name).and_then(|(key, _)| key.span()).or_else(|| Item::span(item)).map(|span| span.start);
@@ -61,7 +85,7 @@ fn section(config: &mut Config, at: Section<'_>, table: &dyn TableLike, problems
             continue;
         };
         match Value::from_toml(key, item) {
-            Ok(value) => config.set(key, value, Origin::File(line)),
+            Ok(value) => config.set(key, &path, value, Origin::File(line)),
             Err(text) => problems.push(Problem::new(format!("{}:{line}", at.file), format!("{path}: {text}"))),
         }
     }

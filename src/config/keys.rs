@@ -17,14 +17,21 @@ pub struct Key {
     pub meaning: &'static str,
     /// Shown as `***`.
     pub secret: bool,
+    /// A change is felt without a restart.
+    pub live: bool,
     /// What its type cannot say; an error is what was expected.
     pub(super) check: fn(&Value) -> Result<(), &'static str>,
 }
 
-use Kind::{Bool, Decimal, List, OneOf, Text, Whole};
+use Kind::{Bool, Decimal, List, OneOf, Secrets, Text, Whole};
 
 const fn key(path: &'static str, kind: Kind, default: &'static str, meaning: &'static str) -> Key {
-    Key { path, kind, default, meaning, secret: false, check: anything }
+    Key { path, kind, default, meaning, secret: false, live: true, check: anything }
+}
+
+/// Read once, at the start.
+const fn restart(key: Key) -> Key {
+    Key { live: false, ..key }
 }
 
 const fn checked(key: Key, check: fn(&Value) -> Result<(), &'static str>) -> Key {
@@ -38,29 +45,37 @@ const MANY: u64 = 1_000_000;
 
 /// Every key, by section.
 pub const KEYS: &[Key] = &[
-    key(
+    restart(key(
         "kernel.workspace",
         Text,
         "",
         "Directory of sessions, files, memory and skills; relative paths start at the home. Not set: `<home>/workspace`.",
+    )),
+    checked(
+        restart(key("gateway.host", Text, "127.0.0.1", "Address to listen on. Anything but a loopback address is reachable by others.")),
+        host,
     ),
-    checked(key("gateway.host", Text, "127.0.0.1", "Address to listen on. Anything but a loopback address is reachable by others."), host),
-    key("gateway.port", Whole(0, 65535), "4200", "Port to listen on; 0 picks a free one."),
-    key("gateway.max_concurrent", Whole(1, 10_000), "32", "Runs of the agent at the same time, in the whole process."),
-    key(
+    restart(key("gateway.port", Whole(0, 65535), "4200", "Port to listen on; 0 picks a free one.")),
+    restart(key("gateway.max_concurrent", Whole(1, 10_000), "32", "Runs of the agent at the same time, in the whole process.")),
+    restart(key(
         "gateway.max_waiting",
         Whole(0, MANY),
         "128",
         "Messages that wait for a free run, in the whole process; more are refused with 503.",
-    ),
-    key("gateway.max_connections", Whole(1, MANY), "4096", "Open connections; lowered to what the system's limit on descriptors allows."),
+    )),
+    restart(key(
+        "gateway.max_connections",
+        Whole(1, MANY),
+        "4096",
+        "Open connections; lowered to what the system's limit on descriptors allows.",
+    )),
     checked(
-        key(
+        restart(key(
             "gateway.trusted_proxies",
             List,
             "",
             "IP addresses of proxies in front; they are exempt from the cap on connections of one peer.",
-        ),
+        )),
         addresses,
     ),
     key(
@@ -69,7 +84,12 @@ pub const KEYS: &[Key] = &[
         "enqueue",
         "A message for a session that is still answering: it waits, is refused with 429, or cancels the answer.",
     ),
-    key("gateway.drain_secs", Whole(0, 3600), "30", "Seconds that running answers get to finish at shutdown; then they are interrupted."),
+    restart(key(
+        "gateway.drain_secs",
+        Whole(0, 3600),
+        "30",
+        "Seconds that running answers get to finish at shutdown; then they are interrupted.",
+    )),
     checked(
         key(
             "engine.default_model",
@@ -171,11 +191,42 @@ pub const KEYS: &[Key] = &[
     key("metrics.public", Bool, "false", "Let everyone who reaches the port read `/metrics`, without a key."),
     key("logging.format", OneOf(&["pretty", "json"]), "pretty", "Form of the log on standard error."),
     key("logging.level", OneOf(&["error", "warn", "info"]), "info", "How much the log says."),
+    key("mcp.servers.<name>.command", Text, "", "Tool server that is a program: a path, or a name on `PATH`. Either this or `url`."),
+    key("mcp.servers.<name>.args", List, "", "Arguments of the program, as they are; no shell reads them."),
+    Key {
+        secret: true,
+        ..key("mcp.servers.<name>.env", Secrets, "", "Environment of the program besides `PATH`, `HOME` and `LANG`; values are secret.")
+    },
+    checked(key("mcp.servers.<name>.url", Text, "", "Tool server of the streamable HTTP transport: its address."), url),
+    Key {
+        secret: true,
+        ..key("mcp.servers.<name>.headers", Secrets, "", "Header fields of every request to the server; values are secret.")
+    },
+    key("mcp.servers.<name>.enabled", Bool, "true", "Use the server at all."),
+    key("mcp.servers.<name>.timeout_secs", Whole(1, 3600), "30", "Seconds that the server may take to start, and to answer."),
+    key(
+        "mcp.servers.<name>.trust",
+        Bool,
+        "false",
+        "Believe the server's word that a tool only reads; without it a person is asked before each tool runs.",
+    ),
 ];
 
 /// The key with this path.
 pub fn find(path: &str) -> Option<&'static Key> {
-    KEYS.iter().find(|key| key.path == path)
+    if let Some(name) = server(path) {
+        return KEYS.iter().find(|key| key.is_free() && key.named(name) == path);
+    }
+    KEYS.iter().find(|key| key.path == path && !key.is_free())
+}
+
+/// The name in `mcp.servers.<name>.…`, where it is one: 1 to 32 letters, digits, `-` or `_`.
+pub(super) fn server(path: &str) -> Option<&str> {
+    let (name, _) = path.strip_prefix("mcp.servers.")?.split_once('.')?;
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    // Two `_` divide a server's name from its tool's.
+    let plain = !name.is_empty() && name.len() <= 32 && name.chars().all(good);
+    (plain && !name.contains("__") && !name.ends_with('_')).then_some(name)
 }
 
 impl Key {
@@ -183,13 +234,21 @@ impl Key {
     pub fn section(&self) -> &'static str {
         self.path.split_once('.').map_or(self.path, |(section, _)| section)
     }
-    /// The part after the dot.
+    /// The part after the last dot.
     pub fn name(&self) -> &'static str {
-        self.path.split_once('.').map_or(self.path, |(_, name)| name)
+        self.path.rsplit_once('.').map_or(self.path, |(_, name)| name)
+    }
+    /// Its path has a name that the user chooses.
+    pub fn is_free(&self) -> bool {
+        self.path.contains("<name>")
+    }
+    /// Its path with this name.
+    pub(super) fn named(&self, name: &str) -> String {
+        self.path.replace("<name>", name)
     }
     /// Its environment variable.
     pub fn variable(&self) -> String {
-        format!("OXIOS_{}__{}", self.section().to_ascii_uppercase(), self.name().to_ascii_uppercase())
+        format!("OXIOS_{}", self.path.replace('.', "__").to_ascii_uppercase())
     }
     /// Its type in words.
     pub fn type_name(&self) -> String {
@@ -200,11 +259,22 @@ impl Key {
             Bool => "true or false".to_owned(),
             OneOf(words) => format!("one of {}", words.join(", ")),
             List => "a list of texts".to_owned(),
+            Secrets => "a table of texts".to_owned(),
         }
     }
 
+    /// When a change is felt, in two words.
+    pub(super) fn felt(&self) -> &'static str {
+        if self.live { "at once" } else { "restart" }
+    }
     pub(super) fn default_value(&self) -> Result<Value, String> {
-        if self.default.is_empty() && self.kind != List { Ok(Value::Unset) } else { Value::parse(self, self.default) }
+        if self.kind == Secrets {
+            Ok(Value::Secrets(Default::default()))
+        } else if self.default.is_empty() && self.kind != List {
+            Ok(Value::Unset)
+        } else {
+            Value::parse(self, self.default)
+        }
     }
     pub(super) fn expected(&self, found: &str) -> String {
         self.because(&self.type_name(), found)
@@ -292,7 +362,7 @@ mod tests {
     #[test]
     fn every_row_is_whole() {
         for (i, key) in KEYS.iter().enumerate() {
-            assert_eq!(key.path.matches('.').count(), 1, "{}", key.path);
+            assert_eq!(key.path.matches('.').count(), if key.is_free() { 3 } else { 1 }, "{}", key.path);
             assert!(KEYS[i + 1..].iter().all(|other| other.path != key.path), "{} twice", key.path);
             assert!(key.default_value().is_ok(), "{}: {:?}", key.path, key.default_value());
             assert!(key.meaning.ends_with('.') && !key.meaning.contains('|'), "{}", key.path);

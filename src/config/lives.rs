@@ -33,6 +33,9 @@ impl Maker {
     }
 }
 
+/// The default engine and the judges.
+pub(super) type Engines = (Engine, Vec<Engine>);
+
 /// Every room's settings; `app` hands the parts to the rooms.
 #[derive(Clone)]
 pub struct Lives {
@@ -80,12 +83,16 @@ impl Lives {
         })
     }
 
-    /// Puts new settings in force; all or, on an error, none.
+    /// The engines of new settings; what can be wrong with them comes to light here.
     ///
     /// # Errors
     /// As [`Lives::new`].
-    pub fn set(&self, settings: &Settings) -> Result<(), LlmError> {
-        let (engine, judges) = engines(settings, &self.maker)?;
+    pub(super) fn prepare(&self, settings: &Settings) -> Result<Engines, LlmError> {
+        engines(settings, &self.maker)
+    }
+
+    /// Puts new settings in force.
+    pub(super) fn put(&self, settings: &Settings, (engine, judges): Engines) {
         self.engine.store(engine);
         self.judges.store(judges);
         self.memory.store(settings.memory.clone());
@@ -98,7 +105,6 @@ impl Lives {
         self.sessions.set(settings.sessions.clone());
         let (format, level) = settings.log;
         log::configure(format, level);
-        Ok(())
     }
 
     /// Makes engines like those in force.
@@ -111,7 +117,7 @@ fn live<T: Clone>(settings: &T) -> Arc<Live<T>> {
     Arc::new(Live::new(settings.clone()))
 }
 
-fn engines(settings: &Settings, maker: &Maker) -> Result<(Engine, Vec<Engine>), LlmError> {
+fn engines(settings: &Settings, maker: &Maker) -> Result<Engines, LlmError> {
     let judges = settings.judges.iter().cloned().map(|judge| maker.engine(judge)).collect::<Result<_, _>>()?;
     Ok((maker.engine(settings.engine.clone())?, judges))
 }

@@ -3,29 +3,35 @@
 //! This is the only place that reads a configuration file or interprets environment variables; everything below gets plain
 //! `Settings` structs (see `settings.rs`). The environment comes in as a map, so that a test owns it.
 
+mod edit;
 mod engine;
 mod environment;
 mod error;
 mod file;
+mod json;
 pub mod keys;
 mod lives;
-mod mcp;
+mod running;
 pub mod settings;
 mod show;
 pub mod suggest;
 mod value;
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub use engine::{Choice, Provider};
 pub use error::{ConfigError, Problem};
 pub use keys::{KEYS, Key};
 pub use lives::{Lives, Maker};
+pub use running::Running;
 pub use settings::{Settings, settings};
-pub use show::table;
+pub use show::{default_file, table};
 pub use value::{Kind, Value};
 
+use crate::base::limits::MCP_SERVERS_MAX;
 use crate::base::secret::Secret;
 
 /// The environment: names and values.
@@ -65,13 +71,27 @@ pub struct Config {
     notes: Vec<String>,
     extra_key: Option<Secret>,
     env_keys: engine::EnvKeys,
-    mcp: crate::rooms::mcp::Settings,
+    sources: Arc<Sources>,
+}
+
+/// What a configuration is read from besides the file; nothing prints it, since it holds secrets.
+struct Sources {
+    env: Env,
+    flags: Vec<Flag>,
+}
+
+impl std::fmt::Debug for Sources {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Sources")
+    }
 }
 
 /// One key's value.
 #[derive(Debug, Clone)]
 struct Entry {
     key: &'static Key,
+    /// The key's path with names for `<name>`.
+    path: Cow<'static, str>,
     value: Value,
     origin: Origin,
 }
@@ -101,32 +121,49 @@ impl Config {
     pub fn from_text(home: &Path, text: &str, env: &Env, flags: &[Flag]) -> Result<Self, ConfigError> {
         let mut problems = Vec::new();
         let mut entries: Vec<Entry> = Vec::with_capacity(KEYS.len());
-        for key in KEYS {
+        for key in KEYS.iter().filter(|key| !key.is_free()) {
             let value = key.default_value().unwrap_or_else(|text| {
                 problems.push(Problem::new(key.path, text));
                 Value::Unset
             });
-            entries.push(Entry { key, value, origin: Origin::Default });
+            entries.push(Entry { key, path: Cow::Borrowed(key.path), value, origin: Origin::Default });
         }
+        let wanted = |name: &String| ["OXIOS_", "OPENAI_", "ANTHROPIC_"].iter().any(|start| name.starts_with(start));
+        let env: Env = env.iter().filter(|(name, _)| wanted(name)).map(|(name, value)| (name.clone(), value.clone())).collect();
+        let sources = Arc::new(Sources { env, flags: flags.to_vec() });
+        Self::read(home, text, sources, entries, problems)
+    }
+
+    /// What a file with this text would mean here, with the same environment and flags.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    fn reread(&self, text: &str) -> Result<Self, ConfigError> {
+        Self::from_text(&self.home, text, &self.sources.env, &self.sources.flags)
+    }
+
+    fn read(home: &Path, text: &str, sources: Arc<Sources>, entries: Vec<Entry>, mut problems: Vec<Problem>) -> Result<Self, ConfigError> {
+        let Sources { env, flags } = &*sources;
         let mut config = Self {
             home: home.to_owned(),
             entries,
             notes: Vec::new(),
             extra_key: None,
             env_keys: engine::EnvKeys::default(),
-            mcp: Default::default(),
+            sources: sources.clone(),
         };
         file::apply(&mut config, text, &mut problems);
         environment::apply(&mut config, env, &mut problems);
         for flag in flags {
             match keys::find(&flag.path) {
                 Some(key) => match Value::parse(key, &flag.text) {
-                    Ok(value) => config.set(key, value, Origin::Flag(flag.name.clone())),
+                    Ok(value) => config.set(key, &flag.path, value, Origin::Flag(flag.name.clone())),
                     Err(text) => problems.push(Problem::new(&flag.name, format!("{}: {text}", key.path))),
                 },
                 None => problems.push(Problem::new(&flag.name, keys::unknown(&flag.path))),
             }
         }
+        config.complete(&mut problems);
         engine::look(&mut config);
         if problems.is_empty() { Ok(config) } else { Err(ConfigError { problems }) }
     }
@@ -145,10 +182,6 @@ impl Config {
     /// `OXIOS_API_KEY`: a key that is accepted besides those in `keys.json`.
     pub fn extra_key(&self) -> Option<&Secret> {
         self.extra_key.as_ref()
-    }
-    /// The tool servers of `[mcp.servers.<name>]`.
-    pub fn mcp(&self) -> &crate::rooms::mcp::Settings {
-        &self.mcp
     }
     /// What is not wrong but deserves a word, for the log and `config check`.
     pub fn notes(&self) -> &[String] {
@@ -178,9 +211,18 @@ impl Config {
     pub fn secret(&self, path: &str) -> Option<&Secret> {
         if let Value::Hidden(secret) = self.value(path) { Some(secret) } else { None }
     }
+    /// Secret texts by name; empty where the key holds something else.
+    pub fn secrets(&self, path: &str) -> BTreeMap<String, Secret> {
+        if let Value::Secrets(table) = self.value(path) { table.clone() } else { BTreeMap::new() }
+    }
     /// A list; empty where the key holds something else.
     pub fn list(&self, path: &str) -> &[String] {
         if let Value::List(items) = self.value(path) { items } else { &[] }
+    }
+
+    /// Where a value comes from, by its full path.
+    fn origin_at(&self, path: &str) -> Option<&Origin> {
+        self.entries.iter().find(|entry| entry.path == path).map(|entry| &entry.origin)
     }
 
     fn value(&self, path: &str) -> &Value {
@@ -188,15 +230,54 @@ impl Config {
     }
 
     fn entry(&self, path: &str) -> Option<&Entry> {
-        let found = self.entries.iter().find(|entry| entry.key.path == path);
+        let found = self.entries.iter().find(|entry| entry.path == path);
         debug_assert!(found.is_some(), "{path} is not in the table");
         found
     }
 
-    fn set(&mut self, key: &'static Key, value: Value, origin: Origin) {
-        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.key.path == key.path) {
-            entry.value = value;
-            entry.origin = origin;
+    fn set(&mut self, key: &'static Key, path: &str, value: Value, origin: Origin) {
+        match self.entries.iter_mut().find(|entry| entry.path == path) {
+            Some(entry) => (entry.value, entry.origin) = (value, origin),
+            None if key.is_free() => self.entries.push(Entry { key, path: Cow::Owned(path.to_owned()), value, origin }),
+            None => {}
+        }
+    }
+
+    /// The names of the tool servers, in order.
+    fn servers(&self) -> BTreeSet<String> {
+        self.entries.iter().filter(|entry| entry.key.is_free()).filter_map(|entry| Some(keys::server(&entry.path)?.to_owned())).collect()
+    }
+
+    /// Every tool server gets the defaults of the keys that nobody set, and is either a program or an address.
+    fn complete(&mut self, problems: &mut Vec<Problem>) {
+        let mut free = self.entries.split_off(self.entries.iter().position(|entry| entry.key.is_free()).unwrap_or(self.entries.len()));
+        free.sort_by(|a, b| a.path.cmp(&b.path));
+        let names: BTreeSet<String> = free.iter().filter_map(|entry| Some(keys::server(&entry.path)?.to_owned())).collect();
+        if names.len() > MCP_SERVERS_MAX {
+            problems.push(Problem::new("mcp.servers", format!("at most {MCP_SERVERS_MAX} are taken")));
+        }
+        for name in names {
+            let (mut ways, mut place) = (0, String::new());
+            for key in KEYS.iter().filter(|key| key.is_free()) {
+                let path = key.named(&name);
+                let at = free.iter().position(|entry| entry.path == path);
+                let entry = at.map(|at| free.remove(at)).unwrap_or_else(|| Entry {
+                    key,
+                    path: Cow::Owned(path),
+                    value: key.default_value().unwrap_or(Value::Unset),
+                    origin: Origin::Default,
+                });
+                if matches!(key.name(), "command" | "url") && entry.value != Value::Unset {
+                    ways += 1;
+                }
+                if let (true, origin @ (Origin::File(_) | Origin::Env(_) | Origin::Flag(_))) = (place.is_empty(), &entry.origin) {
+                    place = origin.to_string();
+                }
+                self.entries.push(entry);
+            }
+            if ways != 1 {
+                problems.push(Problem::new(place, format!("mcp.servers.{name}: expected either command or url")));
+            }
         }
     }
 }
@@ -234,7 +315,7 @@ mod tests {
     #[test]
     fn defaults_are_valid_and_documented() {
         let config = load("", &[]).unwrap();
-        assert_eq!(config.entries.len(), KEYS.len());
+        assert_eq!(config.entries.len(), KEYS.iter().filter(|key| !key.is_free()).count());
         assert_eq!(config.whole("gateway.port"), 4200);
         assert_eq!(config.text("gateway.host"), Some("127.0.0.1"));
         assert_eq!(config.workspace(), Path::new("/h/workspace"));

@@ -8,6 +8,8 @@ use crate::base::log;
 use crate::base::secret::Secret;
 use crate::http::listener;
 use crate::middleware::settings::QueryToken;
+use crate::rooms::mcp;
+use crate::wire::url::Url;
 use crate::{api, gateway, llm, middleware, orchestrator, rooms, store};
 
 /// Requests and streams last this much longer than the runs that they wait for, so that an answer cut at the end of the drain
@@ -30,7 +32,7 @@ pub struct Settings {
     /// What is remembered.
     pub memory: rooms::memory::Settings,
     /// Tool servers.
-    pub mcp: rooms::mcp::Settings,
+    pub mcp: mcp::Settings,
     /// Budgets of a run.
     pub orchestrator: orchestrator::Settings,
     /// Lanes, permits, deadlines.
@@ -68,7 +70,7 @@ pub fn settings(config: &Config) -> Settings {
             max_recall: size(config.whole("memory.max_recall")),
             embedding: embedding(config),
         },
-        mcp: config.mcp().clone(),
+        mcp: mcp(config),
         orchestrator: orchestrator::Settings {
             max_evolution_iterations: small(config.whole("orchestrator.max_evolution_iterations")),
             min_evaluation_score: config.decimal("orchestrator.min_evaluation_score"),
@@ -141,6 +143,27 @@ pub fn engine(config: &Config) -> llm::Settings {
         between: seconds(config, "engine.stall_timeout_secs"),
         ..llm::Settings::default()
     }
+}
+
+/// The tool servers; one whose address does not hold (the check has seen it) is left out.
+fn mcp(config: &Config) -> mcp::Settings {
+    let server = |name: &String| {
+        let path = |key: &str| format!("mcp.servers.{name}.{key}");
+        let transport = match config.text(&path("command")) {
+            Some(command) => mcp::Transport::Stdio {
+                command: command.to_owned(),
+                args: config.list(&path("args")).to_vec(),
+                env: config.secrets(&path("env")),
+            },
+            None => mcp::Transport::Http { url: Url::parse(config.text(&path("url"))?).ok()?, headers: config.secrets(&path("headers")) },
+        };
+        let timeout = seconds(config, &path("timeout_secs"));
+        Some((
+            name.clone(),
+            mcp::ServerSettings { transport, enabled: config.yes(&path("enabled")), timeout, trust: config.yes(&path("trust")) },
+        ))
+    };
+    mcp::Settings { servers: config.servers().iter().filter_map(server).collect() }
 }
 
 /// What makes vectors of memories, where a model is set.

@@ -16,13 +16,14 @@ impl Config {
             }
             section = entry.key.section();
             // Dotted keys: every line stands for itself, for grep and for --set.
-            let name = entry.key.path;
+            let name = &*entry.path;
             let line = if entry.value == Value::Unset {
                 format!("# {name} = {}", self.stand_in(entry.key))
             } else {
                 format!("{name} = {}", entry.value.toml())
             };
-            let origin = if entry.value == Value::Unset { String::new() } else { format!("# {}", entry.origin) };
+            let restart = if entry.key.live { "" } else { ", a change needs a restart" };
+            let origin = if entry.value == Value::Unset { String::new() } else { format!("# {}{restart}", entry.origin) };
             let _ = writeln!(out, "{}", format!("{line:<48} {origin}").trim_end());
         }
         out
@@ -51,9 +52,34 @@ impl Config {
     }
 }
 
+/// A file with every key commented out, each with its meaning, type and default: it means the same as no file.
+pub fn default_file() -> String {
+    let mut out = String::from(
+        "# config.toml of oxios-edge. Take the # from a line to set its key; what is not set has the default shown.\n\
+         # The environment (OXIOS_SECTION__KEY) goes before this file. Changes are felt at once unless a key says \"restart\".\n",
+    );
+    let mut section = String::new();
+    for key in KEYS {
+        let here = key.path.rsplit_once('.').map_or(key.path, |(section, _)| section);
+        if here != section {
+            // A section with a free name is commented out, too: without a key in it, it would be wrong.
+            let _ = writeln!(out, "\n{}[{here}]", if key.is_free() { "# " } else { "" });
+            section = here.to_owned();
+        }
+        let restart = if key.live { "" } else { "; restart" };
+        let _ = writeln!(out, "# {} ({}{restart})", key.meaning, key.type_name());
+        let default = match key.default_value() {
+            Ok(Value::Unset) | Err(_) => "\"\"".to_owned(),
+            Ok(value) => value.toml(),
+        };
+        let _ = writeln!(out, "# {} = {default}", key.name());
+    }
+    out
+}
+
 /// Every key as a Markdown table, for the README.
 pub fn table() -> String {
-    let mut out = String::from("| Key | Default | Meaning |\n|---|---|---|\n");
+    let mut out = String::from("| Key | Default | Meaning | A change |\n|---|---|---|---|\n");
     for key in KEYS {
         let default = match key.default_value() {
             Ok(Value::Unset) | Err(_) => "not set".to_owned(),
@@ -63,7 +89,29 @@ pub fn table() -> String {
             super::Kind::OneOf(words) => format!(" ({})", words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")),
             _ => String::new(),
         };
-        let _ = writeln!(out, "| `{}` | {default} | {}{kind} |", key.path, key.meaning);
+        let _ = writeln!(out, "| `{}` | {default} | {}{kind} | {} |", key.path, key.meaning, key.felt());
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    #[test]
+    fn the_default_file_means_what_no_file_means() {
+        let load = |text: &str| Config::from_text(Path::new("/h"), text, &Default::default(), &[]).unwrap();
+        let text = default_file();
+        assert_eq!(load(&text).show(), load("").show());
+        for key in KEYS {
+            assert!(text.contains(&format!("\n# {} = ", key.name())), "{}", key.path);
+        }
+        // With the signs taken off, every key that has a default is right as it stands.
+        let keys =
+            text.lines().map(|line| line.strip_prefix("# ").filter(|rest| rest.contains(" = ") && !rest.ends_with(')')).unwrap_or(line));
+        let without: Vec<&str> =
+            keys.filter(|line| !line.ends_with("\"\"") && !line.starts_with('#')).take_while(|line| !line.starts_with("args")).collect();
+        assert_eq!(load(&without.join("\n")).entries.len(), load("").entries.len());
+    }
 }

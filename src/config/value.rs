@@ -1,8 +1,11 @@
 //! Values of keys: what they may be, and how they are read from text (environment, flags, defaults) and from TOML.
 
+use std::collections::BTreeMap;
+
 use toml_edit::Item;
 
 use super::keys::Key;
+use crate::base::secret::Secret;
 
 /// What a key holds.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -19,6 +22,8 @@ pub enum Kind {
     OneOf(&'static [&'static str]),
     /// A list of texts.
     List,
+    /// A table of secret texts with free names.
+    Secrets,
 }
 
 /// A key's value.
@@ -37,7 +42,9 @@ pub enum Value {
     /// A list of texts.
     List(Vec<String>),
     /// A secret text; kept apart so that nothing prints it.
-    Hidden(crate::base::secret::Secret),
+    Hidden(Secret),
+    /// Secret texts by name.
+    Secrets(BTreeMap<String, Secret>),
 }
 
 impl std::fmt::Debug for Value {
@@ -64,6 +71,7 @@ impl Value {
                 "false" | "0" | "no" | "off" => Some(Self::Bool(false)),
                 _ => None,
             },
+            Kind::Secrets => serde_json::from_str::<BTreeMap<String, Secret>>(text).ok().map(Self::Secrets),
             Kind::List if text.starts_with('[') => serde_json::from_str(text).ok().map(Self::List),
             Kind::List => Some(Self::List(text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect())),
         };
@@ -87,6 +95,12 @@ impl Value {
                 .as_array()
                 .and_then(|items| items.iter().map(|item| item.as_str().map(str::to_owned)).collect::<Option<Vec<_>>>())
                 .map(Self::List),
+            Kind::Secrets => item
+                .as_table_like()
+                .and_then(|table| {
+                    table.iter().map(|(name, item)| Some((name.to_owned(), Secret::new(item.as_str()?)))).collect::<Option<_>>()
+                })
+                .map(Self::Secrets),
         };
         value.ok_or_else(|| key.expected(found(item)))?.checked(key)
     }
@@ -98,6 +112,11 @@ impl Value {
             Self::Unset => String::new(),
             Self::Text(text) => quoted(text),
             Self::Hidden(secret) => quoted(&secret.to_string()),
+            Self::Secrets(table) => {
+                let pairs: Vec<String> =
+                    table.iter().map(|(name, secret)| format!("{} = {}", quoted(name), quoted(&secret.to_string()))).collect();
+                if pairs.is_empty() { "{}".to_owned() } else { format!("{{ {} }}", pairs.join(", ")) }
+            }
             Self::Whole(n) => n.to_string(),
             Self::Decimal(n) => format!("{n:?}"),
             Self::Bool(yes) => yes.to_string(),
@@ -111,6 +130,10 @@ impl Value {
             (Self::Decimal(n), Kind::Decimal(min, max)) => (min..=max).contains(n),
             (Self::Text(text), Kind::OneOf(words)) => words.contains(&text.as_str()),
             (Self::Text(text), _) => !text.is_empty() && !text.contains(['\0', '\n', '\r']),
+            (Self::Secrets(table), _) => table.iter().all(|(name, secret)| {
+                let bad = ['\0', '\n', '\r'];
+                !name.is_empty() && !name.contains(bad) && !secret.reveal().contains(bad)
+            }),
             (Self::List(items), _) => items.iter().all(|item| !item.is_empty() && !item.contains(['\0', '\n', '\r'])),
             _ => true,
         };
@@ -119,7 +142,7 @@ impl Value {
         }
         (key.check)(&self).map_err(|expected| key.because(expected, &self.shown()))?;
         Ok(match self {
-            Self::Text(text) if key.secret => Self::Hidden(crate::base::secret::Secret::new(text)),
+            Self::Text(text) if key.secret => Self::Hidden(Secret::new(text)),
             other => other,
         })
     }

@@ -8,10 +8,12 @@ use serde::Deserialize;
 use crate::base::cancel::Cancel;
 use crate::base::limits::MODEL_LIST_BYTES_MAX;
 use crate::llm::call::accepted;
-use crate::llm::engine::{Engine, Place, Server, Shared};
+use crate::llm::engine::{Engine, Model, Place, Server, Shared};
 use crate::llm::error::{Kind, LlmError};
 use crate::llm::request::{Event, Message, Request};
 
+/// Tokens that a model is asked for to prove that it answers; some servers refuse fewer.
+const PROOF_TOKENS: u32 = 16;
 /// Most models that are named.
 const LISTED_MAX: usize = 100;
 
@@ -37,6 +39,31 @@ impl Engine {
     /// model is not in the list or there is no list. No retries, no fallbacks.
     pub async fn probe(&self, cancel: &Cancel) -> Result<Probe, LlmError> {
         cancel.guard(self.ask(cancel)).await.unwrap_or_else(|why| Err(LlmError::cancelled(why)))
+    }
+
+    /// The models that the default model's provider lists now, without `provider/`; asked each time.
+    ///
+    /// # Errors
+    /// The provider cannot be reached, refuses the key, or has no list.
+    pub async fn models(&self, cancel: &Cancel) -> Result<Vec<String>, LlmError> {
+        match self.shared().models.first() {
+            Some(Model { name, place: Place::Server(server), .. }) => {
+                let listed = cancel.guard(self.shared().list(name, server)).await;
+                listed.unwrap_or_else(|why| Err(LlmError::cancelled(why)))
+            }
+            _ => Ok(vec!["offline".to_owned()]),
+        }
+    }
+
+    /// Has the default model say something, in a few tokens. No fallbacks.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn prove(&self, cancel: &Cancel) -> Result<(), LlmError> {
+        let request = Request { messages: vec![Message::User { text: "Hi".to_owned() }], max_tokens: PROOF_TOKENS, ..Request::default() };
+        let mut call = self.call(request, cancel).only_this_model();
+        while call.next().await?.is_some() {}
+        Ok(())
     }
 
     async fn ask(&self, cancel: &Cancel) -> Result<Probe, LlmError> {

@@ -1,0 +1,114 @@
+//! The configuration over HTTP (API A8): shown without secrets, changed and in force at once.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::api::{self, App, Call};
+use crate::http::Response;
+use crate::http::error::{ErrorStatus, HttpError};
+use crate::llm::Engine;
+
+/// The configuration of the running server, as the routes need it; `config` furnishes it. Every method may block.
+pub trait Configuration: Send + Sync {
+    /// What is in force, section by section; secrets as `***`.
+    fn show(&self) -> Map<String, Value>;
+    /// Merges, checks, writes to the file, puts in force; all or nothing. Changes take turns.
+    ///
+    /// # Errors
+    /// See [`Refused`]; nothing is changed then.
+    fn change(&self, wanted: &Map<String, Value>) -> Result<Changed, Refused>;
+    /// The engine that a change would make; nothing is written.
+    ///
+    /// # Errors
+    /// As [`Configuration::change`], and where the environment would keep the change from having an effect.
+    fn engine_with(&self, wanted: &Map<String, Value>) -> Result<Engine, Refused>;
+    /// An engine for this provider, with its configured address and, unless one is given, its configured key; none for a name
+    /// that is no provider.
+    fn provider_engine(&self, provider: &str, api_key: Option<&str>) -> Option<Engine>;
+    /// Every provider.
+    fn providers(&self) -> Vec<EngineProvider>;
+}
+
+/// What a change did.
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Changed {
+    /// Always `updated`.
+    pub status: &'static str,
+    /// Keys whose value in the file is felt only after a restart.
+    pub restart_required: Vec<String>,
+    /// Keys that stay as they are because the environment or a flag sets them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub overridden_by_env: Vec<String>,
+}
+
+/// Why a change was refused. The texts are for whoever asked; none of them has a secret in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refused {
+    /// The wish is wrong; each key of it that is.
+    Bad(String),
+    /// What is there stands against it.
+    Conflict(String),
+    /// The disk failed; for the log.
+    Failed(String),
+}
+
+/// A provider of models.
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct EngineProvider {
+    /// `offline`, `openai` or `anthropic`.
+    pub name: &'static str,
+    /// It has what it needs: a key or an address of its own.
+    pub configured: bool,
+    /// The default model is one of its.
+    pub active: bool,
+    /// It has a key.
+    pub api_key_set: bool,
+    /// Where it is asked.
+    pub base_url: Option<String>,
+}
+
+impl From<Refused> for HttpError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Bad(text) => Self::bad_request(text).code("config"),
+            Refused::Conflict(text) => Self::conflict(text).code("config"),
+            Refused::Failed(text) => Self::internal(text).code("config"),
+        }
+    }
+}
+
+/// The sections of the configuration, each an object of its keys.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(transparent)]
+struct Config(Map<String, Value>);
+
+/// Names for the route table.
+#[cfg(test)]
+pub(super) fn shapes(to: &mut api::shapes::Shapes) {
+    to.answers::<Config>("Config");
+    to.takes::<Map<String, Value>>("ConfigChange");
+    to.answers::<Changed>("ConfigChanged");
+}
+
+/// `GET /api/config`.
+pub(crate) async fn show(app: Arc<App>, _call: Call) -> Result<Response, HttpError> {
+    let configuration = app.configuration.clone();
+    let shown = api::blocking(move || Ok::<_, HttpError>(configuration.show())).await?;
+    api::json(&Config(shown))
+}
+
+/// `PUT /api/config`.
+pub(crate) async fn change(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
+    let wanted: Value = call.json()?;
+    let Value::Object(wanted) = wanted else {
+        return Err(HttpError::new(ErrorStatus::BadRequest, "config", "write the sections as an object: {\"session\":{\"ttl_hours\":72}}"));
+    };
+    let configuration = app.configuration.clone();
+    let changed = api::blocking(move || configuration.change(&wanted)).await?;
+    api::json(&changed)
+}

@@ -1,0 +1,286 @@
+//! The configuration of a running server: shown, changed, read again; every change reaches the rooms through their [`Lives`].
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use serde_json::{Map, Value as Json, json};
+use toml_edit::{DocumentMut, Item};
+
+use super::json::{HIDDEN, Wish, toml, wishes};
+use super::keys::Key;
+use super::value::{Kind, Value};
+use super::{Config, FILE_NAME, Lives, Origin, Provider, edit, settings};
+use crate::api::config::{Changed, Configuration, EngineProvider, Refused};
+use crate::base::limits::CONFIG_BYTES_MAX;
+use crate::base::log;
+use crate::llm::Engine;
+use crate::llm::engine::{ANTHROPIC_URL, OPENAI_URL};
+use crate::store::atomic::{Durable, replace};
+use crate::sys::disk::{Disk, FileStat, read_whole};
+
+/// The configuration in force, and everything that a change touches.
+pub struct Running {
+    path: PathBuf,
+    disk: Arc<dyn Disk>,
+    lives: Lives,
+    /// What the process started with: keys that need a restart still have these values.
+    started: Config,
+    /// Guards the file and what is in force; held for a whole change, so that changes take turns. Taken by requests' blocking
+    /// threads and by the watch.
+    state: Mutex<State>,
+}
+
+struct State {
+    config: Config,
+    /// The file as it was last looked at; none while there is no file.
+    seen: Option<Vec<u8>>,
+    /// What told that it had changed since.
+    stamp: Option<FileStat>,
+}
+
+/// What a change comes to, before anything is written.
+struct Plan {
+    text: String,
+    config: Config,
+    overridden: Vec<String>,
+}
+
+impl Running {
+    /// The configuration that the process started with.
+    pub fn new(started: Config, lives: Lives, disk: Arc<dyn Disk>) -> Self {
+        let path = started.home().join(FILE_NAME);
+        // A mounted or linked file is changed where it lies.
+        let path = std::fs::canonicalize(&path).unwrap_or(path);
+        let seen = read_whole(&*disk, &path, CONFIG_BYTES_MAX).ok();
+        let stamp = disk.stat(&path).ok().flatten();
+        Self { path, disk, lives, state: Mutex::new(State { config: started.clone(), seen, stamp }), started }
+    }
+
+    /// Looks at the file; where it is another one than last time, puts it in force, or says in the log why not. Blocks, for as
+    /// long as one question to the file system takes while nothing has changed.
+    pub fn reload(&self) {
+        let mut state = self.state();
+        let stamp = self.disk.stat(&self.path).ok().flatten();
+        if stamp == state.stamp {
+            return;
+        }
+        state.stamp = stamp;
+        let text = match read_whole(&*self.disk, &self.path, CONFIG_BYTES_MAX) {
+            Ok(bytes) => Some(bytes),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
+            Err(e) => return log::warn("config", format_args!("config.toml cannot be read ({e}); the old configuration stays")),
+        };
+        if state.seen == text {
+            return;
+        }
+        // Also where it is refused: it is named once, not every time that it is looked at.
+        state.seen.clone_from(&text);
+        let Ok(text) = String::from_utf8(text.unwrap_or_default()) else {
+            return log::error("config", format_args!("config.toml is no UTF-8; the old configuration stays"));
+        };
+        let config = match state.config.reread(&text) {
+            Ok(config) => config,
+            Err(error) => {
+                for problem in error.problems {
+                    log::error("config", format_args!("{}: {}; the old configuration stays", problem.place, problem.text));
+                }
+                return;
+            }
+        };
+        let rooms = settings(&config);
+        match self.lives.prepare(&rooms) {
+            Ok(made) => self.lives.put(&rooms, made),
+            Err(error) => return log::error("config", format_args!("{}; the old configuration stays", error.public)),
+        }
+        let waiting = self.waiting(&config);
+        state.config = config;
+        log::info("config", format_args!("config.toml was read again and is in force"));
+        if !waiting.is_empty() {
+            log::warn("config", format_args!("these changes need a restart: {}", waiting.join(", ")));
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Keys that have another value than the process runs with.
+    fn waiting(&self, config: &Config) -> Vec<String> {
+        let differs = |entry: &&super::Entry| !entry.key.live && self.started.value_at(&entry.path) != &entry.value;
+        config.entries.iter().filter(differs).map(|entry| entry.path.to_string()).collect()
+    }
+
+    /// What a change comes to.
+    fn plan(&self, now: &Config, wanted: &Map<String, Json>) -> Result<Plan, Refused> {
+        let bytes = match read_whole(&*self.disk, &self.path, CONFIG_BYTES_MAX) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            Err(e) => return Err(Refused::Failed(format!("config.toml cannot be read: {e}"))),
+        };
+        let text = String::from_utf8(bytes).map_err(|_| Refused::Conflict("config.toml is no UTF-8; mend it first".to_owned()))?;
+        // SECURITY: places and expectations only; a problem never quotes a secret.
+        let base = now.reread(&text).map_err(|e| Refused::Conflict(format!("config.toml is broken; mend it first: {}", one_line(&e))))?;
+        let document: DocumentMut = text.parse().map_err(|_| Refused::Conflict("config.toml is no TOML; mend it first".to_owned()))?;
+
+        let mut problems = Vec::new();
+        let mut overridden = Vec::new();
+        let mut edits: Vec<(String, Option<toml_edit::Value>)> = Vec::new();
+        for wish in wishes(wanted, &mut problems) {
+            match wish {
+                Wish::NoServer(name) => edits.push((format!("mcp.servers.{name}"), None)),
+                Wish::Key(key, path, value) => match decide(&base, key, &path, value) {
+                    Err(problem) => problems.push(format!("{path}: {problem}")),
+                    Ok(_) if is_overridden(&base, &path) => overridden.push(path),
+                    Ok(None) => {}
+                    Ok(Some(edit)) => edits.push((path, edit)),
+                },
+            }
+        }
+        if !problems.is_empty() {
+            return Err(Refused::Bad(problems.join("; ")));
+        }
+        let with = |edits: &[(String, Option<toml_edit::Value>)]| {
+            let mut document = document.clone();
+            for (path, edit) in edits {
+                match edit {
+                    Some(value) => edit::set(&mut document, path, value.clone()),
+                    None => edit::remove(&mut document, path),
+                }
+            }
+            let text = document.to_string();
+            base.reread(&text).map(|config| (text, config)).map_err(|e| Refused::Bad(one_line(&e)))
+        };
+        let (text, config) = with(&edits)?;
+        // A provider's own variable goes before the file, which shows only once the provider is known.
+        let hidden: Vec<String> =
+            edits.iter().filter(|(path, edit)| edit.is_some() && by_provider(&config, path)).map(|(path, _)| path.clone()).collect();
+        if hidden.is_empty() {
+            return Ok(Plan { text, config, overridden });
+        }
+        edits.retain(|(path, _)| !hidden.contains(path));
+        overridden.extend(hidden);
+        let (text, config) = with(&edits)?;
+        Ok(Plan { text, config, overridden })
+    }
+}
+
+impl Configuration for Running {
+    fn show(&self) -> Map<String, Json> {
+        let state = self.state();
+        let mut all = state.config.json();
+        all.insert("restart_required".to_owned(), json!(self.waiting(&state.config)));
+        all
+    }
+
+    fn change(&self, wanted: &Map<String, Json>) -> Result<Changed, Refused> {
+        let mut state = self.state();
+        let Plan { text, config, overridden } = self.plan(&state.config, wanted)?;
+        let rooms = settings(&config);
+        let made = self.lives.prepare(&rooms).map_err(|e| Refused::Bad(e.public))?;
+        if state.seen.as_deref().unwrap_or_default() != text.as_bytes() {
+            replace(&*self.disk, &self.path, text.as_bytes(), Durable::Yes)
+                .map_err(|e| Refused::Failed(format!("config.toml cannot be written: {e}")))?;
+            state.seen = Some(text.into_bytes());
+            state.stamp = self.disk.stat(&self.path).ok().flatten();
+        }
+        self.lives.put(&rooms, made);
+        let restart_required = self.waiting(&config);
+        state.config = config;
+        Ok(Changed { status: "updated", restart_required, overridden_by_env: overridden })
+    }
+
+    fn engine_with(&self, wanted: &Map<String, Json>) -> Result<Engine, Refused> {
+        let now = self.state().config.clone();
+        let plan = self.plan(&now, wanted)?;
+        if let Some(path) = plan.overridden.first() {
+            return Err(Refused::Conflict(format!("{path} is set by the environment; change it there and restart")));
+        }
+        self.lives.maker().engine(settings(&plan.config).engine).map_err(|e| Refused::Bad(e.public))
+    }
+
+    fn provider_engine(&self, provider: &str, api_key: Option<&str>) -> Option<Engine> {
+        let mut rooms = settings(&self.state().config).engine;
+        let model = match provider {
+            "offline" => "offline".to_owned(),
+            "openai" | "anthropic" if rooms.default_model.starts_with(&format!("{provider}/")) => rooms.default_model.clone(),
+            "openai" | "anthropic" => format!("{provider}/auto"),
+            _ => return None,
+        };
+        if model != rooms.default_model {
+            rooms.base_url.clear();
+            rooms.api_key = Default::default();
+        }
+        if let Some(key) = api_key {
+            rooms.api_key = crate::base::secret::Secret::new(key);
+            rooms.openai.api_key = rooms.api_key.clone();
+            rooms.anthropic.api_key = rooms.api_key.clone();
+        }
+        rooms.default_model = model;
+        rooms.fallback_models.clear();
+        self.lives.maker().engine(rooms).ok()
+    }
+
+    fn providers(&self) -> Vec<EngineProvider> {
+        let config = self.state().config.clone();
+        let chosen = Provider::of(&config.model().model);
+        let named = |name: &'static str, provider: Provider, own: &str| {
+            let key_set = config.api_key(provider).is_some();
+            let address = config.base_url(provider);
+            EngineProvider {
+                name,
+                configured: provider == Provider::Offline || key_set || address.is_some(),
+                active: provider == chosen,
+                api_key_set: key_set,
+                base_url: if provider == Provider::Offline { None } else { Some(address.unwrap_or_else(|| own.to_owned())) },
+            }
+        };
+        vec![
+            named("offline", Provider::Offline, ""),
+            named("openai", Provider::OpenAi, OPENAI_URL),
+            named("anthropic", Provider::Anthropic, ANTHROPIC_URL),
+        ]
+    }
+}
+
+/// What a wish comes to: nothing, or a value to set (or, without one, to take out).
+fn decide(now: &Config, key: &'static Key, path: &str, wanted: &Json) -> Result<Option<Option<toml_edit::Value>>, String> {
+    let old = now.value_at(path);
+    let unset = wanted.is_null() || (key.kind == Kind::Text && wanted.as_str() == Some(""));
+    if unset {
+        return Ok(matches!(now.origin_at(path), Some(Origin::File(_))).then_some(None));
+    }
+    if key.secret && wanted.as_str() == Some(HIDDEN) {
+        return Ok(None);
+    }
+    let mut wanted = wanted.clone();
+    if let (Kind::Secrets, Json::Object(table)) = (key.kind, &mut wanted) {
+        let had = if let Value::Secrets(had) = old { had.clone() } else { Default::default() };
+        for (name, value) in table.iter_mut().filter(|(_, value)| value.as_str() == Some(HIDDEN)) {
+            let secret = had.get(name).ok_or("`***` stands for a value that is not there")?;
+            *value = json!(secret.reveal());
+        }
+    }
+    let value = toml(&wanted).ok_or_else(|| format!("expected {}", key.type_name()))?;
+    let new = Value::from_toml(key, &Item::Value(value.clone()))?;
+    let same = if key.secret { &new == old } else { now.shown(path, old) == now.shown(path, &new) };
+    Ok((!same).then_some(Some(value)))
+}
+
+/// The environment or a flag sets the key.
+fn is_overridden(now: &Config, path: &str) -> bool {
+    matches!(now.origin_at(path), Some(Origin::Env(_) | Origin::Flag(_)))
+}
+
+/// A provider's own variable (`OPENAI_API_KEY` …) goes before the file's value.
+fn by_provider(config: &Config, path: &str) -> bool {
+    let provider = Provider::of(&config.model().model);
+    match (path, config.value_at(path)) {
+        ("engine.api_key", Value::Hidden(set)) => config.api_key(provider).is_some_and(|used| &used != set),
+        ("engine.base_url", Value::Text(set)) => config.base_url(provider).is_some_and(|used| &used != set),
+        _ => false,
+    }
+}
+
+fn one_line(error: &super::ConfigError) -> String {
+    error.problems.iter().map(|p| format!("{}: {}", p.place.rsplit('/').next().unwrap_or_default(), p.text)).collect::<Vec<_>>().join("; ")
+}

@@ -1,0 +1,57 @@
+//! Models over the wire: listed, tried before they are kept, the same after a restart.
+
+use serde_json::{Value, json};
+
+use crate::support::client::{Answer, Ask, Client};
+use crate::support::scripted::{Reply, Scripted};
+use crate::support::server::Setup;
+
+async fn put(client: &Client, path: &str, body: Value) -> Answer {
+    client.send(Ask::new("PUT", path).json(&body)).await
+}
+
+#[tokio::test]
+async fn a_model_is_tried_then_kept_over_a_restart() {
+    let model = Scripted::start();
+    let mut server = Setup::new()
+        .env("OPENAI_BASE_URL", format!("http://{}/v1", model.address()))
+        .config("[engine]\ndefault_model = \"offline\"")
+        .start();
+    let client = server.client();
+    let providers = client.get("/api/engine/providers").await.expect(200).json()["providers"].clone();
+    assert_eq!(
+        (&providers[0]["active"], &providers[1]["configured"], &providers[2]["configured"]),
+        (&json!(true), &json!(true), &json!(false))
+    );
+    assert_eq!(client.get("/api/engine/models").await.expect(200).json(), json!({"provider": "offline", "models": ["offline"]}));
+    let listed = client.get("/api/engine/models?provider=openai").await.expect(200).json();
+    assert!(listed["models"][0].as_str().unwrap().starts_with("openai/"), "{listed}");
+
+    model.next(Reply::status(401, "no"));
+    let refused = put(&client, "/api/engine/model", json!({"model": "openai/scripted"})).await.expect(502).error();
+    assert!(refused.contains("scripted"), "{refused}");
+    assert_eq!(client.get("/api/engine/config").await.expect(200).json()["default_model"], "offline");
+    put(&client, "/api/engine/model", json!({"model": "gpt"})).await.expect(400);
+    put(&client, "/api/engine/api-key", json!({"api_key": "sk-new-canary"})).await.expect(400);
+
+    model.always(Reply::text(&["here"]));
+    let changed = put(&client, "/api/engine/model", json!({"model": "openai/scripted"})).await.expect(200).json();
+    assert_eq!(changed, json!({"status": "updated", "model": "openai/scripted"}));
+    let set = put(&client, "/api/engine/api-key", json!({"api_key": "sk-new-canary"})).await.expect(200);
+    assert!(!set.text().contains("canary"));
+    server.canary("sk-new-canary");
+    server.restart();
+    let client = server.client();
+    assert_eq!(client.post("/api/chat", &json!({"content": "hello"})).await.expect(200).json()["reply"], "here");
+    assert_eq!(model.seen().last().unwrap().header("authorization"), Some("Bearer sk-new-canary"));
+    let engine = client.get("/api/engine/config").await.expect(200).json();
+    assert_eq!(
+        (&engine["default_model"], &engine["api_key"], &engine["api_key_set"]),
+        (&json!("openai/scripted"), &json!("***"), &json!(true))
+    );
+    let tried = client.post("/api/engine/validate-key", &json!({"provider": "openai"})).await.expect(200).json();
+    assert_eq!(tried, json!({"valid": true, "provider": "openai"}));
+    client.post("/api/engine/validate-key", &json!({"provider": "else"})).await.expect(400);
+    model.stop();
+    client.get("/api/engine/models").await.expect(502);
+}
