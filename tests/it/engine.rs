@@ -24,8 +24,10 @@ async fn a_model_is_tried_then_kept_over_a_restart() {
         (&json!(true), &json!(true), &json!(false))
     );
     assert_eq!(client.get("/api/engine/models").await.expect(200).json(), json!({"provider": "offline", "models": ["offline"]}));
+    let list = || Reply::status(200, r#"{"data":[{"id":"scripted"}]}"#);
+    model.next(list());
     let listed = client.get("/api/engine/models?provider=openai").await.expect(200).json();
-    assert!(listed["models"][0].as_str().unwrap().starts_with("openai/"), "{listed}");
+    assert_eq!(listed, json!({"provider": "openai", "models": ["openai/scripted"]}));
 
     model.next(Reply::status(401, "no"));
     let refused = put(&client, "/api/engine/model", json!({"model": "openai/scripted"})).await.expect(502).error();
@@ -49,8 +51,12 @@ async fn a_model_is_tried_then_kept_over_a_restart() {
         (&engine["default_model"], &engine["api_key"], &engine["api_key_set"]),
         (&json!("openai/scripted"), &json!("***"), &json!(true))
     );
+    model.next(list());
     let tried = client.post("/api/engine/validate-key", &json!({"provider": "openai"})).await.expect(200).json();
     assert_eq!(tried, json!({"valid": true, "provider": "openai"}));
+    model.next(Reply::status(401, "canary-body"));
+    let tried = client.post("/api/engine/validate-key", &json!({"provider": "openai", "api_key": "sk-wrong"})).await.expect(200);
+    assert!(tried.json()["valid"] == false && tried.json()["error"].is_string() && !tried.text().contains("sk-wrong"));
     client.post("/api/engine/validate-key", &json!({"provider": "else"})).await.expect(400);
     model.stop();
     client.get("/api/engine/models").await.expect(502);
