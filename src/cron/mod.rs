@@ -3,6 +3,8 @@
 
 mod clockwork;
 mod job;
+#[cfg(test)]
+mod tests;
 mod zone;
 
 use std::fmt;

@@ -1,0 +1,130 @@
+//! The clockwork over a real gateway whose runs end at once. The clock is moved by hand; nothing sleeps.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use super::*;
+use crate::base::cancel::Cancel;
+use crate::base::live::Live;
+use crate::base::random::SystemRandom;
+use crate::base::time::ManualClock;
+use crate::events::Events;
+use crate::gateway::{self, GatewayParts, Runner, RunnerJob};
+use crate::orchestrator::{EndKind, Outcome};
+use crate::rooms::agents::Agents;
+use crate::rooms::approvals::Approvals;
+use crate::rooms::personas::Personas;
+use crate::rooms::spaces::Spaces;
+use crate::store::audit::Audit;
+use crate::store::home::Home;
+use crate::store::record::{Body, Ending};
+use crate::store::sessions;
+use crate::sys::disk::RealDisk;
+
+struct Echo;
+
+impl Runner for Echo {
+    fn run(self: Arc<Self>, job: RunnerJob, _cancel: Cancel) -> Pin<Box<dyn Future<Output = Outcome> + Send>> {
+        Box::pin(async move {
+            match job.session.append(job.message_id, vec![Body::Done(Ending::default())]).await {
+                Ok(_) => Outcome::Ended(EndKind::Done),
+                Err(error) => Outcome::Broken(error),
+            }
+        })
+    }
+}
+
+const OWNER: [u8; 32] = [7; 32];
+
+/// 15 January 2027, 08:00 UTC.
+fn house(name: &str) -> (Arc<Cron>, Arc<ManualClock>) {
+    let dir = std::env::temp_dir().join(format!("oxios-cron-{name}-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&dir);
+    let clock = Arc::new(ManualClock::at(Timestamp::from_millis(1_800_000_000_000)));
+    let random = Arc::new(SystemRandom::new());
+    let seams = Seams { disk: Arc::new(RealDisk), clock: clock.clone(), random: random.clone() };
+    let home = Home::open(&dir, None, seams.clone()).unwrap();
+    let at = home.workspace().to_owned();
+    let sessions = Sessions::open(&home, OwnerId::derived(&OWNER), sessions::Settings::default());
+    let gateway = Gateway::new(GatewayParts {
+        agents: Agents::open(at.clone(), seams.clone()),
+        home: home.clone(),
+        sessions: sessions.clone(),
+        approvals: Arc::new(Approvals::open(at.join("approvals"), seams.clone())),
+        personas: Arc::new(Personas::open(at.join("personas"), seams.clone())),
+        spaces: Arc::new(Spaces::open(at.join("spaces"), seams.clone())),
+        events: Events::new(clock.clone(), random.clone()),
+        audit: Audit::open(&home, Arc::default(), crate::base::metrics::Metrics::new(0)).unwrap(),
+        runner: Arc::new(Echo),
+        clock: clock.clone(),
+        random,
+        settings: Arc::new(Live::new(gateway::Settings::default())),
+    });
+    (Arc::new(Cron::open(at.join("cron"), seams, gateway, sessions)), clock)
+}
+
+fn job(schedule: &str, missed: Missed) -> NewJob {
+    let (name, schedule, time_zone, content) = ("n".into(), schedule.into(), "UTC".into(), "c".into());
+    NewJob { name, schedule, time_zone, content, enabled: true, missed, space_id: None }
+}
+
+/// Waits for the end of the job's runs.
+async fn settled(cron: &Arc<Cron>, id: CronJobId) -> Job {
+    loop {
+        let job = cron.find(OwnerId::derived(&OWNER), id).unwrap();
+        if job.running().is_none() {
+            return job;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_runs_when_its_minute_comes_and_not_before() {
+    let (cron, clock) = house("due");
+    let owner = OwnerId::derived(&OWNER);
+    let id = cron.create(owner, job("10 * * * *", Missed::Skip)).unwrap().id;
+    cron.tick().await;
+    assert!(settled(&cron, id).await.runs.is_empty());
+    clock.advance(Duration::from_secs(599));
+    assert_eq!(cron.tick().await, Duration::from_secs(1));
+    clock.advance(Duration::from_secs(1));
+    cron.tick().await;
+    let run = settled(&cron, id).await;
+    assert_eq!((run.runs.len(), run.runs[0].cause, run.runs[0].status), (1, RunCause::Schedule, RunStatus::Done));
+    assert_eq!(run.next_run_at.unwrap().to_string(), "2027-01-15T09:10:00.000Z");
+    cron.tick().await;
+    assert_eq!(settled(&cron, id).await.runs.len(), 1, "once for one minute");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_missed_is_skipped_or_made_up_for_once() {
+    let (cron, clock) = house("missed");
+    let owner = OwnerId::derived(&OWNER);
+    let skip = cron.create(owner, job("*/5 * * * *", Missed::Skip)).unwrap().id;
+    let once = cron.create(owner, job("*/5 * * * *", Missed::Once)).unwrap().id;
+    clock.advance(Duration::from_secs(3 * 3600 + 150));
+    cron.tick().await;
+    assert!(settled(&cron, skip).await.runs.is_empty());
+    let made_up = settled(&cron, once).await;
+    assert_eq!((made_up.runs.len(), made_up.runs[0].cause), (1, RunCause::Missed));
+    for id in [skip, once] {
+        assert_eq!(cron.find(owner, id).unwrap().next_run_at.unwrap().to_string(), "2027-01-15T11:05:00.000Z");
+    }
+}
+
+#[tokio::test]
+async fn jobs_are_their_owners_and_have_a_limit() {
+    let (cron, _) = house("limits");
+    let (owner, other) = (OwnerId::derived(&OWNER), OwnerId::derived(&[8; 32]));
+    let id = cron.create(owner, job("@daily", Missed::Skip)).unwrap().id;
+    assert!(cron.list(other).unwrap().is_empty());
+    assert!(matches!(cron.find(other, id), Err(CronError::NotFound)));
+    assert!(matches!(cron.delete(other, id), Err(CronError::NotFound)));
+    assert!(matches!(cron.update(other, id, Change::default()), Err(CronError::NotFound)));
+    assert!(matches!(cron.trigger(other, id).await, Err(CronError::NotFound)));
+    for _ in 1..CRON_JOBS_MAX {
+        cron.create(owner, job("@daily", Missed::Skip)).unwrap();
+    }
+    assert!(matches!(cron.create(owner, job("@daily", Missed::Skip)), Err(CronError::Full)));
+}
