@@ -33,7 +33,7 @@ use crate::rooms::personas::Personas;
 use crate::rooms::seeds::Seeds;
 use crate::rooms::skills::Skills;
 use crate::rooms::spaces::Spaces;
-use crate::rooms::workspaces::Workspaces;
+use crate::rooms::workspace::owners::Workspaces;
 use crate::store::audit::{Audit, Event, On, Outcome, What, Who};
 use crate::store::home::{Home, Seams};
 use crate::store::keys::Keys;

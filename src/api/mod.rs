@@ -67,7 +67,7 @@ use crate::rooms::personas::Personas;
 use crate::rooms::seeds::Seeds;
 use crate::rooms::skills::Skills;
 use crate::rooms::spaces::Spaces;
-use crate::rooms::workspaces::Workspaces;
+use crate::rooms::workspace::owners::Workspaces;
 use crate::store::audit::Audit;
 use crate::store::home::Home;
 use crate::store::keys::Keys;

@@ -9,7 +9,6 @@ pub mod seeds;
 pub mod skills;
 pub mod spaces;
 pub mod workspace;
-pub mod workspaces;
 
 /// A fresh directory and the system's seams with a clock that stands still, for the rooms' tests.
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Whose files are where: the first owner's in `<workspace>/files/`, those of any other in `<workspace>/files-of/<owner>/`.
+//! Whose files lie where: the first owner's in `<workspace>/files/`, those of any other in `<workspace>/files-of/<owner>/`.
 //! One owner's agent and routes never reach another's.
 
 use std::collections::HashMap;

@@ -1,6 +1,8 @@
 //! The files that the agent and its user share: `<workspace>/files/`. Every name is resolved beneath it by the kernel
 //! (`sys::root`). Everything here blocks; asynchronous callers go through a blocking thread.
 
+pub mod owners;
+
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
