@@ -241,7 +241,9 @@ fn skill_file(data: &[u8]) {
         count += 1;
     });
     assert!(count <= 2 * text.chars().count());
-    assert!(words::query(&text, 8).len() <= 8);
+    let query = words::query(&text, 8);
+    assert!(query.len() <= 8);
+    assert!(words::around(&text, &query, 40).chars().count() <= 42);
 }
 
 /// An answer with vectors, and a file of them: what is read is finite and of length one, and a file written again reads the same.

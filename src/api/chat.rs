@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::api::{self, App, Call, spaces};
-use crate::base::ids::{MessageId, OwnerId, SessionId, SpaceId};
+use crate::base::ids::{KeyId, MessageId, OwnerId, SessionId, SpaceId};
 use crate::base::limits::{ATTACHMENTS_MAX, CONTENT_BYTES_MAX, LABEL_BYTES_MAX, PATH_BYTES_MAX};
 use crate::gateway::{IncomingMessage, Submitted};
 use crate::http::Response;
@@ -102,11 +102,11 @@ pub(super) fn shapes(all: &mut api::shapes::Shapes) {
 
 /// `POST /api/chat`.
 pub(crate) async fn chat(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
-    let owner = call.caller()?.owner();
+    let (owner, key) = (call.caller()?.owner(), call.caller()?.key_id());
     let mut said: Said = call.json()?;
     said.take_key(&call.headers)?;
     let user = said.user_id.take().filter(|user| !user.is_empty()).unwrap_or_else(|| "default".to_owned());
-    let incoming = said.check(owner, "rest", user)?;
+    let incoming = said.check(owner, key, "rest", user)?;
     spaces::enter(&app, owner, incoming.space_id).await?;
     let echo = incoming.content.clone();
     let submitted = app.gateway.submit(incoming).await?;
@@ -147,7 +147,7 @@ impl Said {
     }
 
     /// A message within its limits.
-    pub(super) fn check(self, owner: OwnerId, channel: &'static str, user_id: String) -> Result<IncomingMessage, HttpError> {
+    pub(super) fn check(self, owner: OwnerId, key: KeyId, channel: &'static str, user_id: String) -> Result<IncomingMessage, HttpError> {
         let content = match (self.content, self.message) {
             (Some(_), Some(_)) => return Err(HttpError::unprocessable("`content` and its alias `message` are both given; send one")),
             (Some(content), None) | (None, Some(content)) => content,
@@ -189,7 +189,7 @@ impl Said {
             attachments,
             idempotency_key: self.idempotency_key,
             owner,
-            key: None,
+            key: Some(key),
         })
     }
 }
@@ -298,7 +298,8 @@ mod tests {
 
     fn check(body: Value) -> Result<IncomingMessage, (u16, String)> {
         let said: Said = serde_json::from_value(body).map_err(|e| (422, e.to_string()))?;
-        said.check(OwnerId::derived(&[1; 32]), "rest", "default".into()).map_err(|e| (e.status.code().as_u16(), e.public.into_owned()))
+        said.check(OwnerId::derived(&[1; 32]), KeyId::derived(&[1; 32]), "rest", "default".into())
+            .map_err(|e| (e.status.code().as_u16(), e.public.into_owned()))
     }
 
     #[test]

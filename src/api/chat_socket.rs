@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::api::chat::Said;
 use crate::api::socket_follows::Follows;
 use crate::api::{App, Call, socket_frames, spaces};
-use crate::base::ids::{MessageId, OwnerId, Seq, SessionId};
+use crate::base::ids::{KeyId, MessageId, OwnerId, Seq, SessionId};
 use crate::base::limits::{JSON_DEPTH_MAX, WS_SESSIONS_MAX};
 use crate::base::log;
 use crate::http::Response;
@@ -25,11 +25,11 @@ const USER: &str = "web-user";
 
 /// `GET /api/chat/stream`.
 pub(crate) async fn stream(app: Arc<App>, mut call: Call) -> Result<Response, HttpError> {
-    let owner = call.caller()?.owner();
+    let (owner, key) = (call.caller()?.owner(), call.caller()?.key_id());
     let ends = call.ends.clone();
     ws::upgrade(&call.headers, call.upgrade.take(), Options::default(), move |mut socket| async move {
         let _present = app.metrics.sockets.enter();
-        let mut talk = Talk { app, owner, follows: Follows::default() };
+        let mut talk = Talk { app, owner, key, follows: Follows::default() };
         let close = loop {
             let turn = tokio::select! {
                 end = ends.ended() => break Some(match end {
@@ -75,6 +75,8 @@ struct Cancel {
 struct Talk {
     app: Arc<App>,
     owner: OwnerId,
+    /// The key that the socket was opened with.
+    key: KeyId,
     follows: Follows,
 }
 
@@ -114,7 +116,7 @@ impl Talk {
     }
 
     async fn say(&mut self, socket: &mut Socket, said: Said) -> Result<Result<(), Gone>, HttpError> {
-        let incoming = said.check(self.owner, "ws", USER.to_owned())?;
+        let incoming = said.check(self.owner, self.key, "ws", USER.to_owned())?;
         // Before it is accepted: afterwards it could not be answered.
         self.place(incoming.session_id)?;
         spaces::enter(&self.app, self.owner, incoming.space_id).await?;

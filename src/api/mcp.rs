@@ -176,7 +176,7 @@ async fn ask(app: &Arc<App>, caller: &Caller, arguments: Map<String, Value>) -> 
     require(caller, Scope::Chat)?;
     let said: Said = serde_json::from_value(Value::Object(arguments))
         .map_err(|_| HttpError::bad_request("expected `content` and perhaps `session_id`, both texts"))?;
-    let incoming = said.check(caller.owner(), "mcp", "default".to_owned())?;
+    let incoming = said.check(caller.owner(), caller.key_id(), "mcp", "default".to_owned())?;
     let submitted = app.gateway.submit(incoming).await?;
     let session = submitted.session.id();
     match chat::wait(app, &submitted).await? {

@@ -21,7 +21,11 @@ mod personas;
 pub mod router;
 pub mod routes;
 mod seeds;
+mod session_change;
 mod session_events;
+mod session_export;
+mod session_fork;
+mod session_import;
 mod sessions;
 #[cfg(test)]
 mod shapes;

@@ -8,9 +8,12 @@ use hyper::Method;
 
 use crate::api::{
     App, Call, agents, approvals, audit, chat, chat_socket, config, cron_jobs, engine, events, keys, login, mcp, mcp_servers, memory,
-    metrics, personas, seeds, session_events, sessions, skills, spaces, system, tickets, workspace,
+    metrics, personas, seeds, session_change, session_events, session_export, session_fork, session_import, sessions, skills, spaces,
+    system, tickets, workspace,
 };
-use crate::base::limits::{CHAT_BODY_BYTES_MAX, FILE_WRITE_BYTES_MAX, JSON_BODY_BYTES_MAX, MEMORY_BODY_BYTES_MAX};
+use crate::base::limits::{
+    CHAT_BODY_BYTES_MAX, FILE_WRITE_BYTES_MAX, JSON_BODY_BYTES_MAX, MEMORY_BODY_BYTES_MAX, SESSION_IMPORT_BYTES_MAX,
+};
 use crate::http::Response;
 use crate::http::error::HttpError;
 use crate::middleware::auth::Scope;
@@ -122,16 +125,31 @@ pub static ROUTES: &[Route] = &[
         .entered_by(Entry::Ticket)
         .query(&["ticket"])
         .answers(200, "text/event-stream"),
-    row(GET, "/api/sessions", READ, "List sessions, newest first", to!(sessions::list))
-        .query(&["page", "limit"])
+    row(GET, "/api/sessions", READ, "List sessions or search them, newest first", to!(sessions::list))
+        .query(&["page", "limit", "q", "space_id"])
         .answers(200, "SessionPage"),
     row(GET, "/api/sessions/{id}", READ, "One session with its messages and answers", to!(sessions::detail)).answers(200, "SessionDetail"),
+    row(PATCH, "/api/sessions/{id}", WRITE, "Change a session's title, space or persona", to!(session_change::change))
+        .body(JSON_BODY_BYTES_MAX)
+        .takes("SessionChange")
+        .answers(200, "SessionItem"),
     row(DELETE, "/api/sessions/{id}", WRITE, "Delete a session; what runs in it is cancelled first", to!(sessions::delete))
         .body(JSON_BODY_BYTES_MAX)
         .answers(200, "SessionDeleted"),
     row(POST, "/api/sessions/prune", WRITE, "Delete old sessions now, by the configured limits", to!(sessions::prune))
         .body(JSON_BODY_BYTES_MAX)
         .answers(200, "SessionsPruned"),
+    row(POST, "/api/sessions/import", WRITE, "Make a session of an exported one", to!(session_import::import))
+        .body(SESSION_IMPORT_BYTES_MAX)
+        .takes("SessionImport")
+        .answers(201, "SessionItem"),
+    row(POST, "/api/sessions/{id}/fork", WRITE, "Another session that begins with the turns of this one", to!(session_fork::fork))
+        .body(JSON_BODY_BYTES_MAX)
+        .takes("SessionFork")
+        .answers(201, "SessionItem"),
+    row(GET, "/api/sessions/{id}/export", READ, "A session as a file: JSON or Markdown", to!(session_export::export))
+        .query(&["format"])
+        .answers(200, "SessionDetail"),
     row(GET, "/api/sessions/{id}/events", READ, "Server-sent events: the session's log, from any place on", to!(session_events::events))
         .entered_by(Entry::Ticket)
         .query(&["ticket", "after", "until"])

@@ -9,8 +9,8 @@ use serde_json::{Map, Value, json};
 
 use crate::api::routes::ROUTES;
 use crate::api::{
-    agents, approvals, audit, chat, config, cron_jobs, engine, keys, login, mcp, mcp_servers, memory, metrics, personas, seeds, sessions,
-    skills, spaces, system, tickets, workspace,
+    agents, approvals, audit, chat, config, cron_jobs, engine, keys, login, mcp, mcp_servers, memory, metrics, personas, seeds,
+    session_change, session_fork, session_import, sessions, skills, spaces, system, tickets, workspace,
 };
 
 /// Schemas of all named types.
@@ -63,6 +63,9 @@ impl Shapes {
             metrics::shapes,
             personas::shapes,
             seeds::shapes,
+            session_change::shapes,
+            session_fork::shapes,
+            session_import::shapes,
             sessions::shapes,
             skills::shapes,
             spaces::shapes,

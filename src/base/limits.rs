@@ -135,6 +135,10 @@ pub const SEARCH_FILE_BYTES_MAX: usize = 1024 * 1024;
 pub const SEARCH_MILLIS_MAX: u64 = 2_000;
 /// Directories within directories that a search follows.
 pub const SEARCH_DEPTH_MAX: usize = 16;
+/// Bytes of session logs that one search reads; from a slow card about as much as its time allows.
+pub const SESSION_SEARCH_BYTES_MAX: u64 = 128 * 1024 * 1024;
+/// A session that is sent here to be imported: what a phone sends in a moment, thousands of messages.
+pub const SESSION_IMPORT_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Words of a query that are compared.
 pub const QUERY_WORDS_MAX: usize = 32;
 /// Results of one search or recall.

@@ -11,7 +11,7 @@ use crate::base::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::atomic::{self, Durable};
 use crate::store::core::Core;
-use crate::store::record::{Body, Ending, Phase, Record, UserMessage};
+use crate::store::record::{About, Body, Ending, Phase, Record, UserMessage};
 use crate::sys::disk::read_whole;
 use crate::wire::log_line::{self, FORMAT, Header, Origin};
 use crate::wire::title;
@@ -23,11 +23,15 @@ const METADATA_BYTES_MAX: usize = 256 * 1024;
 #[derive(Deserialize)]
 pub(crate) struct Old {
     #[serde(default)]
+    pub(crate) id: Value,
+    #[serde(default)]
     pub(crate) user_id: Option<String>,
     #[serde(default)]
     pub(crate) user_messages: Vec<OldMessage>,
     #[serde(default)]
     pub(crate) agent_responses: Vec<OldAnswer>,
+    #[serde(default)]
+    pub(crate) space_id: Value,
     #[serde(default)]
     pub(crate) active_seed_id: Value,
     #[serde(default)]
@@ -77,6 +81,10 @@ impl Old {
         let first = || self.user_messages.first().and_then(|message| title::of(&message.content));
         given.map(str::to_owned).or_else(first).unwrap_or_default()
     }
+    /// All that was said.
+    pub(crate) fn texts(&self) -> impl Iterator<Item = &str> {
+        self.user_messages.iter().map(|said| said.content.as_str()).chain(self.agent_responses.iter().map(|said| said.content.as_str()))
+    }
     pub(crate) fn seed(&self) -> Option<SeedId> {
         SeedId::parse(self.active_seed_id.as_str()?).ok()
     }
@@ -101,7 +109,7 @@ pub(crate) fn import(core: &Core, id: SessionId) -> Result<bool, StoreError> {
         Err(format!("it has {} bytes, at most {IMPORT_BYTES_MAX} are imported", stat.size))
     } else {
         let bytes = read_whole(disk, &path, IMPORT_BYTES_MAX).map_err(doing())?;
-        lines(core, id, &bytes)
+        parse(&bytes).and_then(|old| lines(core, id, old, &sha256(&bytes), None))
     };
     match made {
         Ok(lines) => {
@@ -123,18 +131,23 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Old, String> {
     serde_json::from_slice(bytes).map_err(|e| format!("it is no session file: {:?} error at line {}", e.classify(), e.line()))
 }
 
-fn lines(core: &Core, id: SessionId, bytes: &[u8]) -> Result<Vec<u8>, String> {
-    let old = parse(bytes)?;
+/// The log of a session file with this digest. `about` is written behind its messages.
+pub(crate) fn lines(core: &Core, id: SessionId, old: Old, digest: &[u8; 32], about: Option<About>) -> Result<Vec<u8>, String> {
     let created = if old.created() == Timestamp::default() { core.now() } else { old.created() };
-    let origin = Origin { sha256: hex(&sha256(bytes)), active_persona_id: old.active_persona_id.clone(), metadata: old.metadata.clone() };
+    let origin = Origin { sha256: hex(digest), active_persona_id: old.active_persona_id.clone(), metadata: old.metadata.clone() };
     if serde_json::to_vec(&origin).map_err(|e| e.to_string())?.len() > METADATA_BYTES_MAX {
         return Err(format!("its metadata take more than {METADATA_BYTES_MAX} bytes"));
     }
     let owner = old.owner().unwrap_or(core.first_owner);
     let header = Header { format: FORMAT, id, owner, created, origin: Some(origin) };
-    let mut out = Vec::with_capacity(bytes.len() * 2);
+    let mut out = Vec::new();
     log_line::write(&mut out, &serde_json::to_vec(&header).map_err(|e| e.to_string())?);
-    for record in records(core, id, old, created) {
+    let mut records = records(core, id, old, created);
+    if let Some(about) = about {
+        let (seq, time) = (records.len() as Seq + 1, records.last().map_or(created, |last| last.time));
+        records.push(Record { seq, time, message_id: None, body: Body::About(about) });
+    }
+    for record in records {
         let json = serde_json::to_vec(&record).map_err(|e| e.to_string())?;
         if json.len() + log_line::OVERHEAD_BYTES > LOG_LINE_BYTES_MAX {
             return Err(format!("a message of {} bytes is too long", json.len()));

@@ -64,6 +64,21 @@ struct Item {
     lone: bool,
 }
 
+impl Item {
+    fn show(&self, id: SessionId) -> SessionItem {
+        SessionItem {
+            id,
+            user_id: self.user.to_string(),
+            title: self.title.to_string(),
+            space_id: self.space,
+            message_count: u64::from(self.messages),
+            active_seed_id: self.seed,
+            created_at: self.created,
+            updated_at: self.updated,
+        }
+    }
+}
+
 // B-tree nodes are at least half full, in practice two thirds: 256 bytes a session (DESIGN §8) leave 160 for keys and values.
 const _: () = assert!(size_of::<(SessionId, Item)>() + size_of::<(Reverse<Timestamp>, SessionId)>() <= 160);
 
@@ -161,21 +176,29 @@ impl Index {
             .iter()
             .skip((page - 1).saturating_mul(limit))
             .take(limit)
-            .filter_map(|(_, id)| {
-                let item = inner.items.get(id)?;
-                Some(SessionItem {
-                    id: *id,
-                    user_id: item.user.to_string(),
-                    title: item.title.to_string(),
-                    space_id: item.space,
-                    message_count: u64::from(item.messages),
-                    active_seed_id: item.seed,
-                    created_at: item.created,
-                    updated_at: item.updated,
-                })
-            })
+            .filter_map(|(_, id)| Some(inner.items.get(id)?.show(*id)))
             .collect();
         Page { items, total: order.len(), page, limit }
+    }
+
+    /// One session of an owner.
+    pub(crate) fn item(&self, owner: OwnerId, id: SessionId) -> Option<SessionItem> {
+        let inner = self.lock();
+        inner.items.get(&id).filter(|item| item.owner == owner).map(|item| item.show(id))
+    }
+
+    /// All sessions of an owner, newest first; those of one space where one is named.
+    pub(crate) fn ids(&self, owner: OwnerId, space: Option<SpaceId>) -> Vec<SessionId> {
+        let inner = self.lock();
+        let held = |id: &SessionId| space.is_none() || inner.items.get(id).is_some_and(|item| item.space == space);
+        inner.order.get(&owner).into_iter().flatten().map(|(_, id)| *id).filter(held).collect()
+    }
+
+    /// A session whose log was made as a whole.
+    pub(crate) fn appeared(&self, id: SessionId) {
+        let mut inner = self.lock();
+        inner.deleted.remove(&id);
+        inner.recheck.insert(id);
     }
 
     /// All sessions as pruning sees them.

@@ -119,7 +119,7 @@ pub enum Found {
 
 /// All sessions.
 pub struct Sessions {
-    core: Arc<Core>,
+    pub(crate) core: Arc<Core>,
     /// Sessions in memory. Locked for moments, never across a disk call or an await.
     held: Mutex<Held>,
     /// Held while a session of the group is opened, made or deleted: the same id is never opened twice.
@@ -127,6 +127,8 @@ pub struct Sessions {
     /// The index is built once, by whoever needs it first.
     built: tokio::sync::Mutex<Option<Unfinished>>,
     is_built: std::sync::atomic::AtomicBool,
+    /// Held while one search reads: two at once would only share the disk.
+    pub(crate) searching: Arc<tokio::sync::Mutex<()>>,
     /// Told when `held.recent` gets something to give back.
     touched: Notify,
 }
@@ -156,6 +158,7 @@ impl Sessions {
             turns: (0..TURNS).map(|_| Arc::default()).collect(),
             built: tokio::sync::Mutex::new(None),
             is_built: false.into(),
+            searching: Arc::default(),
             touched: Notify::new(),
         })
     }
@@ -210,6 +213,20 @@ impl Sessions {
         blocking(move || {
             core.index.settle(&core);
             Ok(core.index.page(owner, page, limit))
+        })
+        .await
+    }
+
+    /// One line of the listing; waits for the background index.
+    ///
+    /// # Errors
+    /// `NotFound` where there is none of this owner's.
+    pub async fn item(&self, owner: OwnerId, id: SessionId) -> Result<SessionItem, StoreError> {
+        self.ensure_built(|| false).await?;
+        let core = self.core.clone();
+        blocking(move || {
+            core.index.settle(&core);
+            core.index.item(owner, id).ok_or(StoreError::NotFound)
         })
         .await
     }
@@ -383,7 +400,7 @@ impl Sessions {
     fn held(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(|e| e.into_inner())
     }
-    async fn turn(&self, id: SessionId) -> tokio::sync::OwnedMutexGuard<()> {
+    pub(crate) async fn turn(&self, id: SessionId) -> tokio::sync::OwnedMutexGuard<()> {
         let group = usize::from(id.as_bytes().last().copied().unwrap_or(0)) % TURNS;
         match self.turns.get(group) {
             Some(turn) => turn.clone().lock_owned().await,
@@ -395,7 +412,7 @@ impl Sessions {
         if session.owner() == owner && !session.is_deleted() { Ok(session) } else { Err(StoreError::NotFound) }
     }
     /// The session if it is in memory.
-    fn in_hand(&self, id: SessionId) -> Option<Arc<Session>> {
+    pub(crate) fn in_hand(&self, id: SessionId) -> Option<Arc<Session>> {
         let session = self.held().sessions.get(&id)?.upgrade()?;
         Some(session)
     }
@@ -504,7 +521,7 @@ impl Sessions {
         Ok(true)
     }
 
-    async fn ensure_built(&self, cancelled: impl Fn() -> bool + Send + 'static) -> Result<(), StoreError> {
+    pub(crate) async fn ensure_built(&self, cancelled: impl Fn() -> bool + Send + 'static) -> Result<(), StoreError> {
         use std::sync::atomic::Ordering::{Acquire, Release};
         if self.is_built.load(Acquire) {
             return Ok(());
@@ -538,14 +555,14 @@ enum Remove {
 }
 
 /// What the disk says of an id.
-enum Looked {
+pub(crate) enum Looked {
     Found(Arc<Session>),
     /// It was deleted less than 24 h ago.
     Refused,
     Nothing,
 }
 
-fn look(core: &Arc<Core>, id: SessionId) -> Result<Looked, StoreError> {
+pub(crate) fn look(core: &Arc<Core>, id: SessionId) -> Result<Looked, StoreError> {
     if remove::is_gone(core, id, &remove::Names::default())? {
         return Ok(Looked::Refused);
     }

@@ -54,6 +54,28 @@ pub fn query(text: &str, max: usize) -> Vec<String> {
     if all.is_empty() { idle } else { all }
 }
 
+/// About `chars` characters around the first of these words, on one line, with `…` where something is left out; the beginning of
+/// the text where none is met as it is written here.
+pub fn around(text: &str, words: &[String], chars: usize) -> String {
+    // Keeps every offset; the words are in lower case already.
+    let lower = text.to_ascii_lowercase();
+    let at = words.iter().filter_map(|word| lower.find(word.as_str())).min().unwrap_or(0);
+    let (before, after) = text.split_at_checked(at).unwrap_or(("", text));
+    let lead: Vec<char> = before.chars().rev().take(chars / 4).collect();
+    let mut out = String::new();
+    if lead.len() < before.chars().count() {
+        out.push('…');
+    }
+    let shown = |c: char| if c.is_control() { ' ' } else { c };
+    out.extend(lead.iter().rev().copied().map(shown));
+    let mut rest = after.chars();
+    out.extend(rest.by_ref().take(chars - lead.len()).map(shown));
+    if rest.next().is_some() {
+        out.push('…');
+    }
+    out
+}
+
 /// English words that stand in nearly every question; other languages' are weighed down by their frequency alone.
 const IDLE: &[&str] = &[
     "a", "about", "am", "an", "and", "are", "at", "be", "by", "can", "did", "do", "does", "for", "from", "has", "have", "how", "i", "in",
@@ -117,6 +139,17 @@ mod tests {
         assert_eq!(query("What is the port of the router? The router!", 8), ["port", "router"]);
         assert_eq!(query("what is it", 8), ["what", "is", "it"]);
         assert_eq!(query("a1 b2 c3", 2), ["a1", "b2"]);
+    }
+
+    #[test]
+    fn a_snippet_shows_the_first_word_that_was_asked_for() {
+        let text = format!("{} The Needle\nis here {}", "hay ".repeat(100), "straw ".repeat(100));
+        let shown = around(&text, &["needle".to_owned()], 40);
+        assert!(shown.starts_with('…') && shown.ends_with('…') && shown.contains("The Needle is here"), "{shown}");
+        assert!(shown.chars().count() <= 42, "{shown}");
+        assert_eq!(around("東京都", &["京".to_owned()], 40), "東京都");
+        assert_eq!(around("ÉCOLE", &["école".to_owned()], 40), "ÉCOLE");
+        assert_eq!(around("", &[], 40), "");
     }
 
     #[test]

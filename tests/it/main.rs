@@ -36,6 +36,7 @@ mod readers;
 mod real_model;
 mod routes;
 mod seeds;
+mod session_rooms;
 mod sessions;
 mod skills;
 mod socket;

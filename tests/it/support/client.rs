@@ -25,6 +25,7 @@ const ALLOWED: &[&str] = &[
     "allow",
     "cache-control",
     "connection",
+    "content-disposition",
     "content-length",
     "content-security-policy",
     "content-type",

@@ -1,0 +1,89 @@
+//! `POST /api/sessions/import` (API B): an exported session becomes one of the caller's.
+
+use std::sync::Arc;
+
+use crate::api::{self, App, Call, blocking};
+use crate::base::digest::sha256;
+use crate::http::Response;
+use crate::http::error::HttpError;
+use crate::rooms::personas::PersonaError;
+use crate::rooms::spaces::{SpaceError, Status};
+use crate::store::import::Old;
+
+/// What [`import`] takes, at most 4 MiB: what `GET /api/sessions/{id}` and the export answer. Other fields are ignored.
+#[cfg(test)]
+#[derive(serde::Deserialize, schemars::JsonSchema)]
+#[expect(dead_code, reason = "only its shape is wanted; `store::import` reads it")]
+struct SessionImport {
+    /// Is kept where it is free; else the session gets a new one.
+    id: Option<String>,
+    /// A label of whoever spoke.
+    user_id: Option<String>,
+    /// Is kept where it is a space of yours that is not archived.
+    space_id: Option<String>,
+    /// What the user said.
+    user_messages: Option<Vec<ImportedMessage>>,
+    /// What was answered.
+    agent_responses: Option<Vec<ImportedAnswer>>,
+    /// Is kept where it is a persona of yours.
+    active_persona_id: Option<String>,
+    /// When it began.
+    created_at: Option<String>,
+    /// More; `title` is what it is called.
+    metadata: Option<serde_json::Map<String, serde_json::Value>>,
+}
+
+/// One message of the user.
+#[cfg(test)]
+#[derive(serde::Deserialize, schemars::JsonSchema)]
+#[expect(dead_code, reason = "only its shape is wanted")]
+struct ImportedMessage {
+    /// What was said.
+    content: String,
+    /// When.
+    timestamp: Option<String>,
+}
+
+/// One answer.
+#[cfg(test)]
+#[derive(serde::Deserialize, schemars::JsonSchema)]
+#[expect(dead_code, reason = "only its shape is wanted")]
+struct ImportedAnswer {
+    /// The text.
+    content: String,
+    /// When.
+    timestamp: Option<String>,
+    /// `failed`, `cancelled` or `interrupted` where it was cut.
+    outcome: Option<String>,
+}
+
+#[cfg(test)]
+pub(super) fn shapes(all: &mut api::shapes::Shapes) {
+    all.takes::<SessionImport>("SessionImport");
+}
+
+/// `POST /api/sessions/import`.
+pub(crate) async fn import(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
+    let owner = call.caller()?.owner();
+    let old: Old = call.json()?;
+    if !old.texts().any(|text| !text.is_empty()) {
+        return Err(HttpError::bad_request("there is no message in it; send what the export of a session answers"));
+    }
+    let digest = sha256(call.body.bytes());
+    let (spaces, personas) = (app.spaces.clone(), app.personas.clone());
+    let (space, persona) = (old.held_in(), old.answered_by());
+    let (space, persona) = blocking(move || -> Result<_, HttpError> {
+        let space = match space.map(|id| spaces.resolve(owner, id)).transpose() {
+            Err(SpaceError::NotFound) => None,
+            found => found?.filter(|space| space.status == Status::Active).map(|space| space.id),
+        };
+        let persona = match persona.map(|id| personas.find(owner, id)).transpose() {
+            Err(PersonaError::NotFound) => None,
+            found => found?.map(|persona| persona.id),
+        };
+        Ok((space, persona))
+    })
+    .await?;
+    let id = app.sessions.bring_in(owner, old, digest, space, persona).await?.map_err(HttpError::bad_request)?;
+    api::created(&app.sessions.item(owner, id).await?)
+}
