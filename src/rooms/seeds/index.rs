@@ -30,7 +30,7 @@ impl Index {
         };
         files.retain(|file| !file.is_dir && file.name.ends_with(".json"));
         // They are never changed once written: the newest files are the newest specifications.
-        files.sort_by(|a, b| b.modified.cmp(&a.modified));
+        files.sort_by_key(|file| std::cmp::Reverse(file.modified));
         let mut index = Self::default();
         for file in files.into_iter().take(SEEDS_LISTED_MAX) {
             let bytes = read_whole(disk, &dir.join(&file.name), SEED_BYTES_MAX);
