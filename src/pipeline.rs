@@ -260,7 +260,9 @@ const METRICS: &str = "/metrics";
 fn is_open(row: Option<&Route>, path: &str) -> bool {
     match row {
         Some(row) => row.access == Access::Public,
-        None => !["/api", "/v1"].iter().any(|api| path.strip_prefix(api).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))),
+        None => !["/api", "/v1", "/mcp", METRICS]
+            .iter()
+            .any(|api| path.strip_prefix(api).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))),
     }
 }
 

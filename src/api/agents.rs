@@ -30,8 +30,6 @@ struct AgentItem {
     session_id: SessionId,
     /// Which message it works on.
     message_id: MessageId,
-    /// The agent whose group it is a member of.
-    parent_id: Option<AgentId>,
 }
 
 #[cfg(test)]
@@ -49,7 +47,6 @@ impl From<Agent> for AgentItem {
             seed_id: agent.seed_id,
             session_id: agent.session_id,
             message_id: agent.message_id,
-            parent_id: agent.parent_id,
         }
     }
 }
