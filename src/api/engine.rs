@@ -155,13 +155,14 @@ pub(crate) async fn set_key(app: Arc<App>, call: Call) -> Result<Response, HttpE
     if wanted.api_key.reveal().trim().is_empty() || wanted.api_key.reveal() == "***" {
         return Err(HttpError::bad_request("api_key: write the key itself"));
     }
-    let engine = match wanted.model {
-        Some(model) => json!({ "api_key": wanted.api_key.reveal(), "default_model": model }),
+    let mut engine = Map::from_iter([("api_key".to_owned(), json!(wanted.api_key.reveal()))]);
+    match wanted.model {
+        Some(model) => drop(engine.insert("default_model".to_owned(), json!(model))),
         None if app.engine.load().is_offline() => {
             return Err(HttpError::bad_request("the offline model has no key; name the model that the key is for: \"model\":\"openai/…\""));
         }
-        None => json!({ "api_key": wanted.api_key.reveal() }),
-    };
+        None => {}
+    }
     change(&app, json!({ "engine": engine })).await
 }
 

@@ -280,7 +280,8 @@ impl Key {
         self.because(&self.type_name(), found)
     }
     pub(super) fn because(&self, expected: &str, found: &str) -> String {
-        if self.secret { format!("expected {expected}") } else { format!("expected {expected}, found {found}") }
+        // SECURITY: arguments and addresses of tool servers may hold secrets.
+        if self.secret || self.is_free() { format!("expected {expected}") } else { format!("expected {expected}, found {found}") }
     }
 }
 
