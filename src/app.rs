@@ -9,6 +9,7 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::api::App;
 use crate::base::cancel::{self, Cancel, Why};
+use crate::base::limits::PLAIN_CALLS_MAX;
 use crate::base::live::Live;
 use crate::base::log;
 use crate::base::metrics::Metrics;
@@ -235,6 +236,7 @@ fn build(setup: Setup, shutdown: Cancel, drained: Cancel) -> Result<Built, AppEr
         settings: lives.api.clone(),
         configuration: running.clone(),
         engine: lives.engine.clone(),
+        plain_calls: Arc::new(tokio::sync::Semaphore::new(PLAIN_CALLS_MAX)),
         shutdown,
         drained,
     };

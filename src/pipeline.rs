@@ -15,7 +15,7 @@ use hyper::http::request::Parts;
 
 use crate::api::router::{Found, Router, allow_value};
 use crate::api::routes::{Access, Entry, ROUTES, RateClass, Route};
-use crate::api::{App, Call};
+use crate::api::{App, Call, v1};
 use crate::base::ids::RequestId;
 use crate::base::live::Live;
 use crate::base::log;
@@ -90,6 +90,8 @@ impl Pipeline {
     async fn handle(&self, request: Request, line: Arc<Line>) -> Response {
         let request_id = self.ids.next();
         let (head, body) = request.into_parts();
+        // An OpenAI client reads the errors of its own API only, whoever refuses.
+        let answer = if is_beneath("/v1", head.uri.path()) { v1::error::response } else { HttpError::into_response };
         // Written when dropped: also where the client vanishes and this future with it.
         let mut entry = self.log.begin(request_id, &head.method);
         let mut intake = Intake::new(body);
@@ -98,8 +100,8 @@ impl Pipeline {
         let result = caught(self.route(head, &mut intake, &line, seen)).await;
         let mut response = match result {
             Some(Ok(response)) => response,
-            Some(Err(error)) => refuse(error, request_id, &mut entry),
-            None => refuse(HttpError::internal("a request panicked").code("panic"), request_id, &mut entry),
+            Some(Err(error)) => refuse(error, request_id, &mut entry, answer),
+            None => refuse(HttpError::internal("a request panicked").code("panic"), request_id, &mut entry, answer),
         };
         if intake.is_unread() {
             // Nobody will read the rest, so nothing can follow it.
@@ -235,7 +237,7 @@ impl Service for Pipeline {
         let request_id = self.ids.next();
         // No request was read, so no method is known.
         let mut entry = self.log.begin(request_id, &hyper::Method::TRACE);
-        let mut response = refuse(error, request_id, &mut entry);
+        let mut response = refuse(error, request_id, &mut entry, HttpError::into_response);
         finish(&mut response, request_id, None);
         entry.complete = true;
         self.count(ROUTES.len(), &response, &entry);
@@ -260,10 +262,13 @@ const METRICS: &str = "/metrics";
 fn is_open(row: Option<&Route>, path: &str) -> bool {
     match row {
         Some(row) => row.access == Access::Public,
-        None => !["/api", "/v1", "/mcp", METRICS]
-            .iter()
-            .any(|api| path.strip_prefix(api).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))),
+        None => !["/api", "/v1", "/mcp", METRICS].iter().any(|api| is_beneath(api, path)),
     }
+}
+
+/// This path, or one below it.
+fn is_beneath(above: &str, path: &str) -> bool {
+    path.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 fn other_method(allow: &str) -> HttpError {
@@ -271,14 +276,14 @@ fn other_method(allow: &str) -> HttpError {
 }
 
 /// An error as an answer; what is private goes to the log.
-fn refuse(error: HttpError, request_id: RequestId, entry: &mut access_log::Entry) -> Response {
+fn refuse(error: HttpError, request_id: RequestId, entry: &mut access_log::Entry, answer: fn(HttpError) -> Response) -> Response {
     entry.code = error.code;
     entry.status = error.status.code().as_u16();
     if let Some(private) = &error.private {
         let code = error.code;
         log::error("http", format_args!("{code}: {private} (request {request_id})"));
     }
-    error.into_response()
+    answer(error)
 }
 
 /// The fields of every answer.

@@ -35,6 +35,7 @@ mod socket_frames;
 mod spaces;
 mod system;
 mod tickets;
+pub(crate) mod v1;
 mod workspace;
 
 use std::sync::Arc;
@@ -146,6 +147,8 @@ pub struct App {
     pub configuration: Arc<dyn config::Configuration>,
     /// The models; swapped whole when the configuration changes.
     pub engine: Arc<Live<Engine>>,
+    /// A place for each call of a plain model that may run at once; taken by `/v1` and given back when its answer has ended.
+    pub plain_calls: Arc<tokio::sync::Semaphore>,
     /// Cancelled when the server stops.
     pub shutdown: Cancel,
     /// Cancelled when the server has stopped and every run has ended: streams last until then, so that whoever watches a

@@ -9,10 +9,11 @@ use hyper::Method;
 use crate::api::{
     App, Call, agents, approvals, audit, chat, chat_socket, config, cron_jobs, engine, events, keys, login, mcp, mcp_servers, memory,
     metrics, personas, seeds, session_change, session_events, session_export, session_fork, session_import, sessions, skills, spaces,
-    system, tickets, workspace,
+    system, tickets, v1, workspace,
 };
 use crate::base::limits::{
-    CHAT_BODY_BYTES_MAX, FILE_WRITE_BYTES_MAX, JSON_BODY_BYTES_MAX, MEMORY_BODY_BYTES_MAX, SESSION_IMPORT_BYTES_MAX,
+    CHAT_BODY_BYTES_MAX, COMPLETION_BODY_BYTES_MAX, FILE_WRITE_BYTES_MAX, JSON_BODY_BYTES_MAX, MEMORY_BODY_BYTES_MAX,
+    SESSION_IMPORT_BYTES_MAX,
 };
 use crate::http::Response;
 use crate::http::error::HttpError;
@@ -339,6 +340,12 @@ pub static ROUTES: &[Route] = &[
         .body(CHAT_BODY_BYTES_MAX)
         .takes("McpMessage")
         .answers(200, "McpAnswer"),
+    row(GET, "/v1/models", ANY_KEY, "OpenAI-compatible: `oxios`, the agent, and the configured model", to!(v1::models::list))
+        .answers(200, "ModelList"),
+    row(POST, "/v1/chat/completions", CHAT, "OpenAI-compatible: the agent, or the plain model", to!(v1::completions::create))
+        .body(COMPLETION_BODY_BYTES_MAX)
+        .takes("ChatCompletionRequest")
+        .answers(200, "ChatCompletion"),
     row(GET, "/api/workspace/tree", READ, "What a directory of the caller's files holds", to!(workspace::tree))
         .query(&["dir"])
         .answers(200, "Tree"),

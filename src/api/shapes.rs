@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use crate::api::routes::ROUTES;
 use crate::api::{
     agents, approvals, audit, chat, config, cron_jobs, engine, keys, login, mcp, mcp_servers, memory, metrics, personas, seeds,
-    session_change, session_fork, session_import, sessions, skills, spaces, system, tickets, workspace,
+    session_change, session_fork, session_import, sessions, skills, spaces, system, tickets, v1, workspace,
 };
 
 /// Schemas of all named types.
@@ -71,6 +71,7 @@ impl Shapes {
             spaces::shapes,
             system::shapes,
             tickets::shapes,
+            v1::shapes,
             workspace::shapes,
         ] {
             add(&mut all);

@@ -5,6 +5,10 @@
 pub const CONTENT_BYTES_MAX: usize = 64 * 1024;
 /// A chat body: the content fits even when every byte is a JSON escape of six.
 pub const CHAT_BODY_BYTES_MAX: usize = 512 * 1024;
+/// The body of `POST /v1/chat/completions`: a client sends the whole conversation each time.
+pub const COMPLETION_BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Calls of a plain model (`/v1`) at once in the whole process; more is 503. Each holds a connection to a model's server.
+pub const PLAIN_CALLS_MAX: usize = 32;
 /// A JSON body of a route that says nothing else.
 pub const JSON_BODY_BYTES_MAX: usize = 64 * 1024;
 /// config.toml: a thousand times what all keys take.

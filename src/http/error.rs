@@ -95,6 +95,8 @@ pub struct HttpError {
     pub code: &'static str,
     /// What the client reads in `{"error":…}`. Never an internal text, a secret or content.
     pub public: Cow<'static, str>,
+    /// The field of the request that is at fault, as `messages[2].content`; OpenAI's shape of errors has a place for it.
+    pub param: Option<String>,
     /// What the log gets besides; never content, a secret or a prompt.
     pub private: Option<String>,
     /// Further header fields (`Retry-After`, `Allow` …).
@@ -108,7 +110,7 @@ pub struct HttpError {
 impl HttpError {
     /// An error with its public text.
     pub fn new(status: ErrorStatus, code: &'static str, public: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, code, public: public.into(), private: None, headers: Vec::new(), empty: false, close: false }
+        Self { status, code, public: public.into(), param: None, private: None, headers: Vec::new(), empty: false, close: false }
     }
     /// 400 with this text.
     pub fn bad_request(public: impl Into<Cow<'static, str>>) -> Self {
@@ -133,6 +135,11 @@ impl HttpError {
     /// With a text for the log.
     pub fn private(mut self, text: impl Into<String>) -> Self {
         self.private = Some(text.into());
+        self
+    }
+    /// With the field that is at fault.
+    pub fn param(mut self, place: impl Into<String>) -> Self {
+        self.param = Some(place.into());
         self
     }
     /// With another word for the log.
@@ -162,16 +169,18 @@ impl HttpError {
 
     /// The answer on the wire.
     pub fn into_response(self) -> Response {
-        let body = if self.empty {
-            Body::empty()
-        } else {
-            let text = serde_json::Value::String(self.public.into_owned());
-            Body::full(format!("{{\"error\":{text}}}"))
-        };
-        let mut response = Response::new(body);
+        let text = || serde_json::Value::String(self.public.clone().into_owned());
+        let json = (!self.empty).then(|| format!("{{\"error\":{}}}", text()));
+        self.into_response_with(json)
+    }
+
+    /// The same answer with a body in another shape, or without one.
+    pub fn into_response_with(self, json: Option<String>) -> Response {
+        let is_json = json.is_some();
+        let mut response = Response::new(json.map_or_else(Body::empty, Body::full));
         *response.status_mut() = self.status.code();
         let headers = response.headers_mut();
-        if !self.empty {
+        if is_json {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
         for (name, value) in self.headers {

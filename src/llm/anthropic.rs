@@ -9,7 +9,7 @@ use crate::base::limits::ANSWER_BYTES_MAX;
 use crate::llm::error::Fault;
 use crate::llm::form::Form;
 use crate::llm::history::{CallIds, arguments, paired, word};
-use crate::llm::request::{Event, Finish, Message, Request, ToolCall, Usage};
+use crate::llm::request::{Event, Finish, Message, Request, Sampling, ToolCall, ToolChoice, Usage};
 use crate::wire::sse_in::SseEvent;
 
 /// The protocol's version, sent with every request.
@@ -40,6 +40,21 @@ pub fn encode(request: &Request, model: &str) -> Vec<u8> {
         let tools =
             request.tools.iter().map(|tool| json!({"name": tool.name, "description": tool.description, "input_schema": tool.parameters}));
         fields.insert("tools".to_owned(), tools.collect());
+        match &request.tool_choice {
+            ToolChoice::Auto => {}
+            ToolChoice::Required => drop(fields.insert("tool_choice".to_owned(), json!({"type": "any"}))),
+            ToolChoice::Named(name) => drop(fields.insert("tool_choice".to_owned(), json!({"type": "tool", "name": name}))),
+        }
+    }
+    let Sampling { temperature, top_p, stop } = &request.sampling;
+    if let Some(temperature) = temperature {
+        fields.insert("temperature".to_owned(), json!(temperature.min(1.0)));
+    }
+    if let Some(top_p) = top_p {
+        fields.insert("top_p".to_owned(), json!(top_p));
+    }
+    if !stop.is_empty() {
+        fields.insert("stop_sequences".to_owned(), json!(stop));
     }
     body.to_string().into_bytes()
 }
@@ -484,6 +499,8 @@ data: {"type":"message_stop"}
             ],
             tools: vec![ToolSpec { name: "recall".into(), description: "Recalls.".into(), parameters: json!({"type": "object"}) }],
             schema: None,
+            tool_choice: ToolChoice::Auto,
+            sampling: Sampling::default(),
             max_tokens: 0,
             purpose: Purpose::Interview,
         };

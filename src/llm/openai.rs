@@ -10,7 +10,7 @@ use crate::base::limits::ANSWER_BYTES_MAX;
 use crate::llm::error::Fault;
 use crate::llm::form::Form;
 use crate::llm::history::{CallIds, arguments, paired, word};
-use crate::llm::request::{Event, Finish, Message, Request, ToolCall, Usage};
+use crate::llm::request::{Event, Finish, Message, Request, Sampling, ToolCall, ToolChoice, Usage};
 use crate::wire::sse_in::SseEvent;
 
 /// What a server takes; learnt from its refusals.
@@ -85,6 +85,22 @@ pub fn encode(request: &Request, model: &str, dialect: Dialect) -> Vec<u8> {
             json!({"type": "function", "function": {"name": tool.name, "description": tool.description, "parameters": tool.parameters}})
         });
         fields.insert("tools".to_owned(), tools.collect());
+        match &request.tool_choice {
+            ToolChoice::Auto => {}
+            ToolChoice::Required => drop(fields.insert("tool_choice".to_owned(), "required".into())),
+            ToolChoice::Named(name) => {
+                drop(fields.insert("tool_choice".to_owned(), json!({"type": "function", "function": {"name": name}})));
+            }
+        }
+    }
+    let Sampling { temperature, top_p, stop } = &request.sampling;
+    for (name, value) in [("temperature", temperature), ("top_p", top_p)] {
+        if let Some(value) = value {
+            fields.insert(name.to_owned(), json!(value));
+        }
+    }
+    if !stop.is_empty() {
+        fields.insert("stop".to_owned(), json!(stop));
     }
     if let Some(schema) = &request.schema
         && dialect.schema
@@ -576,6 +592,8 @@ mod tests {
             ],
             tools: vec![ToolSpec { name: "write_file".into(), description: "Writes.".into(), parameters: json!({"type": "object"}) }],
             schema: Some(Schema { name: "verdict".into(), schema: json!({"type": "object"}) }),
+            tool_choice: ToolChoice::Auto,
+            sampling: Sampling::default(),
             max_tokens: 50,
             purpose: Purpose::Execute,
         };

@@ -12,6 +12,10 @@ pub struct Request {
     pub messages: Vec<Message>,
     /// Tools offered.
     pub tools: Vec<ToolSpec>,
+    /// Whether the model has to call one of them.
+    pub tool_choice: ToolChoice,
+    /// How the model draws its words, where the caller says so; the offline model draws none.
+    pub sampling: Sampling,
     /// The answer must be JSON of this schema, where the server can hold it to that.
     pub schema: Option<Schema>,
     /// Most tokens the model may write.
@@ -92,6 +96,29 @@ pub struct ToolSpec {
     pub description: String,
     /// JSON schema of its arguments (an object).
     pub parameters: Value,
+}
+
+/// Whether the model has to call a tool. Without tools it means nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum ToolChoice {
+    /// As it likes.
+    #[default]
+    Auto,
+    /// One of those that are offered.
+    Required,
+    /// The one of this name.
+    Named(String),
+}
+
+/// How a model draws its words; what is not set is the server's own affair.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Sampling {
+    /// 0 to 2; Anthropic's models get at most 1.
+    pub temperature: Option<f64>,
+    /// 0 to 1.
+    pub top_p: Option<f64>,
+    /// The answer ends before one of these.
+    pub stop: Vec<String>,
 }
 
 /// A named JSON schema for the whole answer.

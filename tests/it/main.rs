@@ -30,6 +30,7 @@ mod mcp_servers;
 mod memory;
 mod metrics;
 mod model_faults;
+mod openai;
 mod personas;
 mod phases;
 mod readers;

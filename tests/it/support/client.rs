@@ -161,10 +161,17 @@ impl Answer {
         assert_eq!(self.status, status, "status; headers {:?}, body {}", self.headers, self.text());
         self
     }
+    /// An error in OpenAI's shape, as `/v1` answers.
+    pub fn is_openai(&self) -> bool {
+        let error = serde_json::from_slice::<Value>(&self.body).map(|body| body["error"].clone()).unwrap_or_default();
+        ["message", "type", "param", "code"].iter().all(|key| error.get(key).is_some())
+    }
     /// The text of `{"error":…}`.
     #[track_caller]
     pub fn error(&self) -> String {
-        self.json()["error"].as_str().unwrap_or_else(|| panic!("no error text in {}", self.text())).to_owned()
+        let error = self.json()["error"].clone();
+        let text = if self.is_openai() { &error["message"] } else { &error };
+        text.as_str().unwrap_or_else(|| panic!("no error text in {}", self.text())).to_owned()
     }
 }
 
@@ -306,7 +313,7 @@ impl Client {
         if media.starts_with("application/json") && !answer.body.is_empty() {
             answer.json();
         }
-        if answer.status == 401 {
+        if answer.status == 401 && !answer.is_openai() {
             assert!(answer.body.is_empty(), "401 has an empty body, not {}", answer.text());
         }
         // `/health/ready` answers 503 with the same body as 200.
@@ -316,7 +323,8 @@ impl Client {
             let json = answer.json();
             let object = json.as_object().unwrap_or_else(|| panic!("{what}: {json} is no object"));
             assert!(object.len() == 1 && object.contains_key("error"), "{what}: an error body has the one key `error`: {json}");
-            let text = json["error"].as_str().unwrap_or_else(|| panic!("{what}: error is a text: {json}"));
+            let text = if answer.is_openai() { &json["error"]["message"] } else { &json["error"] };
+            let text = text.as_str().unwrap_or_else(|| panic!("{what}: error is a text: {json}"));
             assert!(!text.trim().is_empty(), "{what}: an error says something");
             for internal in ["panicked", "src/", ".rs:", "Os {", "os error", "Error {", "RUST_BACKTRACE"] {
                 assert!(!text.contains(internal), "{what}: internal text in {text:?}");

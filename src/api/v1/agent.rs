@@ -1,0 +1,205 @@
+//! Model `oxios`: a message to the agent through the gateway, and its answer from the session's log. A client that goes away
+//! ends the reading, not the run.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use crate::api::chat::{self, Said};
+use crate::api::v1::answer::{self, Voice};
+use crate::api::v1::completions::ChatCompletionRequest;
+use crate::api::v1::models::AGENT;
+use crate::api::{self, App, Call};
+use crate::gateway::Submitted;
+use crate::http::error::HttpError;
+use crate::http::{Response, sse};
+use crate::llm::request::Usage;
+use crate::store::record::{Body, Record};
+use crate::store::tail::{Step, Tail};
+
+/// Answers as the agent.
+pub(super) async fn answer(app: Arc<App>, call: &Call, request: ChatCompletionRequest) -> Result<Response, HttpError> {
+    let (owner, key) = (call.caller()?.owner(), call.caller()?.key_id());
+    let (content, session) = said(&request)?;
+    let mut fields = json!({"content": content, "session_id": session});
+    if let Some(key) = call.headers.get("idempotency-key") {
+        let key = key.to_str().map_err(|_| HttpError::bad_request("Idempotency-Key: expected visible ASCII"))?;
+        if let Some(fields) = fields.as_object_mut() {
+            fields.insert("idempotency_key".to_owned(), key.into());
+        }
+    }
+    let said: Said = serde_json::from_value(fields).map_err(|e| HttpError::internal(e.to_string()))?;
+    let user = request.user.clone().filter(|user| !user.is_empty()).unwrap_or_else(|| "default".to_owned());
+    let submitted = app.gateway.submit(said.check(owner, key, "v1", user)?).await?;
+
+    let voice = Voice {
+        id: format!("chatcmpl-{}", submitted.id),
+        created: app.clock.now().millis() / 1000,
+        model: AGENT.to_owned(),
+        session: Some(submitted.session.id()),
+    };
+    let tail = submitted.session.tail(submitted.seq);
+    let mut run = Run { app, submitted, tail, said: String::new(), usage: None, asked: None, ended: false };
+    if request.stream.unwrap_or(false) {
+        let ends = call.ends.clone();
+        let usage = request.include_usage();
+        let stream = Stream { voice, run, usage, begun: false, over: false };
+        return Ok(sse::response(stream, async move {
+            ends.ended().await;
+        }));
+    }
+    while run.next().await?.is_some() {}
+    api::json(&voice.whole(run.said, Vec::new(), "stop", run.usage))
+}
+
+/// The message and the session that it goes to.
+fn said(request: &ChatCompletionRequest) -> Result<(String, Option<String>), HttpError> {
+    if request.tools.as_ref().is_some_and(|tools| !tools.is_empty()) {
+        return Err(
+            HttpError::bad_request("model `oxios` has tools of its own and takes none; ask the plain model for tools").param("tools")
+        );
+    }
+    let session = match request.metadata.as_ref().and_then(|metadata| metadata.get("session_id")) {
+        None | Some(Value::Null) => None,
+        Some(Value::String(id)) => Some(id.clone()).filter(|id| !id.is_empty()),
+        Some(_) => return Err(HttpError::bad_request("metadata.session_id: expected a text").param("metadata.session_id")),
+    };
+    if session.is_none() && request.messages.len() > 1 {
+        let public = "model `oxios` keeps the conversation itself: send one user message to begin a session, and `metadata.session_id` \
+                      (from the answer's metadata, or a new UUID of your own) to go on; then the last user message counts";
+        return Err(HttpError::bad_request(public).param("messages"));
+    }
+    let last = request.messages.iter().enumerate().rfind(|(_, message)| message.role == "user");
+    let Some((at, message)) = last else {
+        return Err(HttpError::bad_request("there is no user message").param("messages"));
+    };
+    Ok((message.text(at)?, session))
+}
+
+/// A run that is being read.
+struct Run {
+    app: Arc<App>,
+    submitted: Submitted,
+    tail: Tail,
+    /// The answer so far.
+    said: String,
+    /// Of all model calls so far; those before an attached retry count, too.
+    usage: Option<Usage>,
+    asked: Option<Record>,
+    /// Nothing more is read.
+    ended: bool,
+}
+
+impl Run {
+    /// The next piece of the answer; none when it has ended or waits for a person, who is told so.
+    async fn next(&mut self) -> Result<Option<String>, HttpError> {
+        if self.ended {
+            return Ok(None);
+        }
+        let id = self.submitted.id;
+        // The gateway has closed its books: what the log does not show by now never comes.
+        let mut closed = false;
+        loop {
+            let step = tokio::select! {
+                biased;
+                step = self.tail.next() => step?,
+                () = self.app.gateway.over(id), if !closed => {
+                    closed = true;
+                    if !self.tail.caught_up() {
+                        continue;
+                    }
+                    return Err(HttpError::internal("the message is over but its end could not be written"));
+                }
+            };
+            let entry = match step {
+                Step::Record(entry) => entry,
+                Step::Resync { .. } => continue,
+                Step::Deleted => return Err(HttpError::conflict("the session was deleted").code("deleted")),
+            };
+            if entry.message_id == Some(id) {
+                match &entry.record.body {
+                    Body::Token { text } => return Ok(Some(self.say(text.clone()))),
+                    Body::Usage { input_tokens, output_tokens, .. } => {
+                        let usage = self.usage.get_or_insert_default();
+                        usage.input_tokens = usage.input_tokens.saturating_add(*input_tokens);
+                        usage.output_tokens = usage.output_tokens.saturating_add(*output_tokens);
+                    }
+                    Body::Done(ending) => {
+                        self.ended = true;
+                        let rest = match ending.text.strip_prefix(&*self.said) {
+                            Some(rest) => rest.to_owned(),
+                            // Pieces were skipped, and what was sent cannot be taken back.
+                            None => format!("\n\n{}", ending.text),
+                        };
+                        return Ok(if rest.is_empty() { None } else { Some(self.say(rest)) });
+                    }
+                    Body::Failed(ending) | Body::Cancelled(ending) | Body::Interrupted(ending) => return Err(chat::cut(ending)),
+                    Body::ApprovalRequested { .. } => self.asked = Some(entry.record.clone()),
+                    Body::ApprovalResolved { .. } => self.asked = None,
+                    _ => {}
+                }
+            }
+            if self.tail.caught_up() {
+                if let Some(record) = self.asked.take() {
+                    self.ended = true;
+                    // Whoever is told of the question can find and decide it.
+                    self.app.gateway.parked(id).await;
+                    let text = self.question(&record);
+                    return Ok(Some(self.say(text)));
+                }
+                if closed {
+                    return Err(HttpError::internal("the message is over but its end could not be written"));
+                }
+            }
+        }
+    }
+
+    fn say(&mut self, text: String) -> String {
+        self.said.push_str(&text);
+        text
+    }
+
+    /// What a person has to do.
+    fn question(&self, record: &Record) -> String {
+        let Body::ApprovalRequested { approval_id, action, resource, .. } = &record.body else { return String::new() };
+        let space = if self.said.is_empty() { "" } else { "\n\n" };
+        format!(
+            "{space}A person has to approve this first: {action} {resource}. Say yes with POST /api/approvals/{approval_id}/approve or no \
+             with POST /api/approvals/{approval_id}/reject; the answer is then in GET /api/sessions/{}.",
+            self.submitted.session.id()
+        )
+    }
+}
+
+struct Stream {
+    voice: Voice,
+    run: Run,
+    /// The usage is wanted.
+    usage: bool,
+    begun: bool,
+    over: bool,
+}
+
+impl sse::Source for Stream {
+    async fn next(&mut self) -> Option<Bytes> {
+        if self.over {
+            return None;
+        }
+        if !self.begun {
+            self.begun = true;
+            return Some(self.voice.role());
+        }
+        Some(match self.run.next().await {
+            Ok(Some(text)) => self.voice.text(text),
+            Ok(None) => {
+                self.over = true;
+                self.voice.end("stop", self.run.usage.filter(|_| self.usage))
+            }
+            Err(error) => {
+                self.over = true;
+                answer::failed(&error)
+            }
+        })
+    }
+}

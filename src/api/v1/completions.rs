@@ -1,0 +1,242 @@
+//! `POST /v1/chat/completions`: what is asked, and whom.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::api::v1::{agent, models, plain};
+use crate::api::{App, Call};
+use crate::base::limits::CONTENT_BYTES_MAX;
+use crate::http::Response;
+use crate::http::error::{ErrorStatus, HttpError};
+use crate::wire::json::BadJson;
+
+/// A conversation to go on with. Fields that are not here are ignored. With model `oxios` only `messages`, `stream`,
+/// `stream_options`, `metadata.session_id` and `user` count.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct ChatCompletionRequest {
+    /// `oxios`, the agent, or the configured model with or without its provider.
+    pub(super) model: String,
+    /// Oldest first; the last one is the user's or a tool's, at most 64 KiB. With model `oxios`: with `metadata.session_id` the last
+    /// user message counts and the rest is ignored; without it there is one user message and nothing else, and a new session.
+    pub(super) messages: Vec<CompletionMessage>,
+    /// Answer in pieces.
+    #[serde(default)]
+    pub(super) stream: Option<bool>,
+    /// What a stream tells besides.
+    #[serde(default)]
+    pub(super) stream_options: Option<StreamOptions>,
+    /// Most tokens to write; the older name of the next one.
+    #[serde(default)]
+    pub(super) max_tokens: Option<u32>,
+    /// Most tokens to write; the server's own limit holds besides.
+    #[serde(default)]
+    pub(super) max_completion_tokens: Option<u32>,
+    /// Tools that the client runs; model `oxios` refuses them.
+    #[serde(default)]
+    pub(super) tools: Option<Vec<CompletionTool>>,
+    /// `auto`, `none`, `required`, or `{"type":"function","function":{"name"}}`.
+    #[serde(default)]
+    pub(super) tool_choice: Option<Value>,
+    /// `{"type":"text"}`, `{"type":"json_object"}` or `{"type":"json_schema","json_schema":{"name","schema"}}`.
+    #[serde(default)]
+    pub(super) response_format: Option<Value>,
+    /// 0 to 2.
+    #[serde(default)]
+    pub(super) temperature: Option<f64>,
+    /// 0 to 1.
+    #[serde(default)]
+    pub(super) top_p: Option<f64>,
+    /// A text or up to 4 of them; the answer ends before it.
+    #[serde(default)]
+    pub(super) stop: Option<Stop>,
+    /// Only 1.
+    #[serde(default)]
+    n: Option<u32>,
+    /// `session_id`: the session to go on with; a new UUID makes one of this name.
+    #[serde(default)]
+    pub(super) metadata: Option<Map<String, Value>>,
+    /// A label of whoever speaks.
+    #[serde(default)]
+    pub(super) user: Option<String>,
+}
+
+/// What a stream tells besides.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct StreamOptions {
+    /// A last chunk with `usage`.
+    #[serde(default)]
+    pub(super) include_usage: Option<bool>,
+}
+
+/// One message.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct CompletionMessage {
+    /// `system` or `developer` (both stand before the conversation), `user`, `assistant` or `tool`.
+    pub(super) role: String,
+    /// The text.
+    #[serde(default)]
+    content: Option<Content>,
+    /// What an assistant called.
+    #[serde(default)]
+    pub(super) tool_calls: Option<Vec<CompletionCall>>,
+    /// The call that a tool answers.
+    #[serde(default)]
+    pub(super) tool_call_id: Option<String>,
+}
+
+/// A text, or parts of the type `text`.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "CompletionContent"))]
+enum Content {
+    Text(String),
+    Parts(Vec<ContentPart>),
+}
+
+/// A part of a text.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "CompletionContentPart"))]
+struct ContentPart {
+    /// `text`; others are refused.
+    r#type: String,
+    /// The text.
+    #[serde(default)]
+    text: Option<String>,
+}
+
+/// One text or some.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "CompletionStop"))]
+pub(super) enum Stop {
+    One(String),
+    Some(Vec<String>),
+}
+
+/// What an assistant called.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct CompletionCall {
+    /// Its id.
+    pub(super) id: String,
+    /// What was called.
+    pub(super) function: CalledFunction,
+}
+
+/// What was called.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct CalledFunction {
+    /// The tool.
+    pub(super) name: String,
+    /// JSON as the model wrote it.
+    pub(super) arguments: String,
+}
+
+/// A tool.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct CompletionTool {
+    /// `function`.
+    r#type: String,
+    /// What it is.
+    pub(super) function: CompletionFunction,
+}
+
+/// What a tool is.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct CompletionFunction {
+    /// Its name.
+    pub(super) name: String,
+    /// What it does, for the model.
+    #[serde(default)]
+    pub(super) description: Option<String>,
+    /// JSON schema of its arguments.
+    #[serde(default)]
+    pub(super) parameters: Option<Value>,
+}
+
+/// `POST /v1/chat/completions`.
+pub(crate) async fn create(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
+    let request = read(&call)?;
+    if request.model == models::AGENT { agent::answer(app, &call, request).await } else { plain::answer(app, &call, request).await }
+}
+
+impl ChatCompletionRequest {
+    /// Usage is wanted at the end of a stream.
+    pub(super) fn include_usage(&self) -> bool {
+        self.stream_options.as_ref().and_then(|options| options.include_usage).unwrap_or(false)
+    }
+
+    /// What holds for every model.
+    fn check(&self) -> Result<(), HttpError> {
+        let Some(last) = self.messages.last() else {
+            return Err(HttpError::bad_request("messages is empty").param("messages"));
+        };
+        if self.n.is_some_and(|n| n != 1) {
+            return Err(HttpError::bad_request("only one choice is made; leave `n` out").param("n"));
+        }
+        for (at, tool) in self.tools.iter().flatten().enumerate() {
+            if tool.r#type != "function" {
+                return Err(HttpError::bad_request("only tools of the type `function` are taken").param(format!("tools[{at}].type")));
+            }
+        }
+        let at = self.messages.len() - 1;
+        let size = last.text(at)?.len();
+        if size > CONTENT_BYTES_MAX {
+            let text = format!("the last message has {size} bytes; at most {CONTENT_BYTES_MAX} are taken");
+            let error = HttpError::new(ErrorStatus::PayloadTooLarge, "payload_too_large", text);
+            return Err(error.param(format!("messages[{at}].content")));
+        }
+        Ok(())
+    }
+}
+
+impl CompletionMessage {
+    /// The text of the `at`th message; 400 for what is no text.
+    pub(super) fn text(&self, at: usize) -> Result<String, HttpError> {
+        match &self.content {
+            None => Ok(String::new()),
+            Some(Content::Text(text)) => Ok(text.clone()),
+            Some(Content::Parts(parts)) => {
+                let mut texts = Vec::with_capacity(parts.len());
+                for (part, n) in parts.iter().zip(0..) {
+                    match &part.text {
+                        Some(text) if part.r#type == "text" => texts.push(text.as_str()),
+                        _ => {
+                            let error = HttpError::bad_request("only parts of the type `text` are taken here");
+                            return Err(error.param(format!("messages[{at}].content[{n}]")));
+                        }
+                    }
+                }
+                Ok(texts.join("\n"))
+            }
+        }
+    }
+}
+
+/// The body; another shape is 400 here, as at OpenAI, with the field in `param`.
+fn read(call: &Call) -> Result<ChatCompletionRequest, HttpError> {
+    if !crate::api::is_json(&call.headers) {
+        let public = "the body must be JSON (Content-Type: application/json)";
+        return Err(HttpError::new(ErrorStatus::UnsupportedMediaType, "media_type", public));
+    }
+    let parsed = crate::wire::json::parse(call.body.bytes(), crate::base::limits::JSON_DEPTH_MAX);
+    let request: ChatCompletionRequest = parsed.map_err(|bad| match bad {
+        BadJson::Shape { place, what } => HttpError::bad_request(format!("field `{place}`: {what}")).param(place),
+        other => other.into(),
+    })?;
+    request.check()?;
+    Ok(request)
+}
+
+#[cfg(test)]
+pub(super) fn shapes(all: &mut crate::api::shapes::Shapes) {
+    all.takes::<ChatCompletionRequest>("ChatCompletionRequest");
+}

@@ -1,0 +1,16 @@
+//! `/v1`: an endpoint that OpenAI's clients understand. Model `oxios` is the agent, any other one the plain model behind it.
+
+mod agent;
+mod answer;
+pub(crate) mod completions;
+pub(crate) mod error;
+pub(crate) mod models;
+mod plain;
+
+/// What these routes take and answer.
+#[cfg(test)]
+pub(super) fn shapes(all: &mut super::shapes::Shapes) {
+    completions::shapes(all);
+    answer::shapes(all);
+    models::shapes(all);
+}
