@@ -25,7 +25,7 @@ struct LoginRequest {
     /// An API key.
     #[serde(default)]
     key: Option<String>,
-    /// A one-time code, as `oxios-edge login-link` prints it.
+    /// A one-time code, as `oxios-edge login-code` prints it.
     #[serde(default)]
     code: Option<String>,
 }

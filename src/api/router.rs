@@ -138,7 +138,7 @@ mod tests {
             (Method::HEAD, "/health", "/health []"),
             (Method::POST, "/health", "405 GET, HEAD"),
             (Method::DELETE, "/api/sessions/x", r#"/api/sessions/{id} [("id", "x")]"#),
-            (Method::PUT, "/api/sessions/x", "405 GET, DELETE, HEAD"),
+            (Method::PUT, "/api/sessions/x", "405 GET, PATCH, DELETE, HEAD"),
             (Method::POST, "/api/sessions/prune", "/api/sessions/prune []"),
             (Method::GET, "/api/sessions/%41%20", r#"/api/sessions/{id} [("id", "A ")]"#),
             (Method::GET, "/api/sessions/a%2fb", "400"),

@@ -8,7 +8,7 @@ mod config;
 mod doctor;
 mod healthcheck;
 mod key;
-mod login_link;
+mod login_code;
 mod output;
 mod reach;
 mod routes;
@@ -57,7 +57,7 @@ fn run(args: impl IntoIterator<Item = OsString>, env: &Env) -> Result<(), Failur
         "key list" => key::list(&parsed, env),
         "key revoke" => key::revoke(&parsed, env),
         "key rotate" => key::rotate(&parsed, env),
-        "login-link" => login_link::run(&parsed, env),
+        "login-code" => login_code::run(&parsed, env),
         "audit verify" => audit::verify(&parsed, env),
         "audit export" => audit::export(&parsed, env),
         "audit explain" => audit::explain(&parsed, env),

@@ -1,4 +1,4 @@
-//! `login-link`: a link that logs a browser in, once.
+//! `login-code`: a code that logs a browser in, once.
 
 use std::time::Duration;
 
@@ -6,13 +6,13 @@ use hyper::{Method, StatusCode};
 
 use super::args::Parsed;
 use super::output::{Failure, print, tell};
-use super::reach::{Place, Reach, refused};
+use super::reach::{Reach, refused};
 use super::{home, small_runtime};
 use crate::config::Env;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Asks the running gateway for a code and prints the link. The code stands behind `#`, which browsers do not send.
+/// Asks the running gateway for a code and prints it.
 pub(super) fn run(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
     let reach = Reach::find(&home(parsed, env)?, env)?;
     let (status, body) = small_runtime()?.block_on(reach.call(Method::POST, "/api/login/code", None, PATIENCE))?;
@@ -23,10 +23,7 @@ pub(super) fn run(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
     let Some(code) = answer.get("code").and_then(serde_json::Value::as_str) else {
         return Err(Failure::failed("the gateway answered without a code"));
     };
-    match &reach.place {
-        Place::Tcp(address) => print(format_args!("http://{address}/#code={code}\n")),
-        Place::Unix(_) => print(format_args!("/#code={code}\n")),
-    }
-    tell(format_args!("It works once, within five minutes."));
+    print(format_args!("{code}\n"));
+    tell(format_args!("`POST /api/login` with {{\"code\":\"…\"}} takes it, once, within five minutes."));
     Ok(())
 }
