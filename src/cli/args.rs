@@ -117,7 +117,7 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "login-code",
         words: "",
         summary: "print a code that logs a browser in, once, within five minutes",
-        about: "The gateway must be running. POST /api/login takes {\"code\":\"…\"}; its cookie has the rights of OXIOS_API_KEY or <home>/token.",
+        about: "The gateway must be running. Its cookie has the rights of OXIOS_API_KEY or <home>/token.",
         options: &[HOME],
     },
     Command { name: "openapi", words: "", summary: "print the OpenAPI 3.1 document of the HTTP interface", about: "", options: &[] },
