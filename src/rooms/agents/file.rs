@@ -49,8 +49,6 @@ pub(super) struct Begun {
     at: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     seed: Option<SeedId>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    parent: Option<AgentId>,
 }
 
 impl Line {
@@ -65,7 +63,6 @@ impl Line {
             is: agent.status,
             at: agent.created_at,
             seed: agent.seed_id,
-            parent: agent.parent_id,
         })
     }
 
@@ -171,7 +168,6 @@ impl Found {
                     status: b.is,
                     created_at: b.at,
                     seed_id: b.seed,
-                    parent_id: b.parent,
                 };
                 self.agents.insert(b.n, agent);
             }
@@ -181,9 +177,7 @@ impl Found {
                     agent.status = is;
                     if let Some(seed) = seed {
                         agent.seed_id = Some(seed);
-                        if agent.parent_id.is_none() {
-                            "task".clone_into(&mut agent.name);
-                        }
+                        "task".clone_into(&mut agent.name);
                     }
                 }
             }
