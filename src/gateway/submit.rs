@@ -65,7 +65,7 @@ impl Gateway {
         let accepted = session.accept(ids.message, user.clone()).await?;
         if accepted.fresh {
             self.audit.note(Event {
-                who: Who { owner: Some(incoming.owner), key: None },
+                who: Who { owner: Some(incoming.owner), key: incoming.key },
                 what: What::Message,
                 on: Some(On::id(ids.session.as_bytes())),
                 outcome: Outcome::Done,
