@@ -185,7 +185,6 @@ impl Said {
             content,
             session_id,
             space_id,
-            persona_id: None,
             attachments,
             idempotency_key: self.idempotency_key,
             owner,

@@ -93,7 +93,6 @@ impl Cron {
             return Err(CronError::Busy);
         }
         let incoming = IncomingMessage {
-            persona_id: None,
             key: None,
             id: None,
             channel: "cron",

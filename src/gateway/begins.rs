@@ -1,6 +1,6 @@
 //! What a new session begins with: what its first message says, else what its owner has chosen.
 
-use crate::base::ids::{OwnerId, PersonaId, SpaceId};
+use crate::base::ids::{OwnerId, SpaceId};
 use crate::base::log;
 use crate::gateway::Gateway;
 use crate::store::record::About;
@@ -8,11 +8,10 @@ use crate::store::record::About;
 impl Gateway {
     /// What is true of a session that this message makes; one that exists keeps its own. A choice that cannot be read is none: the
     /// message matters more.
-    pub(super) async fn begins(&self, owner: OwnerId, space_id: Option<SpaceId>, persona_id: Option<PersonaId>) -> About {
+    pub(super) async fn begins(&self, owner: OwnerId, space_id: Option<SpaceId>) -> About {
         let (personas, spaces) = (self.personas.clone(), self.spaces.clone());
         let chosen = tokio::task::spawn_blocking(move || {
-            let persona =
-                persona_id.map_or_else(|| personas.active(owner).map(|chosen| chosen.map(|persona| persona.id)), |id| Ok(Some(id)));
+            let persona = personas.active(owner).map(|chosen| chosen.map(|persona| persona.id));
             let space = space_id.map_or_else(|| spaces.current(owner).map(|chosen| chosen.map(|space| space.id)), |id| Ok(Some(id)));
             (persona.map_err(|e| e.to_string()), space.map_err(|e| e.to_string()))
         });

@@ -43,7 +43,6 @@ mod tests {
             content: "c".into(),
             session_id: session,
             space_id: None,
-            persona_id: None,
             attachments: Vec::new(),
             idempotency_key: key.map(str::to_owned),
             owner,

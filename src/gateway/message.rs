@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::ids::{KeyId, MessageId, OwnerId, PersonaId, Seq, SessionId, SpaceId};
+use crate::base::ids::{KeyId, MessageId, OwnerId, Seq, SessionId, SpaceId};
 use crate::base::limits::WAITING_ROOM_MAX;
 use crate::store::StoreError;
 use crate::store::session::Session;
@@ -24,8 +24,6 @@ pub struct IncomingMessage {
     pub session_id: Option<SessionId>,
     /// The space it is said in.
     pub space_id: Option<SpaceId>,
-    /// The persona that a new session is answered in; an existing one keeps its own.
-    pub persona_id: Option<PersonaId>,
     /// Workspace paths.
     pub attachments: Vec<String>,
     /// The same key and body attach to the first run, another body is a conflict.

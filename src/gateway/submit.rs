@@ -43,7 +43,7 @@ impl Gateway {
             idempotent: incoming.idempotency_key.is_some(),
             attachments: incoming.attachments,
         };
-        let begins = self.begins(incoming.owner, incoming.space_id, incoming.persona_id).await;
+        let begins = self.begins(incoming.owner, incoming.space_id).await;
         let session = self.session(ids, &incoming.owner, user.idempotent, begins).await?;
         let _door = self.enter(&session).await;
         if self.state().lanes.get(&ids.session).is_none_or(|lane| lane.closed) || session.is_deleted() {

@@ -210,7 +210,6 @@ impl House {
             content: content.into(),
             session_id: session,
             space_id: None,
-            persona_id: None,
             key: None,
             attachments: Vec::new(),
             idempotency_key: None,

@@ -44,6 +44,7 @@ async fn every_change_is_recorded_and_the_chain_is_whole_after_kill_and_restart(
     assert!(at("approval decided", "approved") < at("approval asked", "done"));
     assert!(at("POST /api/chat", "202") < at("message", "done"));
     assert_eq!(all[at("message", "done")]["on"], session.as_str());
+    assert!(all[at("message", "done")]["key"].is_string(), "who said it");
     assert_eq!(all[at("approval asked", "done")]["on"], approval.as_str());
     at("DELETE /api/sessions/{id}", "404");
     assert!(all.iter().all(|e| e["what"] != "POST /api/memory/search"), "what only reads is not recorded");
