@@ -18,7 +18,7 @@ use crate::rooms::agents::{Agent, Status};
 struct AgentItem {
     /// Its id.
     id: AgentId,
-    /// What kind of run: `chat`, `task`.
+    /// What kind of run: `chat`, `task`, `member` of a group.
     name: String,
     /// `starting` waits for its turn, `idle` waits for a person, `stopped` came to its end or was stopped on purpose.
     status: Status,
@@ -30,6 +30,8 @@ struct AgentItem {
     session_id: SessionId,
     /// Which message it works on.
     message_id: MessageId,
+    /// The agent whose group it is a member of.
+    parent_id: Option<AgentId>,
 }
 
 #[cfg(test)]
@@ -47,6 +49,7 @@ impl From<Agent> for AgentItem {
             seed_id: agent.seed_id,
             session_id: agent.session_id,
             message_id: agent.message_id,
+            parent_id: agent.parent_id,
         }
     }
 }

@@ -168,7 +168,7 @@ mod tests {
             ),
             (Body::Token { text: "a".into() }, "token"),
             (Body::Draft { text: "a".into(), attempt: 1 }, "draft"),
-            (Body::ToolCall { call_id: call(), name: "recall".into(), arguments: json!({}), risky: false }, "tool_start"),
+            (Body::ToolCall { call_id: call(), name: "recall".into(), arguments: json!({}), risky: false, agent_id: None }, "tool_start"),
             (Body::ToolResult { call_id: call(), outcome: ToolOutcome::Ok, content: "x".into(), blob: None }, "tool_end"),
             (Body::ApprovalResolved { approval_id: ApprovalId::derived(&[4; 32]), decision: Decision::Approved }, "approval_resolved"),
             (Body::Usage { model: "offline".into(), input_tokens: 1, output_tokens: 2, millis: 3 }, "usage"),

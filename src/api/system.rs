@@ -199,7 +199,7 @@ pub(crate) async fn status(app: Arc<App>, call: Call) -> Result<Response, HttpEr
                 total_entries: memory.total_entries,
             },
             agents: Agents {
-                active_count: runs.active,
+                active_count: app.agents.working(),
                 total_forked: runs.forked,
                 total_completed: runs.completed,
                 total_failed: runs.failed,

@@ -159,6 +159,8 @@ pub const APPROVAL_FILE_BYTES_MAX: u64 = 8 * 1024 * 1024;
 pub const FOREIGN_ARGUMENT_BYTES_MAX: usize = 64 * 1024;
 /// Agents kept in the whole home, the newest; the session logs have all of them. 300 KB in memory.
 pub const AGENTS_KEPT_MAX: usize = 1000;
+/// Agents that one task is split into; with more of them each one's share of the run's model calls looks nothing up any more.
+pub const GROUP_MAX: usize = 8;
 /// Lines of their file: beyond that it is made anew, once for every thousand runs or more.
 pub const AGENT_LINES_MAX: usize = 4 * AGENTS_KEPT_MAX;
 /// Their file: the lines above at their longest, twice.

@@ -3,6 +3,7 @@
 
 use super::suggest::nearest;
 use super::value::{Kind, Value};
+use crate::base::limits::GROUP_MAX;
 
 /// One key.
 #[derive(Debug)]
@@ -156,6 +157,12 @@ pub const KEYS: &[Key] = &[
     key("orchestrator.min_evaluation_score", Decimal(0.0, 1.0), "0.8", "Score from which an evaluation counts as passed."),
     checked(key("orchestrator.judges", List, "", "Further models that must agree with an evaluation (majority)."), models),
     key("orchestrator.max_model_calls", Whole(1, 10_000), "40", "Model calls of one run."),
+    key(
+        "orchestrator.max_group_size",
+        Whole(0, GROUP_MAX as u64),
+        "4",
+        "Agents that one task with several acceptance criteria may be split into; 0 is off.",
+    ),
     key("orchestrator.max_tokens_per_run", Whole(1, 1_000_000_000), "400000", "Tokens of one run, read and written."),
     key("memory.enabled", Bool, "true", "Offer the memory tools and recall before answering."),
     key("memory.max_recall", Whole(1, 100), "10", "Memories that one recall gives at most."),

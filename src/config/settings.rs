@@ -76,6 +76,7 @@ pub fn settings(config: &Config) -> Settings {
             min_evaluation_score: config.decimal("orchestrator.min_evaluation_score"),
             max_model_calls: small(config.whole("orchestrator.max_model_calls")),
             max_tokens: config.whole("orchestrator.max_tokens_per_run"),
+            max_group_size: size(config.whole("orchestrator.max_group_size")),
             max_execution: seconds(config, "security.max_execution_time_secs"),
             approval_ttl: Duration::from_secs(config.whole("security.approval_ttl_hours") * 3600),
         },

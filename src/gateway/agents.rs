@@ -3,10 +3,12 @@
 
 use std::sync::Arc;
 
+use crate::base::cancel::Why;
 use crate::base::ids::{AgentId, MessageId, OwnerId};
 use crate::base::log;
 use crate::gateway::ids::Ids;
 use crate::gateway::state::State;
+use crate::gateway::stop::CANCEL_WITHIN;
 use crate::gateway::{CancelError, Gateway};
 use crate::rooms::agents::{Agent, Status};
 use crate::store::record::Body;
@@ -15,8 +17,8 @@ use crate::store::record::Body;
 const TALK: &str = "chat";
 
 impl Gateway {
-    /// Stops an agent: its model call and its tool end, what it has said is kept. Waits a moment
-    /// for the end, so that the answer is true.
+    /// Stops an agent: its model call and its tool end, what it has said is kept. A member of a group is stopped alone. Waits a
+    /// moment for the end, so that the answer is true.
     ///
     /// # Errors
     /// It is over, or unknown, or another owner's.
@@ -25,7 +27,14 @@ impl Gateway {
         if agent.status.is_over() {
             return Err(CancelError::Over);
         }
-        self.cancel(owner, agent.message_id).await
+        if agent.parent_id.is_none() {
+            return self.cancel(owner, agent.message_id).await;
+        }
+        let stop = self.agents.stopper(owner, id).ok_or(CancelError::Over)?;
+        stop.cancel(Why::Asked);
+        // It ends in its own time where that is longer.
+        let _ = tokio::time::timeout(CANCEL_WITHIN, self.agents.over(id)).await;
+        Ok(())
     }
 
     /// A message's agent begins, or goes on in this process.
@@ -39,8 +48,9 @@ impl Gateway {
             status: Status::Starting,
             created_at: self.clock.now(),
             seed_id: None,
+            parent_id: None,
         };
-        self.agents.begin(agent);
+        self.agents.begin(agent, None);
     }
 
     /// How the agent of a message that is not over is.
@@ -64,8 +74,12 @@ impl Gateway {
         }
     }
 
-    /// How an agent ended, by its session's log. One whose session is gone, and one of which the log says nothing, failed.
+    /// How an agent ended, by its session's log. A member of a group, one whose session is gone, and one of which the log says
+    /// nothing, failed.
     async fn ended_as(&self, agent: &Agent) -> Status {
+        if agent.parent_id.is_some() {
+            return Status::Failed;
+        }
         let records = match self.sessions.load(agent.session_id, agent.owner).await {
             Ok(session) => session.records_of(agent.message_id).await,
             Err(error) => Err(error),

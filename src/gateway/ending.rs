@@ -102,13 +102,3 @@ pub(super) async fn user_message(session: &Arc<Session>, message: MessageId) -> 
         .find_map(|record| if let Body::Message(user) = record.body { Some(user) } else { None })
         .ok_or_else(|| StoreError::Damaged(format!("message {message} has no message record")))
 }
-
-/// The word for a kind of end, as in `outcome`.
-pub(super) fn word(kind: EndKind) -> &'static str {
-    match kind {
-        EndKind::Done => "done",
-        EndKind::Failed => "failed",
-        EndKind::Cancelled => "cancelled",
-        EndKind::Interrupted => "interrupted",
-    }
-}

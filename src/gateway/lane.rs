@@ -74,7 +74,7 @@ impl Gateway {
         let metrics = self.audit.metrics();
         metrics.run_took.took(self.clock.monotonic().saturating_sub(began));
         metrics.runs.one(match &left {
-            Left::Ended(kind) => ending::word(*kind),
+            Left::Ended(kind) => kind.word(),
             Left::Parked(_) => "parked",
             Left::Lost(_) => "lost",
         });
@@ -94,7 +94,15 @@ impl Gateway {
         };
         let settings = self.settings.load();
         let message = waiting.message;
-        let job = RunnerJob { session: waiting.session, owner, message_id: message, agent_id, message: waiting.user, start: waiting.start };
+        let job = RunnerJob {
+            session: waiting.session,
+            owner,
+            message_id: message,
+            agent_id,
+            message: waiting.user,
+            start: waiting.start,
+            permits: self.permits.clone(),
+        };
         let mut task = tokio::spawn(self.runner.clone().run(job, cancel.clone()));
         // The watchdog: the run keeps its own deadline; this acts on one that did not, or does not stop when told.
         let finished = tokio::select! {
@@ -226,7 +234,7 @@ impl Gateway {
     /// Closes the books on a message.
     pub(super) fn close_books(&self, message: MessageId, kind: EndKind) {
         let event = if matches!(kind, EndKind::Failed | EndKind::Interrupted) { Kind::AgentFailed } else { Kind::AgentStopped };
-        self.tell(message, event, [("outcome", ending::word(kind).into())]);
+        self.tell(message, event, [("outcome", kind.word().into())]);
         let gone = {
             let mut state = self.state();
             let status = if event == Kind::AgentFailed { Status::Failed } else { Status::Stopped };

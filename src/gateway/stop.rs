@@ -15,7 +15,7 @@ use crate::orchestrator::EndKind;
 use crate::store::StoreError;
 
 /// How long a cancel waits to say how it ended; a run that needs longer ends in its own time, or by the watchdog.
-const CANCEL_WITHIN: Duration = Duration::from_secs(2);
+pub(super) const CANCEL_WITHIN: Duration = Duration::from_secs(2);
 /// How long a deletion waits for the session's runs to end; the store shuts out what is late.
 const DELETE_WITHIN: Duration = Duration::from_secs(5);
 /// How long runs may take to write down that they were interrupted.

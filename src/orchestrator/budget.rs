@@ -11,6 +11,9 @@ pub(crate) const STAGE_TURNS_MAX: u32 = 12;
 /// Tools called in one model turn; more are a runaway.
 pub(crate) const CALLS_A_TURN_MAX: usize = 8;
 
+/// Model calls of one member of a group: one to look something up, one to say what was found.
+const MEMBER_CALLS_MIN: u32 = 2;
+
 /// The rules of one run.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Rules {
@@ -26,6 +29,8 @@ pub(crate) struct Rules {
     pub(crate) time: Duration,
     /// Judges beside the model itself.
     pub(crate) judges: usize,
+    /// Agents that a task may be split into; below two it is not.
+    pub(crate) group: usize,
 }
 
 /// What the budget says to one more model call.
@@ -49,6 +54,7 @@ impl Rules {
             tokens: settings.max_tokens,
             time: settings.max_execution,
             judges,
+            group: settings.max_group_size,
         }
     }
 
@@ -60,6 +66,16 @@ impl Rules {
         // One in ten of the tokens is left for saying what was found.
         let nearly = spent.tokens >= self.tokens - self.tokens / 10;
         if spent.calls + 1 >= self.calls || turns == STAGE_TURNS_MAX || nearly { Allowed::Last } else { Allowed::Yes }
+    }
+
+    /// What each of `members` may use up of what is left, so that together they cannot use more (THREATS 25): it is set aside
+    /// before they begin, and what they used is counted when they are done. A share is kept for joining and judging. `None` where
+    /// that is too little to begin with.
+    pub(crate) fn share(&self, spent: &Spent, members: usize) -> Option<Self> {
+        let shares = u32::try_from(members).ok()?.checked_add(1)?;
+        let calls = self.calls.saturating_sub(spent.calls) / shares;
+        let tokens = self.tokens.saturating_sub(spent.tokens) / u64::from(shares);
+        (calls >= MEMBER_CALLS_MIN && tokens > 0).then(|| Self { calls, tokens, time: self.left(spent), ..self.clone() })
     }
 
     /// The time that is left.
@@ -87,6 +103,9 @@ mod tests {
         ] {
             assert_eq!(rules.allows(&Spent { calls, tokens, millis: 0 }, turns), allowed, "{calls} {tokens} {turns}");
         }
+        assert_eq!(rules.share(&Spent::default(), 2), None, "one call each is not enough");
+        let share = Rules { calls: 11, tokens: 1000, ..rules.clone() }.share(&Spent { calls: 1, tokens: 100, millis: 0 }, 4).unwrap();
+        assert_eq!((share.calls, share.tokens), (2, 180));
         assert_eq!(rules.left(&Spent { millis: 299_000, ..Spent::default() }), Duration::from_secs(1));
         assert_eq!(rules.left(&Spent { millis: u64::MAX, ..Spent::default() }), Duration::ZERO);
     }

@@ -6,6 +6,7 @@ mod budget;
 mod evaluate;
 mod evolve;
 mod foreign;
+mod group;
 mod history;
 mod hold;
 mod interview;
@@ -25,6 +26,8 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
+
 use crate::base::cancel::Cancel;
 use crate::base::ids::{AgentId, ApprovalId, MessageId, OwnerId};
 use crate::base::live::Live;
@@ -33,7 +36,7 @@ use crate::base::random::Random;
 use crate::base::time::Clock;
 use crate::events::Events;
 use crate::llm::Engine;
-use crate::orchestrator::run::Run;
+use crate::orchestrator::run::{Gone, Run};
 use crate::rooms::agents::Agents;
 use crate::rooms::approvals::Approvals;
 use crate::rooms::mcp::Mcp;
@@ -59,6 +62,8 @@ pub struct Settings {
     pub max_model_calls: u32,
     /// Tokens of one run, read and written (`orchestrator.max_tokens_per_run`).
     pub max_tokens: u64,
+    /// Agents that one task may be split into; 0 and 1 switch it off (`orchestrator.max_group_size`).
+    pub max_group_size: usize,
     /// Longest time of one run, time parked on a person apart (`security.max_execution_time_secs`).
     pub max_execution: Duration,
     /// After this long a question to a person lapses (`security.approval_ttl_hours`).
@@ -72,6 +77,7 @@ impl Default for Settings {
             min_evaluation_score: 0.8,
             max_model_calls: 40,
             max_tokens: 400_000,
+            max_group_size: 4,
             max_execution: Duration::from_secs(300),
             approval_ttl: Duration::from_secs(24 * 3600),
         }
@@ -128,6 +134,8 @@ pub struct Job {
     pub message: UserMessage,
     /// From its beginning or from where it was parked.
     pub start: Start,
+    /// Permits of the whole process, of which this run holds one; members of a group take theirs from here, too.
+    pub permits: Arc<Semaphore>,
 }
 
 /// Where a run begins.
@@ -161,6 +169,18 @@ pub enum EndKind {
     Cancelled,
     /// `interrupted`
     Interrupted,
+}
+
+impl EndKind {
+    /// Its word, as in `outcome`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Interrupted => "interrupted",
+        }
+    }
 }
 
 /// Answers messages.
@@ -218,7 +238,10 @@ async fn whole(run: &mut Run<'_>) -> Result<Outcome, StoreError> {
             run.resume().await?
         }
     };
-    run.go(first).await
+    match run.go(first).await? {
+        Gone::Ended(kind, ending) => run.end(kind, ending).await,
+        Gone::Left(outcome) => Ok(outcome),
+    }
 }
 
 /// The future's value; `None` if it panicked. What it worked on is only read for its plain texts afterwards.

@@ -19,6 +19,7 @@ use crate::llm::{Engine, LlmError};
 use crate::orchestrator::backdrop::Backdrop;
 use crate::orchestrator::budget::Rules;
 use crate::orchestrator::foreign;
+use crate::orchestrator::group;
 use crate::orchestrator::history::{Exchange, tokens};
 use crate::orchestrator::join::Joiner;
 use crate::orchestrator::prompt::{Ground, Own, request};
@@ -62,6 +63,14 @@ pub(crate) enum Next {
     Left(Outcome),
 }
 
+/// How a stretch of a run came to its end.
+pub(crate) enum Gone {
+    /// With this terminal record, which is not written yet.
+    Ended(EndKind, Ending),
+    /// Without one.
+    Left(Outcome),
+}
+
 /// The last of a list of actions: the one that takes time.
 enum Last {
     Wait,
@@ -94,13 +103,38 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// A member of this run's group: it stands on the same ground and has its own state, rules and canceller. Its job is its own,
+    /// too, with its agent's id.
+    pub(crate) fn member<'b>(&self, job: &'b Job, state: State, rules: Rules, cancel: Cancel) -> Run<'b>
+    where
+        'a: 'b,
+    {
+        Run {
+            parts: self.parts,
+            job,
+            settings: self.settings.clone(),
+            deadline: Box::pin(sleep(rules.time)),
+            rules,
+            reach: self.reach.clone(),
+            state,
+            history: self.history.clone(),
+            own: self.own.clone(),
+            backdrop: self.backdrop.clone(),
+            engine: self.engine.clone(),
+            judges: self.judges.clone(),
+            cancel,
+            joiner: Joiner::default(),
+            began: (self.parts.clock.monotonic(), 0),
+        }
+    }
+
     /// Goes on until the run ends or parks.
-    pub(crate) async fn go(&mut self, first: Next) -> Result<Outcome, StoreError> {
+    pub(crate) async fn go(&mut self, first: Next) -> Result<Gone, StoreError> {
         let mut next = first;
         loop {
             let input = match next {
                 Next::Input(input) => input,
-                Next::Left(outcome) => return Ok(outcome),
+                Next::Left(outcome) => return Ok(Gone::Left(outcome)),
             };
             let last = self.feed(input).await?;
             self.flush().await?;
@@ -109,7 +143,7 @@ impl<'a> Run<'a> {
                 Last::Ask(ask) => Next::Input(self.ask(ask).await?),
                 Last::Run(call) => self.tool(call).await?,
                 Last::Write(draft) => Next::Input(Input::Seeded(Box::new(self.write_seed(draft).await))),
-                Last::End(kind, ending) => return self.end(kind, ending).await,
+                Last::End(kind, ending) => return Ok(Gone::Ended(kind, ending)),
             };
         }
     }
@@ -186,14 +220,17 @@ impl<'a> Run<'a> {
     }
 
     async fn flush(&mut self) -> Result<(), StoreError> {
-        let bodies = self.joiner.take(self.parts.clock.monotonic());
+        let mut bodies = self.joiner.take(self.parts.clock.monotonic());
+        if self.state.member.is_some() {
+            bodies = bodies.into_iter().filter_map(|body| group::of_member(body, self.job.agent_id)).collect();
+        }
         if bodies.is_empty() {
             return Ok(());
         }
         self.job.session.append(self.job.message_id, bodies).await.map(drop)
     }
 
-    async fn end(&mut self, kind: EndKind, ending: Ending) -> Result<Outcome, StoreError> {
+    pub(crate) async fn end(&mut self, kind: EndKind, ending: Ending) -> Result<Outcome, StoreError> {
         let bytes = ending.text.len();
         let body = match kind {
             EndKind::Done => Body::Done(ending),
@@ -224,6 +261,7 @@ impl<'a> Run<'a> {
             memory: self.memory_on(),
             own: &self.own,
             backdrop: &self.backdrop,
+            group: self.rules.group,
         };
         let request = request(&self.state, ask, &ground);
         let asked = size(&request);
@@ -308,20 +346,22 @@ impl<'a> Run<'a> {
 
     /// A tool call: run at once, or a question to a person.
     async fn tool(&mut self, call: ToolCall) -> Result<Next, StoreError> {
+        if call.name == group::SPLIT && group::may_split(&self.state, &self.rules) {
+            return self.split(&call).await;
+        }
         if let Some(risky) = self.backdrop.find(&call.name).map(|tool| tool.risky) {
             return self.foreign_tool(&call, risky).await;
         }
         let Some(tool) = tools::find(&call.name).filter(|tool| tool.usable(self.memory_on())) else {
-            let task = self.state.stage == Stage::Execute;
+            let task = self.state.may_ask();
             let names: Vec<_> =
                 tools::offered(task, self.memory_on()).into_iter().chain(self.backdrop.offered(task)).map(|t| t.name).collect();
             return self
                 .refuse(&call, ToolOutcome::Error, format!("there is no tool `{}`; there are: {}", call.name, names.join(", ")))
                 .await;
         };
-        if tool.is_risky() && self.state.stage != Stage::Execute {
-            let text = format!("`{}` works within a task only; call start_task if the user wants this done", call.name);
-            return self.refuse(&call, ToolOutcome::Error, text).await;
+        if tool.is_risky() && !self.state.may_ask() {
+            return self.refuse(&call, ToolOutcome::Error, self.not_here(&call.name)).await;
         }
         let arguments = match tool.arguments(&call.arguments) {
             Ok(arguments) => arguments,
@@ -359,11 +399,20 @@ impl<'a> Run<'a> {
         self.tool_said(&call.id, outcome, said.unwrap_or_else(|text| text)).await
     }
 
+    /// Why a risky tool is not for this run, or not yet.
+    fn not_here(&self, name: &str) -> String {
+        match self.state.member {
+            Some(_) => {
+                format!("`{name}` is not for a member of a group; write down what should be done with it, and it will be done later")
+            }
+            None => format!("`{name}` works within a task only; call start_task if the user wants this done"),
+        }
+    }
+
     /// A call of another server's tool: made at once, or a question to a person.
     async fn foreign_tool(&mut self, call: &ToolCall, risky: bool) -> Result<Next, StoreError> {
-        if risky && self.state.stage != Stage::Execute {
-            let text = format!("`{}` works within a task only; call start_task if the user wants this done", call.name);
-            return self.refuse(call, ToolOutcome::Error, text).await;
+        if risky && !self.state.may_ask() {
+            return self.refuse(call, ToolOutcome::Error, self.not_here(&call.name)).await;
         }
         match foreign::arguments(&call.arguments) {
             Ok(arguments) if risky => self.park(call, foreign::shown(&call.name, &arguments)).await,
@@ -477,7 +526,7 @@ enum Asked {
 
 /// The record of a call.
 pub(crate) fn called(call: &ToolCall, arguments: Value, risky: bool) -> Body {
-    Body::ToolCall { call_id: call.id.clone(), name: call.name.clone(), arguments, risky }
+    Body::ToolCall { call_id: call.id.clone(), name: call.name.clone(), arguments, risky, agent_id: None }
 }
 
 /// Runs what blocks on a thread that may; a panic there is an error here. It goes on when the caller stops waiting.
@@ -490,7 +539,7 @@ fn size(request: &Request) -> u32 {
     tokens(&request.system).saturating_add(messages)
 }
 
-fn boundary(text: &str, max: usize) -> usize {
+pub(crate) fn boundary(text: &str, max: usize) -> usize {
     let mut end = max.min(text.len());
     while !text.is_char_boundary(end) {
         end -= 1;

@@ -76,6 +76,10 @@ pub(crate) struct State {
     pub(crate) nudged: bool,
     /// A person refused something: more attempts would only ask again.
     pub(crate) refused: bool,
+    /// It was split into a group; that is done once.
+    pub(crate) split: bool,
+    /// Only where it is a member of a group: what the ids of its calls begin with, so that they are its own in the message.
+    pub(crate) member: Option<String>,
     /// How often the room for the conversation was halved because it did not fit.
     pub(crate) shrunk: u32,
     /// What was used up.
@@ -84,6 +88,13 @@ pub(crate) struct State {
     pub(crate) waiting: Option<Waiting>,
     /// How often it was resumed from this point without getting further: a run that kills the process must not do so for ever.
     pub(crate) resumes: u32,
+}
+
+impl State {
+    /// A person may be asked now: it works on a task, and not as one of several.
+    pub(crate) fn may_ask(&self) -> bool {
+        self.stage == Stage::Execute && self.member.is_none()
+    }
 }
 
 /// What is being done.
@@ -220,4 +231,6 @@ pub(crate) struct Ask {
     pub(crate) tools: bool,
     /// Beside the tools, `start_task` is offered; and `ask_user`, unless too much was asked already.
     pub(crate) verdicts: bool,
+    /// Beside the tools, `split_task` is offered.
+    pub(crate) split: bool,
 }

@@ -11,7 +11,7 @@ use crate::orchestrator::hold::{Hold, Rest};
 use crate::orchestrator::seed::Draft;
 use crate::orchestrator::state::{Action, Ask, Attempt, Ended, Failure, Input, Stage, State};
 use crate::orchestrator::structured::{self, Verdict};
-use crate::orchestrator::{EndKind, evaluate, evolve, interview};
+use crate::orchestrator::{EndKind, evaluate, evolve, group, interview};
 use crate::store::record::{Body, Ending, Phase, PhaseState, Problem, ToolOutcome};
 
 /// Said where the model said nothing.
@@ -46,6 +46,7 @@ impl Step<'_> {
             return;
         }
         match input {
+            Input::Begin if self.s.member.is_some() => self.ask(),
             Input::Begin => {
                 self.begin(Phase::Interview);
                 self.ask();
@@ -89,7 +90,8 @@ impl Step<'_> {
         s.hold = if s.stage == Stage::Interview { Hold::default() } else { Hold::working() };
         let talks = matches!(s.stage, Stage::Interview | Stage::Execute) && !s.plain;
         let verdicts = talks && s.stage == Stage::Interview && s.answer.is_empty();
-        self.out.push(Action::Ask(Ask { stage: s.stage, tools: talks, verdicts }));
+        let split = talks && group::may_split(s, self.rules);
+        self.out.push(Action::Ask(Ask { stage: s.stage, tools: talks, verdicts, split }));
     }
 
     fn enter(&mut self, stage: Stage) {
@@ -156,6 +158,10 @@ impl Step<'_> {
     /// The model's id where it is fit to be one and new in this message, else one of ours.
     fn name_call(&mut self, call: &mut ToolCall) {
         let taken = &mut self.s.call_ids;
+        if let Some(member) = &self.s.member {
+            call.id = format!("{member}_{}", taken.len() + 1);
+            return taken.push(call.id.clone());
+        }
         let fine = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-');
         if call.id.is_empty() || call.id.len() > CALL_ID_BYTES_MAX || !call.id.bytes().all(fine) || taken.contains(&call.id) {
             let mut n = taken.len() + 1;
@@ -292,6 +298,7 @@ impl Step<'_> {
         self.s.waiting = None;
         self.s.resumes = 0;
         self.s.refused |= outcome == ToolOutcome::Refused;
+        self.s.split |= call.name == group::SPLIT && outcome == ToolOutcome::Ok;
         self.s.transcript.push(Message::Tool { call_id: call.id, name: call.name, content, is_error: outcome != ToolOutcome::Ok });
         self.run_next();
     }
@@ -361,6 +368,10 @@ impl Step<'_> {
     // --- evaluate and evolve ---
 
     fn evaluate(&mut self, result: &str) {
+        if self.s.member.is_some() {
+            // It is judged as a part of the whole.
+            return self.conclude(result, "part");
+        }
         self.end_phase(if result.is_empty() { "empty" } else { "result" }, None);
         self.s.result = result.to_owned();
         self.s.judged.clear();

@@ -98,6 +98,7 @@ struct Place {
     sessions: Arc<Sessions>,
     session: Arc<Session>,
     owner: OwnerId,
+    permits: Arc<Semaphore>,
 }
 
 impl Place {
@@ -134,7 +135,7 @@ impl Place {
             audit: Audit::open(&home, Arc::default(), crate::base::metrics::Metrics::new(0)).unwrap(),
             settings: Arc::new(Live::new(settings)),
         };
-        Self { dir, orchestrator: Orchestrator::new(parts), model, sessions, session, owner }
+        Self { dir, orchestrator: Orchestrator::new(parts), model, sessions, session, owner, permits: Arc::new(Semaphore::new(8)) }
     }
 
     fn files(&self) -> Arc<crate::rooms::workspace::Workspace> {
@@ -165,7 +166,15 @@ impl Place {
 
     fn job(&self, message_id: MessageId, content: &str, start: Start) -> Job {
         let (session, owner) = (self.session.clone(), self.owner);
-        Job { session, owner, message_id, agent_id: AgentId::derived(&[1; 32]), message: self.message(content), start }
+        Job {
+            session,
+            owner,
+            message_id,
+            agent_id: AgentId::derived(&[1; 32]),
+            message: self.message(content),
+            start,
+            permits: self.permits.clone(),
+        }
     }
 
     async fn run(&self, id: MessageId, content: &str, start: Start) -> Outcome {
@@ -311,7 +320,7 @@ async fn a_refusal_or_a_lapse_is_told_to_the_model() {
 async fn a_write_that_was_started_and_has_no_result_is_never_run_again() {
     let (place, id) = Place::parked("run-unknown").await;
     place.decide(id, Decision::Approved).await;
-    let started = Body::ToolCall { call_id: "call_1".into(), name: "write_file".into(), arguments: json!({}), risky: true };
+    let started = Body::ToolCall { call_id: "call_1".into(), name: "write_file".into(), arguments: json!({}), risky: true, agent_id: None };
     place.session.append(MessageId::derived(&[1; 32]), vec![started]).await.unwrap();
     place.model.says(&["I do not know."]).judges(true);
     place.resume().await;

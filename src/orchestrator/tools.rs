@@ -12,6 +12,7 @@ use crate::base::digest::{hex, sha256};
 use crate::base::ids::OwnerId;
 use crate::base::limits::{FILE_READ_BYTES_MAX, FILE_WRITE_BYTES_MAX, HITS_MAX, MEMORY_BYTES_MAX, TAG_BYTES_MAX, TAGS_MAX};
 use crate::llm::request::ToolSpec;
+use crate::orchestrator::group::SPLIT;
 use crate::orchestrator::schema;
 use crate::rooms::memory::{Category, Memory, NewEntry};
 use crate::rooms::skills::Skills;
@@ -138,7 +139,7 @@ pub(crate) const TOOLS: &[Tool] = &[
 
 /// There is a tool of this name (verdicts count).
 pub(crate) fn known(name: &str) -> bool {
-    matches!(name, "start_task" | "ask_user") || find(name).is_some()
+    matches!(name, "start_task" | "ask_user" | SPLIT) || find(name).is_some()
 }
 
 /// The tool of this name.

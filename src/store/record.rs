@@ -72,6 +72,9 @@ pub enum Body {
         arguments: Value,
         /// It changes something outside the conversation; its record is on disk before it starts.
         risky: bool,
+        /// The member of a group that calls it; none where it is the run itself.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        agent_id: Option<AgentId>,
     },
     /// A tool ended.
     ToolResult {

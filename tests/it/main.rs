@@ -23,6 +23,7 @@ mod disk;
 mod engine;
 mod events;
 mod foreign;
+mod groups;
 mod keys;
 mod login;
 mod mcp;

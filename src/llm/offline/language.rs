@@ -157,9 +157,27 @@ pub(crate) fn task(text: &str) -> Task {
     task
 }
 
+/// What stands before the steps of a goal that do not depend on one another.
+const TOGETHER: &str = "in parallel:";
+
 /// The steps of a goal.
 pub(crate) fn steps(goal: &str) -> Vec<Command> {
-    goal.split([';', '\n']).map(str::trim).filter(|step| !step.is_empty()).map(parse).collect()
+    texts(goal).map(parse).collect()
+}
+
+/// The steps of a goal as they are said, where they do not depend on one another.
+pub(crate) fn together(goal: &str) -> Option<Vec<&str>> {
+    begins(goal, TOGETHER).map(|_| texts(goal).collect())
+}
+
+fn texts(goal: &str) -> impl Iterator<Item = &str> {
+    begins(goal, TOGETHER).unwrap_or(goal).split([';', '\n']).map(str::trim).filter(|step| !step.is_empty())
+}
+
+/// What follows these words, in any case of letters.
+fn begins<'a>(text: &'a str, words: &str) -> Option<&'a str> {
+    let (head, rest) = text.trim_start().split_at_checked(words.len())?;
+    head.eq_ignore_ascii_case(words).then_some(rest)
 }
 
 /// What follows one of these words, if the text begins with it and there is something behind it.
@@ -242,6 +260,9 @@ mod tests {
         };
         assert_eq!(task.goal, "write a.md: hi; list files");
         assert_eq!((task.criteria, task.constraints), (vec![s("names a.md"), s("says hi")], vec![s("be brief")]));
+        assert_eq!(together("list files; say hi"), None);
+        assert_eq!(together("In parallel: list files; say hi"), Some(vec!["list files", "say hi"]));
+        assert_eq!(steps("in parallel: list files; say hi"), [Command::ListFiles(s("")), Command::Echo(s("hi"))]);
         assert_eq!(steps(&task.goal), [Command::Write { path: s("a.md"), text: s("hi") }, Command::ListFiles(s(""))]);
     }
 }

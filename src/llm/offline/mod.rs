@@ -13,6 +13,7 @@
 //! | a question | looks in memory, files, skills and this conversation, and cites what it finds |
 //! | `task <goal>` | a specification is made, worked on, judged, and repaired where it falls short |
 //! | `task <goal> criteria: a; b` | with criteria; `constraints: c` in the same way, which also asks for a written specification |
+//! | `task in parallel: a; b criteria: c; d` | the steps are worked on at the same time, each by an agent of its own |
 //! | `task` | is unclear, so it asks; the next message is the answer |
 //! | `echo <text>` · `count to <n>` | says the text · says the numbers (at most 8,000): for trying the line |
 //! | anything else | is talk, and gets an honest word |

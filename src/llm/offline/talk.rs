@@ -26,6 +26,7 @@ pub(super) const HELP: &str = "I am the offline model: I understand these, and l
 - `list skills`, `read skill <name>`: what I was taught
 - a question: answered from memory, files, skills and this conversation, with the sources
 - `task <goal>`, with `criteria: a; b` behind it if you like: worked on in steps (apart by `;`), judged, repaired
+- `task in parallel: <step>; <step> criteria: a; b`: the steps at the same time, each by an agent of its own
 - `echo <text>` and `count to <n>`: for trying the line
 Set engine.default_model to talk to a real model.";
 

@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use crate::llm::offline::found::meaning;
-use crate::llm::offline::language::{Command, parse, steps, task};
+use crate::llm::offline::found::{meaning, text};
+use crate::llm::offline::language::{Command, parse, steps, task, together};
 use crate::llm::offline::talk::{calls, looked_up, named, plain, report};
 use crate::llm::offline::{Reply, ToolResult, offered, results, short, turn};
 use crate::llm::request::Request;
@@ -12,6 +12,8 @@ use crate::llm::request::Request;
 const STEPS_MAX: usize = 20;
 /// Calls of one turn, which is what the orchestrator takes of one.
 const CALLS_MAX: usize = 8;
+/// The tool that works on several parts of a task at once.
+const SPLIT: &str = "split_task";
 /// What a repair names: criteria to go through, and steps to do again; apart by `;`.
 pub(super) const GO_THROUGH: &str = "Go through: ";
 /// See [`GO_THROUGH`].
@@ -121,13 +123,18 @@ enum Step {
 pub(super) fn execute(request: &Request) -> Reply {
     let (said, after) = turn(request);
     let spec = Spec::read(said);
+    let mut results = results(after);
+    if let Some(split) = split(request, &spec, &results) {
+        return split;
+    }
+    // A group that was refused did none of the steps.
+    results.retain(|result| result.name != SPLIT);
     let mut steps = plan(&spec);
     let left_out = steps.len().saturating_sub(STEPS_MAX);
     steps.truncate(STEPS_MAX);
     // Each step with its calls; a call whose tool is not offered is not made.
     let steps: Vec<_> = steps.into_iter().map(|step| (needs(&step), step)).collect();
     let can = |name: &str| offered(request, name);
-    let results = results(after);
     let planned: Vec<_> = steps.iter().flat_map(|(calls, _)| calls).filter(|(name, _)| can(name)).collect();
     let open: Vec<_> = planned.into_iter().skip(results.len()).take(CALLS_MAX).cloned().collect();
     if !open.is_empty() {
@@ -145,6 +152,16 @@ pub(super) fn execute(request: &Request) -> Reply {
         said.push(format!("Failed: {left_out} steps are left out; a task has at most {STEPS_MAX}."));
     }
     Reply::say(said.join("\n\n"))
+}
+
+/// Steps that do not depend on one another are parts for a group, where there may be one; what it came to is the result.
+fn split(request: &Request, spec: &Spec, results: &[ToolResult<'_>]) -> Option<Reply> {
+    if let Some(group) = results.iter().find(|result| result.name == SPLIT && !result.is_error) {
+        return Some(Reply::say(text(group.content)));
+    }
+    let parts = together(&spec.goal).filter(|parts| parts.len() >= 2 && results.is_empty() && offered(request, SPLIT))?;
+    let parts: Vec<_> = parts.into_iter().map(|goal| json!({"goal": goal})).collect();
+    Some(Reply::call(SPLIT, json!({"parts": parts})))
 }
 
 fn plan(spec: &Spec) -> Vec<Step> {

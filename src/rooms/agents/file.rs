@@ -49,6 +49,8 @@ pub(super) struct Begun {
     at: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     seed: Option<SeedId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    parent: Option<AgentId>,
 }
 
 impl Line {
@@ -63,6 +65,7 @@ impl Line {
             is: agent.status,
             at: agent.created_at,
             seed: agent.seed_id,
+            parent: agent.parent_id,
         })
     }
 
@@ -168,6 +171,7 @@ impl Found {
                     status: b.is,
                     created_at: b.at,
                     seed_id: b.seed,
+                    parent_id: b.parent,
                 };
                 self.agents.insert(b.n, agent);
             }
@@ -177,7 +181,9 @@ impl Found {
                     agent.status = is;
                     if let Some(seed) = seed {
                         agent.seed_id = Some(seed);
-                        "task".clone_into(&mut agent.name);
+                        if agent.parent_id.is_none() {
+                            "task".clone_into(&mut agent.name);
+                        }
                     }
                 }
             }

@@ -1,4 +1,4 @@
-//! Agents: a run is one. The newest [`AGENTS_KEPT_MAX`] are kept, with
+//! Agents: a run is one, and so is each member of a group that a run is split into. The newest [`AGENTS_KEPT_MAX`] are kept, with
 //! totals of all that ever were, in memory and in `<workspace>/agents.jsonl`, so that they are found again after a restart.
 //!
 //! The session logs are the truth. The file is written behind (no sync, never in the way of a run): one short line where an
@@ -12,7 +12,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
+use crate::base::cancel::Canceller;
 use crate::base::ids::{AgentId, MessageId, OwnerId, SeedId, SessionId};
 use crate::base::limits::AGENTS_KEPT_MAX;
 use crate::base::time::Timestamp;
@@ -38,6 +40,8 @@ pub struct Agent {
     pub created_at: Timestamp,
     /// The specification that it works on.
     pub seed_id: Option<SeedId>,
+    /// The agent whose group it is a member of.
+    pub parent_id: Option<AgentId>,
 }
 
 /// How an agent is.
@@ -81,6 +85,8 @@ pub struct Agents {
     kept: Mutex<Kept>,
     /// The file. Held by the one task that writes it, and by whoever waits for it to have written.
     book: Mutex<Book>,
+    /// Changes with every status: who waits for an agent's end waits on it.
+    changed: watch::Sender<()>,
 }
 
 #[derive(Default)]
@@ -101,6 +107,8 @@ struct Entry {
     agent: Agent,
     /// Its number in the file: short lines name it by that.
     n: u64,
+    /// Stops a member of a group; other agents are stopped by the gateway.
+    stop: Option<Canceller>,
 }
 
 impl Agents {
@@ -117,13 +125,13 @@ impl Agents {
                 }
             }
             kept.order.push_back(agent.id);
-            kept.agents.insert(agent.id, Entry { agent, n });
+            kept.agents.insert(agent.id, Entry { agent, n, stop: None });
         }
-        Arc::new(Self { kept: Mutex::new(kept), book: Mutex::new(book) })
+        Arc::new(Self { kept: Mutex::new(kept), book: Mutex::new(book), changed: watch::Sender::new(()) })
     }
 
     /// An agent begins. One that is known already (an earlier process left it) goes on and is not counted again.
-    pub fn begin(self: &Arc<Self>, agent: Agent) {
+    pub fn begin(self: &Arc<Self>, agent: Agent, stop: Option<Canceller>) {
         let mut kept = self.kept();
         if kept.agents.contains_key(&agent.id) {
             drop(kept);
@@ -133,7 +141,7 @@ impl Agents {
         let n = kept.totals.forked;
         kept.pending.push(Line::begun(n, &agent));
         kept.order.push_back(agent.id);
-        kept.agents.insert(agent.id, Entry { agent, n });
+        kept.agents.insert(agent.id, Entry { agent, n, stop });
         kept.forget_oldest();
         self.write_soon(kept);
     }
@@ -143,6 +151,9 @@ impl Agents {
         let mut kept = self.kept();
         let Some(entry) = kept.agents.get_mut(&id) else { return };
         let before = std::mem::replace(&mut entry.agent.status, status);
+        if status.is_over() {
+            entry.stop = None;
+        }
         let line = Line::became(entry.n, status, entry.agent.seed_id);
         kept.totals.tally(before, status);
         // That one starts or runs is not worth a line: the next process finds both unended.
@@ -152,14 +163,19 @@ impl Agents {
             kept.pending.push(line);
         }
         self.write_soon(kept);
+        self.changed.send_replace(());
     }
 
     /// The specification that an agent works on; from now on it is a task.
-    pub fn seeded(&self, id: AgentId, seed: SeedId) {
-        if let Some(entry) = self.kept().agents.get_mut(&id) {
-            entry.agent.seed_id = Some(seed);
-            "task".clone_into(&mut entry.agent.name);
-        }
+    pub fn seeded(self: &Arc<Self>, id: AgentId, seed: SeedId) {
+        let mut kept = self.kept();
+        let Some(entry) = kept.agents.get_mut(&id) else { return };
+        entry.agent.seed_id = Some(seed);
+        "task".clone_into(&mut entry.agent.name);
+        // Written now, so that one whose process is killed is still found as what it was.
+        let line = Line::became(entry.n, entry.agent.status, Some(seed));
+        kept.pending.push(line);
+        self.write_soon(kept);
     }
 
     /// One of this owner's.
@@ -174,9 +190,28 @@ impl Agents {
         (all().skip(skip).take(limit).map(|entry| entry.agent.clone()).collect(), all().count())
     }
 
+    /// How many work now, members of groups among them.
+    pub fn working(&self) -> usize {
+        self.kept().agents.values().filter(|entry| entry.agent.status == Status::Running).count()
+    }
+
     /// Counts of all there ever were.
     pub fn totals(&self) -> Totals {
         self.kept().totals
+    }
+
+    /// Stops a member of a group; `None` for an agent that is none, or is over.
+    pub fn stopper(&self, owner: OwnerId, id: AgentId) -> Option<Canceller> {
+        self.kept().agents.get(&id).filter(|entry| entry.agent.owner == owner).and_then(|entry| entry.stop.clone())
+    }
+
+    /// Waits until an agent is over; at once where it is, or is unknown.
+    pub async fn over(&self, id: AgentId) {
+        let mut changed = self.changed.subscribe();
+        while self.kept().agents.get(&id).is_some_and(|entry| !entry.agent.status.is_over()) {
+            // The sender is in `self`.
+            let _ = changed.changed().await;
+        }
     }
 
     /// What an earlier process left unended, once: whoever takes it looks into the sessions and says what is true.
@@ -272,6 +307,7 @@ mod tests {
             status: Status::Starting,
             created_at: Timestamp::from_millis(u64::from(n)),
             seed_id: None,
+            parent_id: None,
         }
     }
 
@@ -281,7 +317,7 @@ mod tests {
         let (dir, seams) = test_seams("agents");
         let agents = Agents::open(dir.clone(), seams.clone());
         let all: Vec<Agent> = (0..5).map(|n| agent(n, u8::from(n == 4))).collect();
-        all.iter().for_each(|agent| agents.begin(agent.clone()));
+        all.iter().for_each(|agent| agents.begin(agent.clone(), None));
         let seed = SeedId::derived(&[7; 32]);
         agents.set(all[0].id, Status::Running);
         agents.seeded(all[0].id, seed);
@@ -303,7 +339,7 @@ mod tests {
         assert_eq!(agents.find(all[4].owner, all[0].id), None);
         assert_eq!(agents.take_left().iter().map(|a| a.id).collect::<Vec<_>>(), [all[2].id, all[3].id, all[4].id]);
         // One of them goes on and ends well.
-        agents.begin(all[3].clone());
+        agents.begin(all[3].clone(), None);
         agents.set(all[3].id, Stopped);
         assert_eq!(agents.totals(), Totals { forked: 5, completed: 2, failed: 2 });
         let again = Agents::open(dir, seams);
@@ -315,11 +351,11 @@ mod tests {
         let (dir, seams) = test_seams("agents-bound");
         let agents = Agents::open(dir.clone(), seams.clone());
         let waits = agent(0, 0);
-        agents.begin(waits.clone());
+        agents.begin(waits.clone(), None);
         agents.set(waits.id, Status::Idle);
         for n in 1..5000 {
             let one = agent(n, 0);
-            agents.begin(one.clone());
+            agents.begin(one.clone(), None);
             agents.set(one.id, Status::Stopped);
         }
         assert_eq!(agents.list(waits.owner, 0, 1).1, AGENTS_KEPT_MAX);
@@ -337,13 +373,13 @@ mod tests {
     fn a_torn_or_rotten_line_costs_one_agent() {
         let (dir, seams) = test_seams("agents-torn");
         let agents = Agents::open(dir.clone(), seams.clone());
-        (0..3).for_each(|n| agents.begin(agent(n, 0)));
+        (0..3).for_each(|n| agents.begin(agent(n, 0), None));
         let path = dir.join("agents.jsonl");
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::write(&path, text.get(..text.len() - 20).unwrap()).unwrap();
         let agents = Agents::open(dir.clone(), seams.clone());
         assert_eq!(agents.list(agent(0, 0).owner, 0, 9).1, 2);
-        agents.begin(agent(9, 0));
+        agents.begin(agent(9, 0), None);
         assert_eq!(Agents::open(dir, seams).list(agent(0, 0).owner, 0, 9).1, 3);
     }
 }

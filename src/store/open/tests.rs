@@ -233,7 +233,7 @@ async fn stopped_at_every_call_nothing_acknowledged_is_lost_and_no_number_is_giv
             'talk: for id in ids {
                 let bodies = [
                     vec![token("a"), token("b")],
-                    vec![Body::ToolCall { call_id: "1".into(), name: "w".into(), arguments: json!({}), risky: true }],
+                    vec![Body::ToolCall { call_id: "1".into(), name: "w".into(), arguments: json!({}), risky: true, agent_id: None }],
                     vec![Body::ToolResult { call_id: "1".into(), outcome: ToolOutcome::Ok, content: "r".into(), blob: None }],
                     vec![token("c"), done("abc")],
                 ];
