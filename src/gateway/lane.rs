@@ -94,7 +94,9 @@ impl Gateway {
         };
         let settings = self.settings.load();
         let message = waiting.message;
-        let job = RunnerJob { session: waiting.session, owner, message_id: message, agent_id, message: waiting.user, start: waiting.start };
+        let purse = self.books.purse(waiting.user.budget_id);
+        let (session, start) = (waiting.session, waiting.start);
+        let job = RunnerJob { session, owner, message_id: message, agent_id, message: waiting.user, purse, start };
         let mut task = tokio::spawn(self.runner.clone().run(job, cancel.clone()));
         // The watchdog: the run keeps its own deadline; this acts on one that did not, or does not stop when told.
         let finished = tokio::select! {

@@ -45,6 +45,7 @@ use crate::rooms::spaces::Spaces;
 use crate::rooms::workspace::owners::Workspaces;
 use crate::store::StoreError;
 use crate::store::audit::Audit;
+use crate::store::keys::Purse;
 use crate::store::record::UserMessage;
 use crate::store::session::Session;
 
@@ -126,6 +127,8 @@ pub struct Job {
     pub agent_id: AgentId,
     /// What was said.
     pub message: UserMessage,
+    /// What its model calls are paid from.
+    pub purse: Purse,
     /// From its beginning or from where it was parked.
     pub start: Start,
 }

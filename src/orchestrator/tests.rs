@@ -158,6 +158,7 @@ impl Place {
             channel: "rest".into(),
             agent_id: AgentId::derived(&[1; 32]),
             space_id: None,
+            budget_id: None,
             idempotent: false,
             attachments: Vec::new(),
         }
@@ -165,7 +166,15 @@ impl Place {
 
     fn job(&self, message_id: MessageId, content: &str, start: Start) -> Job {
         let (session, owner) = (self.session.clone(), self.owner);
-        Job { session, owner, message_id, agent_id: AgentId::derived(&[1; 32]), message: self.message(content), start }
+        Job {
+            session,
+            owner,
+            message_id,
+            agent_id: AgentId::derived(&[1; 32]),
+            message: self.message(content),
+            purse: Purse::default(),
+            start,
+        }
     }
 
     async fn run(&self, id: MessageId, content: &str, start: Start) -> Outcome {
