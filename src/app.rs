@@ -37,7 +37,7 @@ use crate::rooms::spaces::Spaces;
 use crate::rooms::workspace::owners::Workspaces;
 use crate::store::audit::{Audit, Event, On, Outcome, What, Who};
 use crate::store::home::{Home, Seams};
-use crate::store::keys::Keys;
+use crate::store::keys::{Books, Keys};
 use crate::store::sessions::{Found, Sessions};
 use crate::sys::counted_disk::CountedDisk;
 use crate::sys::disk::RealDisk;
@@ -126,9 +126,15 @@ pub async fn serve(setup: Setup, listener: Listener, shutdown: Cancel, ready: im
     app.sessions.close().await;
     app.audit.note(server(What::Stopped));
     app.audit.close().await;
-    let agents = app.agents.clone();
-    if let Err(error) = tokio::task::spawn_blocking(move || agents.flush()).await {
-        log::error("app", format_args!("the list of agents was not written: {error}"));
+    let (agents, books) = (app.agents.clone(), app.books.clone());
+    let written = tokio::task::spawn_blocking(move || {
+        agents.flush();
+        books.close()
+    });
+    match written.await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => log::warn("app", format_args!("token budgets: what was set aside counts as used: {error}")),
+        Err(error) => log::error("app", format_args!("the list of agents was not written: {error}")),
     }
     app.home.clear_address();
     Ok(())
@@ -157,6 +163,7 @@ fn build(setup: Setup, shutdown: Cancel, drained: Cancel) -> Result<Built, AppEr
     let home = Home::open(&home, Some(&settings.workspace), seams.clone()).map_err(|e| said(&e))?;
     let keys = Keys::open(&home).map_err(|e| said(&e))?;
     let keys = Arc::new(keys);
+    let books = Books::open(home.path(), seams.clone(), keys.clone(), metrics.clone()).map_err(|e| said(&e))?;
     let sessions = Sessions::open(&home, keys.first_owner(), settings.sessions.clone());
     let client = Client::new(ClientSettings::default());
     let maker = Maker { client: client.clone(), clock: clock.clone(), random: random.clone() };
@@ -205,6 +212,7 @@ fn build(setup: Setup, shutdown: Cancel, drained: Cancel) -> Result<Built, AppEr
         clock: clock.clone(),
         random: random.clone(),
         audit: audit.clone(),
+        books: books.clone(),
         settings: lives.gateway.clone(),
     });
     let cron = Arc::new(Cron::open(at.join("cron"), seams.clone(), gateway.clone(), sessions.clone()));
@@ -214,6 +222,7 @@ fn build(setup: Setup, shutdown: Cancel, drained: Cancel) -> Result<Built, AppEr
         audit,
         metrics,
         keys,
+        books,
         sessions,
         gateway,
         cron,

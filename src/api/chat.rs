@@ -10,11 +10,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::api::{self, App, Call, spaces};
-use crate::base::ids::{KeyId, MessageId, OwnerId, SessionId, SpaceId};
+use crate::base::ids::{MessageId, SessionId, SpaceId};
 use crate::base::limits::{ATTACHMENTS_MAX, CONTENT_BYTES_MAX, LABEL_BYTES_MAX, PATH_BYTES_MAX};
 use crate::gateway::{IncomingMessage, Submitted};
 use crate::http::Response;
 use crate::http::error::{ErrorStatus, HttpError};
+use crate::middleware::auth::{self, Caller, Ends};
 use crate::store::record::{Body, Ending, Phase, Record};
 use crate::store::tail::Step;
 
@@ -102,16 +103,16 @@ pub(super) fn shapes(all: &mut api::shapes::Shapes) {
 
 /// `POST /api/chat`.
 pub(crate) async fn chat(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
-    let (owner, key) = (call.caller()?.owner(), call.caller()?.key_id());
+    let caller = call.caller()?;
     let mut said: Said = call.json()?;
     said.take_key(&call.headers)?;
     let user = said.user_id.take().filter(|user| !user.is_empty()).unwrap_or_else(|| "default".to_owned());
-    let incoming = said.check(owner, key, "rest", user)?;
-    spaces::enter(&app, owner, incoming.space_id).await?;
+    let incoming = said.check(caller, "rest", user)?;
+    spaces::enter(&app, caller.owner(), incoming.space_id).await?;
     let echo = incoming.content.clone();
     let submitted = app.gateway.submit(incoming).await?;
     let (id, session_id, space_id) = (submitted.id, submitted.session.id(), submitted.session.about().space_id);
-    match wait(&app, &submitted).await? {
+    match wait(&app, &submitted, &call.ends).await? {
         End::Done(ending) => api::json(&ChatReply { id, echo, reply: ending.text, session_id, space_id, phase: ending.phase }),
         End::Asked(record) => {
             // Whoever is told of the question can find and decide it.
@@ -146,8 +147,8 @@ impl Said {
         Ok(())
     }
 
-    /// A message within its limits.
-    pub(super) fn check(self, owner: OwnerId, key: KeyId, channel: &'static str, user_id: String) -> Result<IncomingMessage, HttpError> {
+    /// A message within its limits, of this caller.
+    pub(super) fn check(self, caller: &Caller, channel: &'static str, user_id: String) -> Result<IncomingMessage, HttpError> {
         let content = match (self.content, self.message) {
             (Some(_), Some(_)) => return Err(HttpError::unprocessable("`content` and its alias `message` are both given; send one")),
             (Some(content), None) | (None, Some(content)) => content,
@@ -187,8 +188,9 @@ impl Said {
             space_id,
             attachments,
             idempotency_key: self.idempotency_key,
-            owner,
-            key: Some(key),
+            owner: caller.owner(),
+            key: caller.watched(),
+            budget: caller.budget().map(|budget| budget.id),
         })
     }
 }
@@ -217,11 +219,13 @@ pub(super) enum End {
     Cut(Ending),
 }
 
-/// Reads the log behind the message's record until it is over or waits for a person.
-pub(super) async fn wait(app: &App, submitted: &Submitted) -> Result<End, HttpError> {
+/// Reads the log behind the message's record until it is over or waits for a person, or until nobody may read it any more.
+pub(super) async fn wait(app: &App, submitted: &Submitted, ends: &Ends) -> Result<End, HttpError> {
     let mut tail = submitted.session.tail(submitted.seq);
     let over = app.gateway.over(submitted.id);
     tokio::pin!(over);
+    let ended = ends.ended();
+    tokio::pin!(ended);
     // The gateway has closed its books: what the log does not show by now never comes.
     let mut closed = false;
     let mut asked = None;
@@ -236,6 +240,8 @@ pub(super) async fn wait(app: &App, submitted: &Submitted) -> Result<End, HttpEr
                 }
                 return Err(HttpError::internal("the message is over but its end could not be written"));
             }
+            // The run goes on (it does not know whether anyone reads); its answer is no longer for this key (THREATS 6).
+            end = &mut ended => return Err(auth::ended(end)),
         };
         let entry = match step {
             Step::Record(entry) => entry,
@@ -270,6 +276,9 @@ pub(super) fn cut(ending: &Ending) -> HttpError {
         "deadline" => (ErrorStatus::GatewayTimeout, "deadline"),
         "cancelled" => (ErrorStatus::Conflict, "cancelled"),
         "interrupted" => (ErrorStatus::Unavailable, "interrupted"),
+        "token_budget" => (ErrorStatus::TooManyRequests, "token_budget"),
+        "disk_full" => (ErrorStatus::InsufficientStorage, "disk_full"),
+        "budget_unwritten" => (ErrorStatus::Unavailable, "budget_unwritten"),
         _ => (ErrorStatus::Internal, "internal"),
     };
     let error = HttpError::new(status, code, problem.message.clone());
@@ -297,8 +306,7 @@ mod tests {
 
     fn check(body: Value) -> Result<IncomingMessage, (u16, String)> {
         let said: Said = serde_json::from_value(body).map_err(|e| (422, e.to_string()))?;
-        said.check(OwnerId::derived(&[1; 32]), KeyId::derived(&[1; 32]), "rest", "default".into())
-            .map_err(|e| (e.status.code().as_u16(), e.public.into_owned()))
+        said.check(&Caller::for_tests(1), "rest", "default".into()).map_err(|e| (e.status.code().as_u16(), e.public.into_owned()))
     }
 
     #[test]

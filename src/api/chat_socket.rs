@@ -11,13 +11,13 @@ use serde_json::{Value, json};
 use crate::api::chat::Said;
 use crate::api::socket_follows::Follows;
 use crate::api::{App, Call, socket_frames, spaces};
-use crate::base::ids::{KeyId, MessageId, OwnerId, Seq, SessionId};
+use crate::base::ids::{MessageId, Seq, SessionId};
 use crate::base::limits::{JSON_DEPTH_MAX, WS_SESSIONS_MAX};
 use crate::base::log;
 use crate::http::Response;
 use crate::http::error::{ErrorStatus, HttpError};
 use crate::http::ws::{self, Close, Gone, Message, Options, Socket};
-use crate::middleware::auth::End;
+use crate::middleware::auth::{Caller, End};
 use crate::wire::json;
 
 /// The label of users that come in here (API A3).
@@ -25,11 +25,11 @@ const USER: &str = "web-user";
 
 /// `GET /api/chat/stream`.
 pub(crate) async fn stream(app: Arc<App>, mut call: Call) -> Result<Response, HttpError> {
-    let (owner, key) = (call.caller()?.owner(), call.caller()?.key_id());
+    let caller = call.caller()?.clone();
     let ends = call.ends.clone();
     ws::upgrade(&call.headers, call.upgrade.take(), Options::default(), move |mut socket| async move {
         let _present = app.metrics.sockets.enter();
-        let mut talk = Talk { app, owner, key, follows: Follows::default() };
+        let mut talk = Talk { app, caller, follows: Follows::default() };
         let close = loop {
             let turn = tokio::select! {
                 end = ends.ended() => break Some(match end {
@@ -74,9 +74,8 @@ struct Cancel {
 /// One socket's side of the conversation.
 struct Talk {
     app: Arc<App>,
-    owner: OwnerId,
-    /// The key that the socket was opened with.
-    key: KeyId,
+    /// Who opened the socket.
+    caller: Caller,
     follows: Follows,
 }
 
@@ -105,7 +104,7 @@ impl Talk {
             "cancel" => {
                 let cancel: Cancel = json::parse(text, JSON_DEPTH_MAX)?;
                 // What comes of it is in the log; a refusal names the message.
-                match self.app.gateway.stop(self.owner, cancel.id).await.map_err(HttpError::from) {
+                match self.app.gateway.stop(self.caller.owner(), cancel.id).await.map_err(HttpError::from) {
                     Ok(_) => Ok(Ok(())),
                     Err(error) => Ok(socket.send(socket_frames::error(error.code, &error.public, &[("id", json!(cancel.id))])).await),
                 }
@@ -116,10 +115,10 @@ impl Talk {
     }
 
     async fn say(&mut self, socket: &mut Socket, said: Said) -> Result<Result<(), Gone>, HttpError> {
-        let incoming = said.check(self.owner, self.key, "ws", USER.to_owned())?;
+        let incoming = said.check(&self.caller, "ws", USER.to_owned())?;
         // Before it is accepted: afterwards it could not be answered.
         self.place(incoming.session_id)?;
-        spaces::enter(&self.app, self.owner, incoming.space_id).await?;
+        spaces::enter(&self.app, self.caller.owner(), incoming.space_id).await?;
         let submitted = self.app.gateway.submit(incoming).await?;
         let space = submitted.session.about().space_id;
         let accepted: Value = json!({
@@ -137,7 +136,7 @@ impl Talk {
     async fn resume(&mut self, resume: Resume) -> Result<Result<(), Gone>, HttpError> {
         self.follows.leave(resume.session_id);
         self.place(None)?;
-        let session = self.app.sessions.load(resume.session_id, self.owner).await?;
+        let session = self.app.sessions.load(resume.session_id, self.caller.owner()).await?;
         self.follows.session(&session, resume.after);
         Ok(Ok(()))
     }

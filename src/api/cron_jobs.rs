@@ -7,7 +7,7 @@ use hyper::StatusCode;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::api::{self, App, Call};
-use crate::base::ids::{CronJobId, SpaceId};
+use crate::base::ids::{BudgetId, CronJobId, OwnerId, SpaceId};
 use crate::base::time::Timestamp;
 use crate::cron::{Change, Cron, CronError, CronRun, Job, Missed, NewJob};
 use crate::http::Response;
@@ -138,7 +138,7 @@ pub(crate) async fn list(app: Arc<App>, call: Call) -> Result<Response, HttpErro
 /// `POST /api/cron-jobs`.
 pub(crate) async fn create(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
     require(call.caller()?, Scope::Chat)?;
-    let owner = call.caller()?.owner();
+    let (owner, budget) = payer(&call)?;
     let NewCronJob { name, schedule, time_zone, content, enabled, missed, space_id } = call.json()?;
     let new = NewJob {
         name,
@@ -149,7 +149,7 @@ pub(crate) async fn create(app: Arc<App>, call: Call) -> Result<Response, HttpEr
         missed: missed.unwrap_or_default(),
         space_id,
     };
-    let job = blocking(&app, move |cron| cron.create(owner, new)).await?;
+    let job = blocking(&app, move |cron| cron.create(owner, budget, new)).await?;
     let mut response = api::json(&shown(job))?;
     *response.status_mut() = StatusCode::CREATED;
     Ok(response)
@@ -164,10 +164,10 @@ pub(crate) async fn detail(app: Arc<App>, call: Call) -> Result<Response, HttpEr
 /// `PATCH /api/cron-jobs/{id}`.
 pub(crate) async fn change(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
     require(call.caller()?, Scope::Chat)?;
-    let (owner, id) = (call.caller()?.owner(), id(&call)?);
+    let ((owner, budget), id) = (payer(&call)?, id(&call)?);
     let CronJobChange { name, schedule, time_zone, content, enabled, missed, space_id } = call.json()?;
     let change = Change { name, schedule, time_zone, content, enabled, missed, space_id };
-    api::json(&shown(blocking(&app, move |cron| cron.update(owner, id, change)).await?))
+    api::json(&shown(blocking(&app, move |cron| cron.update(owner, budget, id, change)).await?))
 }
 
 /// `DELETE /api/cron-jobs/{id}`.
@@ -179,8 +179,8 @@ pub(crate) async fn delete(app: Arc<App>, call: Call) -> Result<Response, HttpEr
 
 /// `POST /api/cron-jobs/{id}/trigger`.
 pub(crate) async fn trigger(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
-    let (owner, id) = (call.caller()?.owner(), id(&call)?);
-    let run = app.cron.trigger(owner, id).await?;
+    let ((owner, budget), id) = (payer(&call)?, id(&call)?);
+    let run = app.cron.trigger(owner, budget, id).await?;
     api::json(&CronJobTriggered { status: "triggered", id, run })
 }
 
@@ -193,6 +193,12 @@ pub(super) fn shapes(all: &mut api::shapes::Shapes) {
     all.answers::<CronJobPage>("CronJobPage");
     all.answers::<CronJobDeleted>("CronJobDeleted");
     all.answers::<CronJobTriggered>("CronJobTriggered");
+}
+
+/// Whose it is, and the token budget that it uses.
+fn payer(call: &Call) -> Result<(OwnerId, Option<BudgetId>), HttpError> {
+    let caller = call.caller()?;
+    Ok((caller.owner(), caller.budget().map(|budget| budget.id)))
 }
 
 fn id(call: &Call) -> Result<CronJobId, HttpError> {

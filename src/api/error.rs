@@ -13,6 +13,7 @@ use crate::rooms::spaces::SpaceError;
 use crate::rooms::workspace::WorkspaceError;
 use crate::store::StoreError;
 use crate::store::audit::AuditError;
+use crate::store::keys::Refused;
 use crate::sys::disk::is_full;
 use crate::wire::json::BadJson;
 
@@ -63,8 +64,24 @@ impl From<GatewayError> for HttpError {
             GatewayError::Draining => Self::new(ErrorStatus::Unavailable, "draining", public).retry_after(DRAINING_RETRY_SECS),
             GatewayError::Conflict => Self::conflict(public),
             GatewayError::NotFound => Self::not_found(public),
+            GatewayError::Budget(refused) => refused.into(),
             GatewayError::DiskFull(why) => disk_full(why),
             GatewayError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<Refused> for HttpError {
+    fn from(error: Refused) -> Self {
+        let (code, public, retry) = (error.code(), error.to_string(), error.retry_secs());
+        match error {
+            Refused::Unwritten(StoreError::DiskFull(_)) => disk_full(public),
+            Refused::Short { .. } => {
+                let error = Self::new(ErrorStatus::TooManyRequests, code, public);
+                // A total never begins anew: coming back is of no use.
+                if let Some(secs) = retry { error.retry_after(secs) } else { error }
+            }
+            Refused::Unwritten(e) => Self::new(ErrorStatus::Unavailable, code, public).private(e.to_string()).retry_after(DISK_RETRY_SECS),
         }
     }
 }

@@ -7,11 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::{self, App, Call};
 use crate::base::ids::{KeyId, OwnerId};
+use crate::base::limits::BUDGET_TOKENS_MAX;
 use crate::base::time::Timestamp;
 use crate::http::Response;
 use crate::http::error::{ErrorStatus, HttpError};
 use crate::store::StoreError;
-use crate::store::keys::{self, KeyRecord, Scope, Scopes};
+use crate::store::keys::{self, Budget, KeyRecord, Period, Scope, Scopes};
 use crate::store::sessions::Page;
 
 /// A key's name, in characters.
@@ -43,6 +44,23 @@ struct NewKey {
     #[serde(default)]
     #[cfg_attr(test, schemars(range(min = 1)))]
     rate_limit_per_minute: Option<u32>,
+    /// Tokens that it may use; without it as many as it likes. A key that has a budget makes only keys that share it, and names
+    /// none here.
+    #[serde(default)]
+    token_budget: Option<TokenBudget>,
+}
+
+/// How many tokens the models may read and write for a key: answers, tasks with their judges and repairs, plain model calls, and
+/// the scheduled tasks that it makes.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct TokenBudget {
+    /// So many.
+    #[cfg_attr(test, schemars(range(min = 1, max = 1_000_000_000_000_u64)))]
+    tokens: u64,
+    /// In which time.
+    per: Period,
 }
 
 /// Whose key to make.
@@ -84,6 +102,22 @@ struct Key {
     expires_at: Option<Timestamp>,
     /// Its own rate, where it has one.
     rate_limit_per_minute: Option<u32>,
+    /// Its token budget, where it has one.
+    token_budget: Option<TokenBudgetUse>,
+}
+
+/// A token budget and what is used of it. A rotated key goes on with it, keys made by a key with a budget share it.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct TokenBudgetUse {
+    /// Tokens in all.
+    tokens: u64,
+    /// In which time.
+    per: Period,
+    /// Used by now: calls that are over. After a crash it counts what was set aside before.
+    used: u64,
+    /// When it begins anew; a total never does.
+    renews_at: Option<Timestamp>,
 }
 
 /// Whether a key works.
@@ -134,7 +168,7 @@ pub(crate) async fn list(app: Arc<App>, call: Call) -> Result<Response, HttpErro
     let (owner, page, now) = (call.caller()?.owner(), call.page()?, app.clock.now());
     let keys = app.keys.list(owner);
     let from = (page.page - 1).saturating_mul(page.limit);
-    let items = keys.iter().skip(from).take(page.limit).map(|record| shown(record, now)).collect();
+    let items = keys.iter().skip(from).take(page.limit).map(|record| shown(&app, record, now)).collect();
     api::json(&Page { items, total: keys.len(), page: page.page, limit: page.limit })
 }
 
@@ -156,16 +190,25 @@ pub(crate) async fn create(app: Arc<App>, call: Call) -> Result<Response, HttpEr
     if new.rate_limit_per_minute == Some(0) {
         return Err(HttpError::bad_request("rate_limit_per_minute: expected a whole number from 1"));
     }
+    let budget = match (caller.budget(), new.token_budget) {
+        (own, None) => own,
+        (None, Some(TokenBudget { tokens, per })) => Some(
+            Budget::new(tokens, per, &*app.random)
+                .ok_or_else(|| HttpError::bad_request(format!("token_budget.tokens: expected 1 to {BUDGET_TOKENS_MAX}")))?,
+        ),
+        (Some(_), Some(_)) => return Err(shares()),
+    };
     let key = keys::NewKey {
         name: new.name,
         owner: if new.owner.is_some() { keys::NewOwner::New } else { keys::NewOwner::Of(caller.owner()) },
         scopes,
         expires_at: new.expires_in_secs.map(|secs| app.clock.now().plus(Duration::from_secs(secs))),
         rate_limit_per_minute: new.rate_limit_per_minute,
+        budget,
     };
     let (table, now) = (app.keys.clone(), app.clock.now());
     let (record, secret) = api::blocking(move || table.create(key).map_err(full)).await?;
-    api::created(&KeyMade { key: secret.reveal().to_owned(), record: shown(&record, now) })
+    api::created(&KeyMade { key: secret.reveal().to_owned(), record: shown(&app, &record, now) })
 }
 
 /// `DELETE /api/keys/{id}`: its open streams end within a second.
@@ -185,9 +228,12 @@ pub(crate) async fn rotate(app: Arc<App>, call: Call) -> Result<Response, HttpEr
     }
     let old = app.keys.by_id(id).filter(|record| record.owner == owner).ok_or_else(|| HttpError::not_found("no such key"))?;
     holds(caller.scopes(), old.scopes)?;
+    if caller.budget().is_some() && caller.budget() != old.budget {
+        return Err(shares());
+    }
     let overlap = Duration::from_secs(rotation.overlap_secs);
     let (record, secret) = api::blocking(move || table.rotate(owner, id, overlap).map_err(full)).await?;
-    api::created(&KeyMade { key: secret.reveal().to_owned(), record: shown(&record, now) })
+    api::created(&KeyMade { key: secret.reveal().to_owned(), record: shown(&app, &record, now) })
 }
 
 fn id(call: &Call) -> Result<KeyId, HttpError> {
@@ -203,6 +249,12 @@ fn holds(own: Scopes, wanted: Scopes) -> Result<(), HttpError> {
     Err(HttpError::new(ErrorStatus::Forbidden, "scope", text))
 }
 
+/// Nobody gets round its budget by a key without one.
+fn shares() -> HttpError {
+    let text = "a key with a token budget makes and rotates only keys that share it";
+    HttpError::new(ErrorStatus::Forbidden, "token_budget", text)
+}
+
 fn full(error: StoreError) -> HttpError {
     match error {
         StoreError::TooLarge(text) => HttpError::conflict(text).code("keys_full"),
@@ -212,7 +264,7 @@ fn full(error: StoreError) -> HttpError {
     }
 }
 
-fn shown(record: &KeyRecord, now: Timestamp) -> Key {
+fn shown(app: &App, record: &KeyRecord, now: Timestamp) -> Key {
     let status = match record {
         record if record.revoked => Status::Revoked,
         record if !record.is_valid(now) => Status::Expired,
@@ -227,5 +279,11 @@ fn shown(record: &KeyRecord, now: Timestamp) -> Key {
         created_at: record.created_at,
         expires_at: record.expires_at,
         rate_limit_per_minute: record.rate_limit_per_minute,
+        token_budget: record.budget.map(|budget| TokenBudgetUse {
+            tokens: budget.tokens,
+            per: budget.per,
+            used: app.books.used(&budget),
+            renews_at: budget.per.end(now),
+        }),
     }
 }

@@ -13,7 +13,7 @@ use crate::api::{App, Call, is_json};
 use crate::base::limits::{CONTENT_BYTES_MAX, HITS_MAX, PAGE_MAX};
 use crate::http::error::{ErrorStatus, HttpError};
 use crate::http::{Body, Response};
-use crate::middleware::auth::{Caller, Scope, require};
+use crate::middleware::auth::{Caller, Ends, Scope, require};
 use crate::wire::json_rpc::{self, Message};
 
 /// Versions of the protocol that are spoken alike here; the first one is offered where a client asks for another.
@@ -80,7 +80,7 @@ pub(crate) async fn message(app: Arc<App>, call: Call) -> Result<Response, HttpE
             return Ok(response);
         }
     };
-    let bytes = match respond(&app, caller, &method, params).await {
+    let bytes = match respond(&app, (caller, &call.ends), &method, params).await {
         Ok(result) => json_rpc::success(&id, &result),
         Err((code, text)) => json_rpc::refusal(&id, code, &text),
     };
@@ -96,7 +96,7 @@ pub(super) fn shapes(all: &mut crate::api::shapes::Shapes) {
     all.answers::<McpAnswer>("McpAnswer");
 }
 
-async fn respond(app: &Arc<App>, caller: &Caller, method: &str, params: Map<String, Value>) -> Result<Value, Refused> {
+async fn respond(app: &Arc<App>, (caller, ends): (&Caller, &Ends), method: &str, params: Map<String, Value>) -> Result<Value, Refused> {
     match method {
         "initialize" => Ok(initialize(&params)),
         "ping" => Ok(json!({})),
@@ -109,7 +109,7 @@ async fn respond(app: &Arc<App>, caller: &Caller, method: &str, params: Map<Stri
                 Some(_) => return Err((json_rpc::INVALID_PARAMS, "`arguments` must be an object".into())),
             };
             let done = match name {
-                "ask" => ask(app, caller, arguments).await,
+                "ask" => ask(app, (caller, ends), arguments).await,
                 "search_memory" => search_memory(app, caller, &arguments).await,
                 "list_sessions" => list_sessions(app, caller, &arguments).await,
                 _ => return Err((json_rpc::INVALID_PARAMS, "there is no such tool; tools/list names them".into())),
@@ -172,14 +172,14 @@ fn tools(caller: &Caller) -> Vec<Value> {
     rows.into_iter().filter(|(scope, _)| caller.may(*scope)).map(|(_, tool)| tool).collect()
 }
 
-async fn ask(app: &Arc<App>, caller: &Caller, arguments: Map<String, Value>) -> Result<Value, HttpError> {
+async fn ask(app: &Arc<App>, (caller, ends): (&Caller, &Ends), arguments: Map<String, Value>) -> Result<Value, HttpError> {
     require(caller, Scope::Chat)?;
     let said: Said = serde_json::from_value(Value::Object(arguments))
         .map_err(|_| HttpError::bad_request("expected `content` and perhaps `session_id`, both texts"))?;
-    let incoming = said.check(caller.owner(), caller.key_id(), "mcp", "default".to_owned())?;
+    let incoming = said.check(caller, "mcp", "default".to_owned())?;
     let submitted = app.gateway.submit(incoming).await?;
     let session = submitted.session.id();
-    match chat::wait(app, &submitted).await? {
+    match chat::wait(app, &submitted, ends).await? {
         End::Done(ending) => Ok(said_and_shown(&ending.text, &json!({"reply": ending.text, "session_id": session, "status": "done"}))),
         End::Asked(record) => {
             app.gateway.parked(submitted.id).await;

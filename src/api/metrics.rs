@@ -121,6 +121,12 @@ fn gather(app: &App) -> Vec<Metric> {
         tokens,
         first,
         words("oxios_tool_calls_total", "Tools that ran.", "tool", m.tools.all()),
+        words(
+            "oxios_budget_refusals_total",
+            "Messages and model calls that a key's token budget refused.",
+            "reason",
+            m.budget_refusals.all(),
+        ),
         words("oxios_approvals_total", "Questions to a person.", "status", m.approvals.all()),
         one("oxios_streams", "gauge", "Answers that are streams, open now.", m.streams.value() as f64),
         one("oxios_websockets", "gauge", "WebSockets, open now.", m.sockets.value() as f64),

@@ -75,7 +75,7 @@ use crate::rooms::spaces::Spaces;
 use crate::rooms::workspace::owners::Workspaces;
 use crate::store::audit::Audit;
 use crate::store::home::Home;
-use crate::store::keys::Keys;
+use crate::store::keys::{Books, Keys};
 use crate::store::sessions::Sessions;
 use crate::wire;
 use crate::wire::query::Query;
@@ -103,6 +103,8 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     /// API keys.
     pub keys: Arc<Keys>,
+    /// Their token budgets.
+    pub books: Arc<Books>,
     /// All sessions.
     pub sessions: Arc<Sessions>,
     /// Messages in.

@@ -119,6 +119,8 @@ ids! {
     OwnerId,
     /// One API key.
     KeyId,
+    /// One token budget: of a key, of those that it was rotated into, and of those that it made.
+    BudgetId,
     /// One HTTP request.
     RequestId,
     /// One run of the agent.

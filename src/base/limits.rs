@@ -75,6 +75,15 @@ pub const SESSIONS_IDLE_OPEN_MAX: usize = 16;
 pub const KEYS_MAX: usize = 1000;
 /// `keys.json`; a key's record takes about 500 bytes.
 pub const KEYS_FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Tokens of one budget: more than any server writes in a month, and exact in every JSON reader.
+pub const BUDGET_TOKENS_MAX: u64 = 1_000_000_000_000;
+/// A budget is set aside on the disk in so many parts: few enough that most model calls write nothing, enough that a crash costs
+/// little of it.
+pub const BUDGET_PARTS: u64 = 64;
+/// Tokens of such a part at the least, so that a small budget is not written at every call either.
+pub const BUDGET_PART_TOKENS_MIN: u64 = 4096;
+/// `budgets.json`; a key's books take about 130 bytes.
+pub const BUDGETS_FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// One segment of the audit log: small enough to copy and to read in a moment, some 25,000 records.
 pub const AUDIT_SEGMENT_BYTES: u64 = 8 * 1024 * 1024;

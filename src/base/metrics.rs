@@ -139,6 +139,8 @@ pub struct Metrics {
     pub approvals: ByWord<5>,
     /// By model. Taken for writing where a model is counted the first time; a model call takes it once for reading.
     models: RwLock<Vec<Arc<ModelCounts>>>,
+    /// Messages and model calls that a key's token budget refused, by why.
+    pub budget_refusals: ByWord<2>,
     /// Open event streams.
     pub streams: Gauge,
     /// Open WebSockets.
@@ -189,6 +191,7 @@ impl Metrics {
             tools: ByWord::new(TOOLS),
             approvals: ByWord::new(["asked", "approved", "rejected", "expired", "other"]),
             models: RwLock::default(),
+            budget_refusals: ByWord::new(["used_up", "unwritten"]),
             streams: Gauge::default(),
             sockets: Gauge::default(),
             bytes_written: Counter::default(),

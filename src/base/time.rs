@@ -24,6 +24,7 @@ impl schemars::JsonSchema for Timestamp {
 
 /// 9999-12-31T23:59:59.999Z; RFC 3339 has no later year.
 const MILLIS_MAX: u64 = 253_402_300_799_999;
+const DAY_MILLIS: u64 = 86_400_000;
 
 impl Timestamp {
     /// From milliseconds since the epoch, cut to the year 9999.
@@ -42,6 +43,16 @@ impl Timestamp {
     pub fn since(self, earlier: Timestamp) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
+    /// The next midnight in UTC.
+    pub fn next_day(self) -> Self {
+        Self::from_millis((self.0 / DAY_MILLIS + 1) * DAY_MILLIS)
+    }
+    /// The first midnight of the next month in UTC.
+    pub fn next_month(self) -> Self {
+        let (y, m, _) = civil((self.0 / DAY_MILLIS) as i64);
+        let (y, m) = if m == 12 { (y + 1, 1) } else { (y, m + 1) };
+        Self::from_millis(u64::try_from(days(y, m, 1)).unwrap_or(0).saturating_mul(DAY_MILLIS))
+    }
     /// Reads RFC 3339 with any offset and any number of fraction digits; years 1970 to 9999.
     pub fn parse(text: &str) -> Option<Self> {
         parse(text)
@@ -51,7 +62,7 @@ impl Timestamp {
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // By hand: every record and every row of a list has two of these, and `write!` with padding showed in profiles.
-        let (days, in_day) = (self.0 / 86_400_000, self.0 % 86_400_000);
+        let (days, in_day) = (self.0 / DAY_MILLIS, self.0 % DAY_MILLIS);
         let (y, m, d) = civil(days as i64);
         let (secs, ms) = (in_day / 1000, in_day % 1000);
         let mut text = *b"0000-00-00T00:00:00.000Z";
@@ -259,6 +270,20 @@ mod tests {
             assert_eq!(Timestamp::parse(text), Some(Timestamp::from_millis(millis)), "{text}");
         }
         assert_eq!(Timestamp::parse("2026-11-23T08:43:55.123456+02:00"), Timestamp::parse("2026-11-23T06:43:55.123Z"));
+    }
+
+    #[test]
+    fn days_and_months_end_in_utc() {
+        for (now, day, month) in [
+            ("2026-11-23T06:43:55.123Z", "2026-11-24T00:00:00.000Z", "2026-12-01T00:00:00.000Z"),
+            ("2026-12-31T23:59:59.999Z", "2027-01-01T00:00:00.000Z", "2027-01-01T00:00:00.000Z"),
+            ("2028-02-28T00:00:00Z", "2028-02-29T00:00:00.000Z", "2028-03-01T00:00:00.000Z"),
+            ("2027-01-01T00:00:00Z", "2027-01-02T00:00:00.000Z", "2027-02-01T00:00:00.000Z"),
+            ("9999-12-31T00:00:00Z", "9999-12-31T23:59:59.999Z", "9999-12-31T23:59:59.999Z"),
+        ] {
+            let now = Timestamp::parse(now).unwrap();
+            assert_eq!((now.next_day().to_string(), now.next_month().to_string()), (day.to_owned(), month.to_owned()), "{now}");
+        }
     }
 
     #[test]

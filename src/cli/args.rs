@@ -76,6 +76,14 @@ pub(super) const COMMANDS: &[Command] = &[
             Opt { long: "expires-in", value: Some("TIME"), help: "for example 90d, 12h, 30m (default: never)", many: false },
             Opt { long: "rate", value: Some("N"), help: "requests a minute (default: security.rate_limit_per_minute)", many: false },
             Opt {
+                long: "tokens-per-day",
+                value: Some("N"),
+                help: "tokens of models a day, from midnight UTC (default: no limit)",
+                many: false,
+            },
+            Opt { long: "tokens-per-month", value: Some("N"), help: "the same a month", many: false },
+            Opt { long: "tokens-total", value: Some("N"), help: "the same for the whole life of the key", many: false },
+            Opt {
                 long: "owner",
                 value: Some("WHO"),
                 help: "`first` sees what the first key sees, `new` starts with nothing (default: first)",
@@ -88,7 +96,7 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "key list",
         words: "",
         summary: "list the keys: ids, names, scopes; never a value",
-        about: "",
+        about: "TOKENS is what was used at most of a key's budget: a running gateway sets a part of it aside ahead.",
         options: &[Opt { long: "json", value: None, help: "as JSON", many: false }, HOME],
     },
     Command {

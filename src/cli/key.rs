@@ -9,12 +9,14 @@ use super::home;
 use super::output::{Failure, print, tell};
 use super::reach::home_option;
 use crate::base::ids::KeyId;
+use crate::base::limits::BUDGET_TOKENS_MAX;
+use crate::base::metrics::Metrics;
 use crate::base::random::SystemRandom;
-use crate::base::time::{Clock, SystemClock};
+use crate::base::time::{Clock, SystemClock, Timestamp};
 use crate::config::Env;
 use crate::store::StoreError;
 use crate::store::home::Seams;
-use crate::store::keys::{KeyRecord, Keys, NewKey, NewOwner, Scope, Scopes};
+use crate::store::keys::{Books, Budget, KeyRecord, Keys, NewKey, NewOwner, Period, Scope, Scopes};
 use crate::sys::disk::{Disk, RealDisk};
 
 /// Makes a key and shows it once.
@@ -30,6 +32,7 @@ pub(super) fn create(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
         _ => Err(Failure::usage("--rate: a whole number from 1")),
     });
     let rate = rate.transpose()?;
+    let budget = budget(parsed)?;
     let home = home(parsed, env)?;
     // A key may be made before the first start.
     RealDisk.create_dir_all(&home).map_err(|e| Failure::failed(format!("{}: {e}", home.display())))?;
@@ -40,8 +43,8 @@ pub(super) fn create(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
         Some(_) => return Err(Failure::usage("--owner is `first` or `new`")),
     };
     let expires_at = lifetime.map(|lifetime| clock.now().plus(lifetime));
-    let (record, secret) =
-        keys.create(NewKey { name, owner, scopes, expires_at, rate_limit_per_minute: rate }).map_err(|e| Failure::failed(e.to_string()))?;
+    let new = NewKey { name, owner, scopes, expires_at, rate_limit_per_minute: rate, budget };
+    let (record, secret) = keys.create(new).map_err(|e| Failure::failed(e.to_string()))?;
     tell(format_args!("key {} ({}), scopes {}. It is shown this once:", record.id, record.name, words(record.scopes)));
     // The one place where a key is printed: the person asked for it, and it is kept nowhere.
     print(format_args!("{}\n", secret.reveal()));
@@ -50,16 +53,20 @@ pub(super) fn create(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
 
 /// Lists the keys, never their values.
 pub(super) fn list(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
-    let (keys, clock) = open(&home(parsed, env)?)?;
+    let home = home(parsed, env)?;
+    let (keys, clock) = open(&home)?;
+    let keys = Arc::new(keys);
+    let books = Books::open(&home, seams(&clock), keys.clone(), Metrics::new(0)).map_err(|e| Failure::failed(e.to_string()))?;
     let records = keys.list_all();
     if parsed.has("json") {
         let text = serde_json::to_string(&records).map_err(|e| Failure::failed(e.to_string()))?;
         print(format_args!("{text}\n"));
         return Ok(());
     }
-    print(format_args!("{:<36}  {:<16}  {:<8}  {:<29}  {:<10}  NAME\n", "ID", "STATE", "OWNER", "SCOPES", "MADE"));
+    print(format_args!("{:<36}  {:<16}  {:<8}  {:<29}  {:<10}  {:<24}  NAME\n", "ID", "STATE", "OWNER", "SCOPES", "MADE", "TOKENS"));
     for record in records {
-        print(format_args!("{}\n", line(&record, &keys, clock.now())));
+        let used = record.budget.map(|budget| books.used(&budget));
+        print(format_args!("{}\n", line(&record, &keys, used, clock.now())));
     }
     Ok(())
 }
@@ -102,13 +109,16 @@ fn open(home: &Path) -> Result<(Keys, Arc<dyn Clock>), Failure> {
         return Err(Failure::failed(format!("there is no home at {} yet; `oxios-edge serve` makes it", home.display())));
     }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let seams = Seams { disk: Arc::new(RealDisk), clock: clock.clone(), random: Arc::new(SystemRandom::new()) };
-    let keys = Keys::beside(home, seams).map_err(|e| Failure::failed(e.to_string()))?;
+    let keys = Keys::beside(home, seams(&clock)).map_err(|e| Failure::failed(e.to_string()))?;
     Ok((keys, clock))
 }
 
-fn line(record: &KeyRecord, keys: &Keys, now: crate::base::time::Timestamp) -> String {
-    let day = |time: crate::base::time::Timestamp| time.to_string().chars().take(10).collect::<String>();
+fn seams(clock: &Arc<dyn Clock>) -> Seams {
+    Seams { disk: Arc::new(RealDisk), clock: clock.clone(), random: Arc::new(SystemRandom::new()) }
+}
+
+fn line(record: &KeyRecord, keys: &Keys, used: Option<u64>, now: Timestamp) -> String {
+    let day = |time: Timestamp| time.to_string().chars().take(10).collect::<String>();
     let state = match record.expires_at {
         _ if record.revoked => "revoked".to_owned(),
         Some(at) if at <= now => "expired".to_owned(),
@@ -116,8 +126,12 @@ fn line(record: &KeyRecord, keys: &Keys, now: crate::base::time::Timestamp) -> S
         None => "good".to_owned(),
     };
     let owner = if record.owner == keys.first_owner() { "first".to_owned() } else { record.owner.to_string().chars().take(8).collect() };
+    let tokens = match (record.budget, used) {
+        (Some(Budget { tokens, per, .. }), Some(used)) => format!("{used} of {tokens} {}", per.words()),
+        _ => "-".to_owned(),
+    };
     format!(
-        "{}  {state:<16}  {owner:<8}  {:<29}  {:<10}  {}",
+        "{}  {state:<16}  {owner:<8}  {:<29}  {:<10}  {tokens:<24}  {}",
         record.id,
         words(record.scopes),
         day(record.created_at),
@@ -132,6 +146,18 @@ fn scopes(text: &str) -> Result<Scopes, Failure> {
         chosen.push(scope.ok_or_else(|| Failure::usage(format!("--scopes: {word:?} is none of read, chat, write, approve, admin")))?);
     }
     if chosen.is_empty() { Err(Failure::usage("--scopes: name at least one")) } else { Ok(Scopes::of(&chosen)) }
+}
+
+/// The budget of `--tokens-per-day` and its like.
+fn budget(parsed: &Parsed) -> Result<Option<Budget>, Failure> {
+    let options = [("tokens-per-day", Period::Day), ("tokens-per-month", Period::Month), ("tokens-total", Period::Total)];
+    let mut given = options.iter().filter_map(|(option, per)| Some((*option, parsed.value(option)?, *per)));
+    let Some((option, text, per)) = given.next() else { return Ok(None) };
+    if let Some((other, ..)) = given.next() {
+        return Err(Failure::usage(format!("--{option} and --{other}: a key has one budget")));
+    }
+    let budget = text.parse().ok().and_then(|tokens| Budget::new(tokens, per, &SystemRandom::new()));
+    budget.map(Some).ok_or_else(|| Failure::usage(format!("--{option}: a whole number from 1 to {BUDGET_TOKENS_MAX}")))
 }
 
 fn words(scopes: Scopes) -> String {

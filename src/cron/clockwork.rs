@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::cancel::Cancel;
-use crate::base::ids::{CronJobId, OwnerId};
+use crate::base::ids::{BudgetId, CronJobId, OwnerId};
 use crate::base::limits::CRON_RUNS_KEPT;
 use crate::base::log;
 use crate::base::time::Timestamp;
@@ -66,7 +66,7 @@ impl Cron {
             }
             if !missed || job.missed == Missed::Once {
                 let cause = if missed { RunCause::Missed } else { RunCause::Schedule };
-                if let Err(error) = self.send(job.owner, job.id, cause).await {
+                if let Err(error) = self.send(job.owner, job.budget_id, job.id, cause).await {
                     log::warn("cron", format_args!("job {}: not run: {error}", job.id));
                 }
             }
@@ -74,18 +74,24 @@ impl Cron {
         wait.max(Duration::from_millis(1))
     }
 
-    /// Runs a job now, whatever its schedule says, also while it is off.
+    /// Runs a job now, whatever its schedule says, also while it is off. This run is paid from the budget of whoever asks.
     ///
     /// # Errors
     /// `NotFound`, `Busy` while its last run is not over, `Gateway` where the message is not taken, `Io`.
-    pub async fn trigger(self: &Arc<Self>, owner: OwnerId, id: CronJobId) -> Result<CronRun, CronError> {
+    pub async fn trigger(self: &Arc<Self>, owner: OwnerId, budget: Option<BudgetId>, id: CronJobId) -> Result<CronRun, CronError> {
         // A client that goes away must not leave a run that the job does not know of.
         let cron = self.clone();
-        let sent = tokio::spawn(async move { cron.send(owner, id, RunCause::Trigger).await }).await;
+        let sent = tokio::spawn(async move { cron.send(owner, budget, id, RunCause::Trigger).await }).await;
         sent.unwrap_or_else(|error| Err(CronError::Io(std::io::Error::other(error))))
     }
 
-    async fn send(self: &Arc<Self>, owner: OwnerId, id: CronJobId, cause: RunCause) -> Result<CronRun, CronError> {
+    async fn send(
+        self: &Arc<Self>,
+        owner: OwnerId,
+        budget: Option<BudgetId>,
+        id: CronJobId,
+        cause: RunCause,
+    ) -> Result<CronRun, CronError> {
         let _one_at_a_time = self.sending.lock().await;
         let cron = self.clone();
         let job = blocking(move || cron.find(owner, id)).await?;
@@ -94,6 +100,7 @@ impl Cron {
         }
         let incoming = IncomingMessage {
             key: None,
+            budget,
             id: None,
             channel: "cron",
             user_id: "cron".to_owned(),

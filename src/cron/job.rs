@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::ids::{CronJobId, MessageId, OwnerId, SessionId, SpaceId};
+use crate::base::ids::{BudgetId, CronJobId, MessageId, OwnerId, SessionId, SpaceId};
 use crate::base::time::Timestamp;
 use crate::store::shelf::Thing;
 
@@ -28,6 +28,9 @@ pub struct Job {
     /// The space of its runs' sessions.
     #[serde(default)]
     pub space_id: Option<SpaceId>,
+    /// The token budget that its runs by the clock use: that of the key that made it or changed it last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget_id: Option<BudgetId>,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it was last changed by its owner.

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
-use crate::base::ids::{CronJobId, OwnerId, SpaceId};
+use crate::base::ids::{BudgetId, CronJobId, OwnerId, SpaceId};
 use crate::base::limits::{CRON_CONTENT_BYTES_MAX, CRON_JOBS_MAX, LABEL_BYTES_MAX};
 use crate::base::time::Timestamp;
 use crate::gateway::{Gateway, GatewayError};
@@ -136,8 +136,8 @@ impl Cron {
         self.shelf.hold()?.find(owner, id).ok_or(CronError::NotFound)
     }
 
-    /// Makes one; durable when this returns.
-    pub fn create(&self, owner: OwnerId, new: NewJob) -> Result<Job, CronError> {
+    /// Makes one, paid from this budget where there is one; durable when this returns.
+    pub fn create(&self, owner: OwnerId, budget: Option<BudgetId>, new: NewJob) -> Result<Job, CronError> {
         let now = self.seams.clock.now();
         let NewJob { name, schedule, time_zone, content, enabled, missed, space_id } = new;
         let mut job = Job {
@@ -150,6 +150,7 @@ impl Cron {
             enabled,
             missed,
             space_id,
+            budget_id: budget,
             created_at: now,
             updated_at: now,
             next_run_at: None,
@@ -166,8 +167,9 @@ impl Cron {
         Ok(job)
     }
 
-    /// Changes what is named; durable when this returns. The next run is worked out anew.
-    pub fn update(&self, owner: OwnerId, id: CronJobId, change: Change) -> Result<Job, CronError> {
+    /// Changes what is named, and from then on it is paid from this budget: whoever changes it answers for it. Durable when this
+    /// returns. The next run is worked out anew.
+    pub fn update(&self, owner: OwnerId, budget: Option<BudgetId>, id: CronJobId, change: Change) -> Result<Job, CronError> {
         let mut shelf = self.shelf.hold()?;
         let old = shelf.find(owner, id).ok_or(CronError::NotFound)?;
         let now = self.seams.clock.now();
@@ -179,6 +181,7 @@ impl Cron {
             enabled: change.enabled.unwrap_or(old.enabled),
             missed: change.missed.unwrap_or(old.missed),
             space_id: change.space_id.unwrap_or(old.space_id),
+            budget_id: budget,
             updated_at: now,
             ..old
         };

@@ -17,6 +17,7 @@ use crate::rooms::personas::Personas;
 use crate::rooms::spaces::Spaces;
 use crate::store::audit::Audit;
 use crate::store::home::Home;
+use crate::store::keys::Books;
 use crate::store::record::{Body, Ending};
 use crate::store::sessions;
 use crate::sys::disk::RealDisk;
@@ -54,6 +55,7 @@ fn house(name: &str) -> (Arc<Cron>, Arc<ManualClock>) {
         personas: Arc::new(Personas::open(at.join("personas"), seams.clone())),
         spaces: Arc::new(Spaces::open(at.join("spaces"), seams.clone())),
         events: Events::new(clock.clone(), random.clone()),
+        books: Books::for_tests(&home),
         audit: Audit::open(&home, Arc::default(), crate::base::metrics::Metrics::new(0)).unwrap(),
         runner: Arc::new(Echo),
         clock: clock.clone(),
@@ -83,7 +85,7 @@ async fn settled(cron: &Arc<Cron>, id: CronJobId) -> Job {
 async fn a_job_runs_when_its_minute_comes_and_not_before() {
     let (cron, clock) = house("due");
     let owner = OwnerId::derived(&OWNER);
-    let id = cron.create(owner, job("10 * * * *", Missed::Skip)).unwrap().id;
+    let id = cron.create(owner, None, job("10 * * * *", Missed::Skip)).unwrap().id;
     cron.tick().await;
     assert!(settled(&cron, id).await.runs.is_empty());
     clock.advance(Duration::from_secs(599));
@@ -101,8 +103,8 @@ async fn a_job_runs_when_its_minute_comes_and_not_before() {
 async fn what_was_missed_is_skipped_or_made_up_for_once() {
     let (cron, clock) = house("missed");
     let owner = OwnerId::derived(&OWNER);
-    let skip = cron.create(owner, job("*/5 * * * *", Missed::Skip)).unwrap().id;
-    let once = cron.create(owner, job("*/5 * * * *", Missed::Once)).unwrap().id;
+    let skip = cron.create(owner, None, job("*/5 * * * *", Missed::Skip)).unwrap().id;
+    let once = cron.create(owner, None, job("*/5 * * * *", Missed::Once)).unwrap().id;
     clock.advance(Duration::from_secs(3 * 3600 + 150));
     cron.tick().await;
     assert!(settled(&cron, skip).await.runs.is_empty());
@@ -117,14 +119,14 @@ async fn what_was_missed_is_skipped_or_made_up_for_once() {
 async fn jobs_are_their_owners_and_have_a_limit() {
     let (cron, _) = house("limits");
     let (owner, other) = (OwnerId::derived(&OWNER), OwnerId::derived(&[8; 32]));
-    let id = cron.create(owner, job("@daily", Missed::Skip)).unwrap().id;
+    let id = cron.create(owner, None, job("@daily", Missed::Skip)).unwrap().id;
     assert!(cron.list(other).unwrap().is_empty());
     assert!(matches!(cron.find(other, id), Err(CronError::NotFound)));
     assert!(matches!(cron.delete(other, id), Err(CronError::NotFound)));
-    assert!(matches!(cron.update(other, id, Change::default()), Err(CronError::NotFound)));
-    assert!(matches!(cron.trigger(other, id).await, Err(CronError::NotFound)));
+    assert!(matches!(cron.update(other, None, id, Change::default()), Err(CronError::NotFound)));
+    assert!(matches!(cron.trigger(other, None, id).await, Err(CronError::NotFound)));
     for _ in 1..CRON_JOBS_MAX {
-        cron.create(owner, job("@daily", Missed::Skip)).unwrap();
+        cron.create(owner, None, job("@daily", Missed::Skip)).unwrap();
     }
-    assert!(matches!(cron.create(owner, job("@daily", Missed::Skip)), Err(CronError::Full)));
+    assert!(matches!(cron.create(owner, None, job("@daily", Missed::Skip)), Err(CronError::Full)));
 }

@@ -47,6 +47,7 @@ mod tests {
             idempotency_key: key.map(str::to_owned),
             owner,
             key: None,
+            budget: None,
         }
     }
 

@@ -99,6 +99,7 @@ impl Gateway {
             owner,
             message_id: message,
             agent_id,
+            purse: self.books.purse(waiting.user.budget_id),
             message: waiting.user,
             start: waiting.start,
             permits: self.permits.clone(),

@@ -4,9 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::ids::{KeyId, MessageId, OwnerId, Seq, SessionId, SpaceId};
+use crate::base::ids::{BudgetId, KeyId, MessageId, OwnerId, Seq, SessionId, SpaceId};
 use crate::base::limits::WAITING_ROOM_MAX;
 use crate::store::StoreError;
+use crate::store::keys::Refused;
 use crate::store::session::Session;
 
 /// A message as a channel hands it over. Its texts are within their limits (the channel checked them).
@@ -32,6 +33,8 @@ pub struct IncomingMessage {
     pub owner: OwnerId,
     /// The API key that it came with; none where the server itself speaks.
     pub key: Option<KeyId>,
+    /// The token budget that its model calls use: that key's, where it has one.
+    pub budget: Option<BudgetId>,
 }
 
 /// A message that is on disk.
@@ -62,6 +65,8 @@ pub enum GatewayError {
     Conflict,
     /// The session is someone else's, or was deleted a moment ago.
     NotFound,
+    /// Its key's token budget is used up.
+    Budget(Refused),
     /// The disk is full; the reason in public words.
     DiskFull(String),
     /// The store failed otherwise.
@@ -76,6 +81,7 @@ impl fmt::Display for GatewayError {
             Self::Draining => f.write_str("the server is shutting down"),
             Self::Conflict => f.write_str("this idempotency key was used with another message"),
             Self::NotFound => f.write_str("no such session"),
+            Self::Budget(refused) => refused.fmt(f),
             Self::DiskFull(why) => f.write_str(why),
             // What the store says is for the log.
             Self::Store(_) => f.write_str("the message could not be kept"),

@@ -36,6 +36,7 @@ use crate::rooms::personas::Personas;
 use crate::rooms::spaces::Spaces;
 use crate::store::audit::Audit;
 use crate::store::home::Home;
+use crate::store::keys::Books;
 use crate::store::sessions::Sessions;
 
 pub use approvals::DecideError;
@@ -63,6 +64,8 @@ pub struct GatewayParts {
     pub runner: Arc<dyn Runner>,
     /// The audit log: messages and decisions.
     pub audit: Arc<Audit>,
+    /// Token budgets of keys.
+    pub books: Arc<Books>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Randomness.
@@ -81,6 +84,7 @@ pub struct Gateway {
     agents: Arc<Agents>,
     events: Arc<Events>,
     audit: Arc<Audit>,
+    books: Arc<Books>,
     runner: Arc<dyn Runner>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
@@ -113,6 +117,7 @@ impl Gateway {
             agents: parts.agents,
             events: parts.events,
             audit: parts.audit,
+            books: parts.books,
             runner: parts.runner,
             clock: parts.clock,
             random: parts.random,

@@ -40,6 +40,7 @@ impl Gateway {
             user_id: incoming.user_id,
             channel: incoming.channel.to_owned(),
             space_id: incoming.space_id,
+            budget_id: incoming.budget,
             idempotent: incoming.idempotency_key.is_some(),
             attachments: incoming.attachments,
         };
@@ -55,6 +56,7 @@ impl Gateway {
             self.heal(&session, ids.message).await?;
             return Ok(Submitted { id: ids.message, session, seq: accepted.seq, fresh: false });
         }
+        self.books.purse(incoming.budget).admit().map_err(GatewayError::Budget)?;
         if let Space::Full { why } = self.home.space() {
             return Err(GatewayError::DiskFull(why));
         }

@@ -21,6 +21,7 @@ use crate::rooms::personas::Personas;
 use crate::rooms::spaces::Spaces;
 use crate::store::StoreError;
 use crate::store::home::Seams;
+use crate::store::keys::Books;
 use crate::store::record::{Body, Decision, Ending, Problem};
 use crate::store::session::Session;
 use crate::store::sessions;
@@ -186,6 +187,7 @@ impl House {
             personas: Arc::new(Personas::open(home.workspace().join("personas"), seams.clone())),
             spaces: Arc::new(Spaces::open(home.workspace().join("spaces"), seams.clone())),
             events: Events::new(clock.clone(), random.clone()),
+            books: Books::for_tests(&home),
             audit: Audit::open(&home, Arc::default(), crate::base::metrics::Metrics::new(0)).unwrap(),
             runner: script.clone(),
             clock: clock.clone(),
@@ -211,6 +213,7 @@ impl House {
             session_id: session,
             space_id: None,
             key: None,
+            budget: None,
             attachments: Vec::new(),
             idempotency_key: None,
             owner: self.owner,

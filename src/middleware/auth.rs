@@ -21,7 +21,7 @@ use crate::middleware::logins::{COOKIE, Logins};
 use crate::middleware::rate;
 use crate::middleware::recent::Recent;
 use crate::middleware::tickets::Tickets;
-use crate::store::keys::{KeyRecord, Keys, Scopes};
+use crate::store::keys::{Budget, KeyRecord, Keys, Scopes};
 use crate::wire::credentials::{self, Bearer, Cookie};
 use crate::wire::query::Query;
 
@@ -35,6 +35,7 @@ pub struct Caller {
     owner: OwnerId,
     scopes: Scopes,
     rate_limit_per_minute: Option<u32>,
+    budget: Option<Budget>,
     /// It was let in because authentication is off; no key stands behind it.
     open: bool,
 }
@@ -60,14 +61,18 @@ impl Caller {
     pub fn rate_limit_per_minute(&self) -> Option<u32> {
         self.rate_limit_per_minute
     }
-    /// The key whose end is the end of this caller's streams; none where authentication is off.
+    /// The token budget that its model calls use, where it has one.
+    pub fn budget(&self) -> Option<Budget> {
+        self.budget
+    }
+    /// The key that was shown, and whose end is the end of this caller's streams; none where authentication is off.
     pub(crate) fn watched(&self) -> Option<KeyId> {
         (!self.open).then_some(self.key_id)
     }
     #[cfg(test)]
     pub(crate) fn for_tests(n: u8) -> Self {
         let (key_id, owner) = (KeyId::derived(&[n; 32]), OwnerId::derived(&[n; 32]));
-        Self { key_id, owner, scopes: Scopes::ALL, rate_limit_per_minute: None, open: false }
+        Self { key_id, owner, scopes: Scopes::ALL, rate_limit_per_minute: None, budget: None, open: false }
     }
 }
 
@@ -160,6 +165,7 @@ impl Doorkeeper {
                 owner: keys.first_owner(),
                 scopes: Scopes::ALL,
                 rate_limit_per_minute: None,
+                budget: None,
                 open: true,
             });
         }
@@ -180,6 +186,7 @@ impl Doorkeeper {
                 owner: key.owner,
                 scopes: key.scopes,
                 rate_limit_per_minute: key.rate_limit_per_minute,
+                budget: key.budget,
                 open: false,
             }),
             Err(why) => Err(self.wrong(shown.peer, why, shown.now)),
@@ -229,6 +236,14 @@ impl Default for Doorkeeper {
 /// A key that stopped being good by itself or by somebody's hand.
 pub fn is_good(key: &KeyRecord, time: Timestamp) -> bool {
     !key.revoked && !has_lapsed(key, time)
+}
+
+/// What is told to whoever still waits for an answer when its stream has to end: 401, or 503 where the server stops.
+pub fn ended(end: End) -> HttpError {
+    match end {
+        End::Revoked => refused("invalid_token", "the key was revoked or has expired"),
+        End::Shutdown => HttpError::new(ErrorStatus::Unavailable, "draining", "the server is shutting down").retry_after(1),
+    }
 }
 
 /// 403 for a key without the scope (RFC 6750 §3.1).
@@ -344,6 +359,7 @@ mod tests {
             created_at: Timestamp::from_millis(0),
             expires_at: expires_at.map(Timestamp::from_millis),
             rate_limit_per_minute: None,
+            budget: None,
             revoked,
         }
     }

@@ -148,6 +148,7 @@ impl Run<'_> {
             agent_id: AgentId::random(&*self.parts.random),
             message: self.job.message.clone(),
             permits: self.job.permits.clone(),
+            purse: self.job.purse.clone(),
             ..*self.job
         };
         let own = Seed { goal: part.goal.clone(), acceptance_criteria: part.criteria.clone(), ontology: Vec::new(), ..seed.clone() };

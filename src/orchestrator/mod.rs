@@ -48,6 +48,7 @@ use crate::rooms::spaces::Spaces;
 use crate::rooms::workspace::owners::Workspaces;
 use crate::store::StoreError;
 use crate::store::audit::Audit;
+use crate::store::keys::Purse;
 use crate::store::record::UserMessage;
 use crate::store::session::Session;
 
@@ -132,6 +133,8 @@ pub struct Job {
     pub agent_id: AgentId,
     /// What was said.
     pub message: UserMessage,
+    /// What its model calls are paid from.
+    pub purse: Purse,
     /// From its beginning or from where it was parked.
     pub start: Start,
     /// Permits of the whole process, of which this run holds one; members of a group take theirs from here, too.

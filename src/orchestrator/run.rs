@@ -14,13 +14,13 @@ use crate::base::limits::{RESULT_BYTES_MAX, RESULT_INLINE_BYTES_MAX};
 use crate::base::log;
 use crate::events::Kind;
 use crate::llm::error::Kind as LlmKind;
-use crate::llm::request::{Event, Finish, Request, ToolCall, Usage};
+use crate::llm::request::{Event, Finish, Tally, ToolCall};
 use crate::llm::{Engine, LlmError};
 use crate::orchestrator::backdrop::Backdrop;
 use crate::orchestrator::budget::Rules;
 use crate::orchestrator::foreign;
 use crate::orchestrator::group;
-use crate::orchestrator::history::{Exchange, tokens};
+use crate::orchestrator::history::Exchange;
 use crate::orchestrator::join::Joiner;
 use crate::orchestrator::prompt::{Ground, Own, request};
 use crate::orchestrator::recorded::UNRECORDED;
@@ -32,6 +32,7 @@ use crate::orchestrator::{EndKind, Job, Outcome, Parts, Settings};
 use crate::rooms::seeds::{Evaluation, Seed};
 use crate::rooms::workspace::Workspace;
 use crate::store::StoreError;
+use crate::store::keys::Reservation;
 use crate::store::record::{Body, Ending, PhaseState, ToolOutcome};
 
 /// One run under way.
@@ -264,14 +265,17 @@ impl<'a> Run<'a> {
             group: self.rules.group,
         };
         let request = request(&self.state, ask, &ground);
-        let asked = size(&request);
+        let mut tally = Tally::new(&request);
+        let mut reserved = match self.reserve(engine.tokens_at_most(&request)).await {
+            Ok(reserved) => reserved,
+            Err(input) => return Ok(input),
+        };
         let began = self.parts.clock.monotonic();
         let mut counted = self.counts_call(engine.model_name());
         let mut call = engine.call(request, &self.cancel);
-        let mut usage: Option<Usage> = None;
-        let mut written = 0_u32;
         let mut finish = None;
         loop {
+            reserved.used(tally.usage().total());
             let due = self.joiner.due(self.parts.clock.monotonic());
             let event = tokio::select! {
                 biased;
@@ -284,19 +288,13 @@ impl<'a> Run<'a> {
                 event = call.next() => event,
             };
             counted.piece(self.parts.clock.monotonic());
+            if let Ok(Some(event)) = &event {
+                tally.saw(event);
+            }
             let input = match event {
-                Ok(Some(Event::Text(text))) => {
-                    written = written.saturating_add(tokens(&text).saturating_sub(3));
-                    Input::Text(text)
-                }
-                Ok(Some(Event::Call(call))) => {
-                    written = written.saturating_add(tokens(&call.arguments));
-                    Input::Call(call)
-                }
-                Ok(Some(Event::Usage(used))) => {
-                    usage = Some(used);
-                    continue;
-                }
+                Ok(Some(Event::Text(text))) => Input::Text(text),
+                Ok(Some(Event::Call(call))) => Input::Call(call),
+                Ok(Some(Event::Usage(_))) => continue,
                 Ok(Some(Event::Finish(why))) => {
                     finish = Some(why);
                     continue;
@@ -304,6 +302,7 @@ impl<'a> Run<'a> {
                 Ok(None) => break,
                 Err(error) => {
                     counted.failed();
+                    reserved.used(tally.failed(&error).total());
                     return Ok(Input::Failed(self.failure(error)));
                 }
             };
@@ -313,12 +312,24 @@ impl<'a> Run<'a> {
             }
         }
         self.note_time();
-        let estimate = Usage { input_tokens: u64::from(asked), output_tokens: u64::from(written) };
         let millis = u64::try_from(self.parts.clock.monotonic().saturating_sub(began).as_millis()).unwrap_or(u64::MAX);
-        let used = usage.unwrap_or(estimate);
+        let used = tally.usage();
         counted.done(used.input_tokens, used.output_tokens);
         let finish = finish.unwrap_or(Finish::Stop);
         Ok(Input::Ended(Ended { finish, model: call.model().to_owned(), usage: used, millis }))
+    }
+
+    /// Tokens of the key's budget for one model call; the input is what came instead of them.
+    async fn reserve(&mut self, tokens: u64) -> Result<Reservation, Input> {
+        tokio::select! {
+            biased;
+            why = self.cancel.cancelled() => Err(Input::Stopped(why)),
+            () = self.deadline.as_mut() => Err(Input::Stopped(Why::Deadline)),
+            reserved = self.job.purse.reserve(tokens) => reserved.map_err(|refused| {
+                log::warn("run", format_args!("message {}: {}", self.job.message_id, refused.private()));
+                Input::Failed(Failure::Unpaid(refused.code(), refused.to_string()))
+            }),
+        }
     }
 
     fn engine_of(&self, stage: Stage) -> Asked {
@@ -532,11 +543,6 @@ pub(crate) fn called(call: &ToolCall, arguments: Value, risky: bool) -> Body {
 /// Runs what blocks on a thread that may; a panic there is an error here. It goes on when the caller stops waiting.
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, String> + Send + 'static) -> Result<T, String> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err("it failed inside".to_owned()))
-}
-
-fn size(request: &Request) -> u32 {
-    let messages: u32 = request.messages.iter().map(|m| serde_json::to_string(m).map_or(0, |text| tokens(&text))).sum();
-    tokens(&request.system).saturating_add(messages)
 }
 
 pub(crate) fn boundary(text: &str, max: usize) -> usize {

@@ -195,6 +195,8 @@ pub(crate) enum Failure {
     Stopped(Why),
     /// The conversation does not fit.
     TooLong(String),
+    /// The key's token budget does not allow it: the word of the run's end, and why in public words.
+    Unpaid(&'static str, String),
     /// Anything else, in public words.
     Other(String),
 }

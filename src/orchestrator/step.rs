@@ -239,13 +239,14 @@ impl Step<'_> {
     }
 
     fn model_failed(&mut self, failure: Failure) {
-        let public = match failure {
+        let (code, public) = match failure {
             Failure::Stopped(why) => return self.stopped(why),
             Failure::TooLong(_) if self.s.said.is_empty() && self.s.shrunk < 2 => {
                 self.s.shrunk += 1;
                 return self.ask();
             }
-            Failure::TooLong(public) | Failure::Other(public) => public,
+            Failure::TooLong(public) | Failure::Other(public) => ("model", public),
+            Failure::Unpaid(code, public) => (code, public),
         };
         match self.s.stage {
             // The work is done or can be done without this call: the user gets it.
@@ -255,7 +256,7 @@ impl Step<'_> {
             Stage::Execute if self.s.best.is_some() => self.conclude_best(),
             _ => {
                 self.keep_what_was_said();
-                self.end(EndKind::Failed, "failed", Some(("model", &public)));
+                self.end(EndKind::Failed, "failed", Some((code, &public)));
             }
         }
     }

@@ -159,6 +159,7 @@ impl Place {
             channel: "rest".into(),
             agent_id: AgentId::derived(&[1; 32]),
             space_id: None,
+            budget_id: None,
             idempotent: false,
             attachments: Vec::new(),
         }
@@ -172,6 +173,7 @@ impl Place {
             message_id,
             agent_id: AgentId::derived(&[1; 32]),
             message: self.message(content),
+            purse: Purse::default(),
             start,
             permits: self.permits.clone(),
         }

@@ -177,7 +177,16 @@ fn records(core: &Core, id: SessionId, old: Old, created: Timestamp) -> Vec<Reco
         let agent_id = AgentId::derived(&derived("imported agent", position));
         position += 1;
         let (user_id, channel) = (user.clone(), "import".to_owned());
-        let said = UserMessage { content, user_id, channel, agent_id, space_id: space, idempotent: false, attachments: Vec::new() };
+        let said = UserMessage {
+            content,
+            user_id,
+            channel,
+            agent_id,
+            space_id: space,
+            budget_id: None,
+            idempotent: false,
+            attachments: Vec::new(),
+        };
         push(time, message_id, Body::Message(said));
         message_id
     };

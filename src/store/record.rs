@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::base::ids::{AgentId, ApprovalId, MessageId, PersonaId, SeedId, Seq, SpaceId};
+use crate::base::ids::{AgentId, ApprovalId, BudgetId, MessageId, PersonaId, SeedId, Seq, SpaceId};
 use crate::base::time::Timestamp;
 
 /// One line of the log, as readers see it: `seq`, `time`, `message_id`, `kind` and the kind's own fields.
@@ -162,6 +162,9 @@ pub struct UserMessage {
     /// The space it was said in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub space_id: Option<SpaceId>,
+    /// The token budget that its model calls use; none where its key has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget_id: Option<BudgetId>,
     /// It came with an idempotency key (the message id is derived from it).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub idempotent: bool,
@@ -226,7 +229,8 @@ pub struct Ending {
 /// A failure in public words: never an internal text, a secret or a prompt.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Problem {
-    /// `model` (→ 502), `deadline` (→ 504), `internal` (→ 500), `cancelled` (→ 409), `interrupted` (→ 503).
+    /// `model` (→ 502), `deadline` (→ 504), `internal` (→ 500), `cancelled` (→ 409), `interrupted` (→ 503), `token_budget` (→ 429),
+    /// `disk_full` (→ 507), `budget_unwritten` (→ 503).
     pub code: String,
     /// A sentence that says what to do next.
     pub message: String,

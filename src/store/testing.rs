@@ -84,6 +84,7 @@ pub(crate) fn say(content: &str) -> UserMessage {
         channel: "rest".to_owned(),
         agent_id: AgentId::derived(&[1; 32]),
         space_id: None,
+        budget_id: None,
         idempotent: false,
         attachments: Vec::new(),
     }

@@ -12,6 +12,7 @@
 // Parts of the support are used by some tests only.
 mod agents;
 mod audit;
+mod budgets;
 mod bytes;
 mod canaries;
 mod chat;

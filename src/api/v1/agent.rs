@@ -15,12 +15,12 @@ use crate::gateway::Submitted;
 use crate::http::error::HttpError;
 use crate::http::{Response, sse};
 use crate::llm::request::Usage;
+use crate::middleware::auth;
 use crate::store::record::{Body, Record};
 use crate::store::tail::{Step, Tail};
 
 /// Answers as the agent.
 pub(super) async fn answer(app: Arc<App>, call: &Call, request: ChatCompletionRequest) -> Result<Response, HttpError> {
-    let (owner, key) = (call.caller()?.owner(), call.caller()?.key_id());
     let (content, session) = said(&request)?;
     let mut fields = json!({"content": content, "session_id": session});
     if let Some(key) = call.headers.get("idempotency-key") {
@@ -31,7 +31,7 @@ pub(super) async fn answer(app: Arc<App>, call: &Call, request: ChatCompletionRe
     }
     let said: Said = serde_json::from_value(fields).map_err(|e| HttpError::internal(e.to_string()))?;
     let user = request.user.clone().filter(|user| !user.is_empty()).unwrap_or_else(|| "default".to_owned());
-    let submitted = app.gateway.submit(said.check(owner, key, "v1", user)?).await?;
+    let submitted = app.gateway.submit(said.check(call.caller()?, "v1", user)?).await?;
 
     let voice = Voice {
         id: format!("chatcmpl-{}", submitted.id),
@@ -49,7 +49,17 @@ pub(super) async fn answer(app: Arc<App>, call: &Call, request: ChatCompletionRe
             ends.ended().await;
         }));
     }
-    while run.next().await?.is_some() {}
+    let mut ended = std::pin::pin!(call.ends.ended());
+    loop {
+        let more = tokio::select! {
+            biased;
+            piece = run.next() => piece?.is_some(),
+            end = &mut ended => return Err(auth::ended(end)),
+        };
+        if !more {
+            break;
+        }
+    }
     api::json(&voice.whole(run.said, Vec::new(), "stop", run.usage))
 }
 

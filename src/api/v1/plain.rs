@@ -16,7 +16,9 @@ use crate::base::ids::MessageId;
 use crate::http::error::{ErrorStatus, HttpError};
 use crate::http::{Response, sse};
 use crate::llm;
-use crate::llm::request::{Event, Finish, Message, Request, Sampling, Schema, ToolCall, ToolChoice, ToolSpec, Usage};
+use crate::llm::request::{Event, Finish, Message, Request, Sampling, Schema, Tally, ToolCall, ToolChoice, ToolSpec, Usage};
+use crate::middleware::auth;
+use crate::store::keys::Reservation;
 
 /// When a refused call is worth another try, in seconds.
 const RETRY_SECS: u64 = 2;
@@ -31,12 +33,15 @@ pub(super) async fn answer(app: Arc<App>, call: &Call, request: ChatCompletionRe
         return Err(HttpError::new(ErrorStatus::Unavailable, "busy", public).retry_after(RETRY_SECS));
     };
     let (canceller, cancel) = cancel::pair();
-    let mut model = Model {
-        call: engine.call(asked, &cancel),
-        deadline: Instant::now() + app.settings.load().max_execution,
-        _canceller: canceller,
-        _permit: permit,
+    let deadline = Instant::now() + app.settings.load().max_execution;
+    let purse = app.books.purse(call.caller()?.budget().map(|budget| budget.id));
+    let tally = Tally::new(&asked);
+    let reserved = tokio::select! {
+        reserved = purse.reserve(engine.tokens_at_most(&asked)) => reserved?,
+        () = tokio::time::sleep_until(deadline) => return Err(late()),
+        end = call.ends.ended() => return Err(auth::ended(end)),
     };
+    let mut model = Model { call: engine.call(asked, &cancel), deadline, tally, reserved, _canceller: canceller, _permit: permit };
     // The head waits for the first event, so that a model that fails at once is an error with a status.
     let first = model.next(&call.ends).await?;
     let voice = Voice {
@@ -72,27 +77,43 @@ pub(super) async fn answer(app: Arc<App>, call: &Call, request: ChatCompletionRe
 struct Model {
     call: llm::Call,
     deadline: Instant,
+    tally: Tally,
+    /// Tokens of the key's budget; settled when this is dropped.
+    reserved: Reservation,
     _canceller: Canceller,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Model {
-    async fn next(&mut self, ends: &crate::middleware::auth::Ends) -> Result<Option<Event>, HttpError> {
+    async fn next(&mut self, ends: &auth::Ends) -> Result<Option<Event>, HttpError> {
+        self.reserved.used(self.tally.usage().total());
         tokio::select! {
             biased;
-            event = self.call.next() => event.map_err(error::of_model),
-            () = tokio::time::sleep_until(self.deadline) => {
-                Err(HttpError::new(ErrorStatus::GatewayTimeout, "deadline", "the answer took longer than security.max_execution_time_secs"))
+            event = self.call.next() => {
+                let used = match &event {
+                    Ok(event) => {
+                        event.iter().for_each(|event| self.tally.saw(event));
+                        self.tally.usage()
+                    }
+                    Err(error) => self.tally.failed(error),
+                };
+                self.reserved.used(used.total());
+                event.map_err(error::of_model)
             }
-            _ = ends.ended() => Err(HttpError::new(ErrorStatus::Unavailable, "ended", "the server stops, or the key was revoked")),
+            () = tokio::time::sleep_until(self.deadline) => Err(late()),
+            end = ends.ended() => Err(auth::ended(end)),
         }
     }
+}
+
+fn late() -> HttpError {
+    HttpError::new(ErrorStatus::GatewayTimeout, "deadline", "the answer took longer than security.max_execution_time_secs")
 }
 
 struct Stream {
     voice: Voice,
     model: Model,
-    ends: crate::middleware::auth::Ends,
+    ends: auth::Ends,
     /// The event that came before the head.
     first: Option<Event>,
     begun: bool,

@@ -381,6 +381,22 @@ fn failures_and_stops_keep_what_was_said() {
     assert_eq!(play.state.answer, "all");
 }
 
+/// A key's budget that is used up on the way ends the run with its own word, unless there is something to show.
+#[test]
+fn a_call_that_is_not_paid_for_ends_the_run_and_keeps_what_there_is() {
+    let unpaid = || Input::Failed(Failure::Unpaid("token_budget", "used up".into()));
+    check(vec![unpaid()], &["+Interview", "ask verdicts", "-Interview:failed", "end Failed Interview None token_budget"]);
+    let mut play = Play::new(rules());
+    play.all([call("start_task", TASK), ended(), unpaid()]);
+    assert_eq!(play.log.last().unwrap(), "end Failed Execute None token_budget");
+    let mut play = Play::new(rules());
+    play.all([call("start_task", TASK), ended(), text("all"), ended(), unpaid()]);
+    assert_eq!((play.log.last().unwrap().as_str(), play.state.answer.as_str()), ("end Done Evaluate None", "all"));
+    let mut play = Play::new(rules());
+    play.all([call("start_task", TASK), ended(), text("best"), ended(), judged(false, 0.5), ended(), unpaid()]);
+    assert_eq!((play.log.last().unwrap().as_str(), play.state.answer.as_str()), ("end Done Evolve Some(false)", "best"));
+}
+
 #[test]
 fn a_conversation_that_does_not_fit_is_tried_with_less() {
     let long = || Input::Failed(Failure::TooLong("too long".into()));

@@ -57,6 +57,7 @@ pub(super) fn first(seams: &Seams, token: &Path) -> Result<Table, StoreError> {
         created_at: seams.clock.now(),
         expires_at: None,
         rate_limit_per_minute: None,
+        budget: None,
         revoked: false,
     };
     Ok(Table { version: 1, first_owner: owner, keys: vec![Stored { record, hash: sha256(key.reveal().as_bytes()) }] })

@@ -7,7 +7,10 @@
 //! Several processes may change `keys.json` (the server, `oxios-edge key` beside it): each change is made under `keys.lock`, on
 //! what the file says then, and replaces it. Everyone else sees the new file (its inode, size or time differs) at the next request.
 
+mod books;
+mod budget;
 mod file;
+mod purse;
 mod record;
 mod secret;
 
@@ -24,7 +27,10 @@ use crate::base::secret::Secret;
 use crate::store::StoreError;
 use crate::store::home::{Home, Seams, refuse_exposed};
 use crate::sys::disk::{self, FileStat};
+pub use books::Books;
+pub use budget::{Budget, Period};
 use file::{Stored, Table, first, read, write};
+pub use purse::{Purse, Refused, Reservation};
 pub use record::{KeyRecord, NewKey, NewOwner, Scope, Scopes};
 
 /// All keys of a home.
@@ -82,6 +88,7 @@ impl Keys {
             created_at: self.seams.clock.now(),
             expires_at: None,
             rate_limit_per_minute: None,
+            budget: None,
             revoked: false,
         };
         *self.extra.lock().unwrap_or_else(|e| e.into_inner()) = Some((record, hash));
@@ -137,6 +144,7 @@ impl Keys {
                 created_at: self.seams.clock.now(),
                 expires_at: key.expires_at,
                 rate_limit_per_minute: key.rate_limit_per_minute,
+                budget: key.budget,
                 revoked: false,
             };
             self.add(table, &record, &secret)?;
@@ -144,7 +152,13 @@ impl Keys {
         })?;
         Ok((record, secret))
     }
-    /// Makes a key with the same owner, name, scopes, rate and end; this one goes on for `overlap` at most. Where it is the one in
+    /// The budgets of all keys, good or not; keys that share one name it each.
+    fn budgets(&self) -> impl Iterator<Item = Budget> + use<> {
+        self.reload_if_changed();
+        let table = self.table.load();
+        (0..table.keys.len()).filter_map(move |at| table.keys.get(at)?.record.budget)
+    }
+    /// Makes a key with the same owner, name, scopes, rate, budget and end; this one goes on for `overlap` at most. Where it is the one in
     /// `<home>/token`, that file gets the new one.
     ///
     /// # Errors
@@ -250,7 +264,14 @@ mod tests {
     use crate::store::testing::Bench;
 
     fn new(name: &str, owner: NewOwner) -> NewKey {
-        NewKey { name: name.to_owned(), owner, scopes: Scopes::of(&[Scope::Read]), expires_at: None, rate_limit_per_minute: None }
+        NewKey {
+            name: name.to_owned(),
+            owner,
+            scopes: Scopes::of(&[Scope::Read]),
+            expires_at: None,
+            rate_limit_per_minute: None,
+            budget: None,
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::base::ids::{KeyId, OwnerId};
 use crate::base::time::Timestamp;
+use crate::store::keys::budget::Budget;
 
 /// What a key may be used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +44,9 @@ pub struct KeyRecord {
     pub expires_at: Option<Timestamp>,
     /// Its own rate, where it has one.
     pub rate_limit_per_minute: Option<u32>,
+    /// Tokens that it may use, where they are limited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
     /// It was revoked.
     pub revoked: bool,
 }
@@ -69,6 +73,8 @@ pub struct NewKey {
     pub expires_at: Option<Timestamp>,
     /// Its own rate.
     pub rate_limit_per_minute: Option<u32>,
+    /// Tokens that it may use: a new budget, or one that it shares.
+    pub budget: Option<Budget>,
 }
 
 impl Scope {
