@@ -228,6 +228,14 @@ async fn a_group_whose_process_was_killed_has_failed_and_is_counted_once() {
         other.open(Ask::new("POST", "/api/chat").json(&json!({"content": "Describe the place", "session_id": SESSION}))).await
     });
     gate.reached(2).await;
+    // The list of agents is written behind: three that began, and the specification of one.
+    let file = server.home().join("workspace/agents.jsonl");
+    let written = async {
+        while std::fs::read_to_string(&file).is_ok_and(|text| text.lines().count() < 4) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), written).await.expect("the list is written");
     server.kill9();
     lost.abort();
     server.restart();
