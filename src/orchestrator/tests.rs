@@ -118,7 +118,7 @@ impl Place {
         let workspace = home.workspace();
         let parts = Parts {
             agents: Agents::open(workspace.to_owned(), seams.clone()),
-            mcp: Arc::new(Mcp::new(Arc::default(), Client::new(ClientSettings::default()), seams.clock.clone(), workspace.join("files"))),
+            mcp: Arc::new(Mcp::new(Arc::default(), Client::new(ClientSettings::default()), seams.clock.clone())),
             engine: Arc::new(Live::new(engine)),
             judges: Arc::new(Live::new(Vec::new())),
             workspaces: Arc::new(Workspaces::open(workspace, owner, seams.clock.clone()).unwrap()),
@@ -470,7 +470,7 @@ async fn a_tool_of_another_server_is_asked_for_shown_exactly_and_its_result_is_d
     let server = ServerSettings { transport, enabled: true, timeout: Duration::from_secs(20), trust: false };
     let settings = Arc::new(Live::new(McpSettings { servers: [("s".to_owned(), server)].into() }));
     let client = Client::new(ClientSettings::default());
-    place.orchestrator.parts.mcp = Arc::new(Mcp::new(settings, client, place.parts().clock.clone(), std::env::temp_dir()));
+    place.orchestrator.parts.mcp = Arc::new(Mcp::new(settings, client, place.parts().clock.clone()));
     place.model.task().calls("s__shout", &json!({"text": "hi"}));
     let Outcome::Parked(id) = place.say(1, "shout").await else { panic!("not parked") };
     let asked = place.parts().approvals.find(place.owner, id).unwrap();

@@ -63,9 +63,9 @@ impl Process {
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
-            .map_err(|e| McpError::Start(format!("its command cannot be started ({})", e.kind())))?;
+            .map_err(|e| McpError::Spawn(e.kind()))?;
         let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
-            return Err(McpError::Start("its command has no pipes".into()));
+            return Err(McpError::Spawn(std::io::ErrorKind::BrokenPipe));
         };
         let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
         let pending = Pending { group, ..Pending::default() };
