@@ -165,6 +165,7 @@ impl Config {
         }
         config.complete(&mut problems);
         engine::look(&mut config);
+        tool_servers::look(&mut config);
         if problems.is_empty() { Ok(config) } else { Err(ConfigError { problems }) }
     }
 

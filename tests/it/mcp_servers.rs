@@ -316,3 +316,70 @@ async fn a_wrong_server_keeps_the_start_back_and_is_named() {
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(said.contains("mcp.servers.x: expected either command or url") && !said.contains("canary"), "{said}");
 }
+
+#[tokio::test]
+async fn fields_and_variables_that_could_harm_are_refused_by_the_api_and_nothing_is_changed() {
+    let server = Setup::new().config("[mcp.servers.far]\nurl = \"http://127.0.0.1:9/mcp\"\nenabled = false\n").start();
+    let client = server.client();
+    client.forbid("canary-mcp-33");
+    server.canary("canary-mcp-33");
+    let before = std::fs::read(server.home().join("config.toml")).unwrap();
+    for (key, value, said) in [
+        ("headers", json!({"Host": "canary-mcp-33"}), "mcp.servers.far.headers: expected header fields that are yours to set; `Host` is"),
+        ("headers", json!({"X-A": "canary-mcp-33\r\nHost: x"}), "that of `X-A` is none"),
+        ("headers", json!({"X-A\r\nHost: canary-mcp-33": ""}), "`X-A…` is none"),
+        ("headers", json!({"Mcp-Session-Id": "canary-mcp-33"}), "`Mcp-Session-Id` is set by"),
+        (
+            "env",
+            json!({"A-B": "canary-mcp-33"}),
+            "mcp.servers.far.env: expected names of letters, digits and _, no digit first; `A-B` is none",
+        ),
+        ("env", json!({"A=canary-mcp-33": ""}), "`A…` is none"),
+    ] {
+        let change = json!({"mcp": {"servers": {"far": {key: value}}}});
+        let error = client.send(Ask::new("PUT", "/api/config").json(&change)).await.expect(400).error();
+        assert!(error.contains(said), "{error}");
+        assert_eq!(std::fs::read(server.home().join("config.toml")).unwrap(), before);
+    }
+    let change = json!({"mcp": {"servers": {"far": {"headers": {"X-A": "canary-mcp-33"}}}}});
+    client.send(Ask::new("PUT", "/api/config").json(&change)).await.expect(200);
+}
+
+#[tokio::test]
+async fn doctor_tries_every_tool_server_and_says_what_to_do() {
+    let far = ToolServer::start();
+    let home = TempDir::new();
+    let config = format!(
+        "{}[mcp.servers.off]\ncommand = \"x\"\nenabled = false\n\
+         [mcp.servers.gone]\ncommand = \"/nowhere/canary-mcp-44\"\n\
+         [mcp.servers.mute]\ncommand = \"tail\"\nargs = [\"-f\", \"/dev/null\"]\ntimeout_secs = 1\n\
+         [mcp.servers.ends]\ncommand = \"true\"\n\
+         [mcp.servers.closed]\nurl = \"http://127.0.0.1:9/mcp\"\n",
+        far.config("far")
+    );
+    std::fs::write(home.path().join("config.toml"), &config).unwrap();
+    let run = || {
+        let output = command(home.path()).args(["doctor", "--listen", "127.0.0.1:0"]).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (code, said) = run();
+    assert_eq!(code, Some(1), "{said}");
+    for line in [
+        "ok    tools      far answers with 1 tool",
+        "ok    tools      off is switched off",
+        "FAIL  tools      gone: its command cannot be started",
+        "-> install the program, or write its whole path in `command`",
+        "FAIL  tools      mute: it did not answer in time",
+        "-> raise `timeout_secs`",
+        "FAIL  tools      ends: it ended before it answered",
+        "-> run `command` with its `args` by hand",
+        "FAIL  tools      closed: ",
+        "-> start the server, or correct `url`",
+    ] {
+        assert!(said.contains(line), "{line} in {said}");
+    }
+    assert!(!said.contains("canary"), "{said}");
+    assert_eq!(far.heard().last(), Some(&("DELETE".to_owned(), 204)), "nothing is left behind");
+    std::fs::write(home.path().join("config.toml"), far.config("far")).unwrap();
+    assert_eq!(run().0, Some(0));
+}

@@ -38,6 +38,8 @@ impl McpError {
     /// In words that hold nothing a server or a model said.
     pub(super) fn public(&self) -> String {
         match self {
+            Self::Spawn(ErrorKind::NotFound) => "its command cannot be started: there is no such program".into(),
+            Self::Spawn(ErrorKind::PermissionDenied) => "its command cannot be started: this user may not execute it".into(),
             Self::Spawn(kind) => format!("its command cannot be started ({kind})"),
             Self::Field => "one of its `headers` is no header field".into(),
             Self::Unreachable(what) => what.clone(),

@@ -13,8 +13,6 @@ mod process;
 mod server;
 mod settings;
 mod streamable;
-#[cfg(test)]
-mod tests;
 mod tool;
 
 use std::collections::BTreeMap;
@@ -193,3 +191,6 @@ fn reply(id: &Id, method: &str) -> Vec<u8> {
         _ => json_rpc::refusal(id, json_rpc::METHOD_NOT_FOUND, "this client does not offer that"),
     }
 }
+
+#[cfg(test)]
+mod tests;

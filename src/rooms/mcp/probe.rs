@@ -23,7 +23,13 @@ impl Mcp {
     ///
     /// # Errors
     /// What went wrong and what to do.
-    pub async fn probe(name: &str, settings: ServerSettings, files: &Path, client: Client, clock: Arc<dyn Clock>) -> Result<usize, Problem> {
+    pub async fn probe(
+        name: &str,
+        settings: ServerSettings,
+        files: &Path,
+        client: Client,
+        clock: Arc<dyn Clock>,
+    ) -> Result<usize, Problem> {
         let server = Server::new(name, settings, files.to_owned());
         let found = server.tools(&Ground { client, clock }).await;
         server.close().await;

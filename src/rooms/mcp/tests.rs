@@ -86,7 +86,10 @@ async fn tools_are_listed_by_page_and_called() {
     assert!(names.contains(&"GIVEN") && !names.iter().any(|name| name.starts_with("CARGO")), "{names:?}");
     assert_eq!(env["cwd"].as_str(), one.1.to_str());
     assert!(mcp.call(one.whose(), "s__echo", args("refuse"), &cancel).await.unwrap_err().ends_with("refused: no"));
-    assert!(mcp.call(one.whose(), "s__nothing", Map::new(), &cancel).await.is_err() && mcp.call(one.whose(), "other", Map::new(), &cancel).await.is_err());
+    assert!(
+        mcp.call(one.whose(), "s__nothing", Map::new(), &cancel).await.is_err()
+            && mcp.call(one.whose(), "other", Map::new(), &cancel).await.is_err()
+    );
     assert_eq!(mcp.status(one.0)[0].state, State::Running);
     mcp.close().await;
     assert_eq!(mcp.status(one.0)[0].state, State::NotStarted);
