@@ -168,7 +168,7 @@ fn build(setup: Setup, shutdown: Cancel, drained: Cancel) -> Result<Built, AppEr
     let agents = Agents::open(at.to_owned(), seams.clone());
     let approvals = Arc::new(Approvals::open(at.join("approvals"), seams.clone()));
     let memory = Arc::new(Memory::open(at.join("memory"), seams.clone(), lives.memory.clone(), client.clone()));
-    let skills = Arc::new(Skills::open(at.join("skills"), seams.disk.clone()));
+    let skills = Arc::new(Skills::open(at.join("skills"), seams.disk.clone(), lives.skills.clone()));
     let personas = Arc::new(Personas::open(at.join("personas"), seams.clone()));
     let spaces = Arc::new(Spaces::open(at.join("spaces"), seams.clone()));
     let seeds = Arc::new(Seeds::open(at, seams.clone()));

@@ -125,7 +125,7 @@ impl Place {
             memory: Arc::new(Memory::open(workspace.join("memory"), seams.clone(), Arc::default(), Client::new(Default::default()))),
             personas: Arc::new(Personas::open(workspace.join("personas"), seams.clone())),
             spaces: Arc::new(Spaces::open(workspace.join("spaces"), seams.clone())),
-            skills: Arc::new(Skills::open(workspace.join("skills"), seams.disk.clone())),
+            skills: Arc::new(Skills::open(workspace.join("skills"), seams.disk.clone(), Arc::default())),
             approvals: Arc::new(Approvals::open(workspace.join("approvals"), seams.clone())),
             seeds: Arc::new(Seeds::open(workspace, seams.clone())),
             events: Events::new(seams.clock.clone(), seams.random.clone()),

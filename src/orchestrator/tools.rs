@@ -374,7 +374,7 @@ pub(crate) mod tests {
                 Arc::default(),
                 crate::http::client::Client::new(Default::default()),
             )),
-            skills: Arc::new(Skills::open(dir.join("skills"), seams.disk)),
+            skills: Arc::new(Skills::open(dir.join("skills"), seams.disk, Arc::default())),
         }
     }
 
