@@ -175,13 +175,13 @@ fn build(setup: Setup, shutdown: Cancel, drained: Cancel) -> Result<Built, AppEr
     let agents = Agents::open(at.to_owned(), seams.clone());
     let approvals = Arc::new(Approvals::open(at.join("approvals"), seams.clone()));
     let memory = Arc::new(Memory::open(at.join("memory"), seams.clone(), lives.memory.clone(), client.clone()));
-    let skills = Arc::new(Skills::open(at.join("skills"), seams.disk.clone()));
+    let skills = Arc::new(Skills::open(at.join("skills"), seams.disk.clone(), lives.skills.clone()));
     let personas = Arc::new(Personas::open(at.join("personas"), seams.clone()));
     let spaces = Arc::new(Spaces::open(at.join("spaces"), seams.clone()));
     let seeds = Arc::new(Seeds::open(at, seams.clone()));
     let workspaces = Arc::new(Workspaces::open(at, keys.first_owner(), clock.clone()).map_err(|e| said(&e))?);
 
-    let mcp = Arc::new(Mcp::new(lives.mcp.clone(), client.clone(), clock.clone(), at.join("files")));
+    let mcp = Arc::new(Mcp::new(lives.mcp.clone(), client.clone(), clock.clone()));
     let runner = Arc::new(Orchestrator::new(Parts {
         engine: lives.engine.clone(),
         judges: lives.judges.clone(),
@@ -262,7 +262,7 @@ async fn watch(running: Arc<Running>, reload: Arc<Notify>, stop: Cancel) {
 }
 
 /// What goes on beside the requests; all of it ends with `stop`.
-fn background(app: &Arc<App>, stop: &Cancel) -> [tokio::task::JoinHandle<()>; 6] {
+fn background(app: &Arc<App>, stop: &Cancel) -> [tokio::task::JoinHandle<()>; 7] {
     // From the sweep, which finds runs that wait and sessions that are too old, to the gateway, which answers for them. Ends with
     // the sweep.
     let (found, mut swept) = mpsc::unbounded_channel::<Found>();
@@ -302,7 +302,8 @@ fn background(app: &Arc<App>, stop: &Cancel) -> [tokio::task::JoinHandle<()>; 6]
     let scheduled = tokio::spawn(app.cron.clone().keep_running(stop.clone()));
     let (audit, cancel) = (app.audit.clone(), stop.clone());
     let recorded = tokio::spawn(async move { audit.keep(cancel).await });
-    [adopt, sweep, resume, expire, scheduled, recorded]
+    let tools = tokio::spawn(app.mcp.clone().keep_tidy(stop.clone()));
+    [adopt, sweep, resume, expire, scheduled, recorded, tools]
 }
 
 #[cfg(test)]

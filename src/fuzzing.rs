@@ -15,7 +15,7 @@ use crate::wire::path::{self, RelPath};
 use crate::wire::query::Query;
 use crate::wire::sse_in::{SseDecoder, SseEvent};
 use crate::wire::url::Url;
-use crate::wire::{credentials, front_matter, json, sse_out, vectors as wire_vectors, words, yaml};
+use crate::wire::{credentials, field, front_matter, json, sse_out, vectors as wire_vectors, words, yaml};
 
 /// Runs the property of this name.
 ///
@@ -91,7 +91,7 @@ fn json_rpc(data: &[u8]) {
     }
 }
 
-/// Header fields: hosts, origins, credentials and URLs; what reads as a host has no byte that another parser reads differently.
+/// Header fields: hosts, origins, credentials, URLs, names and values; what reads as a host has no byte that another parser reads differently.
 fn fields(data: &[u8]) {
     let _ = credentials::bearer(data);
     match credentials::cookie([data].into_iter(), "oxios") {
@@ -110,6 +110,12 @@ fn fields(data: &[u8]) {
         let origin = format!("http://{text}");
         assert!(Origin::parse(&origin).is_some_and(|origin| origin.is_same(host, false)), "{origin:?}");
     }
+    let start = field::leading_token(text, 40);
+    assert!(text.starts_with(start) && (start.is_empty() || field::is_token(start)));
+    // What we let through, the client can send as it is.
+    assert!(!field::is_token(text) || hyper::header::HeaderName::try_from(text).is_ok_and(|name| name.as_str().eq_ignore_ascii_case(text)));
+    assert!(!field::is_value(text) || hyper::header::HeaderValue::try_from(text).is_ok_and(|value| value.as_bytes() == data));
+    assert!(!field::is_variable(text) || !text.contains(['=', '\0']));
     let _ = Origin::parse(text);
     if let Ok(url) = Url::parse(text) {
         assert!(Url::parse(&format!("{}{}", url.origin(), url.path_and_query())).is_ok(), "{text:?}");

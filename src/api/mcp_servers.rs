@@ -1,4 +1,4 @@
-//! `GET /api/mcp/servers`: the configured tool servers and how they do.
+//! `GET /api/mcp/servers`: the configured tool servers and how the caller's own do.
 
 use std::sync::Arc;
 
@@ -21,8 +21,7 @@ struct McpServers {
 
 /// `GET /api/mcp/servers`. Nothing is started by looking.
 pub(crate) async fn list(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
-    call.caller()?;
-    let items = app.mcp.status();
+    let items = app.mcp.status(call.caller()?.owner());
     let total = items.len();
     api::json(&McpServers { items, total })
 }

@@ -110,6 +110,13 @@ pub const CRON_JOBS_MAX: usize = 100;
 pub const CRON_RUNS_KEPT: usize = 20;
 /// Tool servers in the configuration.
 pub const MCP_SERVERS_MAX: usize = 32;
+/// Header fields that one server's requests get from the configuration.
+pub const MCP_FIELDS_MAX: usize = 32;
+/// One of them, name and value, in bytes: what most servers take of a field.
+pub const MCP_FIELD_BYTES_MAX: usize = 8 * 1024;
+/// Tool servers that are kept at once, of all owners: each may be a program of some 50 MB. Where there are more, the one that was
+/// not used for longest is ended.
+pub const MCP_KEPT_MAX: usize = 64;
 /// Tools of one server; more than a model can choose from.
 pub const MCP_TOOLS_MAX: usize = 128;
 /// Pages of one server's list of tools.

@@ -218,8 +218,9 @@ pub(super) const COMMANDS: &[Command] = &[
     Command {
         name: "doctor",
         words: "",
-        summary: "try home, disk, clock, port and model, and say what to do",
-        about: "Really tries: writes a file, binds the port, asks the model. Exits with 1 if something fails.",
+        summary: "try home, disk, clock, port, model and tool servers, and say what to do",
+        about: "Really tries: writes a file, binds the port, asks the model, starts each tool server and ends it (within a minute).\n\
+                Exits with 1 if something fails.",
         options: &[LISTEN, MODEL, HOME, SET],
     },
     Command { name: "version", words: "", summary: "print the version", about: "", options: &[] },

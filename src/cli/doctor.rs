@@ -1,5 +1,7 @@
 //! `doctor`: tries everything that a gateway needs, and says what to do where something is wrong.
 
+mod tool_servers;
+
 use std::io::{IsTerminal, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -15,6 +17,7 @@ use super::output::{Failure, harmless, print, tell};
 use super::reach::{Place, Reach};
 use super::{home, load, setup, small_runtime};
 use crate::base::cancel;
+use crate::base::log;
 use crate::base::random::SystemRandom;
 use crate::base::time::{Clock, SystemClock, Timestamp};
 use crate::config::settings as rooms;
@@ -43,6 +46,8 @@ enum Found {
 
 /// Runs every check; fails if one failed.
 pub(super) fn run(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
+    // What is found is told once, in the report.
+    log::configure(log::format(), log::Level::Error);
     let home = home(parsed, env)?;
     let mut report = Report { failed: 0, warned: 0 };
     let config = match load(parsed, env) {
@@ -69,6 +74,9 @@ pub(super) fn run(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
     let runtime = small_runtime()?;
     report.line("port", runtime.block_on(port(parsed, &config, env)));
     report.line("model", runtime.block_on(model(&config)));
+    for found in runtime.block_on(tool_servers::all(&config)) {
+        report.line("tools", found);
+    }
     match report {
         Report { failed: 0, warned: 0 } => {
             print(format_args!("all is well\n"));

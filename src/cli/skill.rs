@@ -7,7 +7,8 @@ use std::sync::Arc;
 use super::args::Parsed;
 use super::load;
 use super::output::{Failure, harmless, print};
-use crate::config::Env;
+use crate::base::live::Live;
+use crate::config::{Env, settings};
 use crate::rooms::skills::{Skill, SkillError, Skills, Source, Status};
 use crate::sys::disk::RealDisk;
 
@@ -65,7 +66,8 @@ fn switch(parsed: &Parsed, env: &Env, on: bool) -> Result<(), Failure> {
 }
 
 fn open(parsed: &Parsed, env: &Env) -> Result<Skills, Failure> {
-    Ok(Skills::open(load(parsed, env)?.workspace().join("skills"), Arc::new(RealDisk)))
+    let settings = settings(&load(parsed, env)?);
+    Ok(Skills::open(settings.workspace.join("skills"), Arc::new(RealDisk), Arc::new(Live::new(settings.skills))))
 }
 
 fn word<'a>(parsed: &'a Parsed, usage: &str) -> Result<&'a str, Failure> {

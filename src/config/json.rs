@@ -1,5 +1,7 @@
 //! The configuration as JSON, for the API: shown with secrets as `***`, and read back.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value as Json, json};
 
 use super::keys::{self, Key};
@@ -40,6 +42,22 @@ impl Config {
             (_, Value::Hidden(_)) => json!(HIDDEN),
             (_, Value::Secrets(table)) => table.keys().map(|name| (name.clone(), json!(HIDDEN))).collect::<Map<_, _>>().into(),
         }
+    }
+
+    /// The keys whose value in force is something: neither nothing nor empty, 0 or false. What stands in for a key that is not set
+    /// (a provider's variable, a default) counts. A tool server that is in use is one, too: `mcp.servers.<name>`.
+    pub(super) fn set_keys(&self) -> BTreeSet<String> {
+        let is_something = |value: Json| match value {
+            Json::Null => false,
+            Json::Bool(yes) => yes,
+            Json::Number(n) => n.as_f64() != Some(0.0),
+            Json::String(text) => !text.is_empty(),
+            Json::Array(items) => !items.is_empty(),
+            Json::Object(fields) => !fields.is_empty(),
+        };
+        let set = self.entries.iter().filter(|entry| is_something(self.shown(&entry.path, &entry.value)));
+        let servers = self.servers().into_iter().map(|name| format!("mcp.servers.{name}"));
+        set.map(|entry| entry.path.to_string()).chain(servers.filter(|path| self.yes(&format!("{path}.enabled")))).collect()
     }
 
     /// The value of a key here, by its full path; not set where there is none.
@@ -139,4 +157,42 @@ pub(super) fn toml(value: &Json) -> Option<toml_edit::Value> {
         }
         Json::Null => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    #[test]
+    fn keys_that_are_set_to_something_are_told_apart_from_the_others() {
+        let text = "[memory]\nembedding_model = \"openai/e\"\nenabled = false\n[session]\nttl_hours = 0\nmax_sessions = 5\n\
+                    [security]\nallowed_hosts = []\n[orchestrator]\nmin_evaluation_score = 0.0\n\
+                    [mcp.servers.on]\ncommand = \"x\"\nenv = { A = \"b\" }\n[mcp.servers.off]\ncommand = \"x\"\nenabled = false\n";
+        let env = [("OPENAI_API_KEY".to_owned(), "canary".to_owned())].into();
+        let set = Config::from_text(Path::new("/h"), text, &env, &[]).unwrap().set_keys();
+        for (path, is) in [
+            ("memory.embedding_model", true),
+            ("memory.embedding_base_url", false),
+            ("memory.enabled", false),
+            ("session.ttl_hours", false),
+            ("session.max_sessions", true),
+            ("security.allowed_hosts", false),
+            ("security.auth_enabled", true),
+            ("orchestrator.min_evaluation_score", false),
+            ("engine.default_model", true),
+            ("engine.api_key", true),
+            ("kernel.workspace", true),
+            ("mcp.servers.on", true),
+            ("mcp.servers.on.env", true),
+            ("mcp.servers.on.args", false),
+            ("mcp.servers.off", false),
+            ("mcp.servers.none", false),
+            ("memory", false),
+            ("channels.x", false),
+        ] {
+            assert_eq!(set.contains(path), is, "{path}");
+        }
+        assert!(!set.iter().any(|path| path.contains("canary")));
+    }
 }

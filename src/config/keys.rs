@@ -1,7 +1,10 @@
 //! The one table of configuration keys. Parsing, checking, the environment's names, `config show` and the README's table all
 //! come from it. A key is here only if the program uses it.
 
+use std::borrow::Cow;
+
 use super::suggest::nearest;
+use super::tool_servers;
 use super::value::{Kind, Value};
 use crate::base::limits::GROUP_MAX;
 
@@ -21,8 +24,11 @@ pub struct Key {
     /// A change is felt without a restart.
     pub live: bool,
     /// What its type cannot say; an error is what was expected.
-    pub(super) check: fn(&Value) -> Result<(), &'static str>,
+    pub(super) check: fn(&Value) -> Result<(), Expected>,
 }
+
+/// What a key expects, in words; never a value that was found.
+pub(super) type Expected = Cow<'static, str>;
 
 use Kind::{Bool, Decimal, List, OneOf, Secrets, Text, Whole};
 
@@ -35,7 +41,7 @@ const fn restart(key: Key) -> Key {
     Key { live: false, ..key }
 }
 
-const fn checked(key: Key, check: fn(&Value) -> Result<(), &'static str>) -> Key {
+const fn checked(key: Key, check: fn(&Value) -> Result<(), Expected>) -> Key {
     Key { check, ..key }
 }
 
@@ -202,11 +208,13 @@ pub const KEYS: &[Key] = &[
     key("mcp.servers.<name>.args", List, "", "Arguments of the program, as they are; no shell reads them."),
     Key {
         secret: true,
+        check: tool_servers::variables,
         ..key("mcp.servers.<name>.env", Secrets, "", "Environment of the program besides `PATH`, `HOME` and `LANG`; values are secret.")
     },
     checked(key("mcp.servers.<name>.url", Text, "", "Tool server of the streamable HTTP transport: its address."), url),
     Key {
         secret: true,
+        check: tool_servers::headers,
         ..key("mcp.servers.<name>.headers", Secrets, "", "Header fields of every request to the server; values are secret.")
     },
     key("mcp.servers.<name>.enabled", Bool, "true", "Use the server at all."),
@@ -308,17 +316,17 @@ pub(super) fn printable(name: &str) -> String {
     name.chars().take(80).map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
-fn anything(_: &Value) -> Result<(), &'static str> {
+fn anything(_: &Value) -> Result<(), Expected> {
     Ok(())
 }
 
-fn all(value: &Value, expected: &'static str, good: fn(&str) -> bool) -> Result<(), &'static str> {
+fn all(value: &Value, expected: &'static str, good: fn(&str) -> bool) -> Result<(), Expected> {
     let good = match value {
         Value::Text(text) => good(text),
         Value::List(items) => items.iter().all(|item| good(item)),
         _ => true,
     };
-    if good { Ok(()) } else { Err(expected) }
+    if good { Ok(()) } else { Err(expected.into()) }
 }
 
 fn is_model(text: &str) -> bool {
@@ -326,37 +334,37 @@ fn is_model(text: &str) -> bool {
     text == "offline" || named("openai/") || named("anthropic/")
 }
 
-fn model(value: &Value) -> Result<(), &'static str> {
+fn model(value: &Value) -> Result<(), Expected> {
     all(value, "offline, openai/<model> or anthropic/<model>", is_model)
 }
 
-fn embedding_model(value: &Value) -> Result<(), &'static str> {
+fn embedding_model(value: &Value) -> Result<(), Expected> {
     all(value, "openai/<model>", |text| text.starts_with("openai/") && is_model(text))
 }
 
-fn models(value: &Value) -> Result<(), &'static str> {
+fn models(value: &Value) -> Result<(), Expected> {
     all(value, "a list of offline, openai/<model> or anthropic/<model>", is_model)
 }
 
-fn url(value: &Value) -> Result<(), &'static str> {
+fn url(value: &Value) -> Result<(), Expected> {
     all(value, "an address such as http://127.0.0.1:8080/v1, without user, query or fragment", |text| {
         crate::wire::url::Url::parse(text).is_ok() && !text.contains('?')
     })
 }
 
-fn host(value: &Value) -> Result<(), &'static str> {
+fn host(value: &Value) -> Result<(), Expected> {
     all(value, "an IP address (without port) or localhost", |text| text == "localhost" || text.parse::<std::net::IpAddr>().is_ok())
 }
 
-fn addresses(value: &Value) -> Result<(), &'static str> {
+fn addresses(value: &Value) -> Result<(), Expected> {
     all(value, "a list of IP addresses", |text| text.parse::<std::net::IpAddr>().is_ok())
 }
 
-fn hosts(value: &Value) -> Result<(), &'static str> {
+fn hosts(value: &Value) -> Result<(), Expected> {
     all(value, "a list of host names, each with or without a port", |text| !text.contains(['/', '@', ' ', '*']) && text.is_ascii())
 }
 
-fn origins(value: &Value) -> Result<(), &'static str> {
+fn origins(value: &Value) -> Result<(), Expected> {
     all(value, "a list of origins such as https://app.example", |text| {
         let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
         rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(['/', '@', ' ', '*', '?', '#']))

@@ -45,6 +45,8 @@ pub struct Lives {
     pub judges: Arc<Live<Vec<Engine>>>,
     /// What is remembered.
     pub memory: Arc<Live<rooms::memory::Settings>>,
+    /// What skills may require of the configuration.
+    pub skills: Arc<Live<rooms::skills::Settings>>,
     /// Tool servers.
     pub mcp: Arc<Live<rooms::mcp::Settings>>,
     /// Budgets; a run keeps those it began with.
@@ -72,6 +74,7 @@ impl Lives {
             engine: Arc::new(Live::new(engine)),
             judges: Arc::new(Live::new(judges)),
             memory: live(&settings.memory),
+            skills: live(&settings.skills),
             mcp: live(&settings.mcp),
             orchestrator: live(&settings.orchestrator),
             gateway: live(&settings.gateway),
@@ -96,6 +99,7 @@ impl Lives {
         self.engine.store(engine);
         self.judges.store(judges);
         self.memory.store(settings.memory.clone());
+        self.skills.store(settings.skills.clone());
         self.mcp.store(settings.mcp.clone());
         self.orchestrator.store(settings.orchestrator.clone());
         self.gateway.store(settings.gateway.clone());

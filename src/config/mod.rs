@@ -15,10 +15,11 @@ mod running;
 pub mod settings;
 mod show;
 pub mod suggest;
+mod tool_servers;
 mod value;
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -31,7 +32,6 @@ pub use settings::{Settings, settings};
 pub use show::{default_file, table};
 pub use value::{Kind, Value};
 
-use crate::base::limits::MCP_SERVERS_MAX;
 use crate::base::secret::Secret;
 
 /// The environment: names and values.
@@ -165,6 +165,7 @@ impl Config {
         }
         config.complete(&mut problems);
         engine::look(&mut config);
+        tool_servers::look(&mut config);
         if problems.is_empty() { Ok(config) } else { Err(ConfigError { problems }) }
     }
 
@@ -240,44 +241,6 @@ impl Config {
             Some(entry) => (entry.value, entry.origin) = (value, origin),
             None if key.is_free() => self.entries.push(Entry { key, path: Cow::Owned(path.to_owned()), value, origin }),
             None => {}
-        }
-    }
-
-    /// The names of the tool servers, in order.
-    fn servers(&self) -> BTreeSet<String> {
-        self.entries.iter().filter(|entry| entry.key.is_free()).filter_map(|entry| Some(keys::server(&entry.path)?.to_owned())).collect()
-    }
-
-    /// Every tool server gets the defaults of the keys that nobody set, and is either a program or an address.
-    fn complete(&mut self, problems: &mut Vec<Problem>) {
-        let mut free = self.entries.split_off(self.entries.iter().position(|entry| entry.key.is_free()).unwrap_or(self.entries.len()));
-        free.sort_by(|a, b| a.path.cmp(&b.path));
-        let names: BTreeSet<String> = free.iter().filter_map(|entry| Some(keys::server(&entry.path)?.to_owned())).collect();
-        if names.len() > MCP_SERVERS_MAX {
-            problems.push(Problem::new("mcp.servers", format!("at most {MCP_SERVERS_MAX} are taken")));
-        }
-        for name in names {
-            let (mut ways, mut place) = (0, String::new());
-            for key in KEYS.iter().filter(|key| key.is_free()) {
-                let path = key.named(&name);
-                let at = free.iter().position(|entry| entry.path == path);
-                let entry = at.map(|at| free.remove(at)).unwrap_or_else(|| Entry {
-                    key,
-                    path: Cow::Owned(path),
-                    value: key.default_value().unwrap_or(Value::Unset),
-                    origin: Origin::Default,
-                });
-                if matches!(key.name(), "command" | "url") && entry.value != Value::Unset {
-                    ways += 1;
-                }
-                if let (true, origin @ (Origin::File(_) | Origin::Env(_) | Origin::Flag(_))) = (place.is_empty(), &entry.origin) {
-                    place = origin.to_string();
-                }
-                self.entries.push(entry);
-            }
-            if ways != 1 {
-                problems.push(Problem::new(place, format!("mcp.servers.{name}: expected either command or url")));
-            }
         }
     }
 }

@@ -31,6 +31,8 @@ pub struct Settings {
     pub judges: Vec<llm::Settings>,
     /// What is remembered.
     pub memory: rooms::memory::Settings,
+    /// What skills may require of the configuration.
+    pub skills: rooms::skills::Settings,
     /// Tool servers.
     pub mcp: mcp::Settings,
     /// Budgets of a run.
@@ -70,6 +72,7 @@ pub fn settings(config: &Config) -> Settings {
             max_recall: size(config.whole("memory.max_recall")),
             embedding: embedding(config),
         },
+        skills: rooms::skills::Settings { set: config.set_keys() },
         mcp: mcp(config),
         orchestrator: orchestrator::Settings {
             max_evolution_iterations: small(config.whole("orchestrator.max_evolution_iterations")),

@@ -130,17 +130,13 @@ impl Value {
             (Self::Decimal(n), Kind::Decimal(min, max)) => (min..=max).contains(n),
             (Self::Text(text), Kind::OneOf(words)) => words.contains(&text.as_str()),
             (Self::Text(text), _) => !text.is_empty() && !text.contains(['\0', '\n', '\r']),
-            (Self::Secrets(table), _) => table.iter().all(|(name, secret)| {
-                let bad = ['\0', '\n', '\r'];
-                !name.is_empty() && !name.contains(bad) && !secret.reveal().contains(bad)
-            }),
             (Self::List(items), _) => items.iter().all(|item| !item.is_empty() && !item.contains(['\0', '\n', '\r'])),
             _ => true,
         };
         if !good {
             return Err(key.expected(&self.shown()));
         }
-        (key.check)(&self).map_err(|expected| key.because(expected, &self.shown()))?;
+        (key.check)(&self).map_err(|expected| key.because(&expected, &self.shown()))?;
         Ok(match self {
             Self::Text(text) if key.secret => Self::Hidden(Secret::new(text)),
             other => other,

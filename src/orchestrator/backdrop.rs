@@ -8,7 +8,7 @@ use crate::base::log;
 use crate::llm::request::ToolSpec;
 use crate::orchestrator::run::{Run, blocking};
 use crate::orchestrator::tools;
-use crate::rooms::mcp::Offered;
+use crate::rooms::mcp::{Offered, Whose};
 
 /// How long a run waits for servers to say which tools they have; those that are slower are there for a later run.
 const OFFERED_WITHIN: Duration = Duration::from_secs(5);
@@ -54,7 +54,8 @@ impl Run<'_> {
         let room = self.parts.skills.clone();
         let skills = blocking(move || Ok(room.eligible())).await.unwrap_or_default();
         self.backdrop.skills = listed(&skills);
-        let offered = tokio::time::timeout(OFFERED_WITHIN, self.parts.mcp.offered(self.cancel())).await;
+        let whose = Whose { owner: self.job.owner, files: self.reach.workspace.path() };
+        let offered = tokio::time::timeout(OFFERED_WITHIN, self.parts.mcp.offered(whose, self.cancel())).await;
         self.backdrop.foreign = fitting(offered.unwrap_or_default());
     }
 }

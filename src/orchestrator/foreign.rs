@@ -10,6 +10,7 @@ use crate::orchestrator::recorded::UNRECORDED;
 use crate::orchestrator::run::{Next, Run, called};
 use crate::orchestrator::state::Input;
 use crate::orchestrator::tools::Shown;
+use crate::rooms::mcp::Whose;
 use crate::store::StoreError;
 use crate::store::record::ToolOutcome;
 
@@ -29,12 +30,13 @@ impl Run<'_> {
         }
         self.append(vec![called(call, Value::Object(arguments.clone()), risky)]).await?;
         let parts = self.parts;
-        let cancel = self.cancel().clone();
+        let (cancel, workspace) = (self.cancel().clone(), self.reach.workspace.clone());
+        let whose = Whose { owner: self.job.owner, files: workspace.path() };
         let said = tokio::select! {
             biased;
             why = cancel.cancelled() => return Ok(Next::Input(Input::Stopped(why))),
             () = self.until_deadline() => return Ok(Next::Input(Input::Stopped(Why::Deadline))),
-            said = parts.mcp.call(&call.name, arguments, &cancel) => said,
+            said = parts.mcp.call(whose, &call.name, arguments, &cancel) => said,
         };
         recorded.done(said.is_ok());
         let outcome = if said.is_ok() { ToolOutcome::Ok } else { ToolOutcome::Error };

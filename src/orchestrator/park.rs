@@ -146,9 +146,8 @@ impl Run<'_> {
             return self.refuse(call, ToolOutcome::Error, UNRECORDED.to_owned()).await;
         }
         self.append(vec![called(call, Value::Object(arguments.clone()), true)]).await?;
-        let reach = self.reach.clone();
         // Not stopped half-way: it is short, and its outcome must be known.
-        let said = blocking(move || tool.run(&reach, &arguments)).await;
+        let said = tool.run(self.reach.clone(), arguments).await;
         recorded.done(said.is_ok());
         let outcome = if said.is_ok() { ToolOutcome::Ok } else { ToolOutcome::Error };
         self.tool_said(&call.id, outcome, said.unwrap_or_else(|text| text)).await

@@ -392,8 +392,7 @@ impl<'a> Run<'a> {
         }
         // Recorded also where the run is stopped while it works.
         let mut recorded = self.records(tool.name);
-        let reach = self.reach.clone();
-        let work = blocking(move || tool.run(&reach, &arguments));
+        let work = tool.run(self.reach.clone(), arguments);
         let said = tokio::select! {
             biased;
             why = self.cancel.cancelled() => return Ok(Next::Input(Input::Stopped(why))),

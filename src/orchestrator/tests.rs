@@ -119,14 +119,14 @@ impl Place {
         let workspace = home.workspace();
         let parts = Parts {
             agents: Agents::open(workspace.to_owned(), seams.clone()),
-            mcp: Arc::new(Mcp::new(Arc::default(), Client::new(ClientSettings::default()), seams.clock.clone(), workspace.join("files"))),
+            mcp: Arc::new(Mcp::new(Arc::default(), Client::new(ClientSettings::default()), seams.clock.clone())),
             engine: Arc::new(Live::new(engine)),
             judges: Arc::new(Live::new(Vec::new())),
             workspaces: Arc::new(Workspaces::open(workspace, owner, seams.clock.clone()).unwrap()),
             memory: Arc::new(Memory::open(workspace.join("memory"), seams.clone(), Arc::default(), Client::new(Default::default()))),
             personas: Arc::new(Personas::open(workspace.join("personas"), seams.clone())),
             spaces: Arc::new(Spaces::open(workspace.join("spaces"), seams.clone())),
-            skills: Arc::new(Skills::open(workspace.join("skills"), seams.disk.clone())),
+            skills: Arc::new(Skills::open(workspace.join("skills"), seams.disk.clone(), Arc::default())),
             approvals: Arc::new(Approvals::open(workspace.join("approvals"), seams.clone())),
             seeds: Arc::new(Seeds::open(workspace, seams.clone())),
             events: Events::new(seams.clock.clone(), seams.random.clone()),
@@ -481,7 +481,7 @@ async fn a_tool_of_another_server_is_asked_for_shown_exactly_and_its_result_is_d
     let server = ServerSettings { transport, enabled: true, timeout: Duration::from_secs(20), trust: false };
     let settings = Arc::new(Live::new(McpSettings { servers: [("s".to_owned(), server)].into() }));
     let client = Client::new(ClientSettings::default());
-    place.orchestrator.parts.mcp = Arc::new(Mcp::new(settings, client, place.parts().clock.clone(), std::env::temp_dir()));
+    place.orchestrator.parts.mcp = Arc::new(Mcp::new(settings, client, place.parts().clock.clone()));
     place.model.task().calls("s__shout", &json!({"text": "hi"}));
     let Outcome::Parked(id) = place.say(1, "shout").await else { panic!("not parked") };
     let asked = place.parts().approvals.find(place.owner, id).unwrap();

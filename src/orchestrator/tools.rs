@@ -1,9 +1,10 @@
 //! The tools: one table of name, schema, risk and handler. A handler gets arguments that fit its schema and answers with a text
-//! for the model, also where something went wrong; it blocks, so it runs on a blocking thread.
+//! for the model, also where something went wrong. Most of them block and run on a blocking thread; one that asks others waits.
 //!
 //! A risky tool changes something outside the conversation. It has a second function that says exactly what it would do;
 //! a person decides on that, and the tool runs only while it is still true (THREATS 22).
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
@@ -13,6 +14,7 @@ use crate::base::ids::OwnerId;
 use crate::base::limits::{FILE_READ_BYTES_MAX, FILE_WRITE_BYTES_MAX, HITS_MAX, MEMORY_BYTES_MAX, TAG_BYTES_MAX, TAGS_MAX};
 use crate::llm::request::ToolSpec;
 use crate::orchestrator::group::SPLIT;
+use crate::orchestrator::run::blocking;
 use crate::orchestrator::schema;
 use crate::rooms::memory::{Category, Memory, NewEntry};
 use crate::rooms::skills::Skills;
@@ -37,6 +39,14 @@ pub(crate) type Said = Result<String, String>;
 type Args = Map<String, Value>;
 type Show = fn(&Reach, &Args) -> Result<Shown, String>;
 
+/// How a tool does its work.
+enum Handler {
+    /// Files and the like: on a thread that may wait.
+    Blocks(fn(&Reach, &Args) -> Said),
+    /// It asks another server. May be dropped at any point.
+    Waits(fn(Reach, Args) -> Pin<Box<dyn Future<Output = Said> + Send>>),
+}
+
 /// One row of the table.
 pub(crate) struct Tool {
     pub(crate) name: &'static str,
@@ -44,7 +54,7 @@ pub(crate) struct Tool {
     parameters: fn() -> Value,
     /// It acts on memory, which may be switched off.
     needs_memory: bool,
-    run: fn(&Reach, &Args) -> Said,
+    run: Handler,
     /// Only risky tools have one: what it acts on, and exactly what would happen.
     show: Option<Show>,
 }
@@ -72,7 +82,7 @@ pub(crate) const TOOLS: &[Tool] = &[
         description: "Lists the files of the workspace, or of one directory in it.",
         parameters: || object(json!({"dir": text(0, 4096)}), &[]),
         needs_memory: false,
-        run: list_files,
+        run: Handler::Blocks(list_files),
         show: None,
     },
     Tool {
@@ -80,7 +90,7 @@ pub(crate) const TOOLS: &[Tool] = &[
         description: "Reads a text file of the workspace.",
         parameters: || object(json!({"path": text(1, 4096)}), &["path"]),
         needs_memory: false,
-        run: read_file,
+        run: Handler::Blocks(read_file),
         show: None,
     },
     Tool {
@@ -88,7 +98,7 @@ pub(crate) const TOOLS: &[Tool] = &[
         description: "Finds lines in the files of the workspace; answers path:line: text. Cite them so.",
         parameters: || object(json!({"query": text(1, 1000), "limit": limit()}), &["query"]),
         needs_memory: false,
-        run: search_files,
+        run: Handler::Blocks(search_files),
         show: None,
     },
     Tool {
@@ -96,7 +106,7 @@ pub(crate) const TOOLS: &[Tool] = &[
         description: "Finds what was remembered earlier.",
         parameters: || object(json!({"query": text(1, 1000), "limit": limit()}), &["query"]),
         needs_memory: true,
-        run: recall,
+        run: Handler::Waits(|reach, args| Box::pin(recall(reach, args))),
         show: None,
     },
     Tool {
@@ -104,7 +114,7 @@ pub(crate) const TOOLS: &[Tool] = &[
         description: "Lists the skills: texts that tell how something is done here.",
         parameters: || object(json!({}), &[]),
         needs_memory: false,
-        run: list_skills,
+        run: Handler::Blocks(list_skills),
         show: None,
     },
     Tool {
@@ -112,7 +122,7 @@ pub(crate) const TOOLS: &[Tool] = &[
         description: "Reads a skill by its name; name/path is a file beside it.",
         parameters: || object(json!({"name": text(1, 1024)}), &["name"]),
         needs_memory: false,
-        run: read_skill,
+        run: Handler::Blocks(read_skill),
         show: None,
     },
     Tool {
@@ -124,7 +134,7 @@ pub(crate) const TOOLS: &[Tool] = &[
             object(json!({"content": text(1, MEMORY_BYTES_MAX), "memory_type": kind, "tags": tags}), &["content"])
         },
         needs_memory: true,
-        run: remember,
+        run: Handler::Blocks(remember),
         show: None,
     },
     Tool {
@@ -132,7 +142,7 @@ pub(crate) const TOOLS: &[Tool] = &[
         description: "Writes a whole text file into the workspace, in place of one that is there. A person is asked first.",
         parameters: || object(json!({"path": text(1, 4096), "content": text(0, FILE_WRITE_BYTES_MAX)}), &["path", "content"]),
         needs_memory: false,
-        run: write_file,
+        run: Handler::Blocks(write_file),
         show: Some(show_write),
     },
 ];
@@ -180,9 +190,12 @@ impl Tool {
         }
     }
 
-    /// Runs it. Blocks.
-    pub(crate) fn run(&self, reach: &Reach, arguments: &Args) -> Said {
-        (self.run)(reach, arguments)
+    /// Runs it. What blocks goes on when the caller stops waiting.
+    pub(crate) async fn run(&self, reach: Reach, arguments: Args) -> Said {
+        match self.run {
+            Handler::Blocks(run) => blocking(move || run(&reach, &arguments)).await,
+            Handler::Waits(run) => run(reach, arguments).await,
+        }
     }
 
     /// What it would do. Blocks. `None` for a tool that is not risky.
@@ -261,10 +274,10 @@ fn search_files(reach: &Reach, args: &Args) -> Said {
     Ok(lines.join("\n"))
 }
 
-fn recall(reach: &Reach, args: &Args) -> Said {
+async fn recall(reach: Reach, args: Args) -> Said {
     let most = reach.memory.settings().max_recall;
-    let limit = limit_of(args, most).min(most);
-    let hits = reach.memory.search(reach.owner, str_of(args, "query"), None, limit).map_err(memory_error)?;
+    let limit = limit_of(&args, most).min(most);
+    let hits = reach.memory.recall(reach.owner, str_of(&args, "query"), limit).await.map_err(memory_error)?;
     if hits.is_empty() {
         return Ok("(nothing remembered about this)".into());
     }
@@ -362,17 +375,17 @@ pub(crate) mod tests {
                 Arc::default(),
                 crate::http::client::Client::new(Default::default()),
             )),
-            skills: Arc::new(Skills::open(dir.join("skills"), seams.disk)),
+            skills: Arc::new(Skills::open(dir.join("skills"), seams.disk, Arc::default())),
         }
     }
 
-    fn call(reach: &Reach, name: &str, written: &str) -> Said {
+    async fn call(reach: &Reach, name: &str, written: &str) -> Said {
         let tool = find(name).unwrap();
-        tool.run(reach, &tool.arguments(written)?)
+        tool.run(reach.clone(), tool.arguments(written)?).await
     }
 
-    #[test]
-    fn arguments_that_do_not_fit_are_told_and_never_run() {
+    #[tokio::test]
+    async fn arguments_that_do_not_fit_are_told_and_never_run() {
         let reach = reach("tools-args");
         for (name, written, problem) in [
             ("read_file", "", "`path` is missing"),
@@ -385,22 +398,22 @@ pub(crate) mod tests {
             ("remember", "{\"content\": \"x\", \"memory_type\": \"dream\"}", "one of"),
             ("read_skill", "{\"name\": \"../secret\"}", "no such skill"),
         ] {
-            let said = call(&reach, name, written).unwrap_err();
+            let said = call(&reach, name, written).await.unwrap_err();
             assert!(said.contains(problem), "{name} {written}: {said}");
         }
-        assert_eq!(call(&reach, "list_files", "").unwrap(), "(no files)");
-        assert!(call(&reach, "list_skills", "{\"why\": 1}").unwrap().contains("workspace-notes: "));
+        assert_eq!(call(&reach, "list_files", "").await.unwrap(), "(no files)");
+        assert!(call(&reach, "list_skills", "{\"why\": 1}").await.unwrap().contains("workspace-notes: "));
     }
 
-    #[test]
-    fn memory_and_files_work_through_the_table() {
+    #[tokio::test]
+    async fn memory_and_files_work_through_the_table() {
         let reach = reach("tools-work");
-        call(&reach, "remember", "{\"content\": \"the router is grey\", \"tags\": \"home\"}").unwrap();
-        assert!(call(&reach, "recall", "{\"query\": \"router\"}").unwrap().ends_with("] the router is grey"));
-        call(&reach, "write_file", "{\"path\": \"a/b.md\", \"content\": \"grey router\\n\"}").unwrap();
-        assert_eq!(call(&reach, "list_files", "{\"dir\": \"a\"}").unwrap(), "b.md (12 bytes)");
-        assert_eq!(call(&reach, "read_file", "{\"path\": \"a/b.md\"}").unwrap(), "grey router\n");
-        assert_eq!(call(&reach, "search_files", "{\"query\": \"router\", \"limit\": \"3\"}").unwrap(), "a/b.md:1: grey router");
+        call(&reach, "remember", "{\"content\": \"the router is grey\", \"tags\": \"home\"}").await.unwrap();
+        assert!(call(&reach, "recall", "{\"query\": \"router\"}").await.unwrap().ends_with("] the router is grey"));
+        call(&reach, "write_file", "{\"path\": \"a/b.md\", \"content\": \"grey router\\n\"}").await.unwrap();
+        assert_eq!(call(&reach, "list_files", "{\"dir\": \"a\"}").await.unwrap(), "b.md (12 bytes)");
+        assert_eq!(call(&reach, "read_file", "{\"path\": \"a/b.md\"}").await.unwrap(), "grey router\n");
+        assert_eq!(call(&reach, "search_files", "{\"query\": \"router\", \"limit\": \"3\"}").await.unwrap(), "a/b.md:1: grey router");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 pub mod audit_line;
 pub mod credentials;
 pub mod cron;
+pub mod field;
 pub mod front_matter;
 pub mod host;
 pub mod json;

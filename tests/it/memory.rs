@@ -213,6 +213,11 @@ async fn an_embedding_model_ranks_by_meaning_and_its_vectors_outlive_a_restart()
     assert_eq!(near(&client, "when do we sail?").await["entries"][0]["id"], cat, "a changed text gets a new vector");
     client.post("/api/chat", &json!({"content": "why is there no wlan?"})).await.expect(200);
     assert!(model.request(1).await.told().contains("attic"), "what is near reaches the model");
+    model.next(Reply::tool("recall", &json!({"query": "wifi, I mean wlan", "limit": 1})));
+    client.post("/api/chat", &json!({"content": "look it up"})).await.expect(200);
+    let told = model.request(3).await.told();
+    let said = told.split("[recall returned this data]\\n").nth(1).unwrap().split('"').next().unwrap();
+    assert!(said.starts_with("- [fact ") && said.ends_with("] the router is in the attic"), "the tool ranks by meaning, too: {said}");
 
     model.refuse_vectors(Some(500));
     let ranked = near(&client, "router").await;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::client::Client;
+use crate::support::client::{Ask, Client};
 use crate::support::scripted::{Reply, Scripted};
 use crate::support::server::{Server, Setup, TempDir, command};
 
@@ -138,6 +138,41 @@ async fn what_lies_on_the_disk_is_seen_at_once_and_a_broken_one_hides_nothing() 
     std::fs::remove_dir_all(server.home().join("workspace/skills/write-skill")).unwrap();
     assert_eq!(skill(&client, "write-skill").await["source"], "bundled");
     assert_eq!(client.get("/api/skills").await.expect(200).json()["total"], 7);
+}
+
+#[tokio::test]
+async fn a_required_key_of_the_configuration_counts_as_soon_as_it_is_set() {
+    let server = Setup::new().start();
+    let client = server.client();
+    put(
+        &server,
+        "needs",
+        "---\nname: needs\ndescription: d\nrequires: {config: [session.ttl_hours, mcp.servers.files, memory.enabled, channels.x]}\n---\nx",
+    );
+    put(&server, "soon", "---\nname: soon\ndescription: d\nrequires: {config: [session.ttl_hours]}\n---\nx");
+    let checks = |satisfied: [bool; 4]| {
+        let paths = ["session.ttl_hours", "mcp.servers.files", "memory.enabled", "channels.x"];
+        let checks: Vec<_> = paths.iter().zip(satisfied).map(|(path, is)| json!({"path": path, "satisfied": is})).collect();
+        json!(checks)
+    };
+    let config = async |change: Value| client.send(Ask::new("PUT", "/api/config").json(&change)).await.expect(200);
+    let needs = skill(&client, "needs").await;
+    assert_eq!((&needs["config_checks"], &needs["status"]), (&checks([false, false, true, false]), &json!("needs_setup")));
+    assert_eq!(needs["missing"]["config"], json!(["session.ttl_hours", "mcp.servers.files", "channels.x"]));
+    assert_eq!(skill(&client, "soon").await["status"], "needs_setup");
+
+    config(json!({"session": {"ttl_hours": 72}, "mcp": {"servers": {"files": {"command": "x"}}}, "memory": {"enabled": false}})).await;
+    assert_eq!(skill(&client, "needs").await["config_checks"], checks([true, true, false, false]));
+    let soon = skill(&client, "soon").await;
+    assert_eq!((&soon["status"], &soon["missing"]["config"]), (&json!("ready"), &json!([])));
+    let listed = command(server.home()).args(["skill", "list"]).output().unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    assert!(listed.lines().any(|line| line.starts_with("ready") && line.contains(" soon ")), "{listed}");
+    assert!(listed.lines().any(|line| line.contains(" needs ") && line.contains("needs memory.enabled, channels.x")), "{listed}");
+
+    config(json!({"session": {"ttl_hours": 0}, "mcp": {"servers": {"files": {"enabled": false}}}})).await;
+    assert_eq!(skill(&client, "needs").await["config_checks"], checks([false; 4]));
+    assert_eq!(skill(&client, "soon").await["status"], "needs_setup");
 }
 
 #[tokio::test]

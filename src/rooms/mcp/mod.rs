@@ -1,23 +1,30 @@
 //! Tool servers that speak the Model Context Protocol (2025-06-18): started when a run first needs them, asked for their tools,
-//! called within limits. A server is a stranger: what it sends is bounded and its tools are risky unless its owner trusts it.
+//! called within limits, ended when nobody uses them. A server is a stranger: what it sends is bounded and its tools are risky
+//! unless its owner trusts it.
+//!
+//! Every owner has servers of its own (THREATS 7): a program runs once for each owner that uses it and works in that owner's
+//! files, a server behind HTTP has a session for each. Their settings are the home's: what `args`, `env`, `url` and `headers`
+//! name is the same for every owner.
 
+mod error;
+mod pool;
+mod probe;
 mod process;
 mod server;
 mod settings;
 mod streamable;
-#[cfg(test)]
-mod tests;
 mod tool;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::base::cancel::Cancel;
+use crate::base::ids::OwnerId;
 use crate::base::limits::MCP_SERVERS_MAX;
 use crate::base::live::Live;
 use crate::base::log;
@@ -25,7 +32,10 @@ use crate::base::time::Clock;
 use crate::http::client::Client;
 use crate::wire::json_rpc::{self, Id};
 
-use server::{Ground, Server};
+use error::McpError;
+use pool::Pool;
+pub use probe::Problem;
+use server::Ground;
 pub use settings::{ServerSettings, Settings, Transport};
 
 /// A tool as a model is offered it.
@@ -73,60 +83,43 @@ pub struct Status {
     pub problem: Option<String>,
 }
 
-/// Why a server did not do what it was asked.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum McpError {
-    /// It cannot be started or reached; in public words.
-    Start(String),
-    /// It ended, or has forgotten us, before it answered.
-    Ended,
-    /// It did not answer in time.
-    Slow,
-    /// Too much is asked of it at once.
-    Busy,
-    /// It ended too often; it is started again after this.
-    Waits(Duration),
-    /// What it sent is too large or no message.
-    Nonsense,
-    /// It answered with an error: its code and words.
-    Refused(i64, String),
+/// Whose servers are meant.
+#[derive(Clone, Copy)]
+pub struct Whose<'a> {
+    /// Each owner has servers of its own.
+    pub owner: OwnerId,
+    /// The owner's files: the working directory of those that are programs.
+    pub files: &'a Path,
 }
 
-impl McpError {
-    /// In words that hold nothing a server or a model said.
-    fn public(&self) -> String {
-        match self {
-            Self::Start(what) => what.clone(),
-            Self::Ended => "it ended before it answered".into(),
-            Self::Slow => "it did not answer in time".into(),
-            Self::Busy => "too much is asked of it at once; try again".into(),
-            Self::Waits(wait) => format!("it ended too often and is started again in {} s", wait.as_secs().max(1)),
-            Self::Nonsense => "it sent what is too large or no message".into(),
-            Self::Refused(code, _) => format!("it answered with the error {code}"),
-        }
-    }
-}
+/// How often it is looked for servers that nobody uses.
+const TIDY_EVERY: Duration = Duration::from_secs(60);
 
-/// All configured servers.
+/// All configured servers, each once for every owner that uses it.
 pub struct Mcp {
     settings: Arc<Live<Settings>>,
     ground: Arc<Ground>,
-    /// The servers as they were last configured; one whose settings have changed is replaced. Held for moments.
-    servers: Mutex<BTreeMap<String, Arc<Server>>>,
+    pool: Pool,
 }
 
 impl Mcp {
-    /// The servers of these settings; `files` is the working directory of those that are programs. Nothing is started.
-    pub fn new(settings: Arc<Live<Settings>>, client: Client, clock: Arc<dyn Clock>, files: PathBuf) -> Self {
-        Self { settings, ground: Arc::new(Ground { client, clock, files }), servers: Mutex::default() }
+    /// The servers of these settings. Nothing is started.
+    pub fn new(settings: Arc<Live<Settings>>, client: Client, clock: Arc<dyn Clock>) -> Self {
+        Self { settings, ground: Arc::new(Ground { client, clock }), pool: Pool::default() }
     }
 
-    /// The tools of every server that can be reached; servers that do not run are started. One that fails offers nothing.
-    pub async fn offered(&self, cancel: &Cancel) -> Vec<Offered> {
+    /// The tools of every server that can be reached; those of this owner that do not run are started. One that fails offers
+    /// nothing.
+    pub async fn offered(&self, whose: Whose<'_>, cancel: &Cancel) -> Vec<Offered> {
         let mut started = tokio::task::JoinSet::new();
-        for (place, server) in self.enabled().into_iter().enumerate() {
-            let ground = self.ground.clone();
-            started.spawn(async move { (place, server.tools(&ground).await.ok()) });
+        for (place, (name, settings)) in self.settings.load().enabled().enumerate() {
+            match self.pool.take(whose, name, settings, self.ground.clock.monotonic()) {
+                Ok(server) => {
+                    let ground = self.ground.clone();
+                    started.spawn(async move { (place, server.tools(&ground).await.ok()) });
+                }
+                Err(error) => log::warn("mcp", format_args!("server {name}: {}", error.public())),
+            }
         }
         let mut found = BTreeMap::new();
         let all = async {
@@ -141,57 +134,53 @@ impl Mcp {
         found.into_values().flat_map(|tools| tools.iter().map(|tool| tool.offered.clone()).collect::<Vec<_>>()).collect()
     }
 
-    /// Calls a tool by its offered name. Both answers are for the model.
+    /// Calls a tool of this owner's servers by its offered name. Both answers are for the model.
     ///
     /// # Errors
     /// What went wrong, in public words or the server's own.
-    pub async fn call(&self, name: &str, arguments: Map<String, Value>, cancel: &Cancel) -> Result<String, String> {
+    pub async fn call(&self, whose: Whose<'_>, name: &str, arguments: Map<String, Value>, cancel: &Cancel) -> Result<String, String> {
+        let settings = self.settings.load();
         // No name of a server ends with `_` or holds `__`, so only one can fit.
-        let server = self.enabled().into_iter().find(|server| {
-            let tool = name.strip_prefix(server.name.as_str()).and_then(|rest| rest.strip_prefix("__"));
-            tool.is_some()
-        });
-        let Some(server) = server else { return Err(format!("there is no tool `{name}`")) };
-        let done = cancel.guard(server.call(&self.ground, name, arguments)).await;
+        let called = settings.enabled().find(|(server, _)| name.strip_prefix(*server).is_some_and(|rest| rest.starts_with("__")));
+        let Some((server, settings)) = called else { return Err(format!("there is no tool `{name}`")) };
+        let taken = self.pool.take(whose, server, settings, self.ground.clock.monotonic());
+        let taken = taken.map_err(|error| format!("the server `{server}`: {}", error.public()))?;
+        let done = cancel.guard(taken.call(&self.ground, name, arguments)).await;
         let done = done.unwrap_or_else(|_| Err("it was stopped".to_owned()));
-        log::info("mcp", format_args!("server {}: a call {}", server.name, if done.is_ok() { "ended well" } else { "failed" }));
+        log::info("mcp", format_args!("server {server}: a call {}", if done.is_ok() { "ended well" } else { "failed" }));
         done
     }
 
-    /// Every configured server, by name. Starts nothing.
-    pub fn status(&self) -> Vec<Status> {
-        let servers = self.current();
-        let status = |server: Arc<Server>| {
-            let shown = server.shown();
-            let state = if server.settings.enabled { shown.state } else { State::Disabled };
-            let transport = server.settings.transport.word();
-            Status { name: server.name.clone(), transport, state, tools: shown.tools, problem: shown.problem }
-        };
-        servers.into_iter().map(status).collect()
-    }
-
-    /// Ends every server: the programs are killed with their process groups.
-    pub async fn close(&self) {
-        let servers = std::mem::take(&mut *self.servers.lock().unwrap_or_else(|e| e.into_inner()));
-        for server in servers.into_values() {
-            server.close().await;
-        }
-    }
-
-    fn enabled(&self) -> Vec<Arc<Server>> {
-        self.current().into_iter().filter(|server| server.settings.enabled).collect()
-    }
-
-    /// The servers as they are configured now.
-    fn current(&self) -> Vec<Arc<Server>> {
+    /// Every configured server, by name, and how this owner's does. Starts nothing.
+    pub fn status(&self, owner: OwnerId) -> Vec<Status> {
         let settings = self.settings.load();
-        let mut servers = self.servers.lock().unwrap_or_else(|e| e.into_inner());
-        // One that is dropped here ends with the last call that uses it.
-        servers.retain(|name, server| settings.servers.get(name) == Some(&server.settings));
-        for (name, settings) in settings.servers.iter().take(MCP_SERVERS_MAX) {
-            servers.entry(name.clone()).or_insert_with(|| Arc::new(Server::new(name, settings.clone())));
+        let status = |(name, settings): (&String, &ServerSettings)| {
+            let shown = self.pool.shown(owner, name, settings).unwrap_or_default();
+            let state = if settings.enabled { shown.state } else { State::Disabled };
+            Status { name: name.clone(), transport: settings.transport.word(), state, tools: shown.tools, problem: shown.problem }
+        };
+        settings.servers.iter().take(MCP_SERVERS_MAX).map(status).collect()
+    }
+
+    /// Ends servers that nobody has used for a while or whose settings have changed, until it is stopped.
+    pub async fn keep_tidy(self: Arc<Self>, stop: Cancel) {
+        while stop.guard(tokio::time::sleep(TIDY_EVERY)).await.is_ok() {
+            self.tidy();
         }
-        servers.values().cloned().collect()
+    }
+
+    /// Ends them now.
+    fn tidy(&self) {
+        self.pool.tidy(&self.settings.load(), self.ground.clock.monotonic());
+    }
+
+    /// Ends every server: sessions are ended, programs are killed with their process groups.
+    pub async fn close(&self) {
+        let mut ended = tokio::task::JoinSet::new();
+        for server in self.pool.empty() {
+            ended.spawn(async move { server.close().await });
+        }
+        ended.join_all().await;
     }
 }
 
@@ -202,3 +191,6 @@ fn reply(id: &Id, method: &str) -> Vec<u8> {
         _ => json_rpc::refusal(id, json_rpc::METHOD_NOT_FOUND, "this client does not offer that"),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -58,14 +58,10 @@ impl Process {
         // Passed on, not interpreted: what is set here is nobody's configuration.
         program.envs(INHERITED.iter().filter_map(|name| std::env::var_os(name).map(|value| (name, value))));
         program.envs(env.iter().map(|(name, value)| (name, value.reveal())));
-        let mut child = program
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .map_err(|e| McpError::Start(format!("its command cannot be started ({})", e.kind())))?;
+        let mut child =
+            program.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().map_err(|e| McpError::Spawn(e.kind()))?;
         let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
-            return Err(McpError::Start("its command has no pipes".into()));
+            return Err(McpError::Spawn(std::io::ErrorKind::BrokenPipe));
         };
         let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
         let pending = Pending { group, ..Pending::default() };

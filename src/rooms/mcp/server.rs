@@ -1,6 +1,7 @@
-//! One tool server: started when it is needed, started again when it has ended, later each time it ends soon.
+//! One tool server of one owner: started when it is needed, started again when it has ended, later each time it ends soon.
+//! Dropping it ends it.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -20,19 +21,20 @@ const VERSIONS: [&str; 3] = ["2025-06-18", "2025-11-25", "2025-03-26"];
 /// A server that lived this long is started again at once.
 const LIVED: Duration = Duration::from_secs(60);
 /// Longest wait before a server is started again.
-const WAIT_MAX: Duration = Duration::from_secs(300);
+pub(super) const WAIT_MAX: Duration = Duration::from_secs(300);
 
 /// What servers are started with.
 pub(super) struct Ground {
     pub(super) client: Client,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) files: std::path::PathBuf,
 }
 
 /// One server.
 pub(super) struct Server {
-    pub(super) name: String,
+    name: String,
     pub(super) settings: ServerSettings,
+    /// Its owner's files, where a program works.
+    files: PathBuf,
     /// The connection. Held while it is made, so that a server is started once; never while a tool runs.
     running: tokio::sync::Mutex<Running>,
     /// For status pages; held for moments.
@@ -66,8 +68,8 @@ enum Link {
 }
 
 impl Server {
-    pub(super) fn new(name: &str, settings: ServerSettings) -> Self {
-        Self { name: name.to_owned(), settings, running: Default::default(), shown: Default::default() }
+    pub(super) fn new(name: &str, settings: ServerSettings, files: PathBuf) -> Self {
+        Self { name: name.to_owned(), settings, files, running: Default::default(), shown: Default::default() }
     }
 
     pub(super) fn shown(&self) -> Shown {
@@ -90,7 +92,7 @@ impl Server {
             let params = json!({"name": tool.theirs, "arguments": arguments});
             match self.within(link.request("tools/call", &params)).await {
                 Ok(result) => return tool::result(&result),
-                // A server behind HTTP that has forgotten the session has not run the tool.
+                // A server behind HTTP that has forgotten the session has not run the tool; once, it is tried in a new one.
                 Err(McpError::Ended) if again && matches!(*link, Link::Http(_)) && !link.alive() => again = false,
                 Err(error) => {
                     if error == McpError::Slow {
@@ -115,16 +117,8 @@ impl Server {
     async fn ready(&self, ground: &Ground) -> Result<(Arc<Link>, Arc<Vec<Tool>>), McpError> {
         let mut running = self.running.lock().await;
         let now = ground.clock.monotonic();
-        if let Some(link) = running.link.clone() {
-            if link.alive() {
-                if link.changed() {
-                    running.tools = Arc::new(self.within(self.list(&link)).await?);
-                    self.running_now(&running.tools);
-                }
-                return Ok((link, running.tools.clone()));
-            }
-            running.link = None;
-            running.failed(now);
+        if let Some(link) = self.still(&mut running, now).await? {
+            return Ok((link, running.tools.clone()));
         }
         if now < running.not_before {
             return Err(McpError::Waits(running.not_before.saturating_sub(now)));
@@ -146,9 +140,33 @@ impl Server {
         }
     }
 
+    /// The connection that there is, and its tools as they are now; none where there is none any more.
+    async fn still(&self, running: &mut Running, now: Duration) -> Result<Option<Arc<Link>>, McpError> {
+        let Some(link) = running.link.clone() else { return Ok(None) };
+        if link.alive() && link.changed() {
+            match self.within(self.list(&link)).await {
+                Ok(tools) => {
+                    running.tools = Arc::new(tools);
+                    self.running_now(&running.tools);
+                }
+                Err(_) if !link.alive() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if link.alive() {
+            return Ok(Some(link));
+        }
+        running.link = None;
+        // A server behind HTTP may forget a session when it likes; that is no failure, a new one begins at once.
+        if let Link::Process(_) = *link {
+            running.failed(now);
+        }
+        Ok(None)
+    }
+
     async fn start(&self, ground: &Ground) -> Result<(Arc<Link>, Vec<Tool>), McpError> {
         let link = match &self.settings.transport {
-            Transport::Stdio { command, args, env } => Link::Process(Process::start(command, args, env, Path::new(&ground.files))?),
+            Transport::Stdio { command, args, env } => Link::Process(Process::start(command, args, env, &self.files)?),
             Transport::Http { url, headers } => Link::Http(Streamable::new(ground.client.clone(), url, headers, self.settings.timeout)?),
         };
         let info = json!({"name": "oxios-edge", "version": env!("CARGO_PKG_VERSION")});
@@ -156,7 +174,7 @@ impl Server {
         let hello = link.request("initialize", &params).await?;
         let version = hello.get("protocolVersion").and_then(Value::as_str).unwrap_or_default();
         if !VERSIONS.contains(&version) {
-            return Err(McpError::Start("it speaks another version of the protocol".into()));
+            return Err(McpError::Version);
         }
         if let Link::Http(http) = &link {
             http.agree(version);

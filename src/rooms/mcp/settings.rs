@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use crate::base::limits::MCP_SERVERS_MAX;
 use crate::base::secret::Secret;
 use crate::wire::url::Url;
 
@@ -12,6 +13,13 @@ use crate::wire::url::Url;
 pub struct Settings {
     /// By name; a name has 1 to 32 letters, digits, `-` or `_`, does not end with `_` and has no two in a row.
     pub servers: BTreeMap<String, ServerSettings>,
+}
+
+impl Settings {
+    /// Those that are used at all, by name.
+    pub(super) fn enabled(&self) -> impl Iterator<Item = (&String, &ServerSettings)> {
+        self.servers.iter().take(MCP_SERVERS_MAX).filter(|(_, server)| server.enabled)
+    }
 }
 
 /// One server.
@@ -30,7 +38,7 @@ pub struct ServerSettings {
 /// How a server is reached.
 #[derive(Clone, PartialEq)]
 pub enum Transport {
-    /// A program of this machine that speaks over its standard input and output.
+    /// A program of this machine that speaks over its standard input and output; its working directory is its owner's files.
     Stdio {
         /// The program: a path, or a name that is looked for on `PATH`.
         command: String,

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue};
@@ -21,7 +21,7 @@ use crate::wire::url::Url;
 /// How long a farewell may take: nobody waits for its answer.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-/// A conversation with a server; cheap to clone. Dropping the last one says nothing: see [`Streamable::close`].
+/// A conversation with a server; cheap to clone. With the last one its session ends: the server is told, as far as it listens.
 #[derive(Clone)]
 pub(super) struct Streamable(Arc<Inner>);
 
@@ -57,7 +57,8 @@ impl Streamable {
             Some((name, value))
         };
         let headers = headers.iter().map(field).collect::<Option<Vec<_>>>();
-        let headers = headers.ok_or_else(|| McpError::Start("one of its `headers` is no header field".into()))?;
+        // The configuration is checked for this, and more; what comes here otherwise must not reach the wire either.
+        let headers = headers.ok_or(McpError::Field)?;
         let (url, agreed, next) = (url.clone(), Mutex::default(), AtomicI64::new(1));
         Ok(Self(Arc::new(Inner { client, url, headers, timeout, agreed, next, changed: false.into(), over: false.into() })))
     }
@@ -66,11 +67,14 @@ impl Streamable {
     pub(super) async fn request(&self, method: &str, params: &Value) -> Result<Value, McpError> {
         let id = self.0.next.fetch_add(1, Ordering::Relaxed);
         let mut wait = Wait { link: self, id, cancel: method != "initialize" };
-        let incoming = self.post(json_rpc::request(id, method, params), self.0.timeout).await?;
-        if method == "initialize" {
-            self.agreed().session = incoming.headers.get("mcp-session-id").cloned();
-        }
-        let answer = self.answer(incoming, id).await;
+        let answer = async {
+            let incoming = self.post(json_rpc::request(id, method, params), self.0.timeout).await?;
+            if method == "initialize" {
+                self.agreed().session = incoming.headers.get("mcp-session-id").cloned();
+            }
+            self.answer(incoming, id).await
+        };
+        let answer = answer.await;
         wait.cancel = false;
         answer
     }
@@ -95,48 +99,39 @@ impl Streamable {
         self.0.changed.swap(false, Ordering::Relaxed)
     }
 
-    /// Says farewell where there is a session to end.
+    /// Ends the session, where there is one, and waits until the server knows.
     pub(super) async fn close(&self) {
-        if self.alive() && self.agreed().session.is_some() {
-            let _ = self.send(Method::DELETE, Vec::new(), FAREWELL).await;
+        if let Some(farewell) = self.0.farewell() {
+            // A server need not let its clients end sessions (405), and one that is gone has none.
+            let _ = self.0.client.send(farewell).await;
         }
     }
 
     async fn post(&self, body: Vec<u8>, within: Duration) -> Result<Incoming, McpError> {
-        let incoming = self.send(Method::POST, body, within).await?;
+        let has_session = self.agreed().session.is_some();
+        let incoming = self.0.client.send(self.0.outgoing(Method::POST, body, within)).await;
+        let incoming = incoming.map_err(|error| McpError::Unreachable(error.public))?;
         match incoming.status {
             status if status.is_success() => Ok(incoming),
-            StatusCode::NOT_FOUND if self.agreed().session.is_some() => {
+            // MCP 2025-06-18, session management: the session is over; the client begins a new one.
+            StatusCode::NOT_FOUND if has_session => {
                 self.0.over.store(true, Ordering::Relaxed);
                 Err(McpError::Ended)
             }
-            status => Err(McpError::Start(format!("it answers with HTTP {}", status.as_u16()))),
+            status => {
+                // Servers made after an early example of the SDK say 400 to a session that they do not know. It may mean
+                // something else, so this request is not repeated; the next one goes in a new session.
+                if status == StatusCode::BAD_REQUEST && has_session {
+                    self.0.over.store(true, Ordering::Relaxed);
+                }
+                Err(McpError::Status(status.as_u16()))
+            }
         }
-    }
-
-    async fn send(&self, method: Method, body: Vec<u8>, within: Duration) -> Result<Incoming, McpError> {
-        let Agreed { session, version } = self.agreed().clone();
-        let mut headers = self.0.headers.clone();
-        headers.push((ACCEPT, HeaderValue::from_static("application/json, text/event-stream")));
-        headers.push((CONTENT_TYPE, HeaderValue::from_static("application/json")));
-        headers.extend(session.map(|value| (HeaderName::from_static("mcp-session-id"), value)));
-        headers.extend(version.map(|value| (HeaderName::from_static("mcp-protocol-version"), value)));
-        let outgoing = Outgoing {
-            target: Target::Url(self.0.url.clone()),
-            method,
-            path_and_query: self.0.url.path_and_query(),
-            headers,
-            body: body.into(),
-            connect: within,
-            first_byte: within,
-            between: within,
-        };
-        self.0.client.send(outgoing).await.map_err(|error| McpError::Start(error.public))
     }
 
     async fn answer(&self, mut incoming: Incoming, id: i64) -> Result<Value, McpError> {
         let kind = incoming.headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default().to_ascii_lowercase();
-        let failed = |error: crate::http::client::ClientError| McpError::Start(error.public);
+        let failed = |error: crate::http::client::ClientError| McpError::Unreachable(error.public);
         if !kind.starts_with("text/event-stream") {
             let bytes = incoming.collect(MCP_MESSAGE_BYTES_MAX).await.map_err(failed)?;
             return self.take(&bytes, id).await.unwrap_or(Err(McpError::Nonsense));
@@ -171,8 +166,52 @@ impl Streamable {
         None
     }
 
-    fn agreed(&self) -> std::sync::MutexGuard<'_, Agreed> {
-        self.0.agreed.lock().unwrap_or_else(|e| e.into_inner())
+    fn agreed(&self) -> MutexGuard<'_, Agreed> {
+        self.0.agreed()
+    }
+}
+
+impl Inner {
+    fn agreed(&self) -> MutexGuard<'_, Agreed> {
+        self.agreed.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// The request that ends the session; none where there is none, or it was made before.
+    fn farewell(&self) -> Option<Outgoing> {
+        let over = self.over.swap(true, Ordering::Relaxed);
+        (!over && self.agreed().session.is_some()).then(|| self.outgoing(Method::DELETE, Vec::new(), FAREWELL))
+    }
+
+    fn outgoing(&self, method: Method, body: Vec<u8>, within: Duration) -> Outgoing {
+        let Agreed { session, version } = self.agreed().clone();
+        let mut headers = self.headers.clone();
+        if method == Method::POST {
+            headers.push((ACCEPT, HeaderValue::from_static("application/json, text/event-stream")));
+            headers.push((CONTENT_TYPE, HeaderValue::from_static("application/json")));
+        }
+        headers.extend(session.map(|value| (HeaderName::from_static("mcp-session-id"), value)));
+        headers.extend(version.map(|value| (HeaderName::from_static("mcp-protocol-version"), value)));
+        Outgoing {
+            target: Target::Url(self.url.clone()),
+            method,
+            path_and_query: self.url.path_and_query(),
+            headers,
+            body: body.into(),
+            connect: within,
+            first_byte: within,
+            between: within,
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Outside a runtime there is nobody to tell it.
+        if let (Some(farewell), Ok(runtime)) = (self.farewell(), tokio::runtime::Handle::try_current()) {
+            let client = self.client.clone();
+            // Ends within twice FAREWELL.
+            runtime.spawn(async move { drop(client.send(farewell).await) });
+        }
     }
 }
 

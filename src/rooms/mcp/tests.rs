@@ -1,5 +1,7 @@
 //! Programs that behave well and badly, as Python scripts; nothing sleeps.
 
+use std::path::PathBuf;
+
 use super::*;
 use crate::base::cancel;
 use crate::base::time::ManualClock;
@@ -40,7 +42,27 @@ fn mcp(script: &str, timeout: Duration) -> (Mcp, Arc<ManualClock>) {
     let server = ServerSettings { transport, enabled: true, timeout, trust: false };
     let clock = Arc::new(ManualClock::default());
     let settings = Arc::new(Live::new(Settings { servers: [("s".to_owned(), server)].into() }));
-    (Mcp::new(settings, Client::new(ClientSettings::default()), clock.clone(), std::env::temp_dir()), clock)
+    (Mcp::new(settings, Client::new(ClientSettings::default()), clock.clone()), clock)
+}
+
+/// The owner of this number, with files of its own.
+struct Someone(OwnerId, PathBuf);
+
+impl Someone {
+    fn new(test: &str, number: u8) -> Self {
+        let dir = std::env::temp_dir().join(format!("oxios-mcp-{test}-{number}-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        Self(OwnerId::derived(&[number; 32]), dir.canonicalize().unwrap())
+    }
+    fn whose(&self) -> Whose<'_> {
+        Whose { owner: self.0, files: &self.1 }
+    }
+}
+
+impl Drop for Someone {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.1);
+    }
 }
 
 fn args(what: &str) -> Map<String, Value> {
@@ -51,62 +73,109 @@ const LONG: Duration = Duration::from_secs(30);
 
 #[tokio::test]
 async fn tools_are_listed_by_page_and_called() {
+    let one = Someone::new("listed", 1);
     let (mcp, _) = mcp(WELL, LONG);
     let (_stop, cancel) = cancel::pair();
-    assert_eq!(mcp.status()[0].state, State::NotStarted);
-    let names: Vec<_> = mcp.offered(&cancel).await.into_iter().map(|tool| (tool.name, tool.risky)).collect();
+    assert_eq!(mcp.status(one.0)[0].state, State::NotStarted);
+    let names: Vec<_> = mcp.offered(one.whose(), &cancel).await.into_iter().map(|tool| (tool.name, tool.risky)).collect();
     assert_eq!(names, [("s__echo".to_owned(), true), ("s__env".to_owned(), true)]);
-    assert_eq!(mcp.call("s__echo", args("$(id)"), &cancel).await.unwrap(), r#"{"do": "$(id)"}"#);
-    let env: Value = serde_json::from_str(&mcp.call("s__env", Map::new(), &cancel).await.unwrap()).unwrap();
+    assert_eq!(mcp.call(one.whose(), "s__echo", args("$(id)"), &cancel).await.unwrap(), r#"{"do": "$(id)"}"#);
+    let env: Value = serde_json::from_str(&mcp.call(one.whose(), "s__env", Map::new(), &cancel).await.unwrap()).unwrap();
     assert_eq!(env["refused"], -32601, "what a server asks is refused");
     let names: Vec<_> = env["env"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
     assert!(names.contains(&"GIVEN") && !names.iter().any(|name| name.starts_with("CARGO")), "{names:?}");
-    assert_eq!(env["cwd"].as_str().unwrap(), std::env::temp_dir().canonicalize().unwrap().to_str().unwrap());
-    assert!(mcp.call("s__echo", args("refuse"), &cancel).await.unwrap_err().ends_with("refused: no"));
-    assert!(mcp.call("s__nothing", Map::new(), &cancel).await.is_err() && mcp.call("other", Map::new(), &cancel).await.is_err());
-    assert_eq!(mcp.status()[0].state, State::Running);
+    assert_eq!(env["cwd"].as_str(), one.1.to_str());
+    assert!(mcp.call(one.whose(), "s__echo", args("refuse"), &cancel).await.unwrap_err().ends_with("refused: no"));
+    assert!(
+        mcp.call(one.whose(), "s__nothing", Map::new(), &cancel).await.is_err()
+            && mcp.call(one.whose(), "other", Map::new(), &cancel).await.is_err()
+    );
+    assert_eq!(mcp.status(one.0)[0].state, State::Running);
     mcp.close().await;
-    assert_eq!(mcp.status()[0].state, State::NotStarted);
+    assert_eq!(mcp.status(one.0)[0].state, State::NotStarted);
 }
 
 #[tokio::test]
 async fn a_crash_is_told_and_started_again_with_a_growing_wait() {
+    let one = Someone::new("crash", 1);
     let (mcp, clock) = mcp(WELL, LONG);
     let (_stop, cancel) = cancel::pair();
     for _ in 0..2 {
-        let said = mcp.call("s__echo", args("crash"), &cancel).await.unwrap_err();
+        let said = mcp.call(one.whose(), "s__echo", args("crash"), &cancel).await.unwrap_err();
         assert!(said.contains("ended before it answered"), "{said}");
     }
-    let said = mcp.call("s__echo", args("fine"), &cancel).await.unwrap_err();
+    let said = mcp.call(one.whose(), "s__echo", args("fine"), &cancel).await.unwrap_err();
     assert!(said.contains("ended too often"), "{said}");
-    assert_eq!(mcp.status()[0].state, State::Failed);
+    assert_eq!(mcp.status(one.0)[0].state, State::Failed);
     clock.advance(Duration::from_secs(2));
-    assert!(mcp.call("s__echo", args("fine"), &cancel).await.is_ok());
+    assert!(mcp.call(one.whose(), "s__echo", args("fine"), &cancel).await.is_ok());
 }
 
 #[tokio::test]
 async fn a_huge_message_ends_the_server_and_a_cancel_the_call() {
+    let one = Someone::new("huge", 1);
     let (mcp, _) = mcp(WELL, LONG);
     let (stop, cancel) = cancel::pair();
-    assert!(mcp.call("s__echo", args("huge"), &cancel).await.unwrap_err().contains("ended"));
-    let hung = mcp.call("s__echo", args("hang"), &cancel);
+    assert!(mcp.call(one.whose(), "s__echo", args("huge"), &cancel).await.unwrap_err().contains("ended"));
+    let hung = mcp.call(one.whose(), "s__echo", args("hang"), &cancel);
     stop.cancel(cancel::Why::Asked);
     assert_eq!(hung.await, Err("it was stopped".to_owned()));
 }
 
 #[tokio::test]
 async fn silence_and_programs_that_are_none() {
+    let one = Someone::new("silence", 1);
     let (mcp, _) = mcp("import sys\nfor line in sys.stdin: print('{}')", Duration::from_millis(300));
     let (_stop, cancel) = cancel::pair();
-    assert!(mcp.offered(&cancel).await.is_empty());
-    assert_eq!(mcp.status()[0].problem.as_deref(), Some("it did not answer in time"));
+    assert!(mcp.offered(one.whose(), &cancel).await.is_empty());
+    assert_eq!(mcp.status(one.0)[0].problem.as_deref(), Some("it did not answer in time"));
     let transport = Transport::Stdio { command: "/nowhere/at-all".into(), args: vec![], env: BTreeMap::new() };
     let server = ServerSettings { transport, enabled: true, timeout: LONG, trust: true };
     mcp.settings.store(Settings {
         servers: [("s".to_owned(), server.clone()), ("off".to_owned(), ServerSettings { enabled: false, ..server })].into(),
     });
-    assert!(mcp.offered(&cancel).await.is_empty());
-    let status = mcp.status();
+    assert!(mcp.offered(one.whose(), &cancel).await.is_empty());
+    let status = mcp.status(one.0);
     assert_eq!((status[0].state, status[1].state), (State::Disabled, State::Failed));
     assert!(status[1].problem.as_deref().unwrap().contains("cannot be started"));
+}
+
+async fn works_in(mcp: &Mcp, someone: &Someone, cancel: &Cancel) -> Value {
+    let env = mcp.call(someone.whose(), "s__env", Map::new(), cancel).await.unwrap();
+    serde_json::from_str::<Value>(&env).unwrap()["cwd"].clone()
+}
+
+#[tokio::test]
+async fn every_owner_has_a_server_of_its_own_in_its_own_files() {
+    let (mcp, _) = mcp(WELL, LONG);
+    let (_stop, cancel) = cancel::pair();
+    let (one, other) = (Someone::new("own", 1), Someone::new("own", 2));
+    assert_eq!(works_in(&mcp, &one, &cancel).await, json!(one.1));
+    assert_eq!((mcp.status(one.0)[0].state, mcp.status(other.0)[0].state), (State::Running, State::NotStarted));
+    assert!(mcp.status(other.0)[0].tools.is_empty());
+    assert_eq!(works_in(&mcp, &other, &cancel).await, json!(other.1));
+    // What ends one is nothing to the other.
+    mcp.call(one.whose(), "s__echo", args("crash"), &cancel).await.unwrap_err();
+    assert_eq!((mcp.status(one.0)[0].state, mcp.status(other.0)[0].state), (State::Failed, State::Running));
+    mcp.close().await;
+    assert_eq!((mcp.status(one.0)[0].state, mcp.status(other.0)[0].state), (State::NotStarted, State::NotStarted));
+}
+
+#[tokio::test]
+async fn a_server_that_nobody_uses_is_ended_and_started_again_when_it_is_needed() {
+    let (mcp, clock) = mcp(WELL, LONG);
+    let (_stop, cancel) = cancel::pair();
+    let one = Someone::new("idle", 1);
+    assert_eq!(mcp.offered(one.whose(), &cancel).await.len(), 2);
+    clock.advance(Duration::from_secs(599));
+    mcp.tidy();
+    assert_eq!(mcp.status(one.0)[0].state, State::Running);
+    clock.advance(Duration::from_secs(1));
+    mcp.tidy();
+    assert_eq!(mcp.status(one.0)[0].state, State::NotStarted);
+    assert_eq!(works_in(&mcp, &one, &cancel).await, json!(one.1), "as if it had never been away");
+    // One whose settings have changed ends, too.
+    mcp.settings.store(Settings::default());
+    mcp.tidy();
+    assert!(mcp.pool.empty().is_empty());
 }

@@ -12,11 +12,12 @@ mod manifest;
 mod requirement;
 mod skill;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::base::limits::{DESCRIPTION_BYTES_MAX, SKILL_BYTES_MAX, SKILL_FILE_BYTES_MAX, SKILL_FILES_MAX, SKILLS_MAX};
+use crate::base::live::Live;
 use crate::base::time::Timestamp;
 use crate::sys::disk::{self, Disk};
 use crate::sys::root::{Root, RootError};
@@ -36,10 +37,18 @@ const ORIGIN: &str = ".sha256";
 /// Directories within a skill that are removed with it.
 const DEPTH_MAX: usize = 16;
 
+/// What skills need to know of the configuration.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Keys that are set to something: what a skill's `requires.config` may name.
+    pub set: BTreeSet<String>,
+}
+
 /// The skills of this home.
 pub struct Skills {
     dir: PathBuf,
     disk: Arc<dyn Disk>,
+    settings: Arc<Live<Settings>>,
     choices: Choices,
     /// Parsed manifests by place, with time and size of the file they were read from. Held for one look at a file.
     parsed: Mutex<HashMap<String, (Timestamp, u64, Manifest)>>,
@@ -49,9 +58,9 @@ pub struct Skills {
 
 impl Skills {
     /// The skills in this directory, which need not exist yet.
-    pub fn open(dir: PathBuf, disk: Arc<dyn Disk>) -> Self {
+    pub fn open(dir: PathBuf, disk: Arc<dyn Disk>, settings: Arc<Live<Settings>>) -> Self {
         let choices = Choices::open(dir.join(".choices.json"), disk.clone());
-        Self { dir, disk, choices, parsed: Mutex::default(), changing: Mutex::new(()) }
+        Self { dir, disk, settings, choices, parsed: Mutex::default(), changing: Mutex::new(()) }
     }
 
     /// Every skill by name, at most [`SKILLS_MAX`] of each source; a broken one is shown with its problem. Where the disk cannot
@@ -202,7 +211,7 @@ impl Skills {
 
     fn skill(&self, name: &str, source: Source, manifest: Manifest, sha256: Option<String>) -> Skill {
         let Manifest { requirements, mut problem, .. } = manifest;
-        let missing = requirement::missing(&requirements);
+        let missing = requirement::missing(&requirements, &self.settings.load().set);
         let all_there = missing == Requirements::default() && requirement::fits_system(&manifest.os);
         // A skill without a description is shown with its problem and may still be used by its name; one that is no text may not.
         let unreadable = problem.is_some() && manifest.description.is_empty() && manifest.name.is_none();

@@ -1,21 +1,22 @@
 //! Whether what a skill requires is there: looked up, never started.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use rustix::fs::{Access, access};
 
 use super::skill::Requirements;
 
-/// What of the requirements is missing.
-pub(super) fn missing(wanted: &Requirements) -> Requirements {
+/// What of the requirements is missing; `set` are the keys of our configuration that are set to something.
+pub(super) fn missing(wanted: &Requirements, set: &BTreeSet<String>) -> Requirements {
     let absent = |name: &&String| !is_on_path(name);
     let any = wanted.any_bins.is_empty() || wanted.any_bins.iter().any(|name| is_on_path(name));
     Requirements {
         bins: wanted.bins.iter().filter(absent).cloned().collect(),
         any_bins: if any { Vec::new() } else { wanted.any_bins.clone() },
         env: wanted.env.iter().filter(|name| !is_set(name)).cloned().collect(),
-        // These are paths of other programs' configurations; none of them is ours, so none is ever satisfied.
-        config: wanted.config.clone(),
+        // A path that is none of our keys (skills of other programs name theirs) is never satisfied.
+        config: wanted.config.iter().filter(|path| !set.contains(*path)).cloned().collect(),
     }
 }
 
@@ -53,9 +54,9 @@ mod tests {
             bins: text(&["sh", "no-such-bin", "../sh", "/bin/sh"]),
             any_bins: text(&["no-such-bin", "sh"]),
             env: text(&["PATH", "NO_SUCH_ENV", "A=B"]),
-            config: text(&["channels.x"]),
+            config: text(&["channels.x", "memory.embedding_model"]),
         };
-        let missing = missing(&wanted);
+        let missing = missing(&wanted, &["memory.embedding_model".to_owned()].into());
         assert_eq!(missing.bins, text(&["no-such-bin", "../sh", "/bin/sh"]));
         assert!(missing.any_bins.is_empty());
         assert_eq!(missing.env, text(&["NO_SUCH_ENV", "A=B"]));

@@ -54,7 +54,8 @@ pub struct Requirements {
     pub any_bins: Vec<String>,
     /// Environment variables that are set and not empty.
     pub env: Vec<String>,
-    /// Paths of a configuration.
+    /// Keys of our configuration that are set to something, for example `memory.embedding_model`; `mcp.servers.<name>` is a
+    /// tool server that is in use.
     pub config: Vec<String>,
 }
 
@@ -76,7 +77,7 @@ pub struct Install {
 pub struct ConfigCheck {
     /// The path.
     pub path: String,
-    /// It is set.
+    /// It is a key of ours, and what is in force there is neither nothing nor empty, 0 or false.
     pub satisfied: bool,
 }
 

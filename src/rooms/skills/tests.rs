@@ -6,7 +6,7 @@ use crate::rooms::test_seams;
 
 fn place_of(name: &str) -> (PathBuf, Skills) {
     let (dir, seams) = test_seams(name);
-    (dir.clone(), Skills::open(dir.join("skills"), seams.disk))
+    (dir.clone(), Skills::open(dir.join("skills"), seams.disk, Arc::default()))
 }
 
 fn write(dir: &std::path::Path, name: &str, text: impl AsRef<[u8]>) {
@@ -88,10 +88,10 @@ fn made_switched_and_removed_and_found_by_the_next_process() {
     assert_eq!(skills.read("edge").unwrap().len(), SKILL_BYTES_MAX);
     assert!(matches!(skills.create("none", " ", "x"), Err(SkillError::BadDescription)));
     skills.enable("tea", false).unwrap();
-    let next = Skills::open(dir.join("skills"), skills.disk.clone());
+    let next = Skills::open(dir.join("skills"), skills.disk.clone(), Arc::default());
     assert_eq!(next.find("tea").unwrap().status, Status::Disabled);
     std::fs::write(dir.join("skills/.choices.json"), "{").unwrap();
-    let damaged = Skills::open(dir.join("skills"), skills.disk.clone());
+    let damaged = Skills::open(dir.join("skills"), skills.disk.clone(), Arc::default());
     assert!(damaged.eligible().is_empty(), "nothing is on by accident");
     damaged.remove("tea").unwrap();
     assert!(!dir.join("skills/tea").exists());

@@ -55,6 +55,11 @@ impl Workspace {
         Ok(Self { root: Root::open(dir)?, clock })
     }
 
+    /// Where it lies; for programs that work in it, not for names that a stranger chose.
+    pub fn path(&self) -> &Path {
+        self.root.path()
+    }
+
     /// What a directory holds (`""` is the top), directories first; and whether there is more than [`DIR_ENTRIES_MAX`].
     pub fn list(&self, dir: &str) -> Result<(Vec<Item>, bool), WorkspaceError> {
         self.root.list(dir, DIR_ENTRIES_MAX)

@@ -6,6 +6,7 @@ pub mod raw;
 pub mod scripted;
 pub mod server;
 pub mod sse;
+pub mod tool_server;
 pub mod ws;
 
 /// A small generator for test choices (xorshift64*); the seed is printed by whoever makes one, `OXIOS_TEST_SEED` repeats a run.

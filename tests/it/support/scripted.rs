@@ -307,7 +307,7 @@ impl Drop for Scripted {
 async fn serve(mut stream: TcpStream, scripts: Arc<Mutex<Scripts>>, count: watch::Sender<usize>) {
     let mut bytes = Vec::new();
     loop {
-        let Some((path, headers, body)) = read_request(&mut stream, &mut bytes).await else { return };
+        let Some((_, path, headers, body)) = read_request(&mut stream, &mut bytes).await else { return };
         let body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
         let seen = Seen { path: path.clone(), headers, body: body.clone(), gone: watch::channel(false).0 };
         if path.ends_with("/embeddings") {
@@ -489,7 +489,8 @@ async fn chunk(stream: &mut TcpStream, text: &str, gone: &watch::Sender<bool>) -
     written
 }
 
-async fn read_request(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> Option<(String, Vec<(String, String)>, Vec<u8>)> {
+/// The next request of a connection: method, path, headers with names in lower case, body. None at its end.
+pub(super) async fn read_request(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> Option<(String, String, Vec<(String, String)>, Vec<u8>)> {
     let mut buffer = [0; 16 * 1024];
     let end = loop {
         if let Some(end) = find(bytes, b"\r\n\r\n") {
@@ -502,11 +503,12 @@ async fn read_request(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> Option<(St
     };
     let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
     let mut lines = head.split("\r\n");
-    let path = lines.next()?.split(' ').nth(1)?.to_owned();
+    let mut words = lines.next()?.split(' ').map(str::to_owned);
+    let (method, path) = (words.next()?, words.next()?);
     let headers: Vec<(String, String)> =
         lines.filter_map(|l| l.split_once(':')).map(|(n, v)| (n.to_ascii_lowercase(), v.trim().to_owned())).collect();
     let length: usize = headers.iter().find(|(n, _)| n == "content-length").map_or(0, |(_, v)| v.parse().unwrap());
-    assert!(!headers.iter().any(|(n, _)| n == "transfer-encoding"), "requests to a model have a length");
+    assert!(!headers.iter().any(|(n, _)| n == "transfer-encoding"), "requests have a length");
     while bytes.len() < end + 4 + length {
         match stream.read(&mut buffer).await {
             Ok(read @ 1..) => bytes.extend_from_slice(&buffer[..read]),
@@ -515,7 +517,7 @@ async fn read_request(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> Option<(St
     }
     let body = bytes[end + 4..end + 4 + length].to_vec();
     bytes.drain(..end + 4 + length);
-    Some((path, headers, body))
+    Some((method, path, headers, body))
 }
 
 enum Wire {
