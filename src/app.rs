@@ -172,7 +172,7 @@ fn build(setup: Setup, shutdown: Cancel, drained: Cancel) -> Result<Built, AppEr
     let personas = Arc::new(Personas::open(at.join("personas"), seams.clone()));
     let spaces = Arc::new(Spaces::open(at.join("spaces"), seams.clone()));
     let seeds = Arc::new(Seeds::open(at, seams.clone()));
-    let workspaces = Arc::new(Workspaces::open(at, keys.first_owner(), clock.clone()).map_err(|e| said(&e))?);
+    let workspaces = Arc::new(Workspaces::open(at, keys.first_owner(), seams.clone()).map_err(|e| said(&e))?);
 
     let mcp = Arc::new(Mcp::new(lives.mcp.clone(), client.clone(), clock.clone(), at.join("files")));
     let runner = Arc::new(Orchestrator::new(Parts {

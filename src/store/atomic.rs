@@ -1,4 +1,4 @@
-//! Replacing a whole file so that a crash leaves the old one or the new one, never a mixture.
+//! Replacing a whole file so that a crash leaves the old one or the new one, never a mixture; making directories that stay.
 
 use std::ffi::OsString;
 use std::io;
@@ -44,6 +44,22 @@ pub fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8], durable: Durable) -> 
         (Durable::Yes, Some(dir)) => disk.sync_dir(dir),
         _ => Ok(()),
     }
+}
+
+/// Makes a directory and those above it (0700) where they are missing; the names of those it made are durable when it returns.
+pub fn make_dir(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    if disk.stat(path)?.is_some() {
+        return Ok(());
+    }
+    let above = path.parent().filter(|above| !above.as_os_str().is_empty());
+    if let Some(above) = above {
+        make_dir(disk, above)?;
+    }
+    match disk.create_dir(path) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+        done => done?,
+    }
+    above.map_or(Ok(()), |above| disk.sync_dir(above))
 }
 
 fn beside(path: &Path) -> PathBuf {

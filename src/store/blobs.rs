@@ -19,10 +19,7 @@ pub(crate) fn put(session: &Session, bytes: &[u8]) -> Result<String, StoreError>
     let name = hex(&sha256(bytes));
     let disk = session.core.disk();
     let dir = session.core.files.blobs(session.id());
-    if disk.stat(&dir).map_err(doing())?.is_none() {
-        disk.create_dir_all(&dir).map_err(doing())?;
-        disk.sync_dir(session.core.files.dir()).map_err(doing())?;
-    }
+    atomic::make_dir(disk, &dir).map_err(doing())?;
     let path = dir.join(&name);
     if disk.stat(&path).map_err(doing())?.is_none_or(|stat| stat.size != bytes.len() as u64) {
         atomic::replace(disk, &path, bytes, Durable::Yes).map_err(doing())?;

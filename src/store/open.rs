@@ -21,6 +21,7 @@ use crate::base::ids::{ApprovalId, MessageId, SeedId, Seq, SessionId};
 use crate::base::limits::{ANSWER_BYTES_MAX, MESSAGE_IDS_KEPT, SEQ_RESERVATION};
 use crate::base::log;
 use crate::store::StoreError;
+use crate::store::atomic;
 use crate::store::core::Core;
 use crate::store::lines::{Backward, Forward, Glance, end_of_lines};
 use crate::store::log_file::LogFile;
@@ -204,7 +205,7 @@ fn keep_torn(core: &Core, id: SessionId, file: &dyn DiskFile, at: u64, len: u64)
         let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
         let read = read_full(file, &mut bytes, at)?;
         let dir = core.files.blobs(id);
-        core.disk().create_dir_all(&dir)?;
+        atomic::make_dir(core.disk(), &dir)?;
         let aside = core.disk().open(&dir.join(format!("torn-{}", core.now().millis())), Open::Append)?;
         aside.write_at(bytes.get(..read).unwrap_or_default(), 0)
     };

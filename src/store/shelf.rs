@@ -108,7 +108,7 @@ impl<T: Thing> Shelf<T> {
     }
 
     fn write(&self, name: &str, value: &impl Serialize) -> io::Result<()> {
-        self.seams.disk.create_dir_all(&self.dir)?;
+        atomic::make_dir(&*self.seams.disk, &self.dir)?;
         let bytes = serde_json::to_vec_pretty(value)?;
         atomic::replace(&*self.seams.disk, &self.dir.join(name), &bytes, Durable::Yes)
     }

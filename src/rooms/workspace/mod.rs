@@ -13,6 +13,8 @@ use crate::base::limits::{
     SEARCH_FILE_BYTES_MAX, SEARCH_FILES_MAX, SEARCH_MILLIS_MAX,
 };
 use crate::base::time::Clock;
+use crate::store::atomic;
+use crate::sys::disk::{Disk, DiskFile};
 use crate::sys::root::{Item, Root};
 use crate::wire::words;
 
@@ -49,10 +51,9 @@ pub struct Found {
 
 impl Workspace {
     /// Opens the directory, made (0700) where it is missing.
-    pub fn open(dir: &Path, clock: Arc<dyn Clock>) -> Result<Self, WorkspaceError> {
-        use std::os::unix::fs::DirBuilderExt;
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-        Ok(Self { root: Root::open(dir)?, clock })
+    pub fn open(dir: &Path, disk: &dyn Disk, clock: Arc<dyn Clock>) -> Result<Self, WorkspaceError> {
+        atomic::make_dir(disk, dir)?;
+        Ok(Self { root: Root::open(disk, dir)?, clock })
     }
 
     /// What a directory holds (`""` is the top), directories first; and whether there is more than [`DIR_ENTRIES_MAX`].
@@ -66,7 +67,7 @@ impl Workspace {
     }
 
     /// An open file, and what it is.
-    pub fn open_file(&self, path: &str) -> Result<(std::fs::File, Item), WorkspaceError> {
+    pub fn open_file(&self, path: &str) -> Result<(Box<dyn DiskFile>, Item), WorkspaceError> {
         self.root.open_file(path)
     }
 
@@ -228,11 +229,12 @@ const _: () = assert!(QUERY_WORDS_MAX <= 64); // a bit each
 mod tests {
     use super::*;
     use crate::base::time::ManualClock;
+    use crate::sys::disk::RealDisk;
 
     fn place(name: &str) -> (std::path::PathBuf, Workspace) {
         let dir = std::env::temp_dir().join(format!("oxios-ws-{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&dir);
-        let workspace = Workspace::open(&dir, Arc::new(ManualClock::default())).unwrap();
+        let workspace = Workspace::open(&dir, &RealDisk, Arc::new(ManualClock::default())).unwrap();
         (dir, workspace)
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::base::digest::{Sha256, hex};
 use crate::base::limits::{AUDIT_SEGMENT_BYTES, AUDIT_TAIL_BYTES};
 use crate::store::StoreError;
+use crate::store::atomic;
 use crate::store::audit::key::Signer;
 use crate::store::home::Seams;
 use crate::store::log_file::LogFile;
@@ -47,7 +48,7 @@ impl Chain {
     /// Finds the end of the chain; tells how many bytes of a torn end were cut.
     pub(crate) fn open(dir: PathBuf, seams: Seams, signer: Signer) -> Result<(Self, u64), StoreError> {
         let disk = seams.disk.clone();
-        disk.create_dir_all(&dir).map_err(StoreError::io("making the audit directory"))?;
+        atomic::make_dir(&*disk, &dir).map_err(StoreError::io("making the audit directory"))?;
         let items = disk.list(&dir).map_err(StoreError::io("reading the audit directory"))?;
         let mut segments: Vec<u64> = items.iter().filter_map(|item| segment_number(&item.name)).collect();
         segments.sort_unstable();
