@@ -1,4 +1,5 @@
-//! Replacing a whole file so that a crash leaves the old one or the new one, never a mixture; making directories that stay.
+//! Replacing a whole file so that a crash leaves the old one or the new one, never a mixture; removing one, and making
+//! directories, so that it lasts.
 
 use std::ffi::OsString;
 use std::io;
@@ -43,6 +44,15 @@ pub fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8], durable: Durable) -> 
     match (durable, path.parent()) {
         (Durable::Yes, Some(dir)) => disk.sync_dir(dir),
         _ => Ok(()),
+    }
+}
+
+/// Removes a file; it stays removed over a power cut when this returns. None is fine.
+pub fn remove(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    match disk.remove_file(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(e),
+        Ok(()) => path.parent().map_or(Ok(()), |dir| disk.sync_dir(dir)),
     }
 }
 

@@ -47,12 +47,9 @@ impl Files {
         Ok(Entry { category, ..entry })
     }
 
-    /// Removes a memory's file; none is fine.
+    /// Removes a memory's file, durably; none is fine.
     pub(super) fn remove(&self, category: Category, id: MemoryId) -> io::Result<()> {
-        match self.seams.disk.remove_file(&self.path(category, id)) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-            _ => Ok(()),
-        }
+        atomic::remove(&*self.seams.disk, &self.path(category, id))
     }
 
     /// When the directories last changed.
