@@ -78,7 +78,7 @@ pub const KEYS_FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// One segment of the audit log: small enough to copy and to read in a moment, some 25,000 records.
 pub const AUDIT_SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
-/// The end of the newest segment that is read at start to find the last whole record.
+/// The end of the newest segment is read in pieces of this size to find the last whole record at start.
 pub const AUDIT_TAIL_BYTES: u64 = 64 * 1024;
 /// Records that one answer of `POST /api/audit/export` holds, in bytes; the command line exports without a bound.
 pub const AUDIT_EXPORT_BYTES_MAX: usize = 64 * 1024 * 1024;
