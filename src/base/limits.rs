@@ -46,6 +46,8 @@ pub const RESULT_INLINE_BYTES_MAX: usize = 16 * 1024;
 pub const RESULT_BYTES_MAX: usize = 256 * 1024;
 /// One line of the session log; a longer one is damage, not data.
 pub const LOG_LINE_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Nesting of a record: what a client or a model may send and what stands around it; a parser gives up at 128.
+pub const LOG_DEPTH_MAX: usize = JSON_DEPTH_MAX + 32;
 /// The visible answer of one turn; the model is stopped there.
 pub const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 /// One event of a model's stream, or a model's answer that is not streamed: an answer fits even when every byte is a JSON escape of six.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::base::ids::{MessageId, Seq};
-use crate::base::limits::{LOG_LINE_BYTES_MAX, SEQ_RESERVATION};
+use crate::base::limits::{LOG_DEPTH_MAX, LOG_LINE_BYTES_MAX, SEQ_RESERVATION};
 use crate::base::log;
 use crate::store::StoreError;
 use crate::store::home::Space;
@@ -18,6 +18,7 @@ use crate::store::record::{About, Body, Change, Record, UserMessage};
 use crate::store::session::{Accepted, Entry, Session};
 use crate::store::state;
 use crate::sys::disk::{Open, is_full};
+use crate::wire::json;
 use crate::wire::log_line::{self, Header};
 
 /// Held by one append at a time; lives as long as the session is open.
@@ -61,6 +62,9 @@ impl Batch {
         let json = serde_json::to_vec(&record).map_err(|e| StoreError::Damaged(format!("a record cannot be written as JSON: {e}")))?;
         if json.len() + log_line::OVERHEAD_BYTES > LOG_LINE_BYTES_MAX {
             return Err(StoreError::TooLarge(format!("a {} record of {} bytes", record.body.kind(), json.len())));
+        }
+        if !json::depth_ok(&json, LOG_DEPTH_MAX) {
+            return Err(StoreError::TooLarge(format!("a {} record that is nested too deeply to be read again", record.body.kind())));
         }
         let piece = record.body.is_piece();
         log_line::write(if piece { &mut self.run } else { &mut self.log }, &json);
