@@ -578,4 +578,6 @@ pub(crate) fn look(core: &Arc<Core>, id: SessionId) -> Result<Looked, StoreError
 }
 
 #[cfg(test)]
+mod power_tests;
+#[cfg(test)]
 mod tests;

@@ -1,0 +1,69 @@
+//! What is there after a process was killed, a call has failed, and the power was cut behind it.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use super::tests::swept;
+use super::*;
+use crate::base::ids::SeedId;
+use crate::store::record::{Body, Phase, PhaseState, Record};
+use crate::store::testing::{Bench, done, kinds, read_on, say, token};
+
+fn phase(seed: u8) -> Body {
+    let seed_id = Some(SeedId::derived(&[seed; 32]));
+    Body::Phase { phase: Phase::Execute, state: PhaseState::Started, verdict: None, score: None, seed_id }
+}
+fn risky() -> Body {
+    Body::ToolCall { call_id: "1".into(), name: "write_file".into(), arguments: json!({}), risky: true }
+}
+fn seq(json: &str) -> u64 {
+    serde_json::from_str::<Record>(json).unwrap().seq
+}
+async fn all(sessions: &Sessions, bench: &Bench, id: SessionId) -> Vec<String> {
+    match sessions.load(id, bench.owner()).await {
+        Ok(session) => read_on(&mut session.tail(0)).await,
+        Err(StoreError::NotFound) => Vec::new(),
+        Err(e) => panic!("{e}"),
+    }
+}
+/// A small generator; the same numbers in every run.
+fn dice(mut seed: u64) -> impl FnMut(u64) -> u64 {
+    move |n| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) % n
+    }
+}
+
+/// A write that failed may be on the disk all the same. What is shown behind it must not share its numbers after a power cut.
+#[tokio::test]
+async fn a_record_that_was_refused_never_takes_the_number_of_one_that_was_shown() {
+    for seed in 0..300 {
+        let bench = Bench::in_memory();
+        let (sid, id) = (bench.session_id(), bench.message_id());
+        let sessions = bench.sessions();
+        let session = sessions.load_or_create(sid, bench.owner()).await.unwrap();
+        session.accept(id, say("hello")).await.unwrap();
+        let mut reader = session.tail(0);
+        if seed % 2 == 0 {
+            bench.disk.fail_syncs(1);
+            session.append(id, vec![token("refused"), risky()]).await.unwrap_err();
+        } else {
+            // Some of it is written before the disk refuses.
+            bench.disk.tear(350);
+            bench.disk.fail_after(Some(0));
+            session.append(id, vec![phase(9), phase(8), phase(7)]).await.unwrap_err();
+        }
+        session.append(id, vec![phase(1)]).await.unwrap();
+        session.append(id, vec![token("shown")]).await.unwrap();
+        let seen = read_on(&mut reader).await;
+        let left = bench.power_cut_by(&mut dice(seed));
+        let now = all(&left.sessions(), &left, sid).await;
+        assert!(now.is_sorted_by(|a, b| seq(a) < seq(b)), "seed {seed}: {:?}", kinds(&now));
+        for record in &seen {
+            if let Some(other) = now.iter().find(|other| seq(other) == seq(record)) {
+                assert_eq!(other, record, "seed {seed}");
+            }
+        }
+    }
+}
