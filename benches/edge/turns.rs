@@ -127,6 +127,10 @@ impl Disk for CountingDisk {
         self.1.syncs.fetch_add(1, Ordering::Relaxed);
         self.0.sync_dir(path)
     }
+    fn sync_all(&self, path: &Path) -> io::Result<()> {
+        self.1.syncs.fetch_add(1, Ordering::Relaxed);
+        self.0.sync_all(path)
+    }
     fn free_bytes(&self, path: &Path) -> io::Result<u64> {
         self.0.free_bytes(path)
     }

@@ -91,7 +91,7 @@ impl Copy {
             self.copy(turns, file.as_ref())?;
             file.sync()?;
             disk.rename(&beside, &path)?;
-            disk.sync_dir(self.core.files.dir())
+            self.core.durability.sync_names()
         };
         write().inspect_err(|_| drop(disk.remove_file(&beside)))
     }

@@ -186,7 +186,7 @@ fn set_aside(core: &Core, id: SessionId, why: &str) -> std::io::Result<()> {
     }
     let aside = core.files.named(id, &format!("log.bad-{time}"));
     core.disk().rename(&core.files.log(id), &aside)?;
-    core.disk().sync_dir(core.files.dir())?;
+    core.durability.sync_names()?;
     log::error("store", format_args!("session {id} is set aside as {}: {why}", aside.display()));
     Ok(())
 }

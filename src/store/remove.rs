@@ -12,7 +12,6 @@ use crate::base::ids::SessionId;
 use crate::base::limits::TOMBSTONE_HOURS;
 use crate::base::time::Timestamp;
 use crate::store::StoreError;
-use crate::store::atomic::{self, Durable};
 use crate::store::core::Core;
 use crate::store::files::split;
 use crate::sys::disk::{DirItem, is_full, read_whole};
@@ -20,7 +19,7 @@ use crate::sys::disk::{DirItem, is_full, read_whole};
 /// Makes the tombstone. Blocking.
 pub(crate) fn bury(core: &Core, id: SessionId) -> Result<(), StoreError> {
     let text = format!("{}\n", core.now());
-    let write = || atomic::replace(core.disk(), &core.files.gone(id), text.as_bytes(), Durable::Yes);
+    let write = || core.durability.put(&core.files.gone(id), text.as_bytes()).map(drop);
     let mut result = write();
     if result.as_ref().is_err_and(is_full) {
         // Deleting is what makes room.
@@ -107,7 +106,7 @@ pub(crate) fn remove_files(core: &Core, names: &[DirItem]) -> io::Result<()> {
             gone(disk.remove_file(&path))?;
         }
     }
-    disk.sync_dir(dir)
+    core.durability.sync_names()
 }
 
 /// Already gone is gone.

@@ -15,6 +15,7 @@ use crate::base::log;
 use crate::base::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::core::Core;
+use crate::store::durability::Durability;
 use crate::store::files::Files;
 use crate::store::home::Home;
 use crate::store::index::{Index, Unfinished};
@@ -143,9 +144,11 @@ struct Held {
 impl Sessions {
     /// Cheap: reads nothing.
     pub fn open(home: &Arc<Home>, first_owner: OwnerId, settings: Settings) -> Arc<Self> {
+        let files = Files::new(home.workspace());
         let core = Core {
             home: home.clone(),
-            files: Files::new(home.workspace()),
+            durability: Durability::of(home.seams().disk.clone(), files.dir().to_owned()),
+            files,
             settings: Live::new(settings),
             first_owner,
             index: Index::default(),
@@ -338,6 +341,7 @@ impl Sessions {
             }
             let (core, turn, names) = (self.core.clone(), self.turn(id).await, names.clone());
             let finished = blocking(move || {
+                core.durability.settle();
                 let _turn = turn;
                 remove::finish(&core, id, &names)
             });
@@ -563,6 +567,7 @@ pub(crate) enum Looked {
 }
 
 pub(crate) fn look(core: &Arc<Core>, id: SessionId) -> Result<Looked, StoreError> {
+    core.durability.settle();
     if remove::is_gone(core, id, &remove::Names::default())? {
         return Ok(Looked::Refused);
     }

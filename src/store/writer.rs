@@ -239,6 +239,11 @@ impl Session {
     }
 
     fn write_log(&self, w: &mut Writer, lines: &[u8], sync: bool, may_use_reserve: bool) -> Result<(), StoreError> {
+        let doing = || StoreError::of("writing the log of session", self.id());
+        if sync {
+            // A synced line in a file whose name is lost is lost.
+            self.core.durability.sure_of_names().map_err(doing())?;
+        }
         let Some(file) = &mut w.log else { return Err(StoreError::NotFound) };
         let mut result = file.append(lines, sync);
         if result.as_ref().is_err_and(is_full) {
@@ -248,7 +253,7 @@ impl Session {
                 result = file.append(lines, sync);
             }
         }
-        result.map_err(StoreError::of("writing the log of session", self.id()))
+        result.map_err(doing())
     }
 
     fn write_run(&self, w: &mut Writer, lines: &[u8]) -> Result<(), StoreError> {
@@ -282,7 +287,7 @@ impl Session {
         log_line::write(&mut header, &json);
         let file: Arc<dyn crate::sys::disk::DiskFile> = Arc::from(disk.open(&path, Open::CreateNew).map_err(doing())?);
         let mut log = LogFile::new(file.clone(), 0);
-        if let Err(e) = log.append(&header, false).and_then(|()| disk.sync_dir(self.core.files.dir())) {
+        if let Err(e) = log.append(&header, false).and_then(|()| self.core.durability.sync_names()) {
             if is_full(&e) {
                 self.core.home.give_up_reserve();
             }

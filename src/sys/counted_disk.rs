@@ -47,6 +47,10 @@ impl Disk for CountedDisk {
         self.metrics.syncs.one();
         self.disk.sync_dir(path)
     }
+    fn sync_all(&self, path: &Path) -> io::Result<()> {
+        self.metrics.syncs.one();
+        self.disk.sync_all(path)
+    }
     fn free_bytes(&self, path: &Path) -> io::Result<u64> {
         self.disk.free_bytes(path)
     }

@@ -87,6 +87,8 @@ pub trait Disk: Send + Sync + 'static {
     fn stat(&self, path: &Path) -> io::Result<Option<FileStat>>;
     /// Makes names in this directory durable.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
+    /// Makes everything durable that any process has written to the file system of `path`.
+    fn sync_all(&self, path: &Path) -> io::Result<()>;
     /// Bytes that this process could still write on the file system of `path`.
     fn free_bytes(&self, path: &Path) -> io::Result<u64>;
     /// Holds a directory open, so that strangers' names are resolved beneath it.
@@ -248,6 +250,9 @@ impl Disk for RealDisk {
     }
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         File::open(path)?.sync_all()
+    }
+    fn sync_all(&self, path: &Path) -> io::Result<()> {
+        Ok(rustix::fs::syncfs(File::open(path)?)?)
     }
     fn free_bytes(&self, path: &Path) -> io::Result<u64> {
         let stat = rustix::fs::statvfs(path)?;

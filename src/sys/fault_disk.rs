@@ -185,6 +185,9 @@ impl Disk for FaultDisk {
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         if self.sync()? { self.disk.sync_dir(path) } else { self.disk.stat(path).map(|_| ()) }
     }
+    fn sync_all(&self, path: &Path) -> io::Result<()> {
+        if self.sync()? { self.disk.sync_all(path) } else { Ok(()) }
+    }
     fn free_bytes(&self, path: &Path) -> io::Result<u64> {
         let free = self.state().free;
         free.map_or_else(|| self.disk.free_bytes(path), Ok)

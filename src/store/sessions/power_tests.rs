@@ -35,6 +35,60 @@ fn dice(mut seed: u64) -> impl FnMut(u64) -> u64 {
     }
 }
 
+/// What readers saw after the kill is no less true than what they saw before: a power cut behind it must not take it back.
+#[tokio::test]
+async fn what_is_seen_after_a_kill_is_there_after_a_power_cut_and_its_numbers_mean_nothing_else() {
+    for k in 0.. {
+        let bench = Bench::in_memory();
+        let (old, sid, first, second) = (bench.session_id(), bench.session_id(), bench.message_id(), bench.message_id());
+        let sessions = bench.sessions();
+        let session = sessions.load_or_create(old, bench.owner()).await.unwrap();
+        session.accept(first, say("before")).await.unwrap();
+        session.append(first, vec![done("yes")]).await.unwrap();
+        bench.disk.stop_after(Some(k));
+        let talk = async {
+            let session = sessions.load_or_create(sid, bench.owner()).await?;
+            session.accept(first, say("hello")).await?;
+            session.append(first, vec![token("a"), phase(1)]).await?;
+            session.append(first, vec![done("abc")]).await?;
+            session.accept(second, say("again")).await?;
+            session.append(second, vec![done("def")]).await?;
+            sessions.fork(sid, bench.owner(), None).await
+        };
+        let ended = talk.await.is_ok();
+        drop((session, sessions));
+
+        let bench = bench.killed();
+        let sessions = bench.sessions();
+        let ids: Vec<SessionId> = sessions.list(bench.owner(), 1, 100).await.unwrap().items.into_iter().map(|item| item.id).collect();
+        let mut seen: BTreeMap<SessionId, Vec<String>> = BTreeMap::new();
+        for id in ids {
+            seen.insert(id, all(&sessions, &bench, id).await);
+            // Said after the kill, and acknowledged.
+            let session = sessions.load(id, bench.owner()).await.unwrap();
+            session.accept(bench.message_id(), say("more")).await.unwrap();
+        }
+        drop(sessions);
+        let bench = bench.power_cut();
+        let sessions = bench.sessions();
+        for (id, seen) in seen {
+            let now = all(&sessions, &bench, id).await;
+            for record in &seen {
+                match now.iter().find(|other| seq(other) == seq(record)) {
+                    Some(other) => assert_eq!(other, record, "killed after {k}"),
+                    None => assert!(record.contains("\"token\""), "killed after {k}: {record} was seen and is gone"),
+                }
+            }
+            assert_eq!(now.concat().matches("\"more\"").count(), 1, "killed after {k}: it was acknowledged");
+            let next = sessions.load(id, bench.owner()).await.unwrap().accept(bench.message_id(), say("next")).await.unwrap().seq;
+            assert!(seen.iter().all(|record| seq(record) < next), "killed after {k}: seq {next} was seen before");
+        }
+        if ended {
+            return;
+        }
+    }
+}
+
 /// A write that failed may be on the disk all the same. What is shown behind it must not share its numbers after a power cut.
 #[tokio::test]
 async fn a_record_that_was_refused_never_takes_the_number_of_one_that_was_shown() {

@@ -130,6 +130,10 @@ impl Image {
             None => {}
         }
     }
+    pub(super) fn sync_all(&mut self) {
+        let all: Vec<u64> = self.nodes.keys().copied().collect();
+        all.into_iter().for_each(|id| self.sync(id));
+    }
     fn add(&mut self, parent: u64, name: &str, node: Node) -> io::Result<u64> {
         if self.dir(parent)?.live.contains_key(name) {
             return Err(Errno::EXIST.into());

@@ -211,6 +211,12 @@ impl Disk for MemoryDisk {
         self.sync_node(id, || format!("sync {}/", path.display()));
         Ok(())
     }
+    fn sync_all(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        state.image.sync_all();
+        state.made(|| format!("sync all of {}", path.display()), None);
+        Ok(())
+    }
     fn free_bytes(&self, _path: &Path) -> io::Result<u64> {
         Ok(1 << 40)
     }
