@@ -50,7 +50,7 @@ pub(crate) fn open(core: &Arc<Core>, id: SessionId) -> Result<Option<Arc<Session
     let file: Arc<dyn DiskFile> = Arc::from(open_file(disk, &path).map_err(doing())?);
     let len = file.len().map_err(doing())?;
     if len == 0 {
-        // Killed as it was made: nothing in it was ever acknowledged.
+        // A log appears whole, so this is none of ours; there is nothing in it to be kept.
         disk.remove_file(&path).map_err(doing())?;
         return Ok(None);
     }

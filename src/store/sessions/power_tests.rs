@@ -121,3 +121,41 @@ async fn a_record_that_was_refused_never_takes_the_number_of_one_that_was_shown(
         }
     }
 }
+
+/// Whatever call of a first message fails, the session is as it would have been: the next message begins it.
+#[tokio::test]
+async fn a_first_message_that_failed_leaves_a_session_that_begins_with_the_next_one() {
+    let persona = crate::base::ids::PersonaId::derived(&[4; 32]);
+    let begins = About { persona_id: Some(persona), ..About::default() };
+    for stopped in [true, false] {
+        for k in 0.. {
+            let bench = Bench::in_memory();
+            let (sid, id) = (bench.session_id(), bench.message_id());
+            let sessions = bench.sessions();
+            let session = sessions.load_or_begin(sid, bench.owner(), begins.clone()).await.unwrap();
+            if stopped {
+                bench.disk.stop_after(Some(k));
+            } else {
+                bench.disk.fail_after(Some(k));
+            }
+            let at_once = session.accept(bench.message_id(), say("lost")).await.is_ok();
+            bench.disk.stop_after(None);
+            bench.disk.fail_after(None);
+            if !at_once {
+                session.accept(id, say("hello")).await.unwrap_or_else(|e| panic!("after {k} calls: {e}"));
+                session.append(id, vec![done("hi")]).await.unwrap();
+                drop((session, sessions));
+                let left = bench.power_cut();
+                let sessions = left.sessions();
+                let session = sessions.load(sid, bench.owner()).await.unwrap();
+                assert_eq!(session.about(), begins, "after {k} calls");
+                let text = read_on(&mut session.tail(0)).await.concat();
+                assert!(text.contains("hello") && !text.contains("lost"), "after {k} calls: {text}");
+                let listed = sessions.list(bench.owner(), 1, 10).await.unwrap().items;
+                assert_eq!((listed.len(), listed[0].message_count), (1, 1), "after {k} calls");
+            } else if k > 12 {
+                break;
+            }
+        }
+    }
+}
