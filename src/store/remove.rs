@@ -16,7 +16,7 @@ use crate::store::core::Core;
 use crate::store::files::split;
 use crate::sys::disk::{DirItem, is_full, read_whole};
 
-/// Makes the tombstone. Blocking.
+/// Makes the tombstone. After an error it may be there: see [`is_buried`]. Blocking.
 pub(crate) fn bury(core: &Core, id: SessionId) -> Result<(), StoreError> {
     let text = format!("{}\n", core.now());
     let write = || core.durability.put(&core.files.gone(id), text.as_bytes()).map(drop);
@@ -27,6 +27,11 @@ pub(crate) fn bury(core: &Core, id: SessionId) -> Result<(), StoreError> {
         result = write();
     }
     result.map_err(StoreError::of("deleting session", id))
+}
+
+/// There is a tombstone, or it cannot be seen that there is none. Blocking.
+pub(crate) fn is_buried(core: &Core, id: SessionId) -> bool {
+    !matches!(core.disk().stat(&core.files.gone(id)), Ok(None))
 }
 
 /// The id is refused. A tombstone that is old enough goes, after what was left of the files. Blocking.

@@ -502,10 +502,15 @@ impl Sessions {
             if writer.deleted {
                 return Err(StoreError::NotFound);
             }
-            remove::bury(&core, id)?;
-            removed.mark_deleted(&mut writer);
-            core.index.remove(id);
-            core.behind(id, false);
+            let buried = remove::bury(&core, id);
+            if buried.is_ok() || remove::is_buried(&core, id) {
+                // Also where it is only there and not durable: the next start would take what is said here with it.
+                removed.mark_deleted(&mut writer);
+                core.index.remove(id);
+                core.behind(id, false);
+                core.unpin(id);
+            }
+            buried?;
             let names = match how {
                 Remove::Idle(names) => names.of(&core, id),
                 Remove::Always => remove::Names::default().of(&core, id),

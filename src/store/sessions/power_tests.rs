@@ -122,6 +122,34 @@ async fn a_record_that_was_refused_never_takes_the_number_of_one_that_was_shown(
     }
 }
 
+/// The answer to the failed deletion was an error, so its owner goes on; nothing that is acknowledged then may go with the files.
+#[tokio::test]
+async fn a_deletion_that_fails_at_any_call_takes_no_message_that_was_accepted_behind_it() {
+    for k in 0.. {
+        let bench = Bench::in_memory();
+        let (sid, first, second) = (bench.session_id(), bench.message_id(), bench.message_id());
+        let sessions = bench.sessions();
+        let session = sessions.load_or_create(sid, bench.owner()).await.unwrap();
+        session.accept(first, say("hello")).await.unwrap();
+        session.append(first, vec![done("hi")]).await.unwrap();
+        bench.disk.fail_after(Some(k));
+        let deleted = sessions.delete(sid, bench.owner()).await.is_ok();
+        let failed_once = bench.disk.calls() > k;
+        bench.disk.fail_after(None);
+        let accepted = session.accept(second, say("still here?")).await.is_ok();
+        assert!(!(deleted && accepted), "failed at {k}");
+        drop((session, sessions));
+        for left in [bench.killed(), bench.power_cut()] {
+            let now = all(&left.sessions(), &left, sid).await.concat();
+            assert!(!deleted || now.is_empty(), "failed at {k}: it was deleted");
+            assert!(!accepted || now.contains("still here?"), "failed at {k}: it was accepted");
+        }
+        if deleted && (k > 20 || !failed_once) {
+            return;
+        }
+    }
+}
+
 /// Whatever call of a first message fails, the session is as it would have been: the next message begins it.
 #[tokio::test]
 async fn a_first_message_that_failed_leaves_a_session_that_begins_with_the_next_one() {
