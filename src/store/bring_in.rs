@@ -70,7 +70,12 @@ impl Sessions {
                 Ok(lines) => lines,
                 Err(why) => return Ok(Err(why)),
             };
-            core.durability.put(&core.files.log(id), &lines).map_err(StoreError::of("importing session", id))?;
+            let path = core.files.log(id);
+            core.durability.put(&path, &lines).map_err(|e| {
+                // It may be there already; whoever tries again is to find the id free.
+                let _ = core.disk().remove_file(&path);
+                StoreError::of("importing session", id)(e)
+            })?;
             core.index.appeared(id);
             Ok(Ok(id))
         })

@@ -49,6 +49,8 @@ pub(crate) fn is_gone(core: &Core, id: SessionId, names: &Names) -> Result<bool,
         return Ok(true);
     }
     names.of(core, id).and_then(|names| remove_files(core, &names)).map_err(doing())?;
+    // Without it, nothing that a power cut brings back may be left.
+    core.durability.sure_of_names().map_err(doing())?;
     core.disk().remove_file(&path).map_err(doing())?;
     Ok(false)
 }
@@ -82,6 +84,11 @@ impl Names {
     pub(crate) fn buried(&self) -> Vec<SessionId> {
         let is = |items: &[DirItem]| items.iter().any(|item| split(&item.name).is_some_and(|(_, ending)| ending == "gone"));
         self.0.iter().flatten().filter(|(_, items)| is(items)).map(|(id, _)| *id).collect()
+    }
+    /// Files that were being written beside those they were to replace.
+    pub(crate) fn beside(&self) -> Vec<(SessionId, String)> {
+        let names = self.0.iter().flatten().flat_map(|(id, items)| items.iter().map(|item| (*id, item.name.clone())));
+        names.filter(|(_, name)| name.ends_with(".new")).collect()
     }
     /// What lies there of one session, its tombstone aside. Blocking.
     pub(crate) fn of(&self, core: &Core, id: SessionId) -> io::Result<Vec<DirItem>> {

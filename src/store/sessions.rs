@@ -330,8 +330,8 @@ impl Sessions {
         }
     }
 
-    /// Removes what a crash left of deleted sessions, and tombstones that are old enough: else a box that runs for a year and prunes
-    /// every day has as many as it ever had sessions.
+    /// Removes what a crash left of deleted sessions and of files that were being written, and tombstones that are old enough: else a
+    /// box that runs for a year and prunes every day has as many as it ever had sessions.
     async fn tend_graves(&self, cancel: &Cancel) {
         let core = self.core.clone();
         let names = Arc::new(blocking(move || Ok(remove::Names::read(&core))).await.unwrap_or_default());
@@ -347,6 +347,19 @@ impl Sessions {
             });
             if let Err(e) = finished.await {
                 log::warn("store", format_args!("session {id} not deleted to the end: {e}"));
+            }
+        }
+        for (id, name) in names.beside() {
+            let turn = self.turn(id).await;
+            // Whoever writes beside a file has the session in hand, or the turn.
+            if self.in_hand(id).is_none() {
+                let path = self.core.files.dir().join(name);
+                let core = self.core.clone();
+                let _ = blocking(move || {
+                    let _turn = turn;
+                    core.disk().remove_file(&path).map_err(StoreError::of("tidying up behind session", id))
+                })
+                .await;
             }
         }
     }

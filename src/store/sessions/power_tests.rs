@@ -187,3 +187,71 @@ async fn a_first_message_that_failed_leaves_a_session_that_begins_with_the_next_
         }
     }
 }
+
+/// A copy or an import that answered an error is not there; one that answered is there whole.
+#[tokio::test]
+async fn a_fork_or_an_import_is_there_whole_or_not_at_all() {
+    let file = json!({"id": "0f3ae2a4-9c1b-4f6e-8d57-1f2e3d4c5e0f",
+        "user_messages": [{"content": "q1"}, {"content": "q2"}], "agent_responses": [{"content": "a1"}, {"content": "a2"}]});
+    let wanted = SessionId::parse("0f3ae2a4-9c1b-4f6e-8d57-1f2e3d4c5e0f").unwrap();
+    for import in [true, false] {
+        for stopped in [true, false] {
+            for k in 0.. {
+                let bench = Bench::in_memory();
+                let (sid, id) = (bench.session_id(), bench.message_id());
+                let sessions = bench.sessions();
+                let session = sessions.load_or_create(sid, bench.owner()).await.unwrap();
+                session.accept(id, say("hello")).await.unwrap();
+                session.append(id, vec![done("hi")]).await.unwrap();
+                drop(session);
+                let before = bench.disk.calls();
+                if stopped {
+                    bench.disk.stop_after(Some(k));
+                } else {
+                    bench.disk.fail_after(Some(k));
+                }
+                let made = if import {
+                    let old = import::parse(file.to_string().as_bytes()).unwrap();
+                    sessions.bring_in(bench.owner(), old, [1; 32], None, None).await.map(|made| made.ok())
+                } else {
+                    sessions.fork(sid, bench.owner(), None).await
+                };
+                let within = bench.disk.calls() - before > k;
+                bench.disk.stop_after(None);
+                bench.disk.fail_after(None);
+                if !stopped {
+                    // This process goes on and says the same as the next one.
+                    let listed = sessions.list(bench.owner(), 1, 100).await.unwrap().items;
+                    assert_eq!(listed.len(), 1 + usize::from(made.is_ok()), "import {import}, failed at {k}");
+                    if import && made.is_err() {
+                        let old = import::parse(file.to_string().as_bytes()).unwrap();
+                        let again = sessions.bring_in(bench.owner(), old, [1; 32], None, None).await.unwrap().unwrap();
+                        assert_eq!(again, wanted, "failed at {k}: the id is still free");
+                        sessions.delete(wanted, bench.owner()).await.unwrap();
+                    }
+                }
+                drop(sessions);
+                for (left, cut) in [(bench.killed(), false), (bench.power_cut(), true)] {
+                    let sessions = left.sessions();
+                    let listed = sessions.list(bench.owner(), 1, 100).await.unwrap().items;
+                    let others: Vec<SessionId> = listed.iter().map(|item| item.id).filter(|id| *id != sid).collect();
+                    assert!(others.len() <= 1, "import {import}, after {k}, power cut {cut}");
+                    if let Ok(id) = &made {
+                        assert_eq!(others.first(), id.as_ref(), "import {import}, after {k}, power cut {cut}: it was acknowledged");
+                    }
+                    for id in others {
+                        let records = all(&sessions, &left, id).await;
+                        let want: &[&str] = if import { &["1 message", "2 done", "3 message", "4 done"] } else { &["1 message", "2 done"] };
+                        assert_eq!(kinds(&records), want, "import {import}, after {k}, power cut {cut}");
+                    }
+                    swept(&sessions).await;
+                    let left = left.memory().files();
+                    assert!(!left.iter().any(|path| path.ends_with(".new")), "import {import}, after {k}: {left:?}");
+                }
+                if made.is_ok() && !within {
+                    break;
+                }
+            }
+        }
+    }
+}
