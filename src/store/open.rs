@@ -2,7 +2,9 @@
 //!
 //! - A torn tail is cut; its bytes are kept in `<id>.d/torn-<time>`.
 //! - Rotten lines stay where they are (the log is never rewritten), are passed over by every reader, and are reported.
-//! - A file without a readable header is set aside as `<id>.log.bad-<time>`, its projection with it: that conversation is not found.
+//! - A file without a readable header is set aside as `<id>.log.bad` (an earlier one there gets a time behind its name), its
+//!   projection with it. That conversation is not found, and its id refused while the file lies there: another one under it would
+//!   give its numbers a second meaning.
 //! - A message without a terminal record gets `interrupted` with the text of its pieces, unless its run is parked on an approval,
 //!   or was decided on and had not gone on yet.
 //!
@@ -183,8 +185,12 @@ fn set_aside(core: &Core, id: SessionId, why: &str) -> std::io::Result<()> {
     if core.disk().stat(&json)?.is_some() {
         // First, because without its log it would be imported, and numbers given away a second time.
         core.disk().rename(&json, &core.files.named(id, &format!("json.kept-{time}")))?;
+        core.durability.sync_names()?;
     }
-    let aside = core.files.named(id, &format!("log.bad-{time}"));
+    let aside = core.files.bad(id);
+    if core.disk().stat(&aside)?.is_some() {
+        core.disk().rename(&aside, &core.files.named(id, &format!("log.bad-{time}")))?;
+    }
     core.disk().rename(&core.files.log(id), &aside)?;
     core.durability.sync_names()?;
     log::error("store", format_args!("session {id} is set aside as {}: {why}", aside.display()));

@@ -174,7 +174,7 @@ impl Sessions {
         self.core.settings.load()
     }
 
-    /// The one loader: `NotFound` where there is none, where it is another owner's, or deleted less than 24 h ago. Repairs what is
+    /// The one loader: `NotFound` where there is none, where it is another owner's, deleted less than 24 h ago or set aside. Repairs what is
     /// opened for the first time, imports a lone `.json`.
     pub async fn load(&self, id: SessionId, owner: OwnerId) -> Result<Arc<Session>, StoreError> {
         let session = self.find(id, false).await?.ok_or(StoreError::NotFound)?;
@@ -579,7 +579,7 @@ enum Remove {
 /// What the disk says of an id.
 pub(crate) enum Looked {
     Found(Arc<Session>),
-    /// It was deleted less than 24 h ago.
+    /// It was deleted less than 24 h ago, or its log was set aside.
     Refused,
     Nothing,
 }
@@ -591,6 +591,9 @@ pub(crate) fn look(core: &Arc<Core>, id: SessionId) -> Result<Looked, StoreError
     }
     if let Some(session) = open::open(core, id)? {
         return Ok(Looked::Found(session));
+    }
+    if core.disk().stat(&core.files.bad(id)).map_err(StoreError::of("looking for session", id))?.is_some() {
+        return Ok(Looked::Refused);
     }
     if import::import(core, id)?
         && let Some(session) = open::open(core, id)?

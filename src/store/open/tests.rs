@@ -135,7 +135,7 @@ async fn an_unreadable_header_sets_the_conversation_aside_and_touches_no_other()
         assert!(matches!(sessions.load(sid, bench.owner()).await, Err(StoreError::NotFound)));
     }
     let names: Vec<String> = std::fs::read_dir(bench.files()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-    assert!(names.iter().any(|name| name.starts_with(&format!("{sid}.log.bad-"))), "{names:?}");
+    assert!(names.iter().any(|name| name.starts_with(&format!("{sid}.log.bad"))), "{names:?}");
     assert!(names.iter().any(|name| name.starts_with(&format!("{sid}.json.kept-"))), "{names:?}");
     sessions.load(other, bench.owner()).await.unwrap();
 }

@@ -255,3 +255,35 @@ async fn a_fork_or_an_import_is_there_whole_or_not_at_all() {
         }
     }
 }
+
+/// Another conversation under the same id would give its numbers a second meaning, and the id to whoever asks first.
+#[tokio::test]
+async fn the_id_of_a_conversation_that_was_set_aside_is_nobodys() {
+    let bench = Bench::new();
+    let (sid, id) = (bench.session_id(), bench.message_id());
+    let sessions = bench.sessions();
+    let session = sessions.load_or_create(sid, bench.owner()).await.unwrap();
+    session.accept(id, say("hello")).await.unwrap();
+    session.append(id, vec![done("hi")]).await.unwrap();
+    drop((session, sessions));
+    let good = std::fs::read(bench.file(sid, "log")).unwrap();
+    let mut bad = good.clone();
+    bad[12] ^= 1;
+    for _ in 0..2 {
+        std::fs::write(bench.file(sid, "log"), &bad).unwrap();
+        let sessions = bench.sessions();
+        for owner in [bench.owner(), OwnerId::derived(&[9; 32])] {
+            assert!(matches!(sessions.load_or_create(sid, owner).await, Err(StoreError::NotFound)));
+        }
+    }
+    let names: Vec<String> = std::fs::read_dir(bench.files()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    let aside: Vec<&String> = names.iter().filter(|name| name.contains(".log.bad")).collect();
+    assert_eq!(aside.len(), 2, "both are kept: {names:?}");
+    // Whoever mends the file and takes away what was set aside has the conversation again.
+    for name in aside {
+        std::fs::remove_file(bench.files().join(name)).unwrap();
+    }
+    std::fs::write(bench.file(sid, "log"), &good).unwrap();
+    let sessions = bench.sessions();
+    assert_eq!(kinds(&all(&sessions, &bench, sid).await), ["1 message", "2 done"]);
+}
