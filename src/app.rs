@@ -100,7 +100,10 @@ pub async fn serve(setup: Setup, listener: Listener, shutdown: Cancel, ready: im
     let app = Arc::new(app);
 
     let address = listener.address().to_owned();
-    app.home.write_address(&address).map_err(|e| AppError(format!("the address cannot be written to the home: {e}")))?;
+    if let Err(error) = app.home.write_address(&address) {
+        // Only `ask` and `healthcheck` look for it. On a full disk its owner must be able to look, and to delete.
+        log::warn("app", format_args!("the address is not in the home, so that `ask` does not find this server: {error}"));
+    }
     ready(&address);
 
     let (stop, stopped) = cancel::pair();
@@ -179,7 +182,7 @@ fn build(setup: Setup, shutdown: Cancel, drained: Cancel) -> Result<Built, AppEr
     let personas = Arc::new(Personas::open(at.join("personas"), seams.clone()));
     let spaces = Arc::new(Spaces::open(at.join("spaces"), seams.clone()));
     let seeds = Arc::new(Seeds::open(at, seams.clone()));
-    let workspaces = Arc::new(Workspaces::open(at, keys.first_owner(), clock.clone()).map_err(|e| said(&e))?);
+    let workspaces = Arc::new(Workspaces::open(at, keys.first_owner(), seams.clone()).map_err(|e| said(&e))?);
 
     let mcp = Arc::new(Mcp::new(lives.mcp.clone(), client.clone(), clock.clone()));
     let runner = Arc::new(Orchestrator::new(Parts {
@@ -311,6 +314,8 @@ mod tests {
     use super::*;
     use crate::http::client::{Outgoing, Target};
     use crate::http::listener::Listen;
+    use crate::sys::disk::Disk;
+    use crate::sys::fault_disk::FaultDisk;
     use crate::wire::url::Url;
     use hyper::Method;
     use serde_json::{Value, json};
@@ -324,11 +329,16 @@ mod tests {
     }
 
     async fn start(home: &std::path::Path) -> Running {
+        start_on(home, Arc::new(RealDisk)).await
+    }
+
+    async fn start_on(home: &std::path::Path, disk: Arc<dyn Disk>) -> Running {
         let listener = Listener::bind(&Listen::Tcp("127.0.0.1:0".parse().unwrap())).unwrap();
         let (stop, shutdown) = cancel::pair();
         let (tell, told) = tokio::sync::oneshot::channel();
         let mut setup = Setup::new(&Config::from_text(home, "", &Default::default(), &[]).unwrap());
         setup.settings.drain = Duration::from_secs(5);
+        setup.seams.disk = disk;
         let task = tokio::spawn(serve(setup, listener, shutdown, move |address| tell.send(address.to_owned()).unwrap()));
         let Ok(address) = told.await else { panic!("{}", task.await.unwrap().unwrap_err()) };
         let token = std::fs::read_to_string(home.join("token")).unwrap().trim().to_owned();
@@ -391,6 +401,27 @@ mod tests {
         let (status, gone) = house.call(Method::DELETE, &format!("/api/sessions/{session}"), Value::Null).await;
         assert_eq!((status, &gone["status"]), (200, &json!("deleted")));
         assert_eq!(house.call(Method::GET, &format!("/api/sessions/{session}"), Value::Null).await.0, 404);
+        house.end().await;
+        let _ = std::fs::remove_dir_all(&home);
+    }
+
+    /// Who has no room left must be able to look, and to delete.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_full_disk_does_not_keep_the_house_from_starting() {
+        let home = std::env::temp_dir().join(format!("oxios-app-full-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&home);
+        let house = start(&home).await;
+        let (_, answer) = house.call(Method::POST, "/api/chat", json!({"content": "hello"})).await;
+        let session = answer["session_id"].as_str().unwrap().to_owned();
+        house.end().await;
+        let disk = FaultDisk::new();
+        disk.set_budget(Some(0));
+        disk.set_free(Some(0));
+        let house = start_on(&home, Arc::new(disk.clone())).await;
+        let (status, detail) = house.call(Method::GET, &format!("/api/sessions/{session}"), Value::Null).await;
+        assert_eq!((status, &detail["user_messages"][0]["content"]), (200, &json!("hello")));
+        assert_eq!(house.call(Method::POST, "/api/chat", json!({"content": "more"})).await.0, 507);
+        disk.set_budget(None);
         house.end().await;
         let _ = std::fs::remove_dir_all(&home);
     }

@@ -10,7 +10,7 @@ use oxios_edge::base::cancel::{self, Why};
 use oxios_edge::base::log;
 use oxios_edge::config::Config;
 use oxios_edge::http::listener::{Listen, Listener};
-use oxios_edge::sys::disk::{DirItem, Disk, DiskFile, FileStat, Open, RealDisk};
+use oxios_edge::sys::disk::{DirItem, Disk, DiskDir, DiskFile, FileStat, Lock, Locked, Open, RealDisk};
 
 use crate::Size;
 use crate::load::{Connection, request};
@@ -114,8 +114,8 @@ impl Disk for CountingDisk {
     fn remove_dir(&self, path: &Path) -> io::Result<()> {
         self.0.remove_dir(path)
     }
-    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        self.0.create_dir_all(path)
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        self.0.create_dir(path)
     }
     fn list(&self, path: &Path) -> io::Result<Vec<DirItem>> {
         self.0.list(path)
@@ -127,8 +127,22 @@ impl Disk for CountingDisk {
         self.1.syncs.fetch_add(1, Ordering::Relaxed);
         self.0.sync_dir(path)
     }
+    fn sync_all(&self, path: &Path) -> io::Result<()> {
+        self.1.syncs.fetch_add(1, Ordering::Relaxed);
+        self.0.sync_all(path)
+    }
     fn free_bytes(&self, path: &Path) -> io::Result<u64> {
         self.0.free_bytes(path)
+    }
+    fn open_dir(&self, path: &Path) -> io::Result<Box<dyn DiskDir>> {
+        // These conversations write no workspace files.
+        self.0.open_dir(path)
+    }
+    fn try_lock(&self, path: &Path) -> io::Result<Locked> {
+        self.0.try_lock(path)
+    }
+    fn lock(&self, path: &Path) -> io::Result<Lock> {
+        self.0.lock(path)
     }
 }
 

@@ -2,7 +2,6 @@
 //! directory by the kernel; what a browser gets runs nothing (`Content-Security-Policy: sandbox`, `nosniff`).
 
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -17,6 +16,7 @@ use crate::http::error::HttpError;
 use crate::http::{Body, Response};
 use crate::rooms::workspace::{Workspace, WorkspaceError};
 use crate::store::home::Space;
+use crate::sys::disk::{DiskFile, read_full};
 
 /// One entry of a directory.
 #[derive(Serialize)]
@@ -74,7 +74,7 @@ pub(crate) async fn read(app: Arc<App>, call: Call) -> Result<Response, HttpErro
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         response
     } else {
-        Response::new(content(Arc::new(file), item.size).await?)
+        Response::new(content(Arc::from(file), item.size).await?)
     };
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
@@ -140,7 +140,7 @@ fn matches(known: &HeaderValue, tag: &str) -> bool {
 }
 
 /// A small file whole, a larger one piece by piece: the server never holds more than one piece of it.
-async fn content(file: Arc<std::fs::File>, size: u64) -> Result<Body, HttpError> {
+async fn content(file: Arc<dyn DiskFile>, size: u64) -> Result<Body, HttpError> {
     let first = piece(file.clone(), 0).await.map_err(|e| HttpError::internal(e.to_string()))?;
     if size <= first.len() as u64 {
         return Ok(Body::full(first));
@@ -162,19 +162,11 @@ async fn content(file: Arc<std::fs::File>, size: u64) -> Result<Body, HttpError>
     })))
 }
 
-async fn piece(file: Arc<std::fs::File>, at: u64) -> io::Result<Bytes> {
+async fn piece(file: Arc<dyn DiskFile>, at: u64) -> io::Result<Bytes> {
     let read = move || {
         let mut bytes = vec![0; FILE_CHUNK_BYTES];
-        let mut filled = 0;
-        while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-            match file.read_at(rest, at + filled as u64) {
-                Ok(0) => break,
-                Ok(n) => filled += n,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
-            }
-        }
-        bytes.truncate(filled);
+        let read = read_full(file.as_ref(), &mut bytes, at)?;
+        bytes.truncate(read);
         Ok(Bytes::from(bytes))
     };
     tokio::task::spawn_blocking(read).await.unwrap_or_else(|e| Err(io::Error::other(e)))

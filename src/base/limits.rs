@@ -46,6 +46,8 @@ pub const RESULT_INLINE_BYTES_MAX: usize = 16 * 1024;
 pub const RESULT_BYTES_MAX: usize = 256 * 1024;
 /// One line of the session log; a longer one is damage, not data.
 pub const LOG_LINE_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Nesting of a record: what a client or a model may send and what stands around it; a parser gives up at 128.
+pub const LOG_DEPTH_MAX: usize = JSON_DEPTH_MAX + 32;
 /// The visible answer of one turn; the model is stopped there.
 pub const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 /// One event of a model's stream, or a model's answer that is not streamed: an answer fits even when every byte is a JSON escape of six.
@@ -87,7 +89,7 @@ pub const BUDGETS_FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// One segment of the audit log: small enough to copy and to read in a moment, some 25,000 records.
 pub const AUDIT_SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
-/// The end of the newest segment that is read at start to find the last whole record.
+/// The end of the newest segment is read in pieces of this size to find the last whole record at start.
 pub const AUDIT_TAIL_BYTES: u64 = 64 * 1024;
 /// Records that one answer of `POST /api/audit/export` holds, in bytes; the command line exports without a bound.
 pub const AUDIT_EXPORT_BYTES_MAX: usize = 64 * 1024 * 1024;

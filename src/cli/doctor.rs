@@ -241,7 +241,7 @@ fn kept(config: &Config) -> Option<Found> {
     let mut names: Vec<String> = std::fs::read_dir(&directory)
         .ok()?
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter(|name| name.contains(".json.kept-") || name.contains(".log.bad-"))
+        .filter(|name| name.contains(".json.kept-") || name.contains(".log.bad"))
         .collect();
     names.sort();
     let first = names.iter().take(3).cloned().collect::<Vec<_>>().join(", ");

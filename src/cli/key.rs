@@ -15,9 +15,10 @@ use crate::base::random::SystemRandom;
 use crate::base::time::{Clock, SystemClock, Timestamp};
 use crate::config::Env;
 use crate::store::StoreError;
+use crate::store::atomic::make_dir;
 use crate::store::home::Seams;
 use crate::store::keys::{Books, Budget, KeyRecord, Keys, NewKey, NewOwner, Period, Scope, Scopes};
-use crate::sys::disk::{Disk, RealDisk};
+use crate::sys::disk::RealDisk;
 
 /// Makes a key and shows it once.
 pub(super) fn create(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
@@ -35,7 +36,7 @@ pub(super) fn create(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
     let budget = budget(parsed)?;
     let home = home(parsed, env)?;
     // A key may be made before the first start.
-    RealDisk.create_dir_all(&home).map_err(|e| Failure::failed(format!("{}: {e}", home.display())))?;
+    make_dir(&RealDisk, &home).map_err(|e| Failure::failed(format!("{}: {e}", home.display())))?;
     let (keys, clock) = open(&home)?;
     let owner = match parsed.value("owner") {
         None | Some("first") => NewOwner::Of(keys.first_owner()),

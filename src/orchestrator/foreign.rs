@@ -4,7 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::base::cancel::Why;
-use crate::base::limits::FOREIGN_ARGUMENT_BYTES_MAX;
+use crate::base::limits::{FOREIGN_ARGUMENT_BYTES_MAX, JSON_DEPTH_MAX};
 use crate::llm::request::ToolCall;
 use crate::orchestrator::recorded::UNRECORDED;
 use crate::orchestrator::run::{Next, Run, called};
@@ -13,6 +13,7 @@ use crate::orchestrator::tools::Shown;
 use crate::rooms::mcp::Whose;
 use crate::store::StoreError;
 use crate::store::record::ToolOutcome;
+use crate::wire::json;
 
 /// What the audit log calls them: a server's names are its owner's words.
 const AUDITED_AS: &str = "mcp";
@@ -50,7 +51,7 @@ pub(crate) fn arguments(written: &str) -> Result<Map<String, Value>, String> {
         return Err(format!("the arguments have {} bytes; at most {FOREIGN_ARGUMENT_BYTES_MAX} are passed on", written.len()));
     }
     let written = if written.trim().is_empty() { "{}" } else { written };
-    serde_json::from_str(written)
+    json::parse(written.as_bytes(), JSON_DEPTH_MAX)
         .map_err(|_| "the arguments are no JSON object (were they cut off?); call the tool again with shorter ones".into())
 }
 

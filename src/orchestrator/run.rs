@@ -10,7 +10,7 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use crate::base::cancel::{Cancel, Why};
 use crate::base::ids::SeedId;
-use crate::base::limits::{RESULT_BYTES_MAX, RESULT_INLINE_BYTES_MAX};
+use crate::base::limits::{JSON_DEPTH_MAX, RESULT_BYTES_MAX, RESULT_INLINE_BYTES_MAX};
 use crate::base::log;
 use crate::events::Kind;
 use crate::llm::error::Kind as LlmKind;
@@ -34,6 +34,7 @@ use crate::rooms::workspace::Workspace;
 use crate::store::StoreError;
 use crate::store::keys::Reservation;
 use crate::store::record::{Body, Ending, PhaseState, ToolOutcome};
+use crate::wire::json;
 
 /// One run under way.
 pub(crate) struct Run<'a> {
@@ -433,8 +434,8 @@ impl<'a> Run<'a> {
 
     /// A call that is not carried out: call and answer go into the log together.
     pub(crate) async fn refuse(&mut self, call: &ToolCall, outcome: ToolOutcome, text: String) -> Result<Next, StoreError> {
-        let arguments =
-            serde_json::from_str(&call.arguments).unwrap_or_else(|_| Value::String(call.arguments.chars().take(2000).collect()));
+        let arguments = json::parse(call.arguments.as_bytes(), JSON_DEPTH_MAX)
+            .unwrap_or_else(|_| Value::String(call.arguments.chars().take(2000).collect()));
         let record = called(call, arguments, false);
         let result = Body::ToolResult { call_id: call.id.clone(), outcome, content: text.clone(), blob: None };
         self.append(vec![record, result]).await?;

@@ -122,7 +122,7 @@ impl Place {
             mcp: Arc::new(Mcp::new(Arc::default(), Client::new(ClientSettings::default()), seams.clock.clone())),
             engine: Arc::new(Live::new(engine)),
             judges: Arc::new(Live::new(Vec::new())),
-            workspaces: Arc::new(Workspaces::open(workspace, owner, seams.clock.clone()).unwrap()),
+            workspaces: Arc::new(Workspaces::open(workspace, owner, seams.clone()).unwrap()),
             memory: Arc::new(Memory::open(workspace.join("memory"), seams.clone(), Arc::default(), Client::new(Default::default()))),
             personas: Arc::new(Personas::open(workspace.join("personas"), seams.clone())),
             spaces: Arc::new(Spaces::open(workspace.join("spaces"), seams.clone())),

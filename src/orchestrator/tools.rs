@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use crate::base::digest::{hex, sha256};
 use crate::base::ids::OwnerId;
-use crate::base::limits::{FILE_READ_BYTES_MAX, FILE_WRITE_BYTES_MAX, HITS_MAX, MEMORY_BYTES_MAX, TAG_BYTES_MAX, TAGS_MAX};
+use crate::base::limits::{FILE_READ_BYTES_MAX, FILE_WRITE_BYTES_MAX, HITS_MAX, JSON_DEPTH_MAX, MEMORY_BYTES_MAX, TAG_BYTES_MAX, TAGS_MAX};
 use crate::llm::request::ToolSpec;
 use crate::orchestrator::group::SPLIT;
 use crate::orchestrator::run::blocking;
@@ -19,6 +19,7 @@ use crate::orchestrator::schema;
 use crate::rooms::memory::{Category, Memory, NewEntry};
 use crate::rooms::skills::Skills;
 use crate::rooms::workspace::{Workspace, WorkspaceError};
+use crate::wire::json;
 
 /// Text of the old file that is shown beside the new one, in bytes; a larger one is told by its digest.
 const OLD_SHOWN_BYTES_MAX: usize = 16 * 1024;
@@ -178,7 +179,7 @@ impl Tool {
     pub(crate) fn arguments(&self, written: &str) -> Result<Args, String> {
         let schema = (self.parameters)();
         let written = if written.trim().is_empty() { "{}" } else { written };
-        let Ok(Value::Object(mut arguments)) = serde_json::from_str(written) else {
+        let Ok(Value::Object(mut arguments)) = json::parse(written.as_bytes(), JSON_DEPTH_MAX) else {
             return Err("the arguments are no JSON object (were they cut off?); call the tool again with shorter ones".into());
         };
         schema::coerce(&schema, &mut arguments);
@@ -368,7 +369,7 @@ pub(crate) mod tests {
         let (dir, seams) = test_seams(name);
         Reach {
             owner: OwnerId::derived(&[1; 32]),
-            workspace: Arc::new(Workspace::open(&dir.join("files"), seams.clock.clone()).unwrap()),
+            workspace: Arc::new(Workspace::open(&dir.join("files"), &*seams.disk, seams.clock.clone()).unwrap()),
             memory: Arc::new(Memory::open(
                 dir.join("memory"),
                 seams.clone(),

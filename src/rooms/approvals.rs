@@ -133,7 +133,7 @@ impl Approvals {
         if open >= APPROVALS_PENDING_MAX {
             return Err(ApprovalError::TooMany);
         }
-        self.seams.disk.create_dir_all(&self.dir)?;
+        atomic::make_dir(&*self.seams.disk, &self.dir)?;
         self.write(approval)?;
         known.insert(approval.id, without_shown(approval));
         self.forget_oldest(known);

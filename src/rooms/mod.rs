@@ -26,6 +26,15 @@ pub(crate) fn test_seams(name: &str) -> (std::path::PathBuf, crate::store::home:
     (dir, seams)
 }
 
+/// The same in memory, so that the power can be cut.
+#[cfg(test)]
+pub(crate) fn memory_seams() -> (crate::sys::memory_disk::MemoryDisk, crate::store::home::Seams) {
+    let disk = crate::sys::memory_disk::MemoryDisk::default();
+    let (dir, seams) = test_seams("memory");
+    let _ = std::fs::remove_dir(dir);
+    (disk.clone(), crate::store::home::Seams { disk: std::sync::Arc::new(disk), ..seams })
+}
+
 /// Moves a directory's time on by a minute: two changes by hand within one tick of the file system's clock look like one.
 #[cfg(test)]
 pub(crate) fn touch(dir: &std::path::Path) {

@@ -185,7 +185,7 @@ fn check(new: &NewPersona) -> Result<(), PersonaError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rooms::test_seams;
+    use crate::rooms::{memory_seams, test_seams};
 
     fn new(name: &str) -> NewPersona {
         NewPersona { name: name.into(), description: String::new(), prompt: format!("Speak like {name}.") }
@@ -212,6 +212,19 @@ mod tests {
         crate::rooms::touch(&dir);
         // The first house did not write that, and sees it.
         assert!(personas.list(owner).unwrap().is_empty() && personas.active(owner).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_was_made_chosen_and_taken_away_stays_so_after_a_power_cut() {
+        let (disk, seams) = memory_seams();
+        let (dir, owner) = (PathBuf::from("/w/personas"), OwnerId::derived(&[1; 32]));
+        let after = || Personas::open(dir.clone(), Seams { disk: std::sync::Arc::new(disk.power_cut()), ..seams.clone() });
+        let personas = Personas::open(dir.clone(), seams.clone());
+        let pirate = personas.create(owner, new("pirate")).unwrap();
+        personas.set_active(owner, Some(pirate.id)).unwrap();
+        assert_eq!(after().active(owner).unwrap(), Some(pirate.clone()));
+        personas.delete(owner, pirate.id).unwrap();
+        assert!(after().list(owner).unwrap().is_empty() && after().active(owner).unwrap().is_none());
     }
 
     #[test]

@@ -1,10 +1,11 @@
-//! Replacing a whole file so that a crash leaves the old one or the new one, never a mixture.
+//! Replacing a whole file so that a crash leaves the old one or the new one, never a mixture; removing one, and making
+//! directories, so that it lasts.
 
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::sys::disk::{Disk, Open};
+use crate::sys::disk::{Disk, DiskFile, Open};
 
 /// Whether the new content must survive a power cut when the call returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,25 +26,58 @@ pub enum Durable {
 /// With [`Durable::No`] a killed process leaves the same, but a power cut may also leave an empty or partial new file: only for
 /// files whose readers check them. One writer per path.
 pub fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8], durable: Durable) -> io::Result<()> {
+    renamed(disk, path, bytes, durable)?;
+    match (durable, path.parent()) {
+        (Durable::Yes, Some(dir)) => disk.sync_dir(dir),
+        _ => Ok(()),
+    }
+}
+
+/// The first half of a durable [`replace`]: the content is, the name is not until whoever keeps the directory syncs it. Gives the
+/// file.
+pub(crate) fn put(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<Box<dyn DiskFile>> {
+    renamed(disk, path, bytes, Durable::Yes)
+}
+
+fn renamed(disk: &dyn Disk, path: &Path, bytes: &[u8], durable: Durable) -> io::Result<Box<dyn DiskFile>> {
     let beside = beside(path);
-    let written = (|| {
+    let written = || {
         let file = disk.open(&beside, Open::Append)?;
         file.set_len(0)?;
         file.write_at(bytes, 0)?;
         if durable == Durable::Yes {
             file.sync()?;
         }
-        disk.rename(&beside, path)
-    })();
-    if let Err(e) = written {
-        // What is left there only takes space, and space may be what is missing.
-        let _ = disk.remove_file(&beside);
-        return Err(e);
+        disk.rename(&beside, path)?;
+        Ok(file)
+    };
+    // What is left there only takes space, and space may be what is missing.
+    written().inspect_err(|_| drop(disk.remove_file(&beside)))
+}
+
+/// Removes a file; it stays removed over a power cut when this returns. None is fine.
+pub fn remove(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    match disk.remove_file(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(e),
+        Ok(()) => path.parent().map_or(Ok(()), |dir| disk.sync_dir(dir)),
     }
-    match (durable, path.parent()) {
-        (Durable::Yes, Some(dir)) => disk.sync_dir(dir),
-        _ => Ok(()),
+}
+
+/// Makes a directory and those above it (0700) where they are missing; the names of those it made are durable when it returns.
+pub fn make_dir(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    if disk.stat(path)?.is_some() {
+        return Ok(());
     }
+    let above = path.parent().filter(|above| !above.as_os_str().is_empty());
+    if let Some(above) = above {
+        make_dir(disk, above)?;
+    }
+    match disk.create_dir(path) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+        done => done?,
+    }
+    above.map_or(Ok(()), |above| disk.sync_dir(above))
 }
 
 fn beside(path: &Path) -> PathBuf {

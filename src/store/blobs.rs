@@ -1,5 +1,7 @@
 //! Large results in `<id>.d/`, named by their SHA-256: durable before the record that names them.
 
+use std::io;
+
 use crate::base::digest::{hex, sha256};
 use crate::base::limits::RESULT_BYTES_MAX;
 use crate::store::StoreError;
@@ -19,12 +21,16 @@ pub(crate) fn put(session: &Session, bytes: &[u8]) -> Result<String, StoreError>
     let name = hex(&sha256(bytes));
     let disk = session.core.disk();
     let dir = session.core.files.blobs(session.id());
-    if disk.stat(&dir).map_err(doing())?.is_none() {
-        disk.create_dir_all(&dir).map_err(doing())?;
-        disk.sync_dir(session.core.files.dir()).map_err(doing())?;
+    match disk.create_dir(&dir) {
+        Ok(()) => session.core.durability.sync_names().map_err(doing())?,
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(e) => return Err(doing()(e)),
     }
     let path = dir.join(&name);
-    if disk.stat(&path).map_err(doing())?.is_none_or(|stat| stat.size != bytes.len() as u64) {
+    if disk.stat(&path).map_err(doing())?.is_some_and(|stat| stat.size == bytes.len() as u64) {
+        // It may be there because the sync of its name failed.
+        disk.sync_dir(&dir).map_err(doing())?;
+    } else {
         atomic::replace(disk, &path, bytes, Durable::Yes).map_err(doing())?;
     }
     Ok(name)
@@ -39,7 +45,7 @@ pub(crate) fn read(session: &Session, name: &str) -> Result<Vec<u8>, StoreError>
     let path = session.core.files.blobs(session.id()).join(name);
     let bytes = match read_whole(session.core.disk(), &path, RESULT_BYTES_MAX as u64) {
         Ok(bytes) => bytes,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(StoreError::NotFound),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(StoreError::NotFound),
         Err(e) => return Err(StoreError::of("reading a result of session", session.id())(e)),
     };
     if hex(&sha256(&bytes)) != name {

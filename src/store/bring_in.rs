@@ -3,7 +3,6 @@
 use crate::base::ids::{OwnerId, PersonaId, SessionId, SpaceId};
 use crate::base::limits::LABEL_BYTES_MAX;
 use crate::store::StoreError;
-use crate::store::atomic::{self, Durable};
 use crate::store::home::Space;
 use crate::store::import::{self, Old};
 use crate::store::record::About;
@@ -71,7 +70,12 @@ impl Sessions {
                 Ok(lines) => lines,
                 Err(why) => return Ok(Err(why)),
             };
-            atomic::replace(core.disk(), &core.files.log(id), &lines, Durable::Yes).map_err(StoreError::of("importing session", id))?;
+            let path = core.files.log(id);
+            core.durability.put(&path, &lines).map_err(|e| {
+                // It may be there already; whoever tries again is to find the id free.
+                let _ = core.disk().remove_file(&path);
+                StoreError::of("importing session", id)(e)
+            })?;
             core.index.appeared(id);
             Ok(Ok(id))
         })

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use crate::base::ids::{OwnerId, SessionId};
 use crate::base::live::Live;
 use crate::base::time::Timestamp;
+use crate::store::durability::Durability;
 use crate::store::files::Files;
 use crate::store::home::Home;
 use crate::store::index::Index;
@@ -20,6 +21,8 @@ pub(crate) struct Core {
     pub(crate) settings: Live<Settings>,
     pub(crate) first_owner: OwnerId,
     pub(crate) index: Index,
+    /// Asked before anything is shown, and before anything is acknowledged.
+    pub(crate) durability: Durability,
     /// Sessions with a message that was accepted here and is not over: they stay in memory whoever lets go of them, because
     /// opening one again would take its run for dead. Inserted when a message is accepted, removed when the last one ends.
     pub(crate) pinned: Mutex<HashMap<SessionId, Arc<Session>>>,

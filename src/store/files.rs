@@ -33,6 +33,10 @@ impl Files {
     pub(crate) fn gone(&self, id: SessionId) -> PathBuf {
         self.named(id, "gone")
     }
+    /// The log that was set aside.
+    pub(crate) fn bad(&self, id: SessionId) -> PathBuf {
+        self.named(id, "log.bad")
+    }
     /// Large results.
     pub(crate) fn blobs(&self, id: SessionId) -> PathBuf {
         self.named(id, "d")

@@ -34,7 +34,10 @@ impl Sessions {
             let (start, end) = (state.log_start, state.log_len);
             Copy { core: self.core.clone(), log, start, end, about, owner, new: SessionId::random(&*self.core.home.seams().random) }
         };
+        // The sweep does not take for left over what is written with the turn in hand.
+        let turn = self.turn(copy.new).await;
         blocking(move || {
+            let _turn = turn;
             let doing = || StoreError::of("copying session", id);
             let (turns, known) = copy.turns(upto).map_err(doing())?;
             if !known {
@@ -91,9 +94,13 @@ impl Copy {
             self.copy(turns, file.as_ref())?;
             file.sync()?;
             disk.rename(&beside, &path)?;
-            disk.sync_dir(self.core.files.dir())
+            self.core.durability.sync_names()
         };
-        write().inspect_err(|_| drop(disk.remove_file(&beside)))
+        write().inspect_err(|_| {
+            // Under one of its names.
+            let _ = disk.remove_file(&beside);
+            let _ = disk.remove_file(&path);
+        })
     }
 
     fn copy(&self, turns: &HashSet<MessageId>, to: &dyn DiskFile) -> io::Result<()> {

@@ -54,15 +54,10 @@ impl Home {
         let disk = seams.disk.as_ref();
         let workspace = workspace.map_or_else(|| home.join("workspace"), Path::to_path_buf);
         for dir in [home, &workspace, &workspace.join("sessions")] {
-            if disk.stat(dir).map_err(StoreError::io(format_args!("looking at {}", dir.display())))?.is_none() {
-                disk.create_dir_all(dir).map_err(StoreError::io(format_args!("making {}", dir.display())))?;
-                // A file's sync does not keep the name of the directory above it.
-                if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-                    disk.sync_dir(parent).map_err(StoreError::io(format_args!("syncing {}", parent.display())))?;
-                }
-            }
+            // A file's sync does not keep the names of the directories above it.
+            atomic::make_dir(disk, dir).map_err(StoreError::io(format_args!("making {}", dir.display())))?;
         }
-        let lock = match disk::try_lock(&home.join("lock")).map_err(StoreError::io(format_args!("locking {}", home.display())))? {
+        let lock = match disk.try_lock(&home.join("lock")).map_err(StoreError::io(format_args!("locking {}", home.display())))? {
             Locked::Ours(lock) => lock,
             Locked::Held(by) => return Err(StoreError::Held { by }),
         };

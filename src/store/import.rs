@@ -9,7 +9,6 @@ use crate::base::limits::{IMPORT_BYTES_MAX, LOG_LINE_BYTES_MAX};
 use crate::base::log;
 use crate::base::time::Timestamp;
 use crate::store::StoreError;
-use crate::store::atomic::{self, Durable};
 use crate::store::core::Core;
 use crate::store::record::{About, Body, Ending, Phase, Record, UserMessage};
 use crate::sys::disk::read_whole;
@@ -113,7 +112,7 @@ pub(crate) fn import(core: &Core, id: SessionId) -> Result<bool, StoreError> {
     };
     match made {
         Ok(lines) => {
-            atomic::replace(disk, &core.files.log(id), &lines, Durable::Yes).map_err(doing())?;
+            core.durability.put(&core.files.log(id), &lines).map_err(doing())?;
             log::info("store", format_args!("session {id} imported from its .json"));
             Ok(true)
         }

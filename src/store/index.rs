@@ -209,6 +209,7 @@ impl Index {
     /// Reads the directory, the cache, and the logs that the cache does not know. Sessions that changed meanwhile keep what
     /// they have. Blocking.
     pub(crate) fn build(&self, core: &Core, cancelled: &dyn Fn() -> bool) -> io::Result<Unfinished> {
+        core.durability.settle();
         let mut cache = read_cache(core).unwrap_or_default();
         let listed = core.disk().list(core.files.dir())?;
         let mut unfinished = Unfinished::default();

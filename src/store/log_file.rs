@@ -13,6 +13,9 @@ use crate::sys::disk::{DiskFile, read_full};
 ///
 /// After a failed sync the kernel may drop what it could not write and yet call the pages clean (fsyncgate). So everything
 /// since the last good sync is read back and written once more before the log goes on.
+///
+/// What was cut may be on the disk all the same, and come back with a power cut. So the next line is synced whatever it is: what
+/// readers see never stands where the disk may have something else.
 pub(crate) struct LogFile {
     file: Arc<dyn DiskFile>,
     /// Where the next line goes.
@@ -21,7 +24,7 @@ pub(crate) struct LogFile {
     synced: u64,
     /// Something lies behind `len`.
     ragged: bool,
-    /// A sync has failed since `synced`.
+    /// A write or a sync has failed since `synced`, or something was cut.
     doubtful: bool,
 }
 
@@ -55,6 +58,7 @@ impl LogFile {
         if self.doubtful {
             self.write_again()?;
         }
+        let sync = sync || self.doubtful;
         if let Err(e) = self.file.write_at(lines, self.len) {
             self.cut();
             return Err(e);
@@ -62,7 +66,6 @@ impl LogFile {
         let end = self.len + lines.len() as u64;
         if sync {
             if let Err(e) = self.file.sync() {
-                self.doubtful = true;
                 self.cut();
                 return Err(e);
             }
@@ -86,6 +89,7 @@ impl LogFile {
     }
 
     fn cut(&mut self) {
+        self.doubtful = true;
         self.ragged = self.file.set_len(self.len).is_err();
     }
 

@@ -1,13 +1,15 @@
 //! Floor 2: everything that is kept: the home, sessions, keys, atomic files.
 //!
 //! A session is opened by `sessions`, lives in `session` (its visible side in `state`, its writing side in `writer`), is read by
-//! `tail`, `turns` and `projection`, and lies in files that `open` repairs, `lines` reads and `log_file` writes.
+//! `tail`, `turns` and `projection`, and lies in files that `open` repairs, `lines` reads and `log_file` writes;
+//! `durability` keeps their names.
 
 pub mod atomic;
 pub mod audit;
 mod blobs;
 mod bring_in;
 mod core;
+mod durability;
 pub mod error;
 pub mod export;
 mod files;

@@ -2,7 +2,9 @@
 //!
 //! - A torn tail is cut; its bytes are kept in `<id>.d/torn-<time>`.
 //! - Rotten lines stay where they are (the log is never rewritten), are passed over by every reader, and are reported.
-//! - A file without a readable header is set aside as `<id>.log.bad-<time>`, its projection with it: that conversation is not found.
+//! - A file without a readable header is set aside as `<id>.log.bad` (an earlier one there gets a time behind its name), its
+//!   projection with it. That conversation is not found, and its id refused while the file lies there: another one under it would
+//!   give its numbers a second meaning.
 //! - A message without a terminal record gets `interrupted` with the text of its pieces, unless its run is parked on an approval,
 //!   or was decided on and had not gone on yet.
 //!
@@ -21,6 +23,7 @@ use crate::base::ids::{ApprovalId, MessageId, SeedId, Seq, SessionId};
 use crate::base::limits::{ANSWER_BYTES_MAX, MESSAGE_IDS_KEPT, SEQ_RESERVATION};
 use crate::base::log;
 use crate::store::StoreError;
+use crate::store::atomic;
 use crate::store::core::Core;
 use crate::store::lines::{Backward, Forward, Glance, end_of_lines};
 use crate::store::log_file::LogFile;
@@ -49,7 +52,7 @@ pub(crate) fn open(core: &Arc<Core>, id: SessionId) -> Result<Option<Arc<Session
     let file: Arc<dyn DiskFile> = Arc::from(open_file(disk, &path).map_err(doing())?);
     let len = file.len().map_err(doing())?;
     if len == 0 {
-        // Killed as it was made: nothing in it was ever acknowledged.
+        // A log appears whole, so this is none of ours; there is nothing in it to be kept.
         disk.remove_file(&path).map_err(doing())?;
         return Ok(None);
     }
@@ -182,10 +185,14 @@ fn set_aside(core: &Core, id: SessionId, why: &str) -> std::io::Result<()> {
     if core.disk().stat(&json)?.is_some() {
         // First, because without its log it would be imported, and numbers given away a second time.
         core.disk().rename(&json, &core.files.named(id, &format!("json.kept-{time}")))?;
+        core.durability.sync_names()?;
     }
-    let aside = core.files.named(id, &format!("log.bad-{time}"));
+    let aside = core.files.bad(id);
+    if core.disk().stat(&aside)?.is_some() {
+        core.disk().rename(&aside, &core.files.named(id, &format!("log.bad-{time}")))?;
+    }
     core.disk().rename(&core.files.log(id), &aside)?;
-    core.disk().sync_dir(core.files.dir())?;
+    core.durability.sync_names()?;
     log::error("store", format_args!("session {id} is set aside as {}: {why}", aside.display()));
     Ok(())
 }
@@ -204,7 +211,7 @@ fn keep_torn(core: &Core, id: SessionId, file: &dyn DiskFile, at: u64, len: u64)
         let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
         let read = read_full(file, &mut bytes, at)?;
         let dir = core.files.blobs(id);
-        core.disk().create_dir_all(&dir)?;
+        atomic::make_dir(core.disk(), &dir)?;
         let aside = core.disk().open(&dir.join(format!("torn-{}", core.now().millis())), Open::Append)?;
         aside.write_at(bytes.get(..read).unwrap_or_default(), 0)
     };

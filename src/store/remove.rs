@@ -12,15 +12,14 @@ use crate::base::ids::SessionId;
 use crate::base::limits::TOMBSTONE_HOURS;
 use crate::base::time::Timestamp;
 use crate::store::StoreError;
-use crate::store::atomic::{self, Durable};
 use crate::store::core::Core;
 use crate::store::files::split;
 use crate::sys::disk::{DirItem, is_full, read_whole};
 
-/// Makes the tombstone. Blocking.
+/// Makes the tombstone. After an error it may be there: see [`is_buried`]. Blocking.
 pub(crate) fn bury(core: &Core, id: SessionId) -> Result<(), StoreError> {
     let text = format!("{}\n", core.now());
-    let write = || atomic::replace(core.disk(), &core.files.gone(id), text.as_bytes(), Durable::Yes);
+    let write = || core.durability.put(&core.files.gone(id), text.as_bytes()).map(drop);
     let mut result = write();
     if result.as_ref().is_err_and(is_full) {
         // Deleting is what makes room.
@@ -28,6 +27,11 @@ pub(crate) fn bury(core: &Core, id: SessionId) -> Result<(), StoreError> {
         result = write();
     }
     result.map_err(StoreError::of("deleting session", id))
+}
+
+/// There is a tombstone, or it cannot be seen that there is none. Blocking.
+pub(crate) fn is_buried(core: &Core, id: SessionId) -> bool {
+    !matches!(core.disk().stat(&core.files.gone(id)), Ok(None))
 }
 
 /// The id is refused. A tombstone that is old enough goes, after what was left of the files. Blocking.
@@ -45,6 +49,8 @@ pub(crate) fn is_gone(core: &Core, id: SessionId, names: &Names) -> Result<bool,
         return Ok(true);
     }
     names.of(core, id).and_then(|names| remove_files(core, &names)).map_err(doing())?;
+    // Without it, nothing that a power cut brings back may be left.
+    core.durability.sure_of_names().map_err(doing())?;
     core.disk().remove_file(&path).map_err(doing())?;
     Ok(false)
 }
@@ -79,6 +85,11 @@ impl Names {
         let is = |items: &[DirItem]| items.iter().any(|item| split(&item.name).is_some_and(|(_, ending)| ending == "gone"));
         self.0.iter().flatten().filter(|(_, items)| is(items)).map(|(id, _)| *id).collect()
     }
+    /// Files that were being written beside those they were to replace.
+    pub(crate) fn beside(&self) -> Vec<(SessionId, String)> {
+        let names = self.0.iter().flatten().flat_map(|(id, items)| items.iter().map(|item| (*id, item.name.clone())));
+        names.filter(|(_, name)| name.ends_with(".new")).collect()
+    }
     /// What lies there of one session, its tombstone aside. Blocking.
     pub(crate) fn of(&self, core: &Core, id: SessionId) -> io::Result<Vec<DirItem>> {
         let wanted = |item: &DirItem| matches!(split(&item.name), Some((of, ending)) if of == id && ending != "gone");
@@ -107,7 +118,7 @@ pub(crate) fn remove_files(core: &Core, names: &[DirItem]) -> io::Result<()> {
             gone(disk.remove_file(&path))?;
         }
     }
-    disk.sync_dir(dir)
+    core.durability.sync_names()
 }
 
 /// Already gone is gone.

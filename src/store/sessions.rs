@@ -15,6 +15,7 @@ use crate::base::log;
 use crate::base::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::core::Core;
+use crate::store::durability::Durability;
 use crate::store::files::Files;
 use crate::store::home::Home;
 use crate::store::index::{Index, Unfinished};
@@ -143,9 +144,11 @@ struct Held {
 impl Sessions {
     /// Cheap: reads nothing.
     pub fn open(home: &Arc<Home>, first_owner: OwnerId, settings: Settings) -> Arc<Self> {
+        let files = Files::new(home.workspace());
         let core = Core {
             home: home.clone(),
-            files: Files::new(home.workspace()),
+            durability: Durability::of(home.seams().disk.clone(), files.dir().to_owned()),
+            files,
             settings: Live::new(settings),
             first_owner,
             index: Index::default(),
@@ -171,7 +174,7 @@ impl Sessions {
         self.core.settings.load()
     }
 
-    /// The one loader: `NotFound` where there is none, where it is another owner's, or deleted less than 24 h ago. Repairs what is
+    /// The one loader: `NotFound` where there is none, where it is another owner's, deleted less than 24 h ago or set aside. Repairs what is
     /// opened for the first time, imports a lone `.json`.
     pub async fn load(&self, id: SessionId, owner: OwnerId) -> Result<Arc<Session>, StoreError> {
         let session = self.find(id, false).await?.ok_or(StoreError::NotFound)?;
@@ -327,8 +330,8 @@ impl Sessions {
         }
     }
 
-    /// Removes what a crash left of deleted sessions, and tombstones that are old enough: else a box that runs for a year and prunes
-    /// every day has as many as it ever had sessions.
+    /// Removes what a crash left of deleted sessions and of files that were being written, and tombstones that are old enough: else a
+    /// box that runs for a year and prunes every day has as many as it ever had sessions.
     async fn tend_graves(&self, cancel: &Cancel) {
         let core = self.core.clone();
         let names = Arc::new(blocking(move || Ok(remove::Names::read(&core))).await.unwrap_or_default());
@@ -338,11 +341,25 @@ impl Sessions {
             }
             let (core, turn, names) = (self.core.clone(), self.turn(id).await, names.clone());
             let finished = blocking(move || {
+                core.durability.settle();
                 let _turn = turn;
                 remove::finish(&core, id, &names)
             });
             if let Err(e) = finished.await {
                 log::warn("store", format_args!("session {id} not deleted to the end: {e}"));
+            }
+        }
+        for (id, name) in names.beside() {
+            let turn = self.turn(id).await;
+            // Whoever writes beside a file has the session in hand, or the turn.
+            if self.in_hand(id).is_none() {
+                let path = self.core.files.dir().join(name);
+                let core = self.core.clone();
+                let _ = blocking(move || {
+                    let _turn = turn;
+                    core.disk().remove_file(&path).map_err(StoreError::of("tidying up behind session", id))
+                })
+                .await;
             }
         }
     }
@@ -498,10 +515,15 @@ impl Sessions {
             if writer.deleted {
                 return Err(StoreError::NotFound);
             }
-            remove::bury(&core, id)?;
-            removed.mark_deleted(&mut writer);
-            core.index.remove(id);
-            core.behind(id, false);
+            let buried = remove::bury(&core, id);
+            if buried.is_ok() || remove::is_buried(&core, id) {
+                // Also where it is only there and not durable: the next start would take what is said here with it.
+                removed.mark_deleted(&mut writer);
+                core.index.remove(id);
+                core.behind(id, false);
+                core.unpin(id);
+            }
+            buried?;
             let names = match how {
                 Remove::Idle(names) => names.of(&core, id),
                 Remove::Always => remove::Names::default().of(&core, id),
@@ -557,17 +579,21 @@ enum Remove {
 /// What the disk says of an id.
 pub(crate) enum Looked {
     Found(Arc<Session>),
-    /// It was deleted less than 24 h ago.
+    /// It was deleted less than 24 h ago, or its log was set aside.
     Refused,
     Nothing,
 }
 
 pub(crate) fn look(core: &Arc<Core>, id: SessionId) -> Result<Looked, StoreError> {
+    core.durability.settle();
     if remove::is_gone(core, id, &remove::Names::default())? {
         return Ok(Looked::Refused);
     }
     if let Some(session) = open::open(core, id)? {
         return Ok(Looked::Found(session));
+    }
+    if core.disk().stat(&core.files.bad(id)).map_err(StoreError::of("looking for session", id))?.is_some() {
+        return Ok(Looked::Refused);
     }
     if import::import(core, id)?
         && let Some(session) = open::open(core, id)?
@@ -577,5 +603,7 @@ pub(crate) fn look(core: &Arc<Core>, id: SessionId) -> Result<Looked, StoreError
     Ok(Looked::Nothing)
 }
 
+#[cfg(test)]
+mod power_tests;
 #[cfg(test)]
 mod tests;

@@ -108,7 +108,7 @@ impl<T: Thing> Shelf<T> {
     }
 
     fn write(&self, name: &str, value: &impl Serialize) -> io::Result<()> {
-        self.seams.disk.create_dir_all(&self.dir)?;
+        atomic::make_dir(&*self.seams.disk, &self.dir)?;
         let bytes = serde_json::to_vec_pretty(value)?;
         atomic::replace(&*self.seams.disk, &self.dir.join(name), &bytes, Durable::Yes)
     }
@@ -152,16 +152,13 @@ impl<T: Thing> Held<'_, T> {
         self.note_time()
     }
 
-    /// Takes a thing away. Whoever had chosen it has chosen nothing.
+    /// Takes a thing away, durably. Whoever had chosen it has chosen nothing.
     pub fn remove(&mut self, id: T::Id) -> io::Result<()> {
         let chosen: Vec<OwnerId> = self.things.iter().flat_map(|t| &t.current).filter(|(_, c)| **c == id).map(|(o, _)| *o).collect();
         for owner in chosen {
             self.choose(owner, None)?;
         }
-        match self.shelf.seams.disk.remove_file(&self.shelf.dir.join(format!("{id}.json"))) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-            _ => {}
-        }
+        atomic::remove(&*self.shelf.seams.disk, &self.shelf.dir.join(format!("{id}.json")))?;
         if let Some(things) = self.things.as_mut() {
             things.by_id.remove(&id);
         }

@@ -11,6 +11,7 @@ use crate::store::home::{Home, Seams};
 use crate::store::record::{Body, Ending, UserMessage};
 use crate::store::sessions::{Sessions, Settings};
 use crate::sys::fault_disk::FaultDisk;
+use crate::sys::memory_disk::{Dice, MemoryDisk};
 
 /// A small generator (xorshift): the same bytes in every run.
 pub(crate) struct Seeded(Mutex<u64>);
@@ -33,6 +34,8 @@ pub(crate) struct Bench {
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) random: Arc<Seeded>,
     pub(crate) disk: FaultDisk,
+    /// What is behind the faults, where that is memory.
+    memory: Option<MemoryDisk>,
 }
 
 impl Bench {
@@ -42,7 +45,31 @@ impl Bench {
         let dir = std::env::temp_dir().join(format!("oxios-store-{}-{n}", std::process::id()));
         let _ = std::fs::remove_dir_all(&dir);
         let clock = Arc::new(ManualClock::at(Timestamp::from_millis(1_800_000_000_000)));
-        Self { dir, clock, random: Arc::new(Seeded(Mutex::new(0x9E37_79B9_7F4A_7C15))), disk: FaultDisk::new() }
+        Self { dir, clock, random: Arc::new(Seeded(Mutex::new(0x9E37_79B9_7F4A_7C15))), disk: FaultDisk::new(), memory: None }
+    }
+    /// The same in memory, so that the power can be cut.
+    pub(crate) fn in_memory() -> Self {
+        let bench = Self::new();
+        bench.on(MemoryDisk::default())
+    }
+    /// As after a kill: all that was written is there. The clock and the random source go on.
+    pub(crate) fn killed(&self) -> Self {
+        self.on(self.memory().killed())
+    }
+    /// As after a power cut: only what was durable is there.
+    pub(crate) fn power_cut(&self) -> Self {
+        self.on(self.memory().power_cut())
+    }
+    /// As after a power cut that kept some of what was not durable.
+    pub(crate) fn power_cut_by(&self, dice: Dice<'_>) -> Self {
+        self.on(self.memory().power_cut_by(dice))
+    }
+    pub(crate) fn memory(&self) -> &MemoryDisk {
+        self.memory.as_ref().expect("a bench in memory")
+    }
+    fn on(&self, memory: MemoryDisk) -> Self {
+        let (clock, random, disk) = (self.clock.clone(), self.random.clone(), FaultDisk::before(Arc::new(memory.clone())));
+        Self { dir: PathBuf::from("/home"), clock, random, disk, memory: Some(memory) }
     }
     pub(crate) fn seams(&self) -> Seams {
         Seams { disk: Arc::new(self.disk.clone()), clock: self.clock.clone(), random: self.random.clone() }
@@ -72,6 +99,9 @@ impl Bench {
 
 impl Drop for Bench {
     fn drop(&mut self) {
+        if self.memory.is_some() {
+            return;
+        }
         let _ = std::fs::remove_dir_all(&self.dir);
     }
 }

@@ -3,21 +3,24 @@
 //! For every batch: pieces are written to `<id>.run`, the rest to the log; the log is synced where a kind asks for it; after a
 //! terminal record the projection is refreshed; then, and only then, readers see it; last, the pieces go.
 
+use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::base::ids::{MessageId, Seq};
-use crate::base::limits::{LOG_LINE_BYTES_MAX, SEQ_RESERVATION};
+use crate::base::limits::{LOG_DEPTH_MAX, LOG_LINE_BYTES_MAX, SEQ_RESERVATION};
 use crate::base::log;
 use crate::store::StoreError;
+use crate::store::atomic;
 use crate::store::home::Space;
 use crate::store::log_file::LogFile;
 use crate::store::projection::Shown;
 use crate::store::record::{About, Body, Change, Record, UserMessage};
 use crate::store::session::{Accepted, Entry, Session};
 use crate::store::state;
-use crate::sys::disk::{Open, is_full};
+use crate::sys::disk::{DiskFile, Open, is_full};
+use crate::wire::json;
 use crate::wire::log_line::{self, Header};
 
 /// Held by one append at a time; lives as long as the session is open.
@@ -62,6 +65,9 @@ impl Batch {
         if json.len() + log_line::OVERHEAD_BYTES > LOG_LINE_BYTES_MAX {
             return Err(StoreError::TooLarge(format!("a {} record of {} bytes", record.body.kind(), json.len())));
         }
+        if !json::depth_ok(&json, LOG_DEPTH_MAX) {
+            return Err(StoreError::TooLarge(format!("a {} record that is nested too deeply to be read again", record.body.kind())));
+        }
         let piece = record.body.is_piece();
         log_line::write(if piece { &mut self.run } else { &mut self.log }, &json);
         self.entries.push(Arc::new(Entry::new(record, json.into())));
@@ -86,17 +92,17 @@ impl Session {
         let now = self.core.now();
         let mut batch = Batch::default();
         // What a new session begins with stands before its first message, in the same write.
-        let begins = if w.log.is_none() { Some(self.about()).filter(|about| *about != About::default()) } else { None };
+        let begins = Some(self.about()).filter(|about| *about != About::default() && self.is_blank());
         let mut seq = w.next;
         if let Some(about) = begins {
             batch.add(Record { seq, time: now, message_id: None, body: Body::About(about) })?;
             seq += 1;
         }
         batch.add(Record { seq, time: now, message_id: Some(id), body: Body::Message(message) })?;
-        if w.log.is_none() {
-            self.make_log(w)?;
+        match w.log {
+            None => self.make_log(w, &batch.log)?,
+            Some(_) => self.write_log(w, &batch.log, true, false)?,
         }
-        self.write_log(w, &batch.log, true, false)?;
         w.next = seq + 1;
         w.reserved = w.reserved.max(seq + SEQ_RESERVATION);
         self.core.home.keep_time(now);
@@ -216,6 +222,12 @@ impl Session {
         Ok(seq - 1)
     }
 
+    /// There is no record yet.
+    fn is_blank(&self) -> bool {
+        let state = self.state();
+        state.log_len == state.log_start
+    }
+
     /// Makes it visible; where the pieces are about to go, in the same moment in which their terminal record is seen.
     fn show(&self, w: &Writer, entries: Vec<Arc<Entry>>, pieces_go: bool) {
         let log_len = w.log.as_ref().map_or(0, LogFile::len);
@@ -235,6 +247,11 @@ impl Session {
     }
 
     fn write_log(&self, w: &mut Writer, lines: &[u8], sync: bool, may_use_reserve: bool) -> Result<(), StoreError> {
+        let doing = || StoreError::of("writing the log of session", self.id());
+        if sync {
+            // A synced line in a file whose name is lost is lost.
+            self.core.durability.sure_of_names().map_err(doing())?;
+        }
         let Some(file) = &mut w.log else { return Err(StoreError::NotFound) };
         let mut result = file.append(lines, sync);
         if result.as_ref().is_err_and(is_full) {
@@ -244,7 +261,7 @@ impl Session {
                 result = file.append(lines, sync);
             }
         }
-        result.map_err(StoreError::of("writing the log of session", self.id()))
+        result.map_err(doing())
     }
 
     fn write_run(&self, w: &mut Writer, lines: &[u8]) -> Result<(), StoreError> {
@@ -268,30 +285,38 @@ impl Session {
         }
     }
 
-    /// Makes the log of a new session: its header, synced together with the name. The first message follows at once.
-    fn make_log(&self, w: &mut Writer) -> Result<(), StoreError> {
+    /// Makes the log of a new session with its first lines: under its name it is whole, or not there.
+    fn make_log(&self, w: &mut Writer, lines: &[u8]) -> Result<(), StoreError> {
         let doing = || StoreError::of("making the log of session", self.id());
-        let path = self.core.files.log(self.id());
-        let disk = self.core.disk();
-        let mut header = Vec::new();
+        let (path, disk) = (self.core.files.log(self.id()), self.core.disk());
+        if disk.stat(&path).map_err(doing())?.is_some() {
+            return Err(doing()(io::ErrorKind::AlreadyExists.into()));
+        }
+        let mut bytes = Vec::new();
         let json = serde_json::to_vec(&w.header).map_err(|e| StoreError::Damaged(e.to_string()))?;
-        log_line::write(&mut header, &json);
-        let file: Arc<dyn crate::sys::disk::DiskFile> = Arc::from(disk.open(&path, Open::CreateNew).map_err(doing())?);
-        let mut log = LogFile::new(file.clone(), 0);
-        if let Err(e) = log.append(&header, false).and_then(|()| disk.sync_dir(self.core.files.dir())) {
-            if is_full(&e) {
-                self.core.home.give_up_reserve();
+        log_line::write(&mut bytes, &json);
+        let start = bytes.len() as u64;
+        bytes.extend_from_slice(lines);
+        let file: Arc<dyn DiskFile> = match atomic::put(disk, &path, &bytes) {
+            Ok(file) => Arc::from(file),
+            Err(e) => {
+                if is_full(&e) {
+                    self.core.home.give_up_reserve();
+                }
+                return Err(doing()(e));
             }
-            let _ = disk.remove_file(&path);
-            return Err(doing()(e));
+        };
+        let mut log = LogFile::new(file.clone(), bytes.len() as u64);
+        let named = self.core.durability.sync_names();
+        if named.is_err() {
+            // The header stays; what comes next is added to it.
+            log.take_back(start);
         }
         let mut state = self.state();
-        state.log = Some(file);
-        state.log_start = log.len();
-        state.log_len = log.len();
+        (state.log, state.log_start, state.log_len) = (Some(file), start, start);
         drop(state);
         w.log = Some(log);
-        Ok(())
+        named.map_err(doing())
     }
 }
 

@@ -3,10 +3,12 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::ops::ControlFlow;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use crate::base::time::Timestamp;
+use crate::sys::real_dir::RealDir;
 
 /// How a file is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,11 +34,24 @@ pub struct DirItem {
     pub modified: Timestamp,
 }
 
+/// What lies under a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Dir,
+    /// A symbolic link.
+    Link,
+    /// A pipe, a socket, a device.
+    Other,
+}
+
 /// What is known of a path. A symbolic link is not followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileStat {
-    /// It is a directory.
-    pub is_dir: bool,
+    /// File, directory, or what else.
+    pub kind: Kind,
     /// Bytes.
     pub size: u64,
     /// Last change of its content.
@@ -45,6 +60,13 @@ pub struct FileStat {
     pub mode: u32,
     /// Inode number: changes when a file is replaced by a rename.
     pub inode: u64,
+}
+
+impl FileStat {
+    /// It is a directory.
+    pub fn is_dir(&self) -> bool {
+        self.kind == Kind::Dir
+    }
 }
 
 /// The file system.
@@ -57,16 +79,49 @@ pub trait Disk: Send + Sync + 'static {
     fn remove_file(&self, path: &Path) -> io::Result<()>;
     /// Removes an empty directory.
     fn remove_dir(&self, path: &Path) -> io::Result<()>;
-    /// Makes a directory and its parents (0700) where they are missing.
-    fn create_dir_all(&self, path: &Path) -> io::Result<()>;
+    /// Makes a directory (0700) in one that is there.
+    fn create_dir(&self, path: &Path) -> io::Result<()>;
     /// What is in a directory, in no order.
     fn list(&self, path: &Path) -> io::Result<Vec<DirItem>>;
     /// What is known of a path; `None` where there is nothing.
     fn stat(&self, path: &Path) -> io::Result<Option<FileStat>>;
     /// Makes names in this directory durable.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
+    /// Makes everything durable that any process has written to the file system of `path`.
+    fn sync_all(&self, path: &Path) -> io::Result<()>;
     /// Bytes that this process could still write on the file system of `path`.
     fn free_bytes(&self, path: &Path) -> io::Result<u64>;
+    /// Holds a directory open, so that strangers' names are resolved beneath it.
+    fn open_dir(&self, path: &Path) -> io::Result<Box<dyn DiskDir>>;
+    /// Takes the exclusive lock at `path` without waiting, and leaves our process id there. The file is made where it is missing.
+    fn try_lock(&self, path: &Path) -> io::Result<Locked>;
+    /// Waits for the lock at `path`. Only for locks that are held for moments.
+    fn lock(&self, path: &Path) -> io::Result<Lock>;
+}
+
+/// A directory that is held open. What it is asked for lies beneath it, whatever is renamed or linked meanwhile: whoever keeps the
+/// files resolves the names (`openat2` on a real disk) and refuses a link with `ELOOP`, a way out with `EXDEV`.
+pub trait DiskDir: Send + Sync {
+    /// Opens a directory beneath this one: segments parted by `/`, or `.` for this one.
+    fn open_dir(&self, path: &str) -> io::Result<Box<dyn DiskDir>>;
+    /// Opens what has this name for reading and tells what was opened; does not wait for the other end of a pipe.
+    fn open_file(&self, name: &str) -> io::Result<(Box<dyn DiskFile>, FileStat)>;
+    /// Makes a file with these permissions; it must not exist.
+    fn create_file(&self, name: &str, mode: u32) -> io::Result<Box<dyn DiskFile>>;
+    /// Makes a directory (0700).
+    fn create_dir(&self, name: &str) -> io::Result<()>;
+    /// Moves a file over another one in this directory, atomically.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Removes what is no directory; of a link, the link.
+    fn remove_file(&self, name: &str) -> io::Result<()>;
+    /// Removes an empty directory.
+    fn remove_dir(&self, name: &str) -> io::Result<()>;
+    /// What has this name; `None` where there is nothing. A link is not followed.
+    fn stat(&self, name: &str) -> io::Result<Option<FileStat>>;
+    /// Shows every entry whose name is UTF-8, in no order, until told to stop.
+    fn list(&self, each: &mut dyn FnMut(&str, FileStat) -> ControlFlow<()>) -> io::Result<()>;
+    /// Makes names in this directory durable.
+    fn sync(&self) -> io::Result<()>;
 }
 
 /// An open file. All offsets are from its start; the object has no position of its own, so any thread may use it.
@@ -123,8 +178,15 @@ pub fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
-/// An exclusive lock on a file, held until dropped or the process ends.
-pub struct Lock(#[expect(dead_code, reason = "the lock is held for as long as the file is open")] File);
+/// An exclusive lock, held until dropped or the process ends.
+pub struct Lock(#[expect(dead_code, reason = "what is held is let go by being dropped")] Box<dyn Send + Sync>);
+
+impl Lock {
+    /// The lock that this value holds for as long as it lives.
+    pub fn by(held: impl Send + Sync + 'static) -> Self {
+        Self(Box::new(held))
+    }
+}
 
 /// What came of trying to lock.
 pub enum Locked {
@@ -132,35 +194,6 @@ pub enum Locked {
     Ours(Lock),
     /// Another process has it; this is what it wrote into the file (its process id).
     Held(String),
-}
-
-/// Takes the lock at `path` without waiting and writes our process id into it.
-pub fn try_lock(path: &Path) -> io::Result<Locked> {
-    use rustix::fs::{FlockOperation, flock};
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {
-            let pid = format!("{}\n", std::process::id());
-            // The process id is a courtesy; a full disk must not keep the server from starting.
-            let _ = file.set_len(0).and_then(|()| file.write_all_at(pid.as_bytes(), 0));
-            Ok(Locked::Ours(Lock(file)))
-        }
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            let mut text = [0; 32];
-            let read = file.read_at(&mut text, 0).unwrap_or(0);
-            let text = String::from_utf8_lossy(text.get(..read).unwrap_or_default());
-            Ok(Locked::Held(text.trim().to_owned()))
-        }
-        Err(e) => Err(e.into()),
-    }
-}
-
-/// Waits for the lock at `path`. Only for locks that are held for moments.
-pub fn lock(path: &Path) -> io::Result<Lock> {
-    use rustix::fs::{FlockOperation, flock};
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
-    flock(&file, FlockOperation::LockExclusive)?;
-    Ok(Lock(file))
 }
 
 /// The operating system's files.
@@ -191,8 +224,8 @@ impl Disk for RealDisk {
     fn remove_dir(&self, path: &Path) -> io::Result<()> {
         fs::remove_dir(path)
     }
-    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        fs::DirBuilder::new().mode(0o700).create(path)
     }
     fn list(&self, path: &Path) -> io::Result<Vec<DirItem>> {
         let mut items = Vec::new();
@@ -210,13 +243,7 @@ impl Disk for RealDisk {
     }
     fn stat(&self, path: &Path) -> io::Result<Option<FileStat>> {
         match fs::symlink_metadata(path) {
-            Ok(meta) => Ok(Some(FileStat {
-                is_dir: meta.is_dir(),
-                size: meta.len(),
-                modified: modified(&meta),
-                mode: meta.mode() & 0o777,
-                inode: meta.ino(),
-            })),
+            Ok(meta) => Ok(Some(about(&meta))),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e),
         }
@@ -224,13 +251,49 @@ impl Disk for RealDisk {
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         File::open(path)?.sync_all()
     }
+    fn sync_all(&self, path: &Path) -> io::Result<()> {
+        Ok(rustix::fs::syncfs(File::open(path)?)?)
+    }
     fn free_bytes(&self, path: &Path) -> io::Result<u64> {
         let stat = rustix::fs::statvfs(path)?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
+    fn open_dir(&self, path: &Path) -> io::Result<Box<dyn DiskDir>> {
+        Ok(Box::new(RealDir::open(path)?))
+    }
+    fn try_lock(&self, path: &Path) -> io::Result<Locked> {
+        use rustix::fs::{FlockOperation, flock};
+        let file = lock_file(path)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {
+                let pid = format!("{}\n", std::process::id());
+                // The process id is a courtesy; a full disk must not keep the server from starting.
+                let _ = file.set_len(0).and_then(|()| file.write_all_at(pid.as_bytes(), 0));
+                Ok(Locked::Ours(Lock::by(file)))
+            }
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                let mut text = [0; 32];
+                let read = file.read_at(&mut text, 0).unwrap_or(0);
+                let text = String::from_utf8_lossy(text.get(..read).unwrap_or_default());
+                Ok(Locked::Held(text.trim().to_owned()))
+            }
+            Err(e) => Err(e.into()),
+        }
+    }
+    fn lock(&self, path: &Path) -> io::Result<Lock> {
+        use rustix::fs::{FlockOperation, flock};
+        let file = lock_file(path)?;
+        flock(&file, FlockOperation::LockExclusive)?;
+        Ok(Lock::by(file))
+    }
 }
 
-struct RealFile(File);
+fn lock_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+}
+
+/// A file of the operating system.
+pub(super) struct RealFile(pub(super) File);
 
 impl DiskFile for RealFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
@@ -248,6 +311,18 @@ impl DiskFile for RealFile {
     fn len(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
     }
+}
+
+/// What an open file, or a path, is.
+pub(super) fn about(meta: &fs::Metadata) -> FileStat {
+    let of = meta.file_type();
+    let kind = match () {
+        () if of.is_file() => Kind::File,
+        () if of.is_dir() => Kind::Dir,
+        () if of.is_symlink() => Kind::Link,
+        () => Kind::Other,
+    };
+    FileStat { kind, size: meta.len(), modified: modified(meta), mode: meta.mode() & 0o777, inode: meta.ino() }
 }
 
 fn modified(meta: &fs::Metadata) -> Timestamp {

@@ -1,16 +1,22 @@
-//! A disk for tests: the real one, which can be told to refuse space, to tear a write, to fail syncs, or to stop after any call
-//! as a killed process would. It also counts.
+//! Faults, for tests: a disk before another one that can be told to refuse space, to tear a write, to fail calls, or to stop after
+//! any call as a killed process would. It also counts.
 
 use std::collections::HashMap;
 use std::io;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::sys::disk::{DirItem, Disk, DiskFile, FileStat, Open, RealDisk};
+use crate::sys::disk::{DirItem, Disk, DiskDir, DiskFile, FileStat, Lock, Locked, Open, RealDisk};
 
 /// The double. Clones share their state.
-#[derive(Clone, Default)]
-pub struct FaultDisk(Arc<Mutex<State>>);
+#[derive(Clone)]
+pub struct FaultDisk {
+    disk: Arc<dyn Disk>,
+    /// Syncs reach the disk behind.
+    syncs_through: bool,
+    state: Arc<Mutex<State>>,
+}
 
 #[derive(Default)]
 struct State {
@@ -18,7 +24,9 @@ struct State {
     calls: u64,
     /// Changing calls that still succeed; `None`: all.
     left: Option<u64>,
-    /// Bytes of the call that stops which are still written.
+    /// Changing calls that succeed before one fails.
+    until_failure: Option<u64>,
+    /// Bytes of the call that stops or fails which are still written.
     torn: usize,
     /// Bytes that may still be written; `None`: no limit.
     budget: Option<u64>,
@@ -37,16 +45,31 @@ struct State {
     written: u64,
 }
 
+impl Default for FaultDisk {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl FaultDisk {
-    /// The real disk, so far.
+    /// Before the real disk. Its syncs are counted, not made: the page cache survives what these tests do, and a real sync would
+    /// only make them slow.
     pub fn new() -> Self {
-        Self::default()
+        Self { disk: Arc::new(RealDisk), syncs_through: false, state: Arc::default() }
+    }
+    /// Before another one.
+    pub fn before(disk: Arc<dyn Disk>) -> Self {
+        Self { disk, syncs_through: true, state: Arc::default() }
     }
     /// Lets `calls` more changing calls through; all later ones fail and change nothing, as after a kill. `None` takes it back.
     pub fn stop_after(&self, calls: Option<u64>) {
         self.state().left = calls;
     }
-    /// The call that stops still writes this many bytes.
+    /// Lets `calls` more changing calls through; the next one fails, and those behind it succeed again.
+    pub fn fail_after(&self, calls: Option<u64>) {
+        self.state().until_failure = calls;
+    }
+    /// The call that stops or fails still writes this many bytes.
     pub fn tear(&self, bytes: usize) {
         self.state().torn = bytes;
     }
@@ -88,67 +111,95 @@ impl FaultDisk {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(|e| e.into_inner())
+        self.state.lock().unwrap_or_else(|e| e.into_inner())
     }
     /// One changing call.
     fn change(&self) -> io::Result<()> {
         let mut state = self.state();
         state.calls += 1;
         match &mut state.left {
-            Some(0) => Err(stopped()),
-            Some(left) => {
-                *left -= 1;
+            Some(0) => return Err(io::Error::other("the test disk has stopped")),
+            Some(left) => *left -= 1,
+            None => {}
+        }
+        match &mut state.until_failure {
+            Some(0) => {
+                state.until_failure = None;
+                Err(io::Error::other("the test disk fails this call"))
+            }
+            Some(until) => {
+                *until -= 1;
                 Ok(())
             }
             None => Ok(()),
         }
     }
-}
-
-fn stopped() -> io::Error {
-    io::Error::other("the test disk has stopped")
+    /// One sync; whether it is to reach the disk behind.
+    fn sync(&self) -> io::Result<bool> {
+        self.change()?;
+        let mut state = self.state();
+        state.syncs += 1;
+        if state.bad_syncs > 0 {
+            state.bad_syncs -= 1;
+            return Err(io::Error::other("the test disk fails this sync"));
+        }
+        Ok(self.syncs_through)
+    }
+    fn before_file(&self, file: Box<dyn DiskFile>) -> Box<dyn DiskFile> {
+        Box::new(FaultFile { file, disk: self.clone() })
+    }
 }
 
 impl Disk for FaultDisk {
     fn open(&self, path: &Path, how: Open) -> io::Result<Box<dyn DiskFile>> {
-        let makes = how == Open::CreateNew || (how == Open::Append && RealDisk.stat(path)?.is_none());
+        let makes = how == Open::CreateNew || (how == Open::Append && self.disk.stat(path)?.is_none());
         if makes {
             self.change()?;
         }
         *self.state().opened.entry(path.to_owned()).or_default() += 1;
-        Ok(Box::new(FaultFile { file: RealDisk.open(path, how)?, disk: self.clone() }))
+        Ok(self.before_file(self.disk.open(path, how)?))
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.change()?;
-        RealDisk.rename(from, to)
+        self.disk.rename(from, to)
     }
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         self.change()?;
-        RealDisk.remove_file(path)
+        self.disk.remove_file(path)
     }
     fn remove_dir(&self, path: &Path) -> io::Result<()> {
         self.change()?;
-        RealDisk.remove_dir(path)
+        self.disk.remove_dir(path)
     }
-    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
         self.change()?;
-        RealDisk.create_dir_all(path)
+        self.disk.create_dir(path)
     }
     fn list(&self, path: &Path) -> io::Result<Vec<DirItem>> {
         self.state().lists += 1;
-        RealDisk.list(path)
+        self.disk.list(path)
     }
     fn stat(&self, path: &Path) -> io::Result<Option<FileStat>> {
-        RealDisk.stat(path)
+        self.disk.stat(path)
     }
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.change()?;
-        // As with files: counted, not done.
-        RealDisk.stat(path).map(|_| ())
+        if self.sync()? { self.disk.sync_dir(path) } else { self.disk.stat(path).map(|_| ()) }
+    }
+    fn sync_all(&self, path: &Path) -> io::Result<()> {
+        if self.sync()? { self.disk.sync_all(path) } else { Ok(()) }
     }
     fn free_bytes(&self, path: &Path) -> io::Result<u64> {
         let free = self.state().free;
-        free.map_or_else(|| RealDisk.free_bytes(path), Ok)
+        free.map_or_else(|| self.disk.free_bytes(path), Ok)
+    }
+    fn open_dir(&self, path: &Path) -> io::Result<Box<dyn DiskDir>> {
+        Ok(Box::new(FaultDir { dir: self.disk.open_dir(path)?, disk: self.clone() }))
+    }
+    fn try_lock(&self, path: &Path) -> io::Result<Locked> {
+        self.disk.try_lock(path)
+    }
+    fn lock(&self, path: &Path) -> io::Result<Lock> {
+        self.disk.lock(path)
     }
 }
 
@@ -180,17 +231,7 @@ impl DiskFile for FaultFile {
         if fits < bytes.len() { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
     fn sync(&self) -> io::Result<()> {
-        self.disk.change()?;
-        {
-            let mut state = self.disk.state();
-            state.syncs += 1;
-            if state.bad_syncs > 0 {
-                state.bad_syncs -= 1;
-                return Err(io::Error::other("the test disk fails this sync"));
-            }
-        }
-        // The page cache survives what these tests do; a real sync would only make them slow.
-        Ok(())
+        if self.disk.sync()? { self.file.sync() } else { Ok(()) }
     }
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.disk.change()?;
@@ -198,5 +239,50 @@ impl DiskFile for FaultFile {
     }
     fn len(&self) -> io::Result<u64> {
         self.file.len()
+    }
+}
+
+struct FaultDir {
+    dir: Box<dyn DiskDir>,
+    disk: FaultDisk,
+}
+
+impl DiskDir for FaultDir {
+    fn open_dir(&self, path: &str) -> io::Result<Box<dyn DiskDir>> {
+        Ok(Box::new(Self { dir: self.dir.open_dir(path)?, disk: self.disk.clone() }))
+    }
+    fn open_file(&self, name: &str) -> io::Result<(Box<dyn DiskFile>, FileStat)> {
+        let (file, stat) = self.dir.open_file(name)?;
+        Ok((self.disk.before_file(file), stat))
+    }
+    fn create_file(&self, name: &str, mode: u32) -> io::Result<Box<dyn DiskFile>> {
+        self.disk.change()?;
+        Ok(self.disk.before_file(self.dir.create_file(name, mode)?))
+    }
+    fn create_dir(&self, name: &str) -> io::Result<()> {
+        self.disk.change()?;
+        self.dir.create_dir(name)
+    }
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.disk.change()?;
+        self.dir.rename(from, to)
+    }
+    fn remove_file(&self, name: &str) -> io::Result<()> {
+        self.disk.change()?;
+        self.dir.remove_file(name)
+    }
+    fn remove_dir(&self, name: &str) -> io::Result<()> {
+        self.disk.change()?;
+        self.dir.remove_dir(name)
+    }
+    fn stat(&self, name: &str) -> io::Result<Option<FileStat>> {
+        self.dir.stat(name)
+    }
+    fn list(&self, each: &mut dyn FnMut(&str, FileStat) -> ControlFlow<()>) -> io::Result<()> {
+        self.disk.state().lists += 1;
+        self.dir.list(each)
+    }
+    fn sync(&self) -> io::Result<()> {
+        if self.disk.sync()? { self.dir.sync() } else { Ok(()) }
     }
 }

@@ -4,7 +4,10 @@ pub mod counted_disk;
 pub mod disk;
 pub mod fault_disk;
 pub mod limits;
+#[cfg(test)]
+pub mod memory_disk;
 pub mod os;
 pub mod process;
+mod real_dir;
 pub mod root;
 pub mod signals;

@@ -1,38 +1,31 @@
-//! Files beneath one directory, resolved by the kernel, so that no name can lead out of it (THREATS 18).
+//! Files beneath one directory, so that no name can lead out of it (THREATS 18).
 //!
 //! Layers, in this order:
-//! 1. Names: NUL, empty segments, `.`, `..`, absolute and overlong paths never reach the kernel.
-//! 2. Resolution: every open is `openat2(2)` with `RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS`: a link
-//!    anywhere on the way, also one that is put there between two calls, is refused and not followed. There is no fallback by
-//!    comparing strings: a kernel without openat2 (before 5.6) gets a clear error.
-//! 3. Kinds: only regular files are read and only directories listed, judged on the open descriptor; `O_NONBLOCK` and
-//!    `O_NOCTTY` keep a FIFO or a device from blocking or capturing us.
-//! 4. Last segments: creating, renaming and removing act on (descriptor of the parent, one name), which never follow a link.
+//! 1. Names: NUL, empty segments, `.`, `..`, absolute and overlong paths never reach the disk.
+//! 2. Resolution: the disk holds the directory open and resolves names beneath it ([`DiskDir`]; on a real disk the kernel does,
+//!    see `sys::real_dir`): a link anywhere on the way is refused and not followed. There is no fallback by comparing strings.
+//! 3. Kinds: only regular files are read and only directories listed, judged on what was opened.
+//! 4. Last segments: creating, renaming and removing act on (open parent, one name), which never follow a link.
 //! 5. Sizes: every read and listing has a cap.
-//!
-//! These writes do not go through the `Disk` seam: a seam of paths could not hold what a descriptor holds.
 
-use std::ffi::OsStr;
 use std::fmt;
-use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::Mutex;
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use crate::base::limits::{NAME_BYTES_MAX, PATH_BYTES_MAX};
 use crate::base::time::Timestamp;
+use crate::sys::disk::{Disk, DiskDir, DiskFile, FileStat, Kind, read_full};
 
 /// The name of the file being written; it becomes the wanted name by rename. Hidden from listings.
 const TEMP: &str = ".oxios-write.tmp";
 
 /// A directory and everything beneath it. All methods block; the cheapest way to share it is an `Arc`.
 pub struct Root {
-    dir: OwnedFd,
-    path: PathBuf,
+    dir: Box<dyn DiskDir>,
     /// Held while one file is written: there is one temporary name a directory, so a crash leaves at most one file behind,
     /// which the next write there removes.
     writing: Mutex<()>,
@@ -126,21 +119,15 @@ impl From<io::Error> for RootError {
 }
 
 impl Root {
-    /// Opens an existing directory and tries the kernel's promise once.
-    pub fn open(dir: &Path) -> Result<Self, RootError> {
-        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
-        let fd = rustix::fs::open(dir, flags, Mode::empty())?;
-        let root = Self { dir: fd, path: dir.to_owned(), writing: Mutex::new(()) };
-        match root.dir_at(&[]) {
+    /// Opens an existing directory and tries the disk's promise once.
+    pub fn open(disk: &dyn Disk, dir: &Path) -> Result<Self, RootError> {
+        let dir = disk.open_dir(dir)?;
+        match dir.open_dir(".").map_err(RootError::from) {
             // Old container sandboxes answer EPERM to system calls they do not know.
             Err(RootError::Io(e)) if e.raw_os_error() == Some(Errno::PERM.raw_os_error()) => Err(RootError::Unsupported),
-            other => other.map(|_| root),
+            Err(e) => Err(e),
+            Ok(_) => Ok(Self { dir, writing: Mutex::new(()) }),
         }
-    }
-
-    /// Where it lies, for messages.
-    pub fn path(&self) -> &Path {
-        &self.path
     }
 
     /// A whole file of at most `max` bytes.
@@ -155,27 +142,23 @@ impl Root {
     /// The first `max` bytes of a file, and the size of all of it.
     pub fn read_start(&self, path: &str, max: usize) -> Result<(Vec<u8>, u64), RootError> {
         let (file, item) = self.open_file(path)?;
-        let mut bytes = Vec::new();
-        // One byte more than asked for tells a file that is longer than its size says (it may grow meanwhile).
-        file.take(max as u64 + 1).read_to_end(&mut bytes)?;
-        let size = (bytes.len() as u64).max(item.size);
-        bytes.truncate(max);
-        Ok((bytes, size))
+        // One byte more than its size, or than is asked for, tells a file that grows meanwhile.
+        let want = usize::try_from(item.size).unwrap_or(max).min(max).saturating_add(1);
+        let mut bytes = vec![0; want];
+        let read = read_full(file.as_ref(), &mut bytes, 0)?;
+        bytes.truncate(read.min(max));
+        Ok((bytes, item.size.max(read as u64)))
     }
 
     /// A regular file, opened for reading, and what it is.
-    pub fn open_file(&self, path: &str) -> Result<(std::fs::File, Item), RootError> {
+    pub fn open_file(&self, path: &str) -> Result<(Box<dyn DiskFile>, Item), RootError> {
         let segments = segments(path)?;
         let (parent, name) = self.parent_of(&segments)?;
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let file = std::fs::File::from(open_in(&parent, name.as_bytes(), flags, Mode::empty())?);
-        let about = file.metadata()?;
-        if !about.is_file() {
+        let (file, stat) = parent.open_file(name)?;
+        if stat.kind != Kind::File {
             return Err(RootError::NotAFile);
         }
-        let modified = about.modified().ok().and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok()).unwrap_or_default();
-        let modified = Timestamp::from_millis(u64::try_from(modified.as_millis()).unwrap_or(u64::MAX));
-        Ok((file, Item { name: name.to_owned(), is_dir: false, size: about.len(), modified }))
+        Ok((file, Item { name: name.to_owned(), is_dir: false, size: stat.size, modified: stat.modified }))
     }
 
     /// Writes a file whole, making its directories: temporary file, sync, rename, sync of the directory. After a crash at any
@@ -185,55 +168,48 @@ impl Root {
         let Some((name, above)) = segments.split_last() else { return Err(RootError::NotAFile) };
         self.make_segments(above)?;
         let parent = self.dir_at(above)?;
-        let mode = match lstat(&parent, name)? {
-            Some(stat) => match FileType::from_raw_mode(stat.st_mode) {
-                FileType::RegularFile => Mode::from_raw_mode(stat.st_mode & 0o777),
-                FileType::Symlink => return Err(RootError::Escapes),
+        let mode = match parent.stat(name)? {
+            Some(stat) => match stat.kind {
+                Kind::File => stat.mode,
+                Kind::Link => return Err(RootError::Escapes),
                 _ => return Err(RootError::NotAFile),
             },
-            None => Mode::RUSR | Mode::WUSR,
+            None => 0o600,
         };
         let _one_at_a_time = self.writing.lock().unwrap_or_else(|e| e.into_inner());
-        ignore_missing(rustix::fs::unlinkat(&parent, TEMP, AtFlags::empty()))?;
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
-        let fd = open_in(&parent, TEMP.as_bytes(), flags, Mode::RUSR | Mode::WUSR)?;
-        let mut file = std::fs::File::from(fd);
-        let written = (|| -> Result<(), RootError> {
-            file.write_all(bytes)?;
-            rustix::fs::fchmod(&file, mode)?;
-            file.sync_data()?;
-            rustix::fs::renameat(&parent, TEMP, &parent, *name)?;
-            Ok(())
+        match parent.remove_file(TEMP) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e.into()),
+            _ => {}
+        }
+        let written = (|| -> io::Result<()> {
+            let file = parent.create_file(TEMP, mode)?;
+            file.write_at(bytes, 0)?;
+            file.sync()?;
+            parent.rename(TEMP, name)
         })();
         if written.is_err() {
             // The next write here would remove it too; a full disk should have its bytes back now.
-            let _ = rustix::fs::unlinkat(&parent, TEMP, AtFlags::empty());
+            let _ = parent.remove_file(TEMP);
         }
         written?;
-        rustix::fs::fsync(&parent)?;
-        Ok(())
+        Ok(parent.sync()?)
     }
 
     /// Files and directories in a directory (`""` is the root), directories first, then by name; at most `max`, and whether
     /// there are more.
     pub fn list(&self, dir: &str, max: usize) -> Result<(Vec<Item>, bool), RootError> {
-        let fd = self.dir_at(&segments(dir)?)?;
+        let dir = self.dir_at(&segments(dir)?)?;
         let mut items = Vec::new();
         let mut more = false;
-        for entry in Dir::read_from(&fd)? {
-            let entry = entry?;
-            let Ok(name) = entry.file_name().to_str() else { continue };
-            if matches!(name, "." | ".." | TEMP) {
-                continue;
-            }
-            let Some(stat) = lstat(&fd, name)? else { continue };
-            let Some(item) = item(name, &stat) else { continue };
+        dir.list(&mut |name, stat| {
+            let Some(item) = item(name, &stat).filter(|item| item.name != TEMP) else { return ControlFlow::Continue(()) };
             if items.len() == max {
                 more = true;
-                break;
+                return ControlFlow::Break(());
             }
             items.push(item);
-        }
+            ControlFlow::Continue(())
+        })?;
         items.sort_by(|a, b| b.is_dir.cmp(&a.is_dir).then_with(|| a.name.cmp(&b.name)));
         Ok((items, more))
     }
@@ -245,26 +221,27 @@ impl Root {
             Err(RootError::NotFound) => return Ok(None),
             other => other?,
         };
-        let Some(stat) = lstat(&parent, name)? else { return Ok(None) };
-        match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Symlink => Err(RootError::Escapes),
+        let Some(stat) = parent.stat(name)? else { return Ok(None) };
+        match stat.kind {
+            Kind::Link => Err(RootError::Escapes),
             _ => item(name, &stat).map(Some).ok_or(RootError::NotAFile),
         }
     }
 
-    /// Removes a file or an empty directory.
+    /// Removes a file or an empty directory; durable when this returns.
     pub fn remove(&self, path: &str) -> Result<(), RootError> {
         let segments = segments(path)?;
         if segments.is_empty() {
             return Err(RootError::Escapes);
         }
         let (parent, name) = self.parent_of(&segments)?;
-        let stat = lstat(&parent, name)?.ok_or(RootError::NotFound)?;
-        let is_dir = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-        let flags = if is_dir { AtFlags::REMOVEDIR } else { AtFlags::empty() };
-        rustix::fs::unlinkat(&parent, name, flags)?;
-        rustix::fs::fsync(&parent)?;
-        Ok(())
+        let stat = parent.stat(name)?.ok_or(RootError::NotFound)?;
+        if stat.is_dir() {
+            parent.remove_dir(name)?
+        } else {
+            parent.remove_file(name)?
+        }
+        Ok(parent.sync()?)
     }
 
     /// Makes a directory and those above it (0700); one that is there is fine.
@@ -276,71 +253,35 @@ impl Root {
         for end in 1..=segments.len() {
             let Some((name, above)) = segments.get(..end).and_then(|s| s.split_last()) else { break };
             let parent = self.dir_at(above)?;
-            match rustix::fs::mkdirat(&parent, *name, Mode::RWXU) {
-                Ok(()) => rustix::fs::fsync(&parent)?,
-                Err(Errno::EXIST) => {}
+            match parent.create_dir(name) {
+                Ok(()) => parent.sync()?,
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(e) => return Err(e.into()),
             }
         }
         self.dir_at(segments).map(drop)
     }
 
-    /// The descriptor of the directory that holds the last segment, and that segment (`.` for the root itself).
-    fn parent_of<'a>(&self, segments: &[&'a str]) -> Result<(OwnedFd, &'a str), RootError> {
+    /// The directory that holds the last segment, and that segment (`.` for the root itself).
+    fn parent_of<'a>(&self, segments: &[&'a str]) -> Result<(Box<dyn DiskDir>, &'a str), RootError> {
         match segments.split_last() {
             Some((name, above)) => Ok((self.dir_at(above)?, name)),
             None => Ok((self.dir_at(&[])?, ".")),
         }
     }
 
-    fn dir_at(&self, segments: &[&str]) -> Result<OwnedFd, RootError> {
-        let path = if segments.is_empty() { ".".to_owned() } else { segments.join("/") };
-        open_in(&self.dir, path.as_bytes(), OFlags::DIRECTORY | OFlags::RDONLY, Mode::empty())
+    fn dir_at(&self, segments: &[&str]) -> Result<Box<dyn DiskDir>, RootError> {
+        Ok(if segments.is_empty() { self.dir.open_dir(".") } else { self.dir.open_dir(&segments.join("/")) }?)
     }
 }
 
-fn open_in(dir: impl AsFd, path: &[u8], flags: OFlags, mode: Mode) -> Result<OwnedFd, RootError> {
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    // openat2(2): EAGAIN where a rename raced with the resolution; the caller of a system call asks again.
-    for _ in 0..8 {
-        match rustix::fs::openat2(&dir, OsStr::from_bytes(path), flags | OFlags::CLOEXEC, mode, resolve) {
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            other => return Ok(other?),
-        }
-    }
-    Err(Errno::AGAIN.into())
-}
-
-fn lstat(dir: &OwnedFd, name: &str) -> Result<Option<rustix::fs::Stat>, RootError> {
-    match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(stat) => Ok(Some(stat)),
-        Err(Errno::NOENT) => Ok(None),
-        Err(e) => Err(e.into()),
-    }
-}
-
-#[allow(clippy::unnecessary_fallible_conversions, clippy::useless_conversion, reason = "the field's width differs between targets")]
-fn item(name: &str, stat: &rustix::fs::Stat) -> Option<Item> {
-    let is_dir = match FileType::from_raw_mode(stat.st_mode) {
-        FileType::Directory => true,
-        FileType::RegularFile => false,
-        _ => return None,
+fn item(name: &str, stat: &FileStat) -> Option<Item> {
+    let size = match stat.kind {
+        Kind::File => stat.size,
+        Kind::Dir => 0,
+        Kind::Link | Kind::Other => return None,
     };
-    let secs = u64::try_from(stat.st_mtime).unwrap_or(0);
-    let nanos = u64::try_from(stat.st_mtime_nsec).unwrap_or(0);
-    Some(Item {
-        name: name.to_owned(),
-        is_dir,
-        size: if is_dir { 0 } else { u64::try_from(stat.st_size).unwrap_or(0) },
-        modified: Timestamp::from_millis(secs.saturating_mul(1000) + nanos / 1_000_000),
-    })
-}
-
-fn ignore_missing(done: Result<(), Errno>) -> Result<(), RootError> {
-    match done {
-        Err(Errno::NOENT) | Ok(()) => Ok(()),
-        Err(e) => Err(e.into()),
-    }
+    Some(Item { name: name.to_owned(), is_dir: stat.is_dir(), size, modified: stat.modified })
 }
 
 /// The path's segments; `""`, `.` and `/`-less relative paths only. A leading `./` and one closing `/` are taken as said.
@@ -369,7 +310,15 @@ fn segments(path: &str) -> Result<Vec<&str>, RootError> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+    use std::sync::Arc;
+
+    use rustix::fs::{FileType, Mode};
+
     use super::*;
+    use crate::sys::disk::RealDisk;
+    use crate::sys::fault_disk::FaultDisk;
+    use crate::sys::memory_disk::MemoryDisk;
 
     struct Place(PathBuf);
     impl Place {
@@ -379,7 +328,7 @@ mod tests {
             std::fs::create_dir_all(dir.join("in/sub")).unwrap();
             std::fs::write(dir.join("secret"), "outside").unwrap();
             std::fs::write(dir.join("in/a.txt"), "hello").unwrap();
-            let root = Root::open(&dir.join("in")).unwrap();
+            let root = Root::open(&RealDisk, &dir.join("in")).unwrap();
             (Self(dir), root)
         }
     }
@@ -472,5 +421,41 @@ mod tests {
         root.write_atomic("b.txt", b"fine").unwrap();
         assert_eq!(std::fs::read(place.0.join("secret")).unwrap(), b"outside");
         assert_eq!(root.read("b.txt", 9).unwrap(), b"fine");
+    }
+
+    #[test]
+    fn stopped_at_any_call_a_file_is_the_old_or_the_new_one_and_a_written_one_survives_a_power_cut() {
+        for torn in [0, 2] {
+            for k in 0.. {
+                let memory = MemoryDisk::default();
+                memory.create_dir(Path::new("/w")).unwrap();
+                memory.sync_dir(Path::new("/")).unwrap();
+                let disk = FaultDisk::before(Arc::new(memory.clone()));
+                let root = Root::open(&disk, Path::new("/w")).unwrap();
+                root.write_atomic("d/old.txt", b"old").unwrap();
+                disk.tear(torn);
+                disk.stop_after(Some(k));
+                let changed = root.write_atomic("d/old.txt", b"newer").is_ok();
+                let made = root.write_atomic("e/f/new.txt", b"new").is_ok();
+                let removed = root.remove("d/old.txt").is_ok();
+                for (left, how) in [(memory.killed(), "killed"), (memory.power_cut(), "power cut")] {
+                    let root = Root::open(&left, Path::new("/w")).unwrap();
+                    let read = |path| root.read(path, 9).map(|bytes| String::from_utf8(bytes).unwrap()).unwrap_or_default();
+                    let (old, new) = (read("d/old.txt"), read("e/f/new.txt"));
+                    match (changed, made, removed) {
+                        (false, ..) => assert!(old == "old" || old == "newer", "{how} after {k}: {old:?}"),
+                        (_, false, _) => assert_eq!(old, "newer", "{how} after {k}"),
+                        (.., false) => assert!(old.is_empty() || old == "newer", "{how} after {k}: {old:?}"),
+                        (.., true) => assert_eq!(old, "", "{how} after {k}"),
+                    }
+                    assert!(new == "new" || (!made && new.is_empty()), "{how} after {k}: {new:?}");
+                    root.write_atomic("d/old.txt", b"newest").unwrap();
+                    assert_eq!(root.list("d", 9).unwrap().0.len(), 1, "{how} after {k}: what was begun is gone");
+                }
+                if removed {
+                    break;
+                }
+            }
+        }
     }
 }

@@ -31,7 +31,7 @@ pub(super) type Times = [Option<Timestamp>; Category::ALL.len()];
 impl Files {
     /// Writes a memory; durable when this returns.
     pub(super) fn write(&self, entry: &Entry) -> io::Result<Option<Stamp>> {
-        self.seams.disk.create_dir_all(&self.dir.join(entry.category.name()))?;
+        atomic::make_dir(&*self.seams.disk, &self.dir.join(entry.category.name()))?;
         let path = self.path(entry.category, entry.id);
         atomic::replace(&*self.seams.disk, &path, &serde_json::to_vec(entry)?, Durable::Yes)?;
         Ok(self.seams.disk.stat(&path)?.map(|stat| Stamp { modified: stat.modified, size: stat.size }))
@@ -47,12 +47,9 @@ impl Files {
         Ok(Entry { category, ..entry })
     }
 
-    /// Removes a memory's file; none is fine.
+    /// Removes a memory's file, durably; none is fine.
     pub(super) fn remove(&self, category: Category, id: MemoryId) -> io::Result<()> {
-        match self.seams.disk.remove_file(&self.path(category, id)) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-            _ => Ok(()),
-        }
+        atomic::remove(&*self.seams.disk, &self.path(category, id))
     }
 
     /// When the directories last changed.

@@ -357,7 +357,8 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, MemoryErro
 mod tests {
     use super::*;
     use crate::base::limits::{TAG_BYTES_MAX, TAGS_MAX};
-    use crate::rooms::test_seams;
+    use crate::rooms::{memory_seams, test_seams};
+    use crate::sys::memory_disk::MemoryDisk;
 
     fn open(dir: &std::path::Path, seams: &Seams) -> Memory {
         Memory::open(dir.to_owned(), seams.clone(), Arc::default(), Client::new(Default::default()))
@@ -389,6 +390,21 @@ mod tests {
         assert!(matches!(memory.remove(other, kept.id), Err(MemoryError::NotFound)));
         memory.remove(owner, kept.id).unwrap();
         assert!(memory.search(owner, "router", None, 10).unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_was_kept_moved_or_let_go_stays_so_after_a_power_cut() {
+        let (disk, seams) = memory_seams();
+        let (dir, owner) = (std::path::Path::new("/w/memory"), OwnerId::derived(&[1; 32]));
+        let after = |disk: &MemoryDisk| open(dir, &Seams { disk: Arc::new(disk.power_cut()), ..seams.clone() });
+        let memory = open(dir, &seams);
+        let (kept, gone) = (memory.add(owner, fact("kept")).unwrap(), memory.add(owner, fact("gone")).unwrap());
+        assert_eq!(after(&disk).list(owner, 0, 9).unwrap().1, 2);
+        memory.remove(owner, gone.id).unwrap();
+        assert!(matches!(after(&disk).find(owner, gone.id), Err(MemoryError::NotFound)), "let go is let go");
+        memory.change(owner, kept.id, Change { category: Some(Category::Knowledge), ..Change::default() }).unwrap();
+        assert_eq!(after(&disk).find(owner, kept.id).unwrap().category, Category::Knowledge);
+        assert_eq!(disk.power_cut().files().len(), 1, "the old place is empty");
     }
 
     #[test]

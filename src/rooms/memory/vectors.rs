@@ -95,7 +95,7 @@ impl Vectors {
     }
 
     fn write(&self, held: &Held) -> io::Result<()> {
-        self.seams.disk.create_dir_all(&self.dir)?;
+        atomic::make_dir(&*self.seams.disk, &self.dir)?;
         let path = self.path(&held.model);
         let bytes = vectors::to_file(held.dimensions, held.by_key.iter().map(|(key, vector)| (key, &**vector)));
         atomic::replace(&*self.seams.disk, &path, &bytes, Durable::No)?;

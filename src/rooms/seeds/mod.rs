@@ -224,7 +224,7 @@ impl Seeds {
     }
 
     fn write(&self, dir: &Path, id: SeedId, value: &impl Serialize) -> Result<(), SeedError> {
-        self.seams.disk.create_dir_all(dir)?;
+        atomic::make_dir(&*self.seams.disk, dir)?;
         let bytes = serde_json::to_vec(value).map_err(io::Error::from)?;
         Ok(atomic::replace(&*self.seams.disk, &dir.join(format!("{id}.json")), &bytes, Durable::No)?)
     }

@@ -19,7 +19,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use crate::base::limits::{DESCRIPTION_BYTES_MAX, SKILL_BYTES_MAX, SKILL_FILE_BYTES_MAX, SKILL_FILES_MAX, SKILLS_MAX};
 use crate::base::live::Live;
 use crate::base::time::Timestamp;
-use crate::sys::disk::{self, Disk};
+use crate::store::atomic;
+use crate::sys::disk::{Disk, Lock};
 use crate::sys::root::{Root, RootError};
 use crate::wire::front_matter;
 
@@ -269,17 +270,17 @@ impl Skills {
     /// Opened at each use: the owner may make, move or remove the directory while we run.
     fn root(&self) -> Result<Option<Root>, SkillError> {
         match self.disk.stat(&self.dir)? {
-            Some(stat) if stat.is_dir => Ok(Some(Root::open(&self.dir)?)),
+            Some(stat) if stat.is_dir() => Ok(Some(Root::open(&*self.disk, &self.dir)?)),
             _ => Ok(None),
         }
     }
 
     /// Nobody else, of this process or another, makes, installs, switches or removes a skill while this is held. Makes the
     /// directory of skills where it is missing.
-    fn alone(&self) -> Result<(MutexGuard<'_, ()>, disk::Lock), SkillError> {
+    fn alone(&self) -> Result<(MutexGuard<'_, ()>, Lock), SkillError> {
         let here = self.changing.lock().unwrap_or_else(|e| e.into_inner());
-        self.disk.create_dir_all(&self.dir)?;
-        Ok((here, disk::lock(&self.dir.join(".lock"))?))
+        atomic::make_dir(&*self.disk, &self.dir)?;
+        Ok((here, self.disk.lock(&self.dir.join(".lock"))?))
     }
 
     fn made_root(&self) -> Result<Root, SkillError> {

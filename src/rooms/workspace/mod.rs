@@ -4,7 +4,7 @@
 pub mod owners;
 
 use std::collections::VecDeque;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +13,8 @@ use crate::base::limits::{
     SEARCH_FILE_BYTES_MAX, SEARCH_FILES_MAX, SEARCH_MILLIS_MAX,
 };
 use crate::base::time::Clock;
+use crate::store::atomic;
+use crate::sys::disk::{Disk, DiskFile};
 use crate::sys::root::{Item, Root};
 use crate::wire::words;
 
@@ -22,6 +24,7 @@ pub use crate::sys::root::RootError as WorkspaceError;
 /// The shared files.
 pub struct Workspace {
     root: Root,
+    path: PathBuf,
     clock: Arc<dyn Clock>,
 }
 
@@ -49,15 +52,14 @@ pub struct Found {
 
 impl Workspace {
     /// Opens the directory, made (0700) where it is missing.
-    pub fn open(dir: &Path, clock: Arc<dyn Clock>) -> Result<Self, WorkspaceError> {
-        use std::os::unix::fs::DirBuilderExt;
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-        Ok(Self { root: Root::open(dir)?, clock })
+    pub fn open(dir: &Path, disk: &dyn Disk, clock: Arc<dyn Clock>) -> Result<Self, WorkspaceError> {
+        atomic::make_dir(disk, dir)?;
+        Ok(Self { root: Root::open(disk, dir)?, path: dir.to_owned(), clock })
     }
 
     /// Where it lies; for programs that work in it, not for names that a stranger chose.
     pub fn path(&self) -> &Path {
-        self.root.path()
+        &self.path
     }
 
     /// What a directory holds (`""` is the top), directories first; and whether there is more than [`DIR_ENTRIES_MAX`].
@@ -71,7 +73,7 @@ impl Workspace {
     }
 
     /// An open file, and what it is.
-    pub fn open_file(&self, path: &str) -> Result<(std::fs::File, Item), WorkspaceError> {
+    pub fn open_file(&self, path: &str) -> Result<(Box<dyn DiskFile>, Item), WorkspaceError> {
         self.root.open_file(path)
     }
 
@@ -233,11 +235,12 @@ const _: () = assert!(QUERY_WORDS_MAX <= 64); // a bit each
 mod tests {
     use super::*;
     use crate::base::time::ManualClock;
+    use crate::sys::disk::RealDisk;
 
-    fn place(name: &str) -> (std::path::PathBuf, Workspace) {
+    fn place(name: &str) -> (PathBuf, Workspace) {
         let dir = std::env::temp_dir().join(format!("oxios-ws-{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&dir);
-        let workspace = Workspace::open(&dir, Arc::new(ManualClock::default())).unwrap();
+        let workspace = Workspace::open(&dir, &RealDisk, Arc::new(ManualClock::default())).unwrap();
         (dir, workspace)
     }
 

@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use crate::base::ids::OwnerId;
-use crate::base::time::Clock;
 use crate::rooms::workspace::{Workspace, WorkspaceError};
+use crate::store::home::Seams;
 
 /// The shared files of every owner.
 pub struct Workspaces {
     dir: PathBuf,
     first: OwnerId,
-    clock: Arc<dyn Clock>,
+    seams: Seams,
     /// Those that were used; taken for a look-up and while a directory is opened. As many as there are owners, whom a person
     /// makes by hand.
     open: Mutex<HashMap<OwnerId, Arc<Workspace>>>,
@@ -24,8 +24,8 @@ impl Workspaces {
     ///
     /// # Errors
     /// It cannot be made, or the kernel cannot hold names beneath it.
-    pub fn open(dir: &Path, first: OwnerId, clock: Arc<dyn Clock>) -> Result<Self, WorkspaceError> {
-        let all = Self { dir: dir.to_owned(), first, clock, open: Mutex::default() };
+    pub fn open(dir: &Path, first: OwnerId, seams: Seams) -> Result<Self, WorkspaceError> {
+        let all = Self { dir: dir.to_owned(), first, seams, open: Mutex::default() };
         all.of(first)?;
         Ok(all)
     }
@@ -40,7 +40,7 @@ impl Workspaces {
             return Ok(found.clone());
         }
         let dir = if owner == self.first { self.dir.join("files") } else { self.dir.join("files-of").join(owner.to_string()) };
-        let made = Arc::new(Workspace::open(&dir, self.clock.clone())?);
+        let made = Arc::new(Workspace::open(&dir, &*self.seams.disk, self.seams.clock.clone())?);
         open.insert(owner, made.clone());
         Ok(made)
     }
@@ -55,7 +55,7 @@ mod tests {
     fn every_owner_has_files_of_its_own() {
         let (dir, seams) = test_seams("workspaces");
         let (first, other) = (OwnerId::derived(&[1; 32]), OwnerId::derived(&[2; 32]));
-        let all = Workspaces::open(&dir, first, seams.clock).unwrap();
+        let all = Workspaces::open(&dir, first, seams).unwrap();
         all.of(first).unwrap().write("a", b"mine").unwrap();
         assert!(all.of(other).unwrap().stat("a").unwrap().is_none());
         all.of(other).unwrap().write("a", b"yours").unwrap();

@@ -1,15 +1,17 @@
 //! The end of the chain in memory, and the file it is written to.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::base::digest::{Sha256, hex};
 use crate::base::limits::{AUDIT_SEGMENT_BYTES, AUDIT_TAIL_BYTES};
 use crate::store::StoreError;
+use crate::store::atomic;
 use crate::store::audit::key::Signer;
 use crate::store::home::Seams;
 use crate::store::log_file::LogFile;
-use crate::sys::disk::{Open, read_full};
+use crate::sys::disk::{DiskFile, Open, read_full};
 use crate::wire::audit_line::{self, AuditLine};
 
 /// Records between two checkpoints at most; verification takes a longer stretch without one for a removed one.
@@ -43,11 +45,36 @@ pub(crate) fn segment_number(name: &str) -> Option<u64> {
     name.strip_suffix(".log")?.parse().ok().filter(|n: &u64| format!("{n}.log") == name)
 }
 
+/// The last record of a segment, its hash, and where it ends: backwards to the last line that is one. What a power cut left
+/// behind it was never acknowledged.
+fn last_record(file: &dyn DiskFile, len: u64) -> io::Result<Option<(u64, [u8; 32], u64)>> {
+    let mut to = len;
+    loop {
+        let from = to.saturating_sub(AUDIT_TAIL_BYTES);
+        let mut tail = vec![0; usize::try_from(to - from).unwrap_or(0)];
+        let read = read_full(file, &mut tail, from)?;
+        tail.truncate(read);
+        let mut end = tail.len();
+        while let Some(feed) = tail.get(..end).and_then(|head| head.iter().rposition(|b| *b == b'\n')) {
+            let start = tail.get(..feed).and_then(|head| head.iter().rposition(|b| *b == b'\n')).map_or(0, |at| at + 1);
+            if let Some(read) = tail.get(start..feed).and_then(audit_line::read) {
+                return Ok(Some((read.line.n, read.hash, from + feed as u64 + 1)));
+            }
+            end = feed;
+        }
+        if from == 0 {
+            return Ok(None);
+        }
+        // Whole in the next piece: a line that begins before this one.
+        to = from + 2 * audit_line::LINE_BYTES_MAX as u64;
+    }
+}
+
 impl Chain {
     /// Finds the end of the chain; tells how many bytes of a torn end were cut.
     pub(crate) fn open(dir: PathBuf, seams: Seams, signer: Signer) -> Result<(Self, u64), StoreError> {
         let disk = seams.disk.clone();
-        disk.create_dir_all(&dir).map_err(StoreError::io("making the audit directory"))?;
+        atomic::make_dir(&*disk, &dir).map_err(StoreError::io("making the audit directory"))?;
         let items = disk.list(&dir).map_err(StoreError::io("reading the audit directory"))?;
         let mut segments: Vec<u64> = items.iter().filter_map(|item| segment_number(&item.name)).collect();
         segments.sort_unstable();
@@ -58,29 +85,15 @@ impl Chain {
             let path = chain.path(segment);
             let file = disk.open(&path, Open::Append).map_err(StoreError::io("opening the audit log"))?;
             let len = file.len().map_err(StoreError::io("reading the audit log"))?;
-            let from = len.saturating_sub(AUDIT_TAIL_BYTES);
-            let mut tail = vec![0; usize::try_from(len - from).unwrap_or(0)];
-            let read = read_full(file.as_ref(), &mut tail, from).map_err(StoreError::io("reading the audit log"))?;
-            tail.truncate(read);
-            // Backwards to the last line that is one: what a power cut left behind it was never acknowledged.
-            let mut end = tail.len();
-            let found = loop {
-                let Some(feed) = tail.get(..end).and_then(|head| head.iter().rposition(|b| *b == b'\n')) else { break None };
-                let start = tail.get(..feed).and_then(|head| head.iter().rposition(|b| *b == b'\n')).map_or(0, |at| at + 1);
-                match tail.get(start..feed).and_then(audit_line::read) {
-                    Some(read) => break Some((read.line.n, read.hash, feed + 1)),
-                    None => end = feed,
-                }
-            };
-            let Some((n, hash, end)) = found else {
+            let found = last_record(file.as_ref(), len).map_err(StoreError::io("reading the audit log"))?;
+            let Some((n, hash, good)) = found else {
                 cut += len;
                 disk.remove_file(&path).map_err(StoreError::io("removing an empty audit segment"))?;
                 continue;
             };
-            let good = from + end as u64;
             cut += len - good;
             (chain.n, chain.hash) = (n, hash);
-            let file: Arc<dyn crate::sys::disk::DiskFile> = Arc::from(file);
+            let file: Arc<dyn DiskFile> = Arc::from(file);
             chain.file = Some(if good < len { LogFile::ragged(file, good) } else { LogFile::new(file, good) });
             break;
         }
@@ -90,7 +103,7 @@ impl Chain {
     }
 
     /// The open file, for a sync outside the lock.
-    pub(crate) fn file(&self) -> Option<Arc<dyn crate::sys::disk::DiskFile>> {
+    pub(crate) fn file(&self) -> Option<Arc<dyn DiskFile>> {
         self.file.as_ref().map(|log| log.file().clone())
     }
     /// A sync outside failed: what was written since the last good one is written again.
@@ -100,7 +113,7 @@ impl Chain {
         }
     }
     /// Everything is on the disk.
-    pub(crate) fn sync(&mut self) -> std::io::Result<()> {
+    pub(crate) fn sync(&mut self) -> io::Result<()> {
         self.file.as_mut().map_or(Ok(()), |file| file.append(&[], true))
     }
     /// The public key in hexadecimal.

@@ -254,3 +254,20 @@ fn names_are_macs_and_ids_are_ids() {
     let name = On::name(home.keyed(), "salary.md").to_string();
     assert!(name.starts_with("hmac:") && name.len() == 37 && !name.contains("salary"));
 }
+
+/// A power cut may keep the length of a file and not what was written there.
+#[test]
+fn a_long_end_of_zeros_costs_no_record_before_it() {
+    let bench = Bench::new();
+    chain(&bench, 300);
+    let path = dir(&bench).join("1.log");
+    let before = std::fs::read(&path).unwrap();
+    for zeros in [100, 64 * 1024, 300 * 1024] {
+        std::fs::write(&path, [before.as_slice(), &vec![0; zeros]].concat()).unwrap();
+        let given = chain(&bench, 10);
+        let after = std::fs::read(&path).unwrap();
+        assert!(after.starts_with(&before), "{zeros} zeros behind the records");
+        assert!(look(&dir(&bench), &given).is_good());
+        std::fs::write(&path, &before).unwrap();
+    }
+}

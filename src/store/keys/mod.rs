@@ -26,7 +26,7 @@ use crate::base::log;
 use crate::base::secret::Secret;
 use crate::store::StoreError;
 use crate::store::home::{Home, Seams, refuse_exposed};
-use crate::sys::disk::{self, FileStat};
+use crate::sys::disk::FileStat;
 pub use books::Books;
 pub use budget::{Budget, Period};
 use file::{Stored, Table, first, read, write};
@@ -58,7 +58,7 @@ impl Keys {
     /// The same without owning the home: for the command line while a server runs.
     pub fn beside(home: &Path, seams: Seams) -> Result<Self, StoreError> {
         let (file, token, lock) = (home.join("keys.json"), home.join("token"), home.join("keys.lock"));
-        let held = disk::lock(&lock).map_err(StoreError::io("locking the keys"))?;
+        let held = seams.disk.lock(&lock).map_err(StoreError::io("locking the keys"))?;
         if let Some(stat) = seams.disk.stat(&token).map_err(StoreError::io("looking at the token file"))? {
             refuse_exposed(&token, stat.mode)?;
         }
@@ -245,7 +245,7 @@ impl Keys {
     }
     /// One change of the file, under its lock.
     fn change<T>(&self, with: impl FnOnce(&mut Table) -> Result<T, StoreError>) -> Result<T, StoreError> {
-        let _held = disk::lock(&self.lock).map_err(StoreError::io("locking the keys"))?;
+        let _held = self.seams.disk.lock(&self.lock).map_err(StoreError::io("locking the keys"))?;
         let (mut table, _) = read(&self.seams, &self.file)?.ok_or_else(|| StoreError::Damaged("keys.json is missing".to_owned()))?;
         let value = with(&mut table)?;
         write(&self.seams, &self.file, &table)?;

@@ -135,7 +135,7 @@ async fn an_unreadable_header_sets_the_conversation_aside_and_touches_no_other()
         assert!(matches!(sessions.load(sid, bench.owner()).await, Err(StoreError::NotFound)));
     }
     let names: Vec<String> = std::fs::read_dir(bench.files()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-    assert!(names.iter().any(|name| name.starts_with(&format!("{sid}.log.bad-"))), "{names:?}");
+    assert!(names.iter().any(|name| name.starts_with(&format!("{sid}.log.bad"))), "{names:?}");
     assert!(names.iter().any(|name| name.starts_with(&format!("{sid}.json.kept-"))), "{names:?}");
     sessions.load(other, bench.owner()).await.unwrap();
 }
@@ -376,4 +376,27 @@ fn seeded_randomness_is_the_same_in_every_run() {
     let mut again = [0; 4];
     Bench::new().random.fill(&mut again);
     assert_eq!(bytes, again);
+}
+
+/// What a reader sees while the run lives it must also see afterwards, from disk.
+#[tokio::test]
+async fn a_record_that_could_not_be_read_again_is_not_written() {
+    let bench = Bench::new();
+    let (sid, id) = (bench.session_id(), bench.message_id());
+    let sessions = bench.sessions();
+    let session = sessions.load_or_create(sid, bench.owner()).await.unwrap();
+    session.accept(id, say("hello")).await.unwrap();
+    let mut kept = 0;
+    for depth in [1, 50, 60, 80, 100, 120, 126, 127] {
+        let deep = (1..depth).fold(json!({}), |inner, _| json!({ "a": inner }));
+        let bodies = vec![
+            Body::ToolCall { call_id: depth.to_string(), name: "write_file".into(), arguments: deep.clone(), risky: true, agent_id: None },
+            Body::Checkpoint { calls: 1, tokens: 1, seed_id: None, state: Some(deep) },
+        ];
+        kept += usize::from(session.append(id, bodies).await.is_ok());
+    }
+    assert!(kept >= 3, "what a client or model may send is kept");
+    let records = session.records_of(id).await.unwrap();
+    assert_eq!(records.len(), 1 + 2 * kept, "each that was taken is read");
+    assert!(session.last_checkpoint(id).await.unwrap().is_some());
 }

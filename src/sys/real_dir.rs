@@ -1,0 +1,117 @@
+//! A real directory held open: the kernel resolves every name beneath it.
+//!
+//! Every open is `openat2(2)` with `RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS`: a link anywhere on the way, also
+//! one that is put there between two calls, is refused and not followed. A kernel without openat2 (before 5.6) refuses all of it.
+//! `O_NONBLOCK` and `O_NOCTTY` keep a FIFO or a device from blocking or capturing us. What makes, renames and removes acts on
+//! (descriptor of the directory, one name), which never follows a link.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+use std::ops::ControlFlow;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+use crate::base::time::Timestamp;
+use crate::sys::disk::{DiskDir, DiskFile, FileStat, Kind, RealFile, about};
+
+/// An open directory.
+pub(super) struct RealDir(OwnedFd);
+
+impl RealDir {
+    /// Opens a directory that we choose; links to it are followed.
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+        Ok(Self(rustix::fs::open(path, flags, Mode::empty())?))
+    }
+}
+
+impl DiskDir for RealDir {
+    fn open_dir(&self, path: &str) -> io::Result<Box<dyn DiskDir>> {
+        Ok(Box::new(Self(open_in(&self.0, path, OFlags::DIRECTORY | OFlags::RDONLY, Mode::empty())?)))
+    }
+    fn open_file(&self, name: &str) -> io::Result<(Box<dyn DiskFile>, FileStat)> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let file = File::from(open_in(&self.0, name, flags, Mode::empty())?);
+        let stat = about(&file.metadata()?);
+        Ok((Box::new(RealFile(file)), stat))
+    }
+    fn create_file(&self, name: &str, mode: u32) -> io::Result<Box<dyn DiskFile>> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+        let file = File::from(open_in(&self.0, name, flags, Mode::RUSR | Mode::WUSR)?);
+        // Said again, because the process's mask takes bits away.
+        rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?;
+        Ok(Box::new(RealFile(file)))
+    }
+    fn create_dir(&self, name: &str) -> io::Result<()> {
+        Ok(rustix::fs::mkdirat(&self.0, name, Mode::RWXU)?)
+    }
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        Ok(rustix::fs::renameat(&self.0, from, &self.0, to)?)
+    }
+    fn remove_file(&self, name: &str) -> io::Result<()> {
+        Ok(rustix::fs::unlinkat(&self.0, name, AtFlags::empty())?)
+    }
+    fn remove_dir(&self, name: &str) -> io::Result<()> {
+        Ok(rustix::fs::unlinkat(&self.0, name, AtFlags::REMOVEDIR)?)
+    }
+    fn stat(&self, name: &str) -> io::Result<Option<FileStat>> {
+        match rustix::fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(of(&stat))),
+            Err(Errno::NOENT) => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+    fn list(&self, each: &mut dyn FnMut(&str, FileStat) -> ControlFlow<()>) -> io::Result<()> {
+        for entry in Dir::read_from(&self.0)? {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().to_str() else { continue };
+            if matches!(name, "." | "..") {
+                continue;
+            }
+            let Some(stat) = self.stat(name)? else { continue };
+            if each(name, stat).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+    fn sync(&self) -> io::Result<()> {
+        Ok(rustix::fs::fsync(&self.0)?)
+    }
+}
+
+fn open_in(dir: impl AsFd, path: &str, flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    // openat2(2): EAGAIN where a rename raced with the resolution; the caller of a system call asks again.
+    for _ in 0..8 {
+        match rustix::fs::openat2(&dir, OsStr::from_bytes(path.as_bytes()), flags | OFlags::CLOEXEC, mode, resolve) {
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            other => return other,
+        }
+    }
+    Err(Errno::AGAIN)
+}
+
+#[allow(clippy::unnecessary_fallible_conversions, clippy::useless_conversion, reason = "the fields' widths differ between targets")]
+fn of(stat: &rustix::fs::Stat) -> FileStat {
+    let kind = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => Kind::File,
+        FileType::Directory => Kind::Dir,
+        FileType::Symlink => Kind::Link,
+        _ => Kind::Other,
+    };
+    let secs = u64::try_from(stat.st_mtime).unwrap_or(0);
+    let nanos = u64::try_from(stat.st_mtime_nsec).unwrap_or(0);
+    FileStat {
+        kind,
+        size: u64::try_from(stat.st_size).unwrap_or(0),
+        modified: Timestamp::from_millis(secs.saturating_mul(1000) + nanos / 1_000_000),
+        mode: stat.st_mode & 0o777,
+        inode: stat.st_ino,
+    }
+}
