@@ -31,7 +31,7 @@ use crate::middleware::ends::{Ends, Watches};
 use crate::middleware::host;
 use crate::middleware::intake::Intake;
 use crate::middleware::origin::{self, Asked, Listed};
-use crate::middleware::rate::{Payer, Rates};
+use crate::middleware::rate::{Pace, Payer, Rates};
 use crate::middleware::recorded::Recorded;
 use crate::middleware::request_id::RequestIds;
 use crate::middleware::settings::Settings;
@@ -47,14 +47,12 @@ pub async fn serve(listener: Listener, app: Arc<App>, settings: Arc<Live<Setting
         Err(error) => return log::error("http", format_args!("the route table is wrong: {error}")),
     };
     let served = listener::serve(listener, limits, pipeline.clone(), app.shutdown.clone());
-    let is_good = |key| {
-        app.keys.reload_if_changed();
-        app.keys.by_id(key).is_some_and(|record| auth::is_good(&record, app.clock.now()))
-    };
+    let checks = pipeline.settings.clone();
+    let may_go_on = |key| auth::may_go_on(&*app.keys, checks.load().auth_enabled, key, app.clock.now());
     // Both run beside the server and end with it.
     tokio::select! {
         () = served => {}
-        () = pipeline.watches.look(is_good) => {}
+        () = pipeline.watches.look(may_go_on) => {}
         () = pipeline.log.run() => {}
     }
     pipeline.log.flush();
@@ -65,7 +63,7 @@ pub struct Pipeline {
     app: Arc<App>,
     settings: Arc<Live<Settings>>,
     router: Router,
-    rates: Rates,
+    rates: Arc<Rates>,
     watches: Arc<Watches>,
     ids: RequestIds,
     log: Arc<AccessLog>,
@@ -77,7 +75,7 @@ impl Pipeline {
         Ok(Self {
             settings,
             router: Router::new(ROUTES)?,
-            rates: Rates::new(),
+            rates: Arc::new(Rates::new()),
             watches: Arc::default(),
             ids: RequestIds::new(app.random.clone()),
             log: AccessLog::new(app.clock.clone()),
@@ -168,7 +166,7 @@ impl Pipeline {
             let caller =
                 self.app.doorkeeper.admit(&*self.app.keys, (&self.app.tickets, &self.app.logins), settings.auth_enabled, &shown)?;
             line.known();
-            seen.entry.key = caller.watched();
+            seen.entry.key = caller.shown();
             Some(caller)
         };
 
@@ -190,9 +188,9 @@ impl Pipeline {
         }
 
         // 7. How often: 429.
+        let own = caller.as_ref().and_then(Caller::rate_limit_per_minute);
+        let payer = caller.as_ref().map_or(Payer::Peer(peer.key()), |caller| Payer::Key(caller.key_id()));
         if row.class == RateClass::Counted {
-            let own = caller.as_ref().and_then(Caller::rate_limit_per_minute);
-            let payer = caller.as_ref().map_or(Payer::Peer(peer.key()), |caller| Payer::Key(caller.key_id()));
             self.rates.take(payer, own.unwrap_or(settings.rate_limit_per_minute), now)?;
         }
 
@@ -202,12 +200,12 @@ impl Pipeline {
         let params = values.decode()?;
 
         // 9. What may change something is recorded, before it is done where it cannot be taken back: 507, 503.
-        let who = Who { owner: caller.as_ref().map(Caller::owner), key: caller.as_ref().and_then(Caller::watched) };
+        let who = Who { owner: caller.as_ref().map(Caller::owner), key: caller.as_ref().and_then(Caller::shown) };
         let what = What::Request(row.method.as_str(), row.path);
         let recorded = Recorded::begin(&self.app.audit, row.recording(), who, what, params.first()).await?;
 
         // 10. The handler, with the evidence of all that: 415, 400, 422 as it reads the body, then its own.
-        let ends = Ends::new(caller.as_ref().and_then(Caller::watched), self.watches.clone(), self.app.drained.clone());
+        let ends = Ends::new(caller.as_ref().map(Caller::key_id), self.watches.clone(), self.app.drained.clone());
         let call = Call {
             caller,
             params,
@@ -219,6 +217,7 @@ impl Pipeline {
             peer,
             proxied,
             ends,
+            pace: Pace::new(self.rates.clone(), self.settings.clone(), self.app.clock.clone(), payer, own),
         };
         let result = (row.handler)(self.app.clone(), call).await;
         if let Some(recorded) = recorded {

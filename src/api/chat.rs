@@ -189,7 +189,7 @@ impl Said {
             attachments,
             idempotency_key: self.idempotency_key,
             owner: caller.owner(),
-            key: caller.watched(),
+            key: caller.shown(),
             budget: caller.budget().map(|budget| budget.id),
         })
     }

@@ -18,18 +18,19 @@ use crate::http::Response;
 use crate::http::error::{ErrorStatus, HttpError};
 use crate::http::ws::{self, Close, Gone, Message, Options, Socket};
 use crate::middleware::auth::{Caller, End};
+use crate::middleware::rate::Pace;
 use crate::wire::json;
 
 /// The label of users that come in here (API A3).
 const USER: &str = "web-user";
 
 /// `GET /api/chat/stream`.
-pub(crate) async fn stream(app: Arc<App>, mut call: Call) -> Result<Response, HttpError> {
+pub(crate) async fn stream(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
     let caller = call.caller()?.clone();
-    let ends = call.ends.clone();
-    ws::upgrade(&call.headers, call.upgrade.take(), Options::default(), move |mut socket| async move {
+    let Call { headers, upgrade, ends, pace, .. } = call;
+    ws::upgrade(&headers, upgrade, Options::default(), move |mut socket| async move {
         let _present = app.metrics.sockets.enter();
-        let mut talk = Talk { app, caller, follows: Follows::default() };
+        let mut talk = Talk { app, caller, pace, follows: Follows::default() };
         let close = loop {
             let turn = tokio::select! {
                 end = ends.ended() => break Some(match end {
@@ -76,6 +77,8 @@ struct Talk {
     app: Arc<App>,
     /// Who opened the socket.
     caller: Caller,
+    /// What makes the agent work or the disk read counts as a request does; stopping and living on do not.
+    pace: Pace,
     follows: Follows,
 }
 
@@ -98,6 +101,9 @@ impl Talk {
 
     async fn act(&mut self, socket: &mut Socket, text: &[u8]) -> Result<Result<(), Gone>, HttpError> {
         let kind: Kind = json::parse(text, JSON_DEPTH_MAX)?;
+        if matches!(kind.name.as_str(), "message" | "resume") {
+            self.pace.take()?;
+        }
         match kind.name.as_str() {
             "message" => self.say(socket, json::parse(text, JSON_DEPTH_MAX)?).await,
             "resume" => self.resume(json::parse(text, JSON_DEPTH_MAX)?).await,

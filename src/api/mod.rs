@@ -63,6 +63,7 @@ use crate::llm::Engine;
 use crate::middleware::auth::{Caller, Doorkeeper, Ends};
 use crate::middleware::intake::Limited;
 use crate::middleware::logins::Logins;
+use crate::middleware::rate::Pace;
 use crate::middleware::tickets::Tickets;
 use crate::rooms::agents::Agents;
 use crate::rooms::approvals::Approvals;
@@ -180,6 +181,8 @@ pub struct Call {
     pub proxied: bool,
     /// For streams: ends with the key or the server.
     pub ends: Ends,
+    /// For what comes on the same connection later: it counts against the same rate.
+    pub pace: Pace,
 }
 
 impl Call {

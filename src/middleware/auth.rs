@@ -41,7 +41,7 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// The key that was shown.
+    /// The key that was shown; one that no key has, where authentication is off.
     pub fn key_id(&self) -> KeyId {
         self.key_id
     }
@@ -65,8 +65,8 @@ impl Caller {
     pub fn budget(&self) -> Option<Budget> {
         self.budget
     }
-    /// The key that was shown, and whose end is the end of this caller's streams; none where authentication is off.
-    pub(crate) fn watched(&self) -> Option<KeyId> {
+    /// The key that was shown; none where authentication is off.
+    pub(crate) fn shown(&self) -> Option<KeyId> {
         (!self.open).then_some(self.key_id)
     }
     #[cfg(test)]
@@ -161,7 +161,7 @@ impl Doorkeeper {
     ) -> Result<Caller, HttpError> {
         if !required {
             return Ok(Caller {
-                key_id: KeyId::derived(&sha256(b"authentication is off")),
+                key_id: nobody(),
                 owner: keys.first_owner(),
                 scopes: Scopes::ALL,
                 rate_limit_per_minute: None,
@@ -233,9 +233,15 @@ impl Default for Doorkeeper {
     }
 }
 
-/// A key that stopped being good by itself or by somebody's hand.
-pub fn is_good(key: &KeyRecord, time: Timestamp) -> bool {
-    !key.revoked && !has_lapsed(key, time)
+/// What is open with this key ([`Caller::key_id`]) may go on: it was not revoked and has not lapsed; who came in without one
+/// while none was needed may stay as long as none is `required`.
+pub fn may_go_on(keys: &impl KeyTable, required: bool, key: KeyId, time: Timestamp) -> bool {
+    if key == nobody() { !required } else { keys.by_id(key).is_some_and(|key| !key.revoked && !has_lapsed(&key, time)) }
+}
+
+/// Stands for a key where authentication is off; no key has this id.
+fn nobody() -> KeyId {
+    KeyId::derived(&sha256(b"authentication is off"))
 }
 
 /// What is told to whoever still waits for an answer when its stream has to end: 401, or 503 where the server stops.
@@ -490,7 +496,15 @@ mod tests {
         };
         let caller = Doorkeeper::new().admit(&table(), (&Tickets::new(), &Logins::new()), false, &shown).unwrap();
         assert_eq!(caller.owner(), OwnerId::derived(&[9; 32]));
-        assert!(caller.may(Scope::Admin) && caller.watched().is_none());
+        assert!(caller.may(Scope::Admin) && caller.shown().is_none());
+    }
+
+    #[test]
+    fn what_is_open_goes_on_while_its_key_is_good() {
+        let goes_on = |required, key| may_go_on(&table(), required, key, Timestamp::from_millis(1000));
+        let id = |n: u8| KeyId::derived(&[n; 32]);
+        assert_eq!([1, 2, 3, 4].map(|n| goes_on(true, id(n))), [true, false, false, false], "good, revoked, lapsed, unknown");
+        assert!(goes_on(false, nobody()) && !goes_on(true, nobody()));
     }
 
     #[test]

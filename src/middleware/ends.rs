@@ -33,7 +33,7 @@ pub struct Watches {
 /// For one request: waits for the end of what it may do. Cheap to clone.
 #[derive(Clone)]
 pub struct Ends {
-    /// None where no key is needed.
+    /// None on public routes.
     key: Option<KeyId>,
     watches: Arc<Watches>,
     shutdown: Cancel,

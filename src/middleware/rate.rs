@@ -1,15 +1,18 @@
 //! Rates: a token bucket per key, else per peer. Nobody's requests use up another's budget.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hyper::header::{HeaderName, HeaderValue};
 
 use crate::base::ids::KeyId;
 use crate::base::limits::RATE_ENTRIES_MAX;
+use crate::base::live::Live;
+use crate::base::time::Clock;
 use crate::http::error::{ErrorStatus, HttpError};
 use crate::http::peer::PeerKey;
 use crate::middleware::recent::Recent;
+use crate::middleware::settings::Settings;
 
 /// Whose budget a request uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -70,6 +73,31 @@ impl Rates {
 impl Default for Rates {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// One caller's rate, for what it sends on a connection after its request was counted.
+pub struct Pace {
+    rates: Arc<Rates>,
+    settings: Arc<Live<Settings>>,
+    clock: Arc<dyn Clock>,
+    payer: Payer,
+    /// The key's own rate, where it has one.
+    own: Option<u32>,
+}
+
+impl Pace {
+    pub(crate) fn new(rates: Arc<Rates>, settings: Arc<Live<Settings>>, clock: Arc<dyn Clock>, payer: Payer, own: Option<u32>) -> Self {
+        Self { rates, settings, clock, payer, own }
+    }
+
+    /// One message, as one request.
+    ///
+    /// # Errors
+    /// 429, as [`Rates::take`].
+    pub fn take(&self) -> Result<(), HttpError> {
+        let per_minute = self.own.unwrap_or_else(|| self.settings.load().rate_limit_per_minute);
+        self.rates.take(self.payer, per_minute, self.clock.monotonic())
     }
 }
 

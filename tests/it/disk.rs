@@ -1,36 +1,18 @@
 //! What the disk may do (THREATS 27): a full one is a state, not an accident. On a small file system of its own, which only
 //! root can mount; elsewhere the store's own tests stand for it (they refuse space through the `Disk` seam).
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 
 use serde_json::json;
 
 use crate::support::scripted::{Gate, Reply, Scripted};
 use crate::support::server::{Setup, TempDir};
-
-/// A mounted file system that goes with its owner.
-struct Small(PathBuf);
-
-impl Small {
-    fn mount(at: &Path, size: &str) -> Option<Self> {
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", &format!("size={size},mode=0700"), "tmpfs"]).arg(at);
-        mount.output().ok()?.status.success().then(|| Self(at.to_owned()))
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).output();
-    }
-}
+use crate::support::small_disk::SmallDisk;
 
 #[tokio::test]
 async fn a_full_disk_refuses_messages_and_nothing_else_and_heals() {
     let home = Arc::new(TempDir::new());
-    let Some(_small) = Small::mount(home.path(), "8m") else {
+    let Some(_small) = SmallDisk::mount(home.path(), "8m") else {
         println!("SKIPPED a_full_disk: no file system can be mounted here");
         return;
     };

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::client::{Ask, Client};
 use crate::support::server::{Server, Setup, command};
+use crate::support::ws::Ws;
 
 const SCOPES: [&str; 5] = ["read", "chat", "write", "approve", "admin"];
 
@@ -130,6 +131,65 @@ async fn a_rotated_key_goes_on_for_its_overlap_and_a_revoked_ones_streams_end() 
     for key in [third["key"].as_str().unwrap(), &fourth] {
         server.stranger().with_key(Some(key)).get("/api/sessions").await.expect(200);
     }
+}
+
+/// THREATS 4: what HTTP refuses the WebSocket refuses, too.
+#[tokio::test]
+async fn messages_on_a_socket_count_against_the_keys_rate() {
+    let server = Setup::new().start();
+    let (_, key) = make(&server.client(), json!({"name": "x", "scopes": ["read", "chat"], "rate_limit_per_minute": 3})).await;
+    let client = server.stranger().with_key(Some(&key));
+    let mut socket = Ws::chat(&client).await;
+    for _ in 0..2 {
+        socket.say("hello", None).await;
+        socket.until("done").await;
+    }
+    socket.send(&json!({"type": "message", "content": "hello"})).await;
+    let refused = socket.json().await;
+    assert_eq!((&refused["type"], &refused["code"]), (&json!("error"), &json!("rate")), "{refused}");
+    assert!(refused["message"].as_str().unwrap().contains("too many requests"), "{refused}");
+    socket.send(&json!({"type": "ping"})).await;
+    assert_eq!(socket.json().await["type"], "pong", "stopping and living on are not counted");
+    client.get("/api/sessions").await.expect(429);
+    server.client().get("/api/sessions").await.expect(200);
+}
+
+#[test]
+fn the_command_line_gives_every_limit() {
+    let server = Setup::new().start();
+    let run = |args: &[&str]| command(server.home()).arg("key").args(args).output().unwrap();
+    let output = run(&["create", "guest", "--scopes", "read", "--rate", "2", "--expires-in", "12h", "--owner", "new"]);
+    assert!(output.status.success(), "{output:?}");
+    let key = String::from_utf8(output.stdout).unwrap().trim().to_owned();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        server.client().post("/api/chat", &json!({"content": "hello"})).await.expect(200);
+        let guest = server.stranger().with_key(Some(&key));
+        assert_eq!(guest.get("/api/sessions").await.expect(200).json()["total"], 0, "another owner");
+        guest.post("/api/chat", &json!({"content": "hello"})).await.expect(403);
+        guest.get("/api/sessions").await.expect(200);
+        guest.get("/api/sessions").await.expect(429);
+    });
+    let list = String::from_utf8(run(&["list"]).stdout).unwrap();
+    let line = list.lines().find(|line| line.ends_with("guest")).unwrap();
+    assert!(line.contains("  until 20") && line.contains("  read  ") && !list.contains(&key), "{list}");
+    let json: Value = serde_json::from_slice(&run(&["list", "--json"]).stdout).unwrap();
+    let made = json.as_array().unwrap().iter().find(|key| key["name"] == "guest").unwrap();
+    assert_eq!((&made["rate_limit_per_minute"], &made["scopes"]), (&json!(2), &json!(["read"])));
+    let id = made["id"].as_str().unwrap();
+    assert!(run(&["revoke", id]).status.success());
+    let line = String::from_utf8(run(&["list"]).stdout).unwrap().lines().find(|line| line.ends_with("guest")).unwrap().to_owned();
+    assert!(line.contains("revoked"), "{line}");
+    for args in [
+        &["revoke"][..],
+        &["revoke", "x"],
+        &["create", "--scopes", "root"],
+        &["create", "--rate", "0"],
+        &["create", "--expires-in", "soon"],
+    ] {
+        assert_eq!(run(args).status.code(), Some(2), "{args:?}");
+    }
+    assert_eq!(run(&["revoke", "67e55044-10b1-426f-9247-bb680e5fe0c8"]).status.code(), Some(1));
 }
 
 /// What a row answers to a caller without rights.

@@ -5,6 +5,7 @@ pub mod model;
 pub mod raw;
 pub mod scripted;
 pub mod server;
+pub mod small_disk;
 pub mod sse;
 pub mod tool_server;
 pub mod ws;

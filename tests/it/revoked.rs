@@ -1,0 +1,96 @@
+//! What a key has open when it is revoked or runs out (THREATS 6).
+
+use serde_json::{Value, json};
+
+use crate::support::client::{Answer, Ask, Client};
+use crate::support::scripted::{Gate, Reply, Scripted};
+use crate::support::server::{Setup, command};
+use crate::support::sse::Sse;
+use crate::support::ws::Ws;
+
+/// Everything that a key may have open, each in a session of its own.
+struct Open {
+    key: Client,
+    events: Sse,
+    log: Sse,
+    socket: Ws,
+    streamed: Sse,
+    /// Answers that are waited for: `POST /api/chat`, the agent and the plain model at `/v1`, the tool `ask`.
+    waiting: Vec<(&'static str, tokio::task::JoinHandle<Answer>)>,
+}
+
+const SESSION: &str = "0f3ae2a4-9c1b-4f6e-8d57-1f2e3d4c5bd0";
+
+impl Open {
+    async fn all(key: Client, gate: &Gate) -> Self {
+        let ask = |target: &str, body: Value| Ask::new("POST", target).json(&body);
+        let message =
+            |model: &str, stream: bool| json!({"model": model, "stream": stream, "messages": [{"role": "user", "content": "hi"}]});
+        let tool = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "ask", "arguments": {"content": "hi"}}});
+        let waiting = [
+            ("chat", ask("/api/chat", json!({"content": "hi", "session_id": SESSION}))),
+            ("agent", ask("/v1/chat/completions", message("oxios", false))),
+            ("plain", ask("/v1/chat/completions", message("scripted", false))),
+            ("tool", ask("/mcp", tool)),
+        ];
+        let waiting = waiting.map(|(name, ask)| {
+            let key = key.clone();
+            (name, tokio::spawn(async move { key.send(ask).await }))
+        });
+        gate.reached(4).await;
+        let streamed = Sse::new(key.open(ask("/v1/chat/completions", message("oxios", true))).await);
+        gate.reached(5).await;
+        let (events, log) = (key.sse("/api/events").await, key.sse(&format!("/api/sessions/{SESSION}/events")).await);
+        let socket = Ws::chat(&key).await;
+        Self { events, log, socket, streamed, waiting: waiting.into(), key }
+    }
+
+    /// All of it ends.
+    async fn ends(mut self) {
+        for stream in [&mut self.events, &mut self.log, &mut self.streamed] {
+            while stream.next().await.is_some() {}
+        }
+        assert_eq!(u16::from(self.socket.closed().await.unwrap().code), 1008);
+        for (name, answer) in self.waiting {
+            let answer = answer.await.unwrap();
+            if name == "tool" {
+                // A tool's failure is told to the model.
+                assert_eq!((answer.status, &answer.json()["result"]["isError"]), (200, &json!(true)), "{}", answer.text());
+            } else {
+                assert_eq!(answer.status, 401, "{name}: {}", answer.text());
+                assert!(answer.header("www-authenticate").unwrap().contains("invalid_token"));
+            }
+            assert!(!answer.text().contains("secret answer"), "{name}");
+        }
+        self.key.get("/api/sessions").await.expect(401);
+    }
+}
+
+/// THREATS 6: within a second everything that is open with a key ends with it, however it ends. What was asked with it goes on for its
+/// owner: a run does not know whether anyone reads.
+#[tokio::test]
+async fn what_is_open_ends_with_its_key_revoked_or_expired() {
+    for way in ["revoked", "revoked beside the server", "rotated with an overlap"] {
+        let model = Scripted::start();
+        let gate = Gate::new();
+        model.always(Reply::new().wait(&gate).say("secret answer"));
+        let server = Setup::new().openai(&model).start();
+        let admin = server.client();
+        let made = admin.post("/api/keys", &json!({"name": "x", "scopes": ["read", "chat"]})).await.expect(201).json();
+        let id = made["id"].as_str().unwrap();
+        let open = Open::all(server.stranger().with_key(made["key"].as_str()), &gate).await;
+        let began = std::time::Instant::now();
+        match way {
+            "revoked" => drop(admin.delete(&format!("/api/keys/{id}")).await.expect(200)),
+            "revoked beside the server" => {
+                assert!(command(server.home()).args(["key", "revoke", id]).output().unwrap().status.success());
+            }
+            _ => drop(admin.post(&format!("/api/keys/{id}/rotate"), &json!({"overlap_secs": 1})).await.expect(201)),
+        }
+        open.ends().await;
+        assert!(began.elapsed().as_secs() < 6, "{way}: {:?}", began.elapsed());
+        gate.open_for_good();
+        let log = admin.sse(&format!("/api/sessions/{SESSION}/events?until=done")).await.rest().await;
+        assert_eq!(log.last().unwrap()["text"], "secret answer", "{way}");
+    }
+}
