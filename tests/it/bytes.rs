@@ -305,6 +305,7 @@ async fn json_of_every_bad_kind_gets_the_documented_status() {
         ("50,000 open arrays", 400, arrays.into_bytes()),
         ("bad UTF-8", 400, b"{\"content\":\"\xff\xfe\"}".to_vec()),
         ("overlong UTF-8", 400, b"{\"content\":\"\xc0\x80\"}".to_vec()),
+        ("bad UTF-8 in a field that is ignored", 400, b"{\"content\":\"a\",\"unknown\":\"\xff\"}".to_vec()),
         ("a lone surrogate", 400, br#"{"content":"\ud800"}"#.to_vec()),
         ("an array", 422, b"[]".to_vec()),
         ("a text", 422, br#""hello""#.to_vec()),
