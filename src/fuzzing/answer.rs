@@ -2,6 +2,9 @@
 
 use crate::llm::request::{Event, Request, Schema, ToolSpec};
 use crate::llm::{anthropic, openai};
+use crate::orchestrator::hold::{HELD_BYTES_MAX, Hold, Rest};
+use crate::orchestrator::schema;
+use crate::orchestrator::structured::{self, QUESTIONS_MAX, Verdict};
 use crate::wire::json_rpc::{self, Message};
 use crate::wire::sse_in::{SseDecoder, SseEvent};
 use crate::wire::{sse_out, vectors as wire_vectors};
@@ -67,6 +70,70 @@ fn split_invariant(data: &[u8], decode: impl Fn(&[&[u8]], &mut Vec<Event>) -> bo
     let middle = usize::from(*cut) % (rest.len() + 1);
     assert_eq!(read(&[&rest[..middle], &rest[middle..]]), whole);
     assert_eq!(read(&rest.chunks(1).collect::<Vec<_>>()), whole);
+}
+
+/// Text that may be a verdict, split anywhere, while talking and while working: the same is shown and the same is decided. Nothing
+/// is shown before a verdict, thoughts never are, and a verdict says something.
+pub(super) fn verdicts(data: &[u8]) {
+    let Some((cut, rest)) = data.split_first() else { return };
+    let whole = String::from_utf8_lossy(rest);
+    let chars: Vec<(usize, char)> = whole.char_indices().collect();
+    let middle = chars.get(usize::from(*cut) % (chars.len() + 1)).map_or(whole.len(), |(at, _)| *at);
+    for fresh in [Hold::default, Hold::working] {
+        let read = |pieces: &[&str]| {
+            let (mut hold, mut seen, mut given) = (fresh(), String::new(), 0);
+            for piece in pieces {
+                hold.push(piece, &mut seen);
+                given += piece.len();
+                assert!(seen.len() <= given, "more is shown than came");
+            }
+            let rest = hold.finish();
+            (seen, rest)
+        };
+        let (seen, rest) = read(&[&whole]);
+        let (first, second) = whole.split_at(middle);
+        assert_eq!(read(&[first, second]), (seen.clone(), rest.clone()));
+        let singly: Vec<&str> = chars.iter().map(|(at, c)| &whole[*at..*at + c.len_utf8()]).collect();
+        assert_eq!(read(&singly), (seen.clone(), rest.clone()));
+        let thinks = whole.starts_with("<think>") && !whole.contains("</think>");
+        match rest {
+            Rest::Verdict(verdict) => {
+                assert!(seen.is_empty(), "{seen:?} was shown before a verdict");
+                says_something(&verdict);
+            }
+            Rest::Text(held) => {
+                assert!(held.len() <= HELD_BYTES_MAX, "{} bytes are held", held.len());
+                assert!(!thinks || (seen.is_empty() && held.is_empty()), "thoughts are shown");
+                assert!(whole.ends_with(&format!("{seen}{held}")), "{seen:?} and {held:?} are not what was said");
+            }
+        }
+    }
+    if let Some(object) = structured::object(&whole) {
+        structured::verdict(&object).iter().for_each(says_something);
+        let read = structured::object(&serde_json::Value::Object(object.clone()).to_string());
+        assert_eq!(read, Some(object));
+    }
+    // Two lines: a schema, and arguments that a model wrote for it.
+    let Some((wanted, given)) = whole.split_once('\n') else { return };
+    let (Ok(wanted), Ok(given)) = (serde_json::from_str(wanted), serde_json::from_str::<serde_json::Map<_, _>>(given)) else { return };
+    let mut made = given;
+    schema::coerce(&wanted, &mut made);
+    let once = made.clone();
+    schema::coerce(&wanted, &mut made);
+    assert_eq!(made, once, "made to fit twice");
+    let place = schema::check(&wanted, &serde_json::Value::Object(made)).err().unwrap_or_default();
+    assert!(place.len() <= 4 * whole.len() + 200, "{place}");
+}
+
+fn says_something(verdict: &Verdict) {
+    match verdict {
+        Verdict::Task(arguments) => assert!(structured::goal(arguments).is_some_and(|goal| goal.trim() == goal && !goal.is_empty())),
+        Verdict::Ask(questions) => {
+            assert!((1..=QUESTIONS_MAX).contains(&questions.len()), "{questions:?}");
+            assert!(questions.iter().all(|text| !text.contains('\n') && text.chars().any(char::is_alphanumeric)), "{questions:?}");
+        }
+        Verdict::Tool { name, .. } => assert!(!name.is_empty()),
+    }
 }
 
 /// A message of a tool server: what is read is written and read again unchanged.

@@ -1,13 +1,17 @@
 //! What clients send: paths, header fields, bodies.
 
+use serde_json::Value;
+
+use crate::api::bodies::BODIES;
 use crate::base::limits::JSON_DEPTH_MAX;
 use crate::fuzzing::depth;
+use crate::wire::credentials;
 use crate::wire::host::Host;
+use crate::wire::json::{self, BadJson};
 use crate::wire::origin::Origin;
 use crate::wire::path::{self, RelPath};
 use crate::wire::query::Query;
 use crate::wire::url::Url;
-use crate::wire::{credentials, json};
 
 /// Path and query of a request: no accepted path leaves its root, and what is accepted once is accepted again, unchanged.
 pub(super) fn target(data: &[u8]) {
@@ -50,14 +54,49 @@ pub(super) fn fields(data: &[u8]) {
     }
 }
 
-/// A JSON body: never deeper than the limit; an error names the place, not the content.
+/// A JSON body, as any value and as what each route takes. It is never deeper than the limit and always UTF-8, an error names
+/// the place and not the content, and a body that is taken is taken again when another program has written it.
 pub(super) fn json_body(data: &[u8]) {
-    match json::parse::<serde_json::Value>(data, JSON_DEPTH_MAX) {
+    let value = json::parse::<Value>(data, JSON_DEPTH_MAX);
+    match &value {
         Ok(value) => {
-            assert!(depth(&value) <= JSON_DEPTH_MAX);
-            let again = serde_json::to_vec(&value).unwrap_or_else(|e| panic!("{e}"));
-            assert_eq!(json::parse::<serde_json::Value>(&again, JSON_DEPTH_MAX), Ok(value));
+            assert!(depth(value) <= JSON_DEPTH_MAX);
+            let again = serde_json::to_vec(value).unwrap_or_else(|e| panic!("{e}"));
+            assert_eq!(json::parse::<Value>(&again, JSON_DEPTH_MAX).as_ref(), Ok(value));
         }
-        Err(_) => assert!(serde_json::from_slice::<serde_json::Value>(data).is_err() || !json::depth_ok(data, JSON_DEPTH_MAX)),
+        Err(_) => assert!(serde_json::from_slice::<Value>(data).is_err() || !json::depth_ok(data, JSON_DEPTH_MAX)),
+    }
+    for (name, read) in BODIES {
+        match read(data) {
+            Ok(()) => {
+                assert!(std::str::from_utf8(data).is_ok(), "{name} takes what is no UTF-8");
+                // What is not read as a value has a number too large or half a character in a field that nobody knows.
+                let Ok(value) = &value else { continue };
+                let again = serde_json::to_vec(value).unwrap_or_else(|e| panic!("{e}"));
+                assert_eq!(read(&again), Ok(()), "{name}");
+            }
+            Err(BadJson::Shape { place, what }) => {
+                assert!(place.len() + what.len() <= 600, "{name}: {place}: {what}");
+                if let Ok(value) = &value {
+                    nothing_of_it(value, &place, &what);
+                }
+            }
+            Err(BadJson::TooDeep | BadJson::Malformed { .. }) => assert!(value.is_err(), "{name} takes this JSON for none"),
+        }
+    }
+}
+
+/// No text of the body is repeated. Short ones and those that could be names of ours prove nothing.
+fn nothing_of_it(value: &Value, place: &str, what: &str) {
+    let secret = |text: &str| text.len() >= 8 && text.bytes().any(|b| !(b.is_ascii_lowercase() || b == b'_' || b == b' '));
+    let told = |text: &str| secret(text) && (place.contains(text) || what.contains(text));
+    match value {
+        Value::String(text) => assert!(!told(text), "{text:?} is told: {place}: {what}"),
+        Value::Array(items) => items.iter().for_each(|item| nothing_of_it(item, place, what)),
+        Value::Object(fields) => fields.iter().for_each(|(name, field)| {
+            assert!(!told(name), "{name:?} is told: {place}: {what}");
+            nothing_of_it(field, place, what);
+        }),
+        _ => {}
     }
 }

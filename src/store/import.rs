@@ -47,7 +47,7 @@ pub(crate) struct Old {
 /// A user message.
 #[derive(Deserialize)]
 pub(crate) struct OldMessage {
-    content: String,
+    pub(crate) content: String,
     #[serde(default)]
     timestamp: Value,
 }
@@ -55,7 +55,7 @@ pub(crate) struct OldMessage {
 /// An answer.
 #[derive(Deserialize)]
 pub(crate) struct OldAnswer {
-    content: String,
+    pub(crate) content: String,
     #[serde(default)]
     seed_id: Value,
     #[serde(default)]
@@ -65,7 +65,7 @@ pub(crate) struct OldAnswer {
     #[serde(default)]
     timestamp: Value,
     #[serde(default)]
-    outcome: Value,
+    pub(crate) outcome: Value,
 }
 
 impl Old {
