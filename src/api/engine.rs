@@ -47,7 +47,7 @@ struct EngineConfig(Map<String, Value>);
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-struct NewModel {
+pub(super) struct NewModel {
     /// `offline`, `openai/<model>` or `anthropic/<model>`.
     model: String,
 }
@@ -56,7 +56,7 @@ struct NewModel {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-struct NewEngineKey {
+pub(super) struct NewEngineKey {
     /// The key for the default model's provider.
     #[cfg_attr(test, schemars(with = "String"))]
     api_key: Secret,
@@ -69,7 +69,7 @@ struct NewEngineKey {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-struct KeyToTry {
+pub(super) struct KeyToTry {
     /// `openai` or `anthropic`.
     provider: String,
     /// The key; the configured one without it.

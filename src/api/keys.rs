@@ -26,7 +26,7 @@ const OVERLAP_SECS_MAX: u64 = 31 * 24 * 3600;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-struct NewKey {
+pub(super) struct NewKey {
     /// What people know it by.
     #[cfg_attr(test, schemars(length(min = 1, max = 64), regex(pattern = r"^[!-~]([ -~]*[!-~])?$")))]
     name: String,
@@ -76,7 +76,7 @@ enum Owner {
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-struct Rotation {
+pub(super) struct Rotation {
     /// Seconds that the old key goes on; 0 ends it at once.
     #[cfg_attr(test, schemars(range(max = 2_678_400)))]
     overlap_secs: u64,

@@ -21,7 +21,7 @@ use crate::wire::credentials::{self, Cookie};
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-struct LoginRequest {
+pub(super) struct LoginRequest {
     /// An API key.
     #[serde(default)]
     key: Option<String>,

@@ -3,6 +3,8 @@
 mod agents;
 mod approvals;
 mod audit;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod bodies;
 mod chat;
 mod chat_socket;
 pub mod config;

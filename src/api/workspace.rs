@@ -33,7 +33,7 @@ struct TreeItem {
 /// What to make.
 #[derive(Deserialize, Default)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-struct NewFile {
+pub(super) struct NewFile {
     /// A directory instead of an empty file.
     #[serde(default)]
     is_dir: bool,

@@ -1,7 +1,7 @@
 //! What hyper lets through and we do not (THREATS 14): anything that two readers could take for two things is 400, and
 //! the connection ends, since nobody knows what the rest of it means.
 //!
-//! In order: method, target form, target length, target bytes, `Host`.
+//! In order: method, target form, target length, target bytes, `Transfer-Encoding`, `Host`. (Trailers: where a body is read.)
 
 use hyper::header;
 use hyper::http::request::Parts;
@@ -31,11 +31,25 @@ pub fn pass(request: &Parts) -> Result<Host<'_>, HttpError> {
     if !path.is_ascii() || !wire::path::is_well_formed(request.uri.path()) {
         return Err(refused("the request target is not well formed"));
     }
+    if !framing_is_plain(request) {
+        return Err(refused("the only transfer coding is chunked, once"));
+    }
     let host = host(request)?;
     if request.uri.authority().is_some() && !names(&request.uri, host.1) {
         return Err(refused("the request target names another host than Host"));
     }
     Ok(host.0)
+}
+
+/// RFC 9112 §6.1: chunked is applied once and last. hyper looks at the last coding only, others along the way may look at the
+/// first, and below chunked would lie a body that nobody decodes.
+fn framing_is_plain(request: &Parts) -> bool {
+    let mut all = request.headers.get_all(header::TRANSFER_ENCODING).iter();
+    match (all.next(), all.next()) {
+        (None, _) => true,
+        (Some(coding), None) => coding.as_bytes().eq_ignore_ascii_case(b"chunked"),
+        (Some(_), Some(_)) => false,
+    }
 }
 
 /// RFC 9112 §3.2: exactly one `Host`, well formed; HTTP/1.0 gets no exception.
@@ -105,6 +119,22 @@ mod tests {
         for (method, target, hosts) in cases {
             // Where even the request type refuses to hold it, hyper answers 400 by itself.
             assert_eq!(pass_with(method, target, hosts).unwrap_or(400), 400, "{method} {target} {hosts:?}");
+        }
+    }
+
+    #[test]
+    fn chunked_is_the_only_coding() {
+        let pass_with = |codings: &[&str]| {
+            let request = hyper::Request::builder().uri("/").header("host", "localhost");
+            let request = codings.iter().fold(request, |request, coding| request.header("transfer-encoding", *coding));
+            pass(&request.body(()).unwrap().into_parts().0).is_ok()
+        };
+        for good in [&[][..], &["chunked"], &["Chunked"]] {
+            assert!(pass_with(good), "{good:?}");
+        }
+        for bad in [&["chunked, chunked"][..], &["chunked", "chunked"], &["gzip, chunked"], &["identity", "chunked"], &[",chunked"], &[""]]
+        {
+            assert!(!pass_with(bad), "{bad:?}");
         }
     }
 

@@ -7,7 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(any(test, feature = "fuzzing"))]
+use tokio::io::DuplexStream;
 use tokio::net::{TcpListener, UnixListener};
+#[cfg(any(test, feature = "fuzzing"))]
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::base::cancel::Cancel;
@@ -103,7 +107,14 @@ enum Bound {
         /// Removed when the listener goes.
         _file: SocketFile,
     },
+    /// Ends of pipes in memory, and who is said to hold the others.
+    #[cfg(any(test, feature = "fuzzing"))]
+    Memory(mpsc::Receiver<(DuplexStream, Peer)>),
 }
+
+/// Connects to a listener in memory.
+#[cfg(any(test, feature = "fuzzing"))]
+pub type Dial = mpsc::Sender<(DuplexStream, Peer)>;
 
 /// A socket's name in the file system.
 struct SocketFile(PathBuf);
@@ -135,13 +146,20 @@ impl Listener {
         }
     }
 
+    /// A listener without a socket: what is sent to it is a connection. The whole house can stand on it, without a network.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub fn memory() -> (Self, Dial) {
+        let (dial, connections) = mpsc::channel(1);
+        (Self { socket: Bound::Memory(connections), address: "memory".to_owned() }, dial)
+    }
+
     /// `http://127.0.0.1:4200` with the real port, or `unix:/path`.
     pub fn address(&self) -> &str {
         &self.address
     }
 
-    async fn accept(&self) -> io::Result<(Socket, Peer)> {
-        match &self.socket {
+    async fn accept(&mut self) -> io::Result<(Socket, Peer)> {
+        match &mut self.socket {
             Bound::Tcp(listener) => {
                 let (socket, from) = listener.accept().await?;
                 // Small frames of a stream leave at once.
@@ -153,6 +171,12 @@ impl Listener {
                 let (socket, _) = listener.accept().await?;
                 Ok((Socket::Unix(socket), Peer::Unix))
             }
+            #[cfg(any(test, feature = "fuzzing"))]
+            Bound::Memory(connections) => match connections.recv().await {
+                Some((socket, peer)) => Ok((Socket::Memory(socket), peer)),
+                // Nobody can connect any more; the server goes on until it is stopped.
+                None => std::future::pending().await,
+            },
         }
     }
 }
@@ -176,7 +200,7 @@ async fn trim(crowd: &Crowd) {
     }
 }
 
-async fn accept_until(listener: Listener, settings: Settings, service: Arc<dyn Service>, stop: Cancel, crowd: &Arc<Crowd>) {
+async fn accept_until(mut listener: Listener, settings: Settings, service: Arc<dyn Service>, stop: Cancel, crowd: &Arc<Crowd>) {
     // One task a connection; each ends with its connection, or when the set is dropped.
     let mut connections = JoinSet::new();
     loop {

@@ -15,7 +15,7 @@ pub(super) enum Socket {
     /// A Unix stream socket.
     Unix(UnixStream),
     /// An end of a pipe in memory.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     Memory(tokio::io::DuplexStream),
 }
 
@@ -24,7 +24,7 @@ macro_rules! each {
         match $self.get_mut() {
             Socket::Tcp($socket) => $call,
             Socket::Unix($socket) => $call,
-            #[cfg(test)]
+            #[cfg(any(test, feature = "fuzzing"))]
             Socket::Memory($socket) => $call,
         }
     };

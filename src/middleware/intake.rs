@@ -46,7 +46,7 @@ impl Intake {
     /// Reads it. A limit of 0 refuses any body.
     ///
     /// # Errors
-    /// 413 for a larger one, declared or read; 408 for one that makes no progress; 400 for one that breaks off.
+    /// 413 for a larger one, declared or read; 408 for one that makes no progress; 400 for one that breaks off or has trailers.
     pub async fn read(&mut self, headers: &HeaderMap, max: usize) -> Result<Limited, HttpError> {
         let Some(body) = self.body.as_mut() else { return Ok(Limited::default()) };
         let declared = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
@@ -80,8 +80,11 @@ where
                 return Err(HttpError::new(ErrorStatus::RequestTimeout, "body_time", public).closing());
             }
         };
-        // Trailers mean nothing to us.
-        let Ok(data) = frame.into_data() else { continue };
+        // Trailers mean nothing to us, and hyper ends them at CR LF only: behind `0 CR LF LF`, where others see the end of the
+        // message, it would take the next request for them (THREATS 14).
+        let Ok(data) = frame.into_data() else {
+            return Err(HttpError::bad_request("trailers are not taken").code("trailers").closing());
+        };
         in_stretch += data.len();
         if data.len() > max.saturating_sub(first.len().max(rest.len())) {
             return Err(too_large(max));
@@ -132,6 +135,13 @@ mod tests {
     #[tokio::test]
     async fn a_body_that_breaks_off_is_no_body() {
         let frames = [Ok(Frame::data(Bytes::from_static(b"ab"))), Err(std::io::Error::other("reset"))];
+        let error = collect(&mut StreamBody::new(stream::iter(frames)), 10).await.unwrap_err();
+        assert_eq!((error.status, error.close), (ErrorStatus::BadRequest, true));
+    }
+
+    #[tokio::test]
+    async fn a_body_with_trailers_is_refused_and_nothing_follows_it() {
+        let frames = [Frame::data(Bytes::from_static(b"ab")), Frame::trailers(HeaderMap::new())].map(Ok::<_, std::io::Error>);
         let error = collect(&mut StreamBody::new(stream::iter(frames)), 10).await.unwrap_err();
         assert_eq!((error.status, error.close), (ErrorStatus::BadRequest, true));
     }

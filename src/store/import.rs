@@ -46,7 +46,7 @@ pub(crate) struct Old {
 /// A user message.
 #[derive(Deserialize)]
 pub(crate) struct OldMessage {
-    content: String,
+    pub(crate) content: String,
     #[serde(default)]
     timestamp: Value,
 }
@@ -54,7 +54,7 @@ pub(crate) struct OldMessage {
 /// An answer.
 #[derive(Deserialize)]
 pub(crate) struct OldAnswer {
-    content: String,
+    pub(crate) content: String,
     #[serde(default)]
     seed_id: Value,
     #[serde(default)]
@@ -64,7 +64,7 @@ pub(crate) struct OldAnswer {
     #[serde(default)]
     timestamp: Value,
     #[serde(default)]
-    outcome: Value,
+    pub(crate) outcome: Value,
 }
 
 impl Old {

@@ -30,18 +30,27 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8], depth_max: usize) -> Result<T, B
     if !depth_ok(bytes, depth_max) {
         return Err(BadJson::TooDeep);
     }
+    // Before anything else: what a type ignores is skipped without a look at its bytes.
+    let text = std::str::from_utf8(bytes).map_err(|error| malformed_at(bytes, error.valid_up_to()))?;
     let place = Place::default();
-    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let mut reader = serde_json::Deserializer::from_str(text);
     let read = T::deserialize(Tracked::new(&mut reader, &place)).and_then(|value| reader.end().map(|()| value));
     read.map_err(|error| {
         let what = without_content(&error.to_string());
         // A wrong shape may stand before text that is no JSON at all; that matters more.
-        let broken = if error.is_data() { serde_json::from_slice::<IgnoredAny>(bytes).err() } else { Some(error) };
+        let broken = if error.is_data() { serde_json::from_str::<IgnoredAny>(text).err() } else { Some(error) };
         match broken {
             Some(broken) => BadJson::Malformed { line: broken.line(), column: broken.column() },
             None => BadJson::Shape { place: place.text(), what },
         }
     })
+}
+
+/// The line and column of a byte.
+fn malformed_at(bytes: &[u8], at: usize) -> BadJson {
+    let before = bytes.get(..at).unwrap_or(bytes);
+    let line = before.split(|b| *b == b'\n').next_back().unwrap_or_default();
+    BadJson::Malformed { line: 1 + before.iter().filter(|b| **b == b'\n').count(), column: line.len() + 1 }
 }
 
 /// No bracket is nested deeper than this. One pass, no recursion, total on any bytes.
@@ -180,6 +189,22 @@ mod tests {
             let read = parse::<Outer>(text, 64);
             assert!(matches!(read, Err(BadJson::Malformed { .. })), "{text:?}: {read:?}");
         }
+    }
+
+    #[test]
+    fn bytes_that_are_no_utf_8_are_malformed_wherever_they_stand() {
+        #[derive(Debug, Deserialize)]
+        struct Known {
+            #[allow(dead_code)]
+            text: String,
+        }
+        let at = |bytes: &[u8]| match parse::<Known>(bytes, 64) {
+            Err(BadJson::Malformed { line, column }) => (line, column),
+            other => panic!("{bytes:?}: {other:?}"),
+        };
+        assert_eq!(at(b"{\"text\":\"a\",\n \"unknown\":\"\xff\"}"), (2, 13));
+        assert_eq!(at(b"{\"text\":\"a\",\"\xed\xa0\x80\":1}"), (1, 14));
+        assert_eq!(at(b"\xef\xbb"), (1, 1));
     }
 
     #[test]

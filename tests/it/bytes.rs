@@ -25,6 +25,10 @@ async fn ambiguous_framing_is_refused_and_closes_the_connection() {
         ("a length beyond all numbers", "content-length: 99999999999999999999999\r\n", "hello"),
         ("an unknown coding", "transfer-encoding: xchunked\r\n", "5\r\nhello\r\n0\r\n\r\n"),
         ("chunked not last", "transfer-encoding: chunked, identity\r\n", "5\r\nhello\r\n0\r\n\r\n"),
+        ("chunked twice", "transfer-encoding: chunked, chunked\r\n", "5\r\nhello\r\n0\r\n\r\n"),
+        ("chunked twice, in two fields", "transfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n", "5\r\nhello\r\n0\r\n\r\n"),
+        ("another coding below chunked", "transfer-encoding: gzip, chunked\r\n", "5\r\nhello\r\n0\r\n\r\n"),
+        ("a coding without a name", "transfer-encoding: ,chunked\r\n", "5\r\nhello\r\n0\r\n\r\n"),
         ("a space before the colon", "transfer-encoding : chunked\r\n", "5\r\nhello\r\n0\r\n\r\n"),
         ("a folded header", "x-fold: a\r\n b\r\ncontent-length: 5\r\n", "hello"),
         ("a NUL in a header", "x-nul: a\0b\r\ncontent-length: 5\r\n", "hello"),
@@ -34,6 +38,9 @@ async fn ambiguous_framing_is_refused_and_closes_the_connection() {
         ("a negative chunk size", "transfer-encoding: chunked\r\n", "-5\r\nhello\r\n0\r\n\r\n"),
         ("a chunk size beyond all numbers", "transfer-encoding: chunked\r\n", "fffffffffffffffff\r\nhello\r\n0\r\n\r\n"),
         ("a chunk longer than it says", "transfer-encoding: chunked\r\n", "3\r\nhello\r\n0\r\n\r\n"),
+        ("a bare LF behind the last chunk", "transfer-encoding: chunked\r\n", "5\r\nhello\r\n0\r\n\n"),
+        ("a trailer", "transfer-encoding: chunked\r\n", "5\r\nhello\r\n0\r\nx: y\r\n\r\n"),
+        ("a bare LF behind a trailer", "transfer-encoding: chunked\r\n", "5\r\nhello\r\n0\r\nx: y\n\r\n"),
     ] {
         let bytes = format!("POST /api/chat HTTP/1.1\r\n{auth}{head}\r\n{body}{next}");
         let said = say(&server, bytes.as_bytes()).await;
@@ -305,6 +312,7 @@ async fn json_of_every_bad_kind_gets_the_documented_status() {
         ("50,000 open arrays", 400, arrays.into_bytes()),
         ("bad UTF-8", 400, b"{\"content\":\"\xff\xfe\"}".to_vec()),
         ("overlong UTF-8", 400, b"{\"content\":\"\xc0\x80\"}".to_vec()),
+        ("bad UTF-8 in a field that is ignored", 400, b"{\"content\":\"a\",\"unknown\":\"\xff\"}".to_vec()),
         ("a lone surrogate", 400, br#"{"content":"\ud800"}"#.to_vec()),
         ("an array", 422, b"[]".to_vec()),
         ("a text", 422, br#""hello""#.to_vec()),

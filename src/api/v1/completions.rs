@@ -16,7 +16,7 @@ use crate::wire::json::BadJson;
 /// `stream_options`, `metadata.session_id` and `user` count.
 #[derive(Debug, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-pub(super) struct ChatCompletionRequest {
+pub(crate) struct ChatCompletionRequest {
     /// `oxios`, the agent, or the configured model with or without its provider.
     pub(super) model: String,
     /// Oldest first; the last one is the user's or a tool's, at most 64 KiB. With model `oxios`: with `metadata.session_id` the last
