@@ -36,6 +36,15 @@ pub fn configure(format: Format, level: Level) {
     LEVEL.store(level as u8, Ordering::Relaxed);
 }
 
+/// For tests that change the level, and those that read what is written: one at a time, from the defaults on.
+#[cfg(test)]
+pub(crate) fn alone() -> std::sync::MutexGuard<'static, ()> {
+    static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let alone = ALONE.lock().unwrap_or_else(|e| e.into_inner());
+    configure(Format::default(), Level::default());
+    alone
+}
+
 /// The form that is set.
 pub fn format() -> Format {
     if FORMAT.load(Ordering::Relaxed) == 1 { Format::Json } else { Format::Pretty }

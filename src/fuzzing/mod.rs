@@ -69,6 +69,7 @@ mod tests {
 
     #[test]
     fn corpora_hold() {
+        let _alone = crate::base::log::alone();
         let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
         let mut broken = Vec::new();
         for (name, property) in PROPERTIES {
@@ -84,6 +85,7 @@ mod tests {
 
     #[test]
     fn noise_holds() {
+        let _alone = crate::base::log::alone();
         // A fixed linear congruential generator: the same bytes on every run.
         let mut state = 0x2545_f491_4f6c_dd1d_u64;
         let mut next = move || {

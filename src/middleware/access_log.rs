@@ -221,6 +221,7 @@ mod tests {
 
     #[test]
     fn lines_wait_for_each_other_and_errors_do_not() {
+        let _alone = log::alone();
         let (log, out, _) = log();
         drop(entry(&log));
         assert!(out.0.lock().unwrap().is_empty());
@@ -236,6 +237,7 @@ mod tests {
 
     #[test]
     fn both_forms_say_the_same() {
+        let _alone = log::alone();
         let (log, _, clock) = log();
         let mut entry = entry(&log);
         (entry.status, entry.route, entry.bytes, entry.complete) = (200, "/api/sessions/{id}", 12, true);

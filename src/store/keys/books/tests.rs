@@ -176,7 +176,8 @@ async fn most_calls_write_nothing() {
         calls += 1;
     }
     let syncs = place.bench.disk.syncs() - before;
-    assert!(calls > 1900 && syncs <= BUDGET_PARTS + 2, "{calls} calls, {syncs} syncs");
+    // Each write syncs the file and its directory.
+    assert!(calls > 1900 && syncs <= 2 * (BUDGET_PARTS + 2), "{calls} calls, {syncs} syncs");
 }
 
 /// Fail closed, and go on by itself.
