@@ -124,7 +124,7 @@ fn line(record: &KeyRecord, keys: &Keys, used: Option<u64>, now: Timestamp) -> S
         _ if record.revoked => "revoked".to_owned(),
         Some(at) if at <= now => "expired".to_owned(),
         Some(at) => format!("until {}", day(at)),
-        None => "good".to_owned(),
+        None => "active".to_owned(),
     };
     let owner = if record.owner == keys.first_owner() { "first".to_owned() } else { record.owner.to_string().chars().take(8).collect() };
     let tokens = match (record.budget, used) {

@@ -142,7 +142,12 @@ pub const KEYS: &[Key] = &[
     ),
     key("security.query_token", OneOf(&["loopback", "always", "never"]), "loopback", "From whom the WebSocket takes `?token=`."),
     checked(key("security.cors_origins", List, "", "Web origins that may call the API, for example `https://app.example`."), origins),
-    key("security.rate_limit_per_minute", Whole(0, MANY), "600", "Requests of one key in a minute; 0 is off."),
+    key(
+        "security.rate_limit_per_minute",
+        Whole(0, MANY),
+        "600",
+        "Requests of one key in a minute, messages on its WebSockets included; 0 is off.",
+    ),
     key("security.max_execution_time_secs", Whole(1, DAY), "300", "Seconds one run may take; waiting for an approval does not count."),
     key("security.approval_ttl_hours", Whole(1, 8760), "24", "Hours after which an unanswered approval lapses."),
     key("session.auto_prune", Bool, "true", "Delete sessions by the two limits below, at most once an hour."),

@@ -197,11 +197,13 @@ impl Books {
     pub(super) fn settle(self: &Arc<Self>, budget: &Budget, turn: u64, held: u64, used: u64) {
         let short = {
             let mut accounts = self.accounts();
-            let Some(account) = accounts.get_mut(&budget.id).filter(|account| account.turn == turn) else { return };
-            account.held = account.held.saturating_sub(held);
-            account.spent = account.spent.saturating_add(used);
-            account.needed() > account.aside
+            accounts.get_mut(&budget.id).filter(|account| account.turn == turn).is_some_and(|account| {
+                account.held = account.held.saturating_sub(held);
+                account.spent = account.spent.saturating_add(used);
+                account.needed() > account.aside
+            })
         };
+        // Also where its time is over: those who wait look anew.
         self.settled.notify_waiters();
         // It used more than was thought: a crash must not forget that. Without a runtime the process is about to end.
         if let (true, Ok(runtime)) = (short, Handle::try_current()) {
