@@ -345,7 +345,7 @@ async fn the_audit_log_is_switched_and_told_what_to_do_when_it_fails() {
         std::fs::set_permissions(dir, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
     }
     let small = SmallDisk::mount(&audit, "64k");
-    let server = Setup::new().start_in(home);
+    let server = Setup::new().env("OXIOS_SECURITY__RATE_LIMIT_PER_MINUTE", "0").start_in(home);
     let client = server.client();
     let count = async || client.get("/api/audit/entries").await.expect(200).json()["total"].as_u64().unwrap();
     let keep = async || client.post("/api/memory", &json!({"content": "x"})).await.status;

@@ -1,3 +1,5 @@
+//! The books of budgets: what is reserved is never overrun, over stops and broken files.
+
 use std::time::Duration;
 
 use super::*;
