@@ -374,6 +374,7 @@ async fn the_audit_log_is_switched_and_told_what_to_do_when_it_fails() {
         refused = keep().await;
     }
     assert!(matches!(refused, 503 | 507), "{refused}");
+    drop(filler);
     std::fs::remove_file(audit.join("filler")).unwrap();
     let freed = std::time::Instant::now();
     while keep().await != 200 {
