@@ -65,6 +65,9 @@ struct Item {
 }
 
 impl Item {
+    fn candidate(&self, id: SessionId) -> Candidate {
+        Candidate { id, updated: self.updated, in_use: self.open }
+    }
     fn show(&self, id: SessionId) -> SessionItem {
         SessionItem {
             id,
@@ -203,7 +206,12 @@ impl Index {
 
     /// All sessions as pruning sees them.
     pub(crate) fn candidates(&self) -> Vec<Candidate> {
-        self.lock().items.iter().map(|(id, item)| Candidate { id: *id, updated: item.updated, in_use: item.open }).collect()
+        self.lock().items.iter().map(|(id, item)| item.candidate(*id)).collect()
+    }
+    /// One of them; `None` where it is gone, or is to be read again.
+    pub(crate) fn candidate(&self, id: SessionId) -> Option<Candidate> {
+        let inner = self.lock();
+        inner.items.get(&id).filter(|_| !inner.recheck.contains(&id)).map(|item| item.candidate(id))
     }
 
     /// Reads the directory, the cache, and the logs that the cache does not know. Sessions that changed meanwhile keep what

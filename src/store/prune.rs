@@ -1,10 +1,18 @@
-//! Which sessions go when there are too many or too old ones. Pure; `sessions` deletes what is listed.
+//! Which sessions go when there are too many or too old ones, and how.
 
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::ids::SessionId;
+use crate::base::log;
 use crate::base::time::Timestamp;
-use crate::store::sessions::Settings;
+use crate::store::session::blocking;
+use crate::store::sessions::{Remove, Sessions, Settings, group};
+use crate::store::{StoreError, remove};
+
+/// Sessions that pruning deletes with one sync: the ids of a group wait for it.
+const PRUNE_AT_ONCE: usize = 256;
 
 /// A session as pruning sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,9 +23,77 @@ pub(crate) struct Candidate {
     pub(crate) in_use: bool,
 }
 
+impl Sessions {
+    /// Prunes by the settings now; tells which went.
+    pub async fn prune(&self) -> Result<Vec<SessionId>, StoreError> {
+        let chosen = self.chosen().await?;
+        let pruned = self.prune_these(chosen).await?;
+        if !pruned.is_empty() {
+            log::info("store", format_args!("{} sessions pruned", pruned.len()));
+        }
+        Ok(pruned)
+    }
+
+    /// What is to go by the settings now.
+    pub(crate) async fn chosen(&self) -> Result<Vec<Candidate>, StoreError> {
+        self.ensure_built(|| false).await?;
+        let core = self.core.clone();
+        let mut candidates = blocking(move || {
+            core.index.settle(&core);
+            Ok(core.index.candidates())
+        })
+        .await?;
+        let used: HashSet<SessionId> = self.used();
+        for candidate in &mut candidates {
+            candidate.in_use |= used.contains(&candidate.id);
+        }
+        let clock = &self.core.home.seams().clock;
+        Ok(plan(candidates, &self.core.settings.load(), clock.now(), !clock.corrected()))
+    }
+
+    /// Deletes these, unless they are in use or were used since they were chosen.
+    pub(crate) async fn prune_these(&self, chosen: Vec<Candidate>) -> Result<Vec<SessionId>, StoreError> {
+        let mut pruned = Vec::new();
+        if chosen.is_empty() {
+            return Ok(pruned);
+        }
+        let core = self.core.clone();
+        let names = Arc::new(blocking(move || Ok(remove::Names::read(&core))).await?);
+        let mut groups: BTreeMap<usize, Vec<Candidate>> = BTreeMap::new();
+        for candidate in chosen {
+            groups.entry(group(candidate.id)).or_default().push(candidate);
+        }
+        for some in groups.values().flat_map(|group| group.chunks(PRUNE_AT_ONCE)) {
+            let Some(first) = some.first() else { continue };
+            let turn = self.turn(first.id).await;
+            let (held, free): (Vec<Candidate>, Vec<Candidate>) = some.iter().partition(|c| self.in_hand(c.id).is_some());
+            let (core, names_here) = (self.core.clone(), names.clone());
+            // Nobody has these, and nobody gets them while the turn is held; so they need not be opened.
+            let gone = blocking(move || {
+                let _turn = turn;
+                core.durability.settle();
+                let gone: Vec<SessionId> = free.iter().filter(|c| core.index.candidate(c.id) == Some(**c)).map(|c| c.id).collect();
+                if !gone.is_empty() {
+                    remove::bury_all(&core, &gone, &names_here)?;
+                }
+                Ok(gone)
+            });
+            pruned.extend(gone.await?);
+            for candidate in held {
+                let Some(session) = self.in_hand(candidate.id) else { continue };
+                let unused = self.core.index.candidate(candidate.id) == Some(candidate);
+                if unused && self.remove(session, Remove::Idle(names.clone())).await? {
+                    pruned.push(candidate.id);
+                }
+            }
+        }
+        Ok(pruned)
+    }
+}
+
 /// What goes: first what is older than the time to live, then all but the newest `max_sessions`. Sessions in use count, and stay.
 /// `trusted` is false while the wall clock is known to be wrong: then nothing goes for its age.
-pub(crate) fn plan(mut all: Vec<Candidate>, settings: &Settings, now: Timestamp, trusted: bool) -> Vec<SessionId> {
+pub(crate) fn plan(mut all: Vec<Candidate>, settings: &Settings, now: Timestamp, trusted: bool) -> Vec<Candidate> {
     // Newest first; equal times in a fixed order, so that two runs agree.
     all.sort_by(|a, b| b.updated.cmp(&a.updated).then(a.id.cmp(&b.id)));
     let ttl = Duration::from_secs(settings.ttl_hours.saturating_mul(3600));
@@ -27,7 +103,7 @@ pub(crate) fn plan(mut all: Vec<Candidate>, settings: &Settings, now: Timestamp,
     for candidate in all {
         let surplus = settings.max_sessions > 0 && kept >= settings.max_sessions;
         if !candidate.in_use && (old(&candidate) || surplus) {
-            gone.push(candidate.id);
+            gone.push(candidate);
         } else {
             kept += 1;
         }
@@ -45,7 +121,8 @@ mod tests {
     }
     fn check(all: &[Candidate], ttl_hours: u64, max_sessions: usize, trusted: bool, gone: &[u8]) {
         let settings = Settings { ttl_hours, max_sessions, ..Settings::default() };
-        let mut got = plan(all.to_vec(), &settings, at(0, 100, false).updated, trusted);
+        let gone_now = plan(all.to_vec(), &settings, at(0, 100, false).updated, trusted);
+        let mut got: Vec<_> = gone_now.iter().map(|candidate| candidate.id).collect();
         let mut want: Vec<_> = gone.iter().map(|n| at(*n, 0, false).id).collect();
         got.sort();
         want.sort();

@@ -6,12 +6,15 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::base::ids::SessionId;
 use crate::base::limits::TOMBSTONE_HOURS;
+use crate::base::log;
 use crate::base::time::Timestamp;
 use crate::store::StoreError;
+use crate::store::atomic;
 use crate::store::core::Core;
 use crate::store::files::split;
 use crate::sys::disk::{DirItem, is_full, read_whole};
@@ -27,6 +30,33 @@ pub(crate) fn bury(core: &Core, id: SessionId) -> Result<(), StoreError> {
         result = write();
     }
     result.map_err(StoreError::of("deleting session", id))
+}
+
+/// Buries many sessions that nobody has open with a few syncs, and removes their files. After an error some of them are buried;
+/// the listing knows which. Blocking.
+pub(crate) fn bury_all(core: &Core, ids: &[SessionId], names: &Names) -> Result<(), StoreError> {
+    let text = format!("{}\n", core.now());
+    let tombstones: Vec<PathBuf> = ids.iter().map(|id| core.files.gone(*id)).collect();
+    let write = || atomic::put_all(core.disk(), core.files.dir(), &tombstones, text.as_bytes());
+    let mut written = write();
+    if written.as_ref().is_err_and(is_full) {
+        core.home.give_up_reserve();
+        written = write();
+    }
+    let written = written.and_then(|()| core.durability.sync_names());
+    for id in ids {
+        if written.is_ok() || is_buried(core, *id) {
+            core.index.remove(*id);
+            core.behind(*id, false);
+        }
+    }
+    written.map_err(StoreError::io("deleting sessions"))?;
+    let all = ids.iter().try_for_each(|id| names.of(core, *id).and_then(|names| unlink(core, &names)));
+    if let Err(e) = all.and_then(|()| core.durability.sync_names()) {
+        // The tombstones hold; the next sweep goes on.
+        log::warn("store", format_args!("the files of {} deleted sessions are not all gone yet: {e}", ids.len()));
+    }
+    Ok(())
 }
 
 /// There is a tombstone, or it cannot be seen that there is none. Blocking.
@@ -105,6 +135,11 @@ pub(crate) fn remove_files(core: &Core, names: &[DirItem]) -> io::Result<()> {
     if names.is_empty() {
         return Ok(());
     }
+    unlink(core, names)?;
+    core.durability.sync_names()
+}
+
+fn unlink(core: &Core, names: &[DirItem]) -> io::Result<()> {
     let disk = core.disk();
     let dir = core.files.dir();
     for item in names {
@@ -118,7 +153,7 @@ pub(crate) fn remove_files(core: &Core, names: &[DirItem]) -> io::Result<()> {
             gone(disk.remove_file(&path))?;
         }
     }
-    core.durability.sync_names()
+    Ok(())
 }
 
 /// Already gone is gone.

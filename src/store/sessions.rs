@@ -20,7 +20,6 @@ use crate::store::files::Files;
 use crate::store::home::Home;
 use crate::store::index::{Index, Unfinished};
 use crate::store::projection::Shown;
-use crate::store::prune::plan;
 use crate::store::record::About;
 use crate::store::session::{Session, blocking};
 use crate::store::state::{Overview, State};
@@ -32,8 +31,6 @@ use crate::wire::log_line::{FORMAT, Header};
 const IDLE: Duration = Duration::from_secs(5);
 /// Pruning by itself happens this often at most (API A5).
 const PRUNE_EVERY: Duration = Duration::from_secs(3600);
-/// Sessions that pruning has open at once: one reading of the directory for so many.
-const PRUNE_AT_ONCE: usize = 64;
 /// Opening, making and deleting take turns within one of so many groups of ids.
 const TURNS: usize = 16;
 
@@ -240,47 +237,6 @@ impl Sessions {
         self.remove(session, Remove::Always).await.map(drop)
     }
 
-    /// Prunes by the settings now; tells which went.
-    pub async fn prune(&self) -> Result<Vec<SessionId>, StoreError> {
-        self.ensure_built(|| false).await?;
-        let core = self.core.clone();
-        let mut candidates = blocking(move || {
-            core.index.settle(&core);
-            Ok(core.index.candidates())
-        })
-        .await?;
-        let used: HashSet<SessionId> = self.used();
-        for candidate in &mut candidates {
-            candidate.in_use |= used.contains(&candidate.id);
-        }
-        let clock = &self.core.home.seams().clock;
-        let now = clock.now();
-        let gone = plan(candidates, &self.core.settings.load(), now, !clock.corrected());
-        let mut pruned = Vec::new();
-        for some in gone.chunks(PRUNE_AT_ONCE) {
-            let mut sessions = Vec::new();
-            for id in some {
-                match self.find(*id, true).await {
-                    Ok(session) => sessions.extend(session),
-                    Err(e) => log::warn("store", format_args!("session {id} not pruned: {e}")),
-                }
-            }
-            // After they were opened: that may make files.
-            let core = self.core.clone();
-            let names = Arc::new(blocking(move || Ok(remove::Names::read(&core))).await?);
-            for session in sessions {
-                let id = session.id();
-                if self.remove(session, Remove::Idle(names.clone())).await? {
-                    pruned.push(id);
-                }
-            }
-        }
-        if !pruned.is_empty() {
-            log::info("store", format_args!("{} sessions pruned", pruned.len()));
-        }
-        Ok(pruned)
-    }
-
     /// The background work: builds the index, repairs what was left open, finishes deletions; then gives idle sessions back and
     /// prunes by itself until cancelled. Run it once, after listening. `tell` hears what those above must know.
     pub async fn sweep(&self, mut tell: impl FnMut(Found) + Send, cancel: &Cancel) {
@@ -418,8 +374,7 @@ impl Sessions {
         self.held.lock().unwrap_or_else(|e| e.into_inner())
     }
     pub(crate) async fn turn(&self, id: SessionId) -> tokio::sync::OwnedMutexGuard<()> {
-        let group = usize::from(id.as_bytes().last().copied().unwrap_or(0)) % TURNS;
-        match self.turns.get(group) {
+        match self.turns.get(group(id)) {
             Some(turn) => turn.clone().lock_owned().await,
             // There are TURNS of them.
             None => Arc::new(tokio::sync::Mutex::new(())).lock_owned().await,
@@ -493,14 +448,14 @@ impl Sessions {
         let ours = held.recent.iter().filter(|(other, _)| Arc::ptr_eq(other, session)).count();
         Arc::strong_count(session) > 1 + ours
     }
-    fn used(&self) -> HashSet<SessionId> {
+    pub(crate) fn used(&self) -> HashSet<SessionId> {
         let held = self.held();
         let recent = |id: &SessionId| held.recent.iter().filter(|(session, _)| session.id() == *id).count();
         held.sessions.iter().filter(|(id, weak)| weak.strong_count() > recent(id)).map(|(id, _)| *id).collect()
     }
 
     /// Buries a session and removes its files; false where it was to be idle and is not.
-    async fn remove(&self, session: Arc<Session>, how: Remove) -> Result<bool, StoreError> {
+    pub(crate) async fn remove(&self, session: Arc<Session>, how: Remove) -> Result<bool, StoreError> {
         let id = session.id();
         let turn = self.turn(id).await;
         let mut writer = session.writer.clone().lock_owned().await;
@@ -560,6 +515,11 @@ impl Sessions {
     }
 }
 
+/// Which of the turns is this session's.
+pub(crate) fn group(id: SessionId) -> usize {
+    usize::from(id.as_bytes().last().copied().unwrap_or(0)) % TURNS
+}
+
 impl Drop for Sessions {
     fn drop(&mut self) {
         // Pinned sessions hold what holds them.
@@ -569,7 +529,7 @@ impl Drop for Sessions {
 }
 
 /// When a session is removed.
-enum Remove {
+pub(crate) enum Remove {
     /// Whatever uses it.
     Always,
     /// If nothing does. Its files are among these.

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use super::tests::swept;
 use super::*;
+use crate::base::cancel;
 use crate::base::ids::SeedId;
-use crate::store::record::{Body, Phase, PhaseState, Record};
+use crate::store::record::{Body, Change, Phase, PhaseState, Record};
 use crate::store::testing::{Bench, done, kinds, read_on, say, token};
 
 fn phase(seed: u8) -> Body {
@@ -244,7 +244,7 @@ async fn a_fork_or_an_import_is_there_whole_or_not_at_all() {
                         let want: &[&str] = if import { &["1 message", "2 done", "3 message", "4 done"] } else { &["1 message", "2 done"] };
                         assert_eq!(kinds(&records), want, "import {import}, after {k}, power cut {cut}");
                     }
-                    swept(&sessions).await;
+                    sessions.tend_graves(&cancel::pair().1).await;
                     let left = left.memory().files();
                     assert!(!left.iter().any(|path| path.ends_with(".new")), "import {import}, after {k}: {left:?}");
                 }
@@ -286,4 +286,66 @@ async fn the_id_of_a_conversation_that_was_set_aside_is_nobodys() {
     std::fs::write(bench.file(sid, "log"), &good).unwrap();
     let sessions = bench.sessions();
     assert_eq!(kinds(&all(&sessions, &bench, sid).await), ["1 message", "2 done"]);
+}
+
+#[tokio::test]
+async fn pruning_many_syncs_a_few_times_and_opens_none() {
+    let bench = Bench::in_memory();
+    let sessions = bench.sessions();
+    let mut ids = Vec::new();
+    for _ in 0..200 {
+        let (sid, id) = (bench.session_id(), bench.message_id());
+        let session = sessions.load_or_create(sid, bench.owner()).await.unwrap();
+        session.accept(id, say("hello")).await.unwrap();
+        session.append(id, vec![done("hi")]).await.unwrap();
+        ids.push(sid);
+        bench.clock.advance(Duration::from_secs(10));
+        sessions.give_back();
+    }
+    sessions.set(Settings { max_sessions: 20, ..Settings::default() });
+    sessions.list(bench.owner(), 1, 1).await.unwrap();
+    let opened = || ids.iter().map(|id| bench.disk.times_opened(&bench.file(*id, "log"))).sum::<u64>();
+    let (syncs, before) = (bench.disk.syncs(), opened());
+    assert_eq!(sessions.prune().await.unwrap().len(), 180);
+    assert!(bench.disk.syncs() - syncs <= 16 * 3, "{} syncs", bench.disk.syncs() - syncs);
+    assert_eq!(opened(), before);
+    let power_cut = bench.power_cut();
+    let left = power_cut.sessions().list(bench.owner(), 1, 100).await.unwrap().items;
+    assert_eq!(left.iter().map(|item| item.id).collect::<Vec<_>>(), ids[180..].iter().rev().copied().collect::<Vec<_>>());
+    let names = power_cut.memory().files();
+    assert_eq!(names.iter().filter(|name| name.ends_with(".log")).count(), 20);
+    // The next start refuses what was pruned.
+    let sessions = power_cut.sessions();
+    for id in &ids[..180] {
+        assert!(matches!(sessions.load_or_create(*id, bench.owner()).await, Err(StoreError::NotFound)));
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_was_used_since_it_was_chosen_is_not_pruned() {
+    let bench = Bench::in_memory();
+    let sessions = bench.sessions();
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        let (sid, id) = (bench.session_id(), bench.message_id());
+        let session = sessions.load_or_create(sid, bench.owner()).await.unwrap();
+        session.accept(id, say("hello")).await.unwrap();
+        session.append(id, vec![done("hi")]).await.unwrap();
+        ids.push(sid);
+        bench.clock.advance(Duration::from_secs(10));
+    }
+    sessions.give_back();
+    sessions.set(Settings { max_sessions: 1, ..Settings::default() });
+    let chosen = sessions.chosen().await.unwrap();
+    assert_eq!(chosen.len(), 2);
+    // Between the choice and the deletion, and out of memory again.
+    let session = sessions.load(ids[0], bench.owner()).await.unwrap();
+    session.set_about(Change { title: Some(Some("mine".into())), ..Change::default() }).await.unwrap();
+    let id = bench.message_id();
+    session.accept(id, say("more")).await.unwrap();
+    session.append(id, vec![done("yes")]).await.unwrap();
+    drop(session);
+    bench.clock.advance(Duration::from_secs(10));
+    sessions.give_back();
+    assert_eq!(sessions.prune_these(chosen).await.unwrap(), [ids[1]]);
 }

@@ -19,7 +19,7 @@ async fn listed(bench: &Bench, sessions: &Sessions) -> Vec<(SessionId, u64)> {
     page.items.iter().map(|item| (item.id, item.message_count)).collect()
 }
 /// Runs the sweep's first part: it is cancelled as soon as it would wait.
-pub(super) async fn swept(sessions: &Sessions) -> Vec<Found> {
+async fn swept(sessions: &Sessions) -> Vec<Found> {
     let (canceller, cancel) = cancel::pair();
     let mut told = Vec::new();
     let sweep = sessions.sweep(|found| told.push(found), &cancel);
