@@ -15,6 +15,7 @@ use crate::base::limits::{ATTACHMENTS_MAX, CONTENT_BYTES_MAX, LABEL_BYTES_MAX, P
 use crate::gateway::{IncomingMessage, Submitted};
 use crate::http::Response;
 use crate::http::error::{ErrorStatus, HttpError};
+use crate::store::history::History;
 use crate::store::record::{Body, Ending, Phase, Record};
 use crate::store::tail::Step;
 
@@ -187,6 +188,7 @@ impl Said {
             space_id,
             attachments,
             idempotency_key: self.idempotency_key,
+            history: History::default(),
             owner,
             key: Some(key),
         })

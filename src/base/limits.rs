@@ -7,6 +7,11 @@ pub const CONTENT_BYTES_MAX: usize = 64 * 1024;
 pub const CHAT_BODY_BYTES_MAX: usize = 512 * 1024;
 /// The body of `POST /v1/chat/completions`: a client sends the whole conversation each time.
 pub const COMPLETION_BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Messages of such a conversation that begin a session of model `oxios`: so many turns as an open session remembers. Each takes some
+/// 300 bytes of the log beside its text.
+pub const HISTORY_MESSAGES_MAX: usize = 2 * MESSAGE_IDS_KEPT;
+/// What such a client tells the agent for the whole conversation (its system messages), in bytes; for the same reason as a persona's prompt.
+pub const INSTRUCTIONS_BYTES_MAX: usize = 8 * 1024;
 /// Calls of a plain model (`/v1`) at once in the whole process; more is 503. Each holds a connection to a model's server.
 pub const PLAIN_CALLS_MAX: usize = 32;
 /// A JSON body of a route that says nothing else.
@@ -232,6 +237,7 @@ const _: () = assert!(PERSONA_PROMPT_BYTES_MAX * 6 < JSON_BODY_BYTES_MAX && SPAC
 const _: () = assert!(RESULT_INLINE_BYTES_MAX < RESULT_BYTES_MAX);
 const _: () = assert!(ANSWER_BYTES_MAX * 6 < LOG_LINE_BYTES_MAX); // six: the longest JSON escape of a byte
 const _: () = assert!(ANSWER_BYTES_MAX * 6 < MODEL_EVENT_BYTES_MAX);
+const _: () = assert!(COMPLETION_BODY_BYTES_MAX + 64 * 1024 < LOG_LINE_BYTES_MAX); // a whole body may be one message
 
 /// Open connections in all (`gateway.max_connections`).
 pub const CONNECTIONS_MAX: usize = 4096;

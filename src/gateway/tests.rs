@@ -213,6 +213,7 @@ impl House {
             key: None,
             attachments: Vec::new(),
             idempotency_key: None,
+            history: Default::default(),
             owner: self.owner,
         }
     }

@@ -1,12 +1,11 @@
 //! The conversation as the model reads it: rebuilt from the log and cut to the model's context.
 //!
-//! The rule: a text of n bytes counts as n/3 + 4 tokens (English has four bytes a token, Chinese three: the estimate errs on
-//! the safe side). A quarter of the context, at least 256 and at most 8,192 tokens, is left for the answer. What must be there
+//! The rule: a text counts as [`tokens`] says. A quarter of the context, at least 256 and at most 8,192 tokens, is left for the answer. What must be there
 //! comes first: instructions, tools, the message, the tool calls of this run. Where that alone is too much, the oldest tool
 //! results go, then long ones are cut, then the middle of the message. What is left holds earlier exchanges, newest first,
 //! whole ones only; the first that does not fit ends it.
 
-use crate::llm::request::{Message, ToolCall};
+use crate::llm::request::{Message, ToolCall, tokens};
 use crate::store::turns::Turn;
 
 /// Share of the context that the answer may take: one in so many.
@@ -43,11 +42,6 @@ impl From<Turn> for Exchange {
     }
 }
 
-/// The estimate of the rule above.
-pub(crate) fn tokens(text: &str) -> u32 {
-    u32::try_from(text.len() / 3 + 4).unwrap_or(u32::MAX)
-}
-
 /// Tokens that the answer may have in such a context.
 pub(crate) fn answer_tokens(context: u32) -> u32 {
     (context / ANSWER_SHARE).clamp(256, 8192)
@@ -67,7 +61,10 @@ pub(crate) fn fit(history: &[Exchange], message: &str, transcript: &[Message], r
         }
         left -= size;
         messages.push(Message::Assistant { text: exchange.assistant.clone(), calls: Vec::new() });
-        messages.push(Message::User { text: exchange.user.clone() });
+        // An answer that opens an imported conversation answers nothing; some servers refuse an empty question.
+        if !exchange.user.is_empty() {
+            messages.push(Message::User { text: exchange.user.clone() });
+        }
     }
     messages.reverse();
     messages.push(Message::User { text: message });
@@ -212,6 +209,7 @@ mod tests {
                 agent_id: AgentId::derived(&[1; 32]),
                 space_id: None,
                 idempotent: false,
+                history: None,
                 attachments: vec![],
             },
             ending: Ending { text: text.into(), ..Ending::default() },

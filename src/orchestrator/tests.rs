@@ -159,6 +159,7 @@ impl Place {
             agent_id: AgentId::derived(&[1; 32]),
             space_id: None,
             idempotent: false,
+            history: None,
             attachments: Vec::new(),
         }
     }

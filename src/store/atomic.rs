@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::sys::disk::{Disk, Open};
+use crate::sys::disk::{Disk, DiskFile, Open};
 
 /// Whether the new content must survive a power cut when the call returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +25,25 @@ pub enum Durable {
 /// With [`Durable::No`] a killed process leaves the same, but a power cut may also leave an empty or partial new file: only for
 /// files whose readers check them. One writer per path.
 pub fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8], durable: Durable) -> io::Result<()> {
+    put(disk, path, bytes, durable)?;
+    match (durable, path.parent()) {
+        (Durable::Yes, Some(dir)) => disk.sync_dir(dir),
+        _ => Ok(()),
+    }
+}
+
+/// Makes the file at `path` whole and durable, and keeps it open. After an error there is none, as far as the disk lets us.
+pub fn make(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<Box<dyn DiskFile>> {
+    let file = put(disk, path, bytes, Durable::Yes)?;
+    if let Some(Err(e)) = path.parent().map(|dir| disk.sync_dir(dir)) {
+        let _ = disk.remove_file(path);
+        return Err(e);
+    }
+    Ok(file)
+}
+
+/// Writes beside and renames.
+fn put(disk: &dyn Disk, path: &Path, bytes: &[u8], durable: Durable) -> io::Result<Box<dyn DiskFile>> {
     let beside = beside(path);
     let written = (|| {
         let file = disk.open(&beside, Open::Append)?;
@@ -33,17 +52,11 @@ pub fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8], durable: Durable) -> 
         if durable == Durable::Yes {
             file.sync()?;
         }
-        disk.rename(&beside, path)
+        disk.rename(&beside, path)?;
+        Ok(file)
     })();
-    if let Err(e) = written {
-        // What is left there only takes space, and space may be what is missing.
-        let _ = disk.remove_file(&beside);
-        return Err(e);
-    }
-    match (durable, path.parent()) {
-        (Durable::Yes, Some(dir)) => disk.sync_dir(dir),
-        _ => Ok(()),
-    }
+    // What is left there only takes space, and space may be what is missing.
+    written.inspect_err(|_| drop(disk.remove_file(&beside)))
 }
 
 fn beside(path: &Path) -> PathBuf {

@@ -1,7 +1,8 @@
 //! Floor 2: everything that is kept: the home, sessions, keys, atomic files.
 //!
 //! A session is opened by `sessions`, lives in `session` (its visible side in `state`, its writing side in `writer`), is read by
-//! `tail`, `turns` and `projection`, and lies in files that `open` repairs, `lines` reads and `log_file` writes.
+//! `tail`, `turns` and `projection`, and lies in files that `open` repairs, `lines` reads and `log_file` writes. Turns that were held
+//! elsewhere come by `import`, `bring_in`, `fork`, or as the `history` of its first message.
 
 pub mod atomic;
 pub mod audit;
@@ -12,6 +13,7 @@ pub mod error;
 pub mod export;
 mod files;
 mod fork;
+pub mod history;
 pub mod home;
 pub(crate) mod import;
 mod index;

@@ -11,13 +11,15 @@ use crate::base::ids::{MessageId, Seq};
 use crate::base::limits::{LOG_LINE_BYTES_MAX, SEQ_RESERVATION};
 use crate::base::log;
 use crate::store::StoreError;
+use crate::store::atomic;
+use crate::store::history::History;
 use crate::store::home::Space;
 use crate::store::log_file::LogFile;
 use crate::store::projection::Shown;
 use crate::store::record::{About, Body, Change, Record, UserMessage};
 use crate::store::session::{Accepted, Entry, Session};
 use crate::store::state;
-use crate::sys::disk::{Open, is_full};
+use crate::sys::disk::{DiskFile, Open, is_full};
 use crate::wire::log_line::{self, Header};
 
 /// Held by one append at a time; lives as long as the session is open.
@@ -70,8 +72,14 @@ impl Batch {
 }
 
 impl Session {
-    /// Blocking part of `accept`.
-    pub(crate) fn write_message(self: &Arc<Self>, w: &mut Writer, id: MessageId, message: UserMessage) -> Result<Accepted, StoreError> {
+    /// Blocking part of `accept_behind`.
+    pub(crate) fn write_message(
+        self: &Arc<Self>,
+        w: &mut Writer,
+        history: History,
+        id: MessageId,
+        message: UserMessage,
+    ) -> Result<Accepted, StoreError> {
         if w.deleted {
             return Err(StoreError::NotFound);
         }
@@ -85,18 +93,25 @@ impl Session {
         self.mend(w)?;
         let now = self.core.now();
         let mut batch = Batch::default();
-        // What a new session begins with stands before its first message, in the same write.
-        let begins = if w.log.is_none() { Some(self.about()).filter(|about| *about != About::default()) } else { None };
         let mut seq = w.next;
-        if let Some(about) = begins {
-            batch.add(Record { seq, time: now, message_id: None, body: Body::About(about) })?;
-            seq += 1;
+        if w.log.is_none() {
+            // What a new session begins with stands before its first message.
+            let mut history = history;
+            let about = About { instructions: history.instructions.take(), ..self.about() };
+            if about != About::default() {
+                batch.add(Record { seq, time: now, message_id: None, body: Body::About(about) })?;
+                seq += 1;
+            }
+            for record in history.records(&self.core, self.id(), seq, now, &message) {
+                batch.add(record)?;
+                seq += 1;
+            }
         }
         batch.add(Record { seq, time: now, message_id: Some(id), body: Body::Message(message) })?;
-        if w.log.is_none() {
-            self.make_log(w)?;
+        match w.log {
+            None => self.make_log(w, &batch.log)?,
+            Some(_) => self.write_log(w, &batch.log, true, false)?,
         }
-        self.write_log(w, &batch.log, true, false)?;
         w.next = seq + 1;
         w.reserved = w.reserved.max(seq + SEQ_RESERVATION);
         self.core.home.keep_time(now);
@@ -268,29 +283,31 @@ impl Session {
         }
     }
 
-    /// Makes the log of a new session: its header, synced together with the name. The first message follows at once.
-    fn make_log(&self, w: &mut Writer) -> Result<(), StoreError> {
+    /// Makes the log of a new session with its first lines. It appears whole: a crash leaves all of them or no session.
+    fn make_log(&self, w: &mut Writer, first: &[u8]) -> Result<(), StoreError> {
         let doing = || StoreError::of("making the log of session", self.id());
         let path = self.core.files.log(self.id());
         let disk = self.core.disk();
-        let mut header = Vec::new();
+        let mut lines = Vec::new();
         let json = serde_json::to_vec(&w.header).map_err(|e| StoreError::Damaged(e.to_string()))?;
-        log_line::write(&mut header, &json);
-        let file: Arc<dyn crate::sys::disk::DiskFile> = Arc::from(disk.open(&path, Open::CreateNew).map_err(doing())?);
-        let mut log = LogFile::new(file.clone(), 0);
-        if let Err(e) = log.append(&header, false).and_then(|()| disk.sync_dir(self.core.files.dir())) {
-            if is_full(&e) {
-                self.core.home.give_up_reserve();
-            }
-            let _ = disk.remove_file(&path);
-            return Err(doing()(e));
+        log_line::write(&mut lines, &json);
+        let start = lines.len() as u64;
+        lines.extend_from_slice(first);
+        if disk.stat(&path).map_err(doing())?.is_some() {
+            // Whoever made this session looked for one before: never write over a conversation.
+            return Err(StoreError::Damaged(format!("session {} has a log that was not there before", self.id())));
         }
+        let made = atomic::make(disk, &path, &lines);
+        if made.as_ref().is_err_and(is_full) {
+            self.core.home.give_up_reserve();
+        }
+        let file: Arc<dyn DiskFile> = Arc::from(made.map_err(doing())?);
         let mut state = self.state();
-        state.log = Some(file);
-        state.log_start = log.len();
-        state.log_len = log.len();
+        state.log = Some(file.clone());
+        // Nothing behind the header is seen before it is shown.
+        (state.log_start, state.log_len) = (start, start);
         drop(state);
-        w.log = Some(log);
+        w.log = Some(LogFile::new(file, lines.len() as u64));
         Ok(())
     }
 }

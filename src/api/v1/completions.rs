@@ -20,7 +20,9 @@ pub(super) struct ChatCompletionRequest {
     /// `oxios`, the agent, or the configured model with or without its provider.
     pub(super) model: String,
     /// Oldest first; the last one is the user's or a tool's, at most 64 KiB. With model `oxios`: with `metadata.session_id` the last
-    /// user message counts and the rest is ignored; without it there is one user message and nothing else, and a new session.
+    /// user message counts and the rest is ignored. Without it they are the history of a new session, at most 2,048 messages: the last
+    /// one is the user's, `system` and `developer` (8 KiB together) hold for the whole session, neighbours of one role are one message,
+    /// blank ones are left out, and tool calls and results are refused.
     pub(super) messages: Vec<CompletionMessage>,
     /// Answer in pieces.
     #[serde(default)]

@@ -3,6 +3,7 @@
 mod agent;
 mod answer;
 pub(crate) mod completions;
+mod conversation;
 pub(crate) mod error;
 pub(crate) mod models;
 mod plain;

@@ -15,8 +15,8 @@ use crate::base::cancel::{self, Canceller};
 use crate::base::ids::MessageId;
 use crate::http::error::{ErrorStatus, HttpError};
 use crate::http::{Response, sse};
-use crate::llm;
-use crate::llm::request::{Event, Finish, Message, Request, Sampling, Schema, ToolCall, ToolChoice, ToolSpec, Usage};
+use crate::llm::CountedCall;
+use crate::llm::request::{Event, Finish, Message, Request, Sampling, Schema, ToolCall, ToolChoice, ToolSpec};
 
 /// When a refused call is worth another try, in seconds.
 const RETRY_SECS: u64 = 2;
@@ -32,7 +32,7 @@ pub(super) async fn answer(app: Arc<App>, call: &Call, request: ChatCompletionRe
     };
     let (canceller, cancel) = cancel::pair();
     let mut model = Model {
-        call: engine.call(asked, &cancel),
+        call: CountedCall::begin(&engine, asked, &cancel, &app.metrics, app.clock.clone()),
         deadline: Instant::now() + app.settings.load().max_execution,
         _canceller: canceller,
         _permit: permit,
@@ -49,28 +49,28 @@ pub(super) async fn answer(app: Arc<App>, call: &Call, request: ChatCompletionRe
         let ends = call.ends.clone();
         let usage = request.include_usage();
         let of_stream = call.ends.clone();
-        let stream = Stream { voice, model, ends: of_stream, first, begun: false, calls: 0, wanted: usage, usage: None, over: false };
+        let stream = Stream { voice, model, ends: of_stream, first, begun: false, calls: 0, wanted: usage, over: false };
         return Ok(sse::response(stream, async move {
             ends.ended().await;
         }));
     }
-    let (mut text, mut calls, mut usage, mut finish) = (String::new(), Vec::new(), None, Finish::Stop);
+    let (mut text, mut calls, mut finish) = (String::new(), Vec::new(), Finish::Stop);
     let mut next = first;
     while let Some(event) = next {
         match event {
             Event::Text(piece) => text.push_str(&piece),
             Event::Call(made) => calls.push(made),
-            Event::Usage(used) => usage = Some(used),
+            Event::Usage(_) => {}
             Event::Finish(why) => finish = why,
         }
         next = model.next(&call.ends).await?;
     }
-    api::json(&voice.whole(text, calls, answer::word(finish), usage))
+    api::json(&voice.whole(text, calls, answer::word(finish), model.call.told()))
 }
 
 /// A call under way; dropping it closes its connection and gives its place back.
 struct Model {
-    call: llm::Call,
+    call: CountedCall,
     deadline: Instant,
     _canceller: Canceller,
     _permit: OwnedSemaphorePermit,
@@ -100,7 +100,6 @@ struct Stream {
     calls: usize,
     /// The usage is wanted.
     wanted: bool,
-    usage: Option<Usage>,
     over: bool,
 }
 
@@ -124,24 +123,22 @@ impl sse::Source for Stream {
                     self.calls += 1;
                     self.voice.call(call, self.calls - 1)
                 }
-                Ok(Some(Event::Usage(usage))) => {
-                    self.usage = Some(usage);
-                    continue;
-                }
-                Ok(Some(Event::Finish(finish))) => {
-                    self.over = true;
-                    self.voice.end(answer::word(finish), self.usage.filter(|_| self.wanted))
-                }
-                Ok(None) => {
-                    self.over = true;
-                    self.voice.end("stop", self.usage.filter(|_| self.wanted))
-                }
+                Ok(Some(Event::Usage(_))) => continue,
+                Ok(Some(Event::Finish(finish))) => self.end(finish),
+                Ok(None) => self.end(Finish::Stop),
                 Err(error) => {
                     self.over = true;
                     answer::failed(&error)
                 }
             });
         }
+    }
+}
+
+impl Stream {
+    fn end(&mut self, finish: Finish) -> Bytes {
+        self.over = true;
+        self.voice.end(answer::word(finish), self.model.call.told().filter(|_| self.wanted))
     }
 }
 
