@@ -96,6 +96,8 @@ pub const FILE_READ_BYTES_MAX: usize = 64 * 1024;
 pub const FILE_WRITE_BYTES_MAX: usize = 1024 * 1024;
 /// One memory entry (API A7).
 pub const MEMORY_BYTES_MAX: usize = 32 * 1024;
+/// A skill's name, in letters; it is the name of a directory and is written into prompts.
+pub const SKILL_NAME_CHARS_MAX: usize = 64;
 /// One SKILL.md (API A7).
 pub const SKILL_BYTES_MAX: usize = 64 * 1024;
 /// What a scheduled task sends, in bytes: it and the task fit a JSON body where every byte is an escape of six.
@@ -148,6 +150,8 @@ pub const SEARCH_DEPTH_MAX: usize = 16;
 pub const SESSION_SEARCH_BYTES_MAX: u64 = 128 * 1024 * 1024;
 /// A session that is sent here to be imported: what a phone sends in a moment, thousands of messages.
 pub const SESSION_IMPORT_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// A search in sessions, in characters: encoded in a request target, where one may take twelve bytes, it fits.
+pub const SEARCH_CHARS_MAX: usize = 512;
 /// Words of a query that are compared.
 pub const QUERY_WORDS_MAX: usize = 32;
 /// Results of one search or recall.
@@ -231,6 +235,7 @@ pub const WS_SESSIONS_MAX: usize = 16;
 /// Frames of a server-sent stream that are joined into one write, in bytes: a reader that is behind catches up in few writes.
 pub const SSE_BATCH_BYTES_MAX: usize = 16 * 1024;
 
+const _: () = assert!(SEARCH_CHARS_MAX * 12 < TARGET_BYTES_MAX);
 const _: () = assert!(CONTENT_BYTES_MAX * 6 < CHAT_BODY_BYTES_MAX);
 const _: () = assert!(MEMORY_BYTES_MAX * 6 < MEMORY_BODY_BYTES_MAX);
 const _: () = assert!(PERSONA_PROMPT_BYTES_MAX * 6 < JSON_BODY_BYTES_MAX && SPACE_CONTEXT_BYTES_MAX * 6 < JSON_BODY_BYTES_MAX);

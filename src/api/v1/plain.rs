@@ -8,7 +8,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use crate::api::v1::answer::{self, Voice};
-use crate::api::v1::completions::{ChatCompletionRequest, Stop};
+use crate::api::v1::completions::{ChatCompletionRequest, STOPS_MAX, Stop, TEMPERATURE_MAX};
 use crate::api::v1::{error, models};
 use crate::api::{self, App, Call};
 use crate::base::cancel::{self, Canceller};
@@ -232,7 +232,7 @@ fn tools(request: &ChatCompletionRequest) -> Result<(ToolChoice, Vec<ToolSpec>),
 }
 
 fn sampling(request: &ChatCompletionRequest) -> Result<Sampling, HttpError> {
-    for (name, value, most) in [("temperature", request.temperature, 2.0), ("top_p", request.top_p, 1.0)] {
+    for (name, value, most) in [("temperature", request.temperature, TEMPERATURE_MAX), ("top_p", request.top_p, 1.0)] {
         if value.is_some_and(|value| !(0.0..=most).contains(&value)) {
             return Err(HttpError::bad_request(format!("{name}: expected 0 to {most}")).param(name));
         }
@@ -242,8 +242,8 @@ fn sampling(request: &ChatCompletionRequest) -> Result<Sampling, HttpError> {
         Some(Stop::One(text)) => vec![text.clone()],
         Some(Stop::Some(texts)) => texts.clone(),
     };
-    if stop.len() > 4 {
-        return Err(HttpError::bad_request("stop: at most 4 are taken").param("stop"));
+    if stop.len() > STOPS_MAX {
+        return Err(HttpError::bad_request(format!("stop: at most {STOPS_MAX} are taken")).param("stop"));
     }
     Ok(Sampling { temperature: request.temperature, top_p: request.top_p, stop })
 }
