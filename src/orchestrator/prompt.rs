@@ -1,8 +1,8 @@
 //! From the state of a run to a request to a model: the instructions, and what goes with them.
 
-use crate::llm::request::{ASIDE, Message, Purpose, Request, tokens};
+use crate::llm::request::{ASIDE, Message, Purpose, Request};
 use crate::orchestrator::backdrop::Backdrop;
-use crate::orchestrator::history::{Exchange, answer_tokens, fit};
+use crate::orchestrator::history::{Exchange, answer_tokens, fit, tokens};
 use crate::orchestrator::state::{Ask, Stage, State};
 use crate::orchestrator::{evaluate, evolve, interview, seed, tools};
 

@@ -14,12 +14,12 @@ use crate::base::limits::{RESULT_BYTES_MAX, RESULT_INLINE_BYTES_MAX};
 use crate::base::log;
 use crate::events::Kind;
 use crate::llm::error::Kind as LlmKind;
-use crate::llm::request::{Event, Finish, ToolCall};
-use crate::llm::{CountedCall, Engine, LlmError};
+use crate::llm::request::{Event, Finish, Request, ToolCall, Usage};
+use crate::llm::{Engine, LlmError};
 use crate::orchestrator::backdrop::Backdrop;
 use crate::orchestrator::budget::Rules;
 use crate::orchestrator::foreign;
-use crate::orchestrator::history::Exchange;
+use crate::orchestrator::history::{Exchange, tokens};
 use crate::orchestrator::join::Joiner;
 use crate::orchestrator::prompt::{Ground, Own, request};
 use crate::orchestrator::recorded::UNRECORDED;
@@ -226,7 +226,12 @@ impl<'a> Run<'a> {
             backdrop: &self.backdrop,
         };
         let request = request(&self.state, ask, &ground);
-        let mut call = CountedCall::begin(engine, request, &self.cancel, self.parts.audit.metrics(), self.parts.clock.clone());
+        let asked = size(&request);
+        let began = self.parts.clock.monotonic();
+        let mut counted = self.counts_call(engine.model_name());
+        let mut call = engine.call(request, &self.cancel);
+        let mut usage: Option<Usage> = None;
+        let mut written = 0_u32;
         let mut finish = None;
         loop {
             let due = self.joiner.due(self.parts.clock.monotonic());
@@ -240,16 +245,29 @@ impl<'a> Run<'a> {
                 }
                 event = call.next() => event,
             };
+            counted.piece(self.parts.clock.monotonic());
             let input = match event {
-                Ok(Some(Event::Text(text))) => Input::Text(text),
-                Ok(Some(Event::Call(call))) => Input::Call(call),
-                Ok(Some(Event::Usage(_))) => continue,
+                Ok(Some(Event::Text(text))) => {
+                    written = written.saturating_add(tokens(&text).saturating_sub(3));
+                    Input::Text(text)
+                }
+                Ok(Some(Event::Call(call))) => {
+                    written = written.saturating_add(tokens(&call.arguments));
+                    Input::Call(call)
+                }
+                Ok(Some(Event::Usage(used))) => {
+                    usage = Some(used);
+                    continue;
+                }
                 Ok(Some(Event::Finish(why))) => {
                     finish = Some(why);
                     continue;
                 }
                 Ok(None) => break,
-                Err(error) => return Ok(Input::Failed(self.failure(error))),
+                Err(error) => {
+                    counted.failed();
+                    return Ok(Input::Failed(self.failure(error)));
+                }
             };
             self.feed(input).await?;
             if self.joiner.due(self.parts.clock.monotonic()).is_some_and(|due| due.is_zero()) {
@@ -257,9 +275,12 @@ impl<'a> Run<'a> {
             }
         }
         self.note_time();
-        let millis = u64::try_from(call.took().as_millis()).unwrap_or(u64::MAX);
+        let estimate = Usage { input_tokens: u64::from(asked), output_tokens: u64::from(written) };
+        let millis = u64::try_from(self.parts.clock.monotonic().saturating_sub(began).as_millis()).unwrap_or(u64::MAX);
+        let used = usage.unwrap_or(estimate);
+        counted.done(used.input_tokens, used.output_tokens);
         let finish = finish.unwrap_or(Finish::Stop);
-        Ok(Input::Ended(Ended { finish, model: call.model().to_owned(), usage: call.used(), millis }))
+        Ok(Input::Ended(Ended { finish, model: call.model().to_owned(), usage: used, millis }))
     }
 
     fn engine_of(&self, stage: Stage) -> Asked {
@@ -462,6 +483,11 @@ pub(crate) fn called(call: &ToolCall, arguments: Value, risky: bool) -> Body {
 /// Runs what blocks on a thread that may; a panic there is an error here. It goes on when the caller stops waiting.
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, String> + Send + 'static) -> Result<T, String> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err("it failed inside".to_owned()))
+}
+
+fn size(request: &Request) -> u32 {
+    let messages: u32 = request.messages.iter().map(|m| serde_json::to_string(m).map_or(0, |text| tokens(&text))).sum();
+    tokens(&request.system).saturating_add(messages)
 }
 
 fn boundary(text: &str, max: usize) -> usize {
