@@ -153,9 +153,18 @@ impl Engine {
 
     /// Begins a model call. Nothing is sent before the first [`Call::next`].
     pub fn call(&self, mut request: Request, cancel: &Cancel) -> Call {
-        let most = self.max_tokens();
-        request.max_tokens = if request.max_tokens == 0 { most } else { request.max_tokens.min(most) };
+        request.max_tokens = self.written_at_most(&request);
         Call::new(self.shared.clone(), request, cancel.clone())
+    }
+
+    /// Tokens that a call of this request may use: what there is to read, estimated, and what may be written.
+    pub fn tokens_at_most(&self, request: &Request) -> u64 {
+        request.tokens().saturating_add(self.written_at_most(request).into())
+    }
+
+    fn written_at_most(&self, request: &Request) -> u32 {
+        let most = self.max_tokens();
+        if request.max_tokens == 0 { most } else { request.max_tokens.min(most) }
     }
 
     /// Tokens that one call may write at most, and writes at most where its request has no wish (`engine.max_tokens`).

@@ -39,6 +39,13 @@ pub enum Kind {
     Cancelled(Why),
 }
 
+impl Kind {
+    /// The model may have read what it was asked; otherwise its server was not there or refused, and counts no tokens.
+    pub(crate) fn is_begun(&self) -> bool {
+        matches!(self, Self::Stalled | Self::Broken | Self::TooLarge | Self::Garbage | Self::Cancelled(_))
+    }
+}
+
 /// A failed model call.
 #[derive(Debug, Clone)]
 pub struct LlmError {

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::llm::error::LlmError;
+
 /// One model call.
 #[derive(Debug, Clone, Default)]
 pub struct Request {
@@ -163,4 +165,102 @@ pub enum Finish {
     Length,
     /// The provider filtered it.
     Filtered,
+}
+
+/// What a text counts where its model has not said: n bytes are n/3 + 4 tokens (English has four bytes a token, Chinese three: the
+/// estimate errs on the safe side).
+pub fn tokens(text: &str) -> u32 {
+    u32::try_from(text.len() / 3 + 4).unwrap_or(u32::MAX)
+}
+
+impl Request {
+    /// The tokens that a model has to read, estimated.
+    pub fn tokens(&self) -> u64 {
+        let json = |value: Option<String>| value.map_or(0, |text| u64::from(tokens(&text)));
+        let messages = self.messages.iter().map(|message| json(serde_json::to_string(message).ok())).sum::<u64>();
+        let tools = self.tools.iter().map(|tool| json(Some(format!("{}{}{}", tool.name, tool.description, tool.parameters)))).sum::<u64>();
+        let schema = json(self.schema.as_ref().map(|schema| schema.schema.to_string()));
+        u64::from(tokens(&self.system)) + messages + tools + schema
+    }
+}
+
+/// What a call has used so far: estimated, until the model says it.
+#[derive(Debug, Clone, Copy)]
+pub struct Tally {
+    estimate: Usage,
+    said: Option<Usage>,
+    /// Anything came back.
+    answered: bool,
+    over: bool,
+}
+
+impl Tally {
+    /// Of a call of this request that is about to be made.
+    pub fn new(request: &Request) -> Self {
+        let estimate = Usage { input_tokens: request.tokens(), output_tokens: 0 };
+        Self { estimate, said: None, answered: false, over: false }
+    }
+    /// This came.
+    pub fn saw(&mut self, event: &Event) {
+        self.answered = true;
+        match event {
+            // A piece may be less than a token; the four that are added to a text are for the text as a whole.
+            Event::Text(text) => self.wrote(tokens(text).saturating_sub(3)),
+            Event::Call(call) => self.wrote(tokens(&call.arguments)),
+            Event::Usage(usage) => self.said = Some(*usage),
+            Event::Finish(_) => self.over = true,
+        }
+    }
+    /// The use so far: of a call that is over, what its model said where it did.
+    pub fn usage(&self) -> Usage {
+        match self.said {
+            None => self.estimate,
+            Some(said) if self.over => said,
+            // Some say what they read at once, and what they have written at the end.
+            Some(said) => Usage { output_tokens: said.output_tokens.max(self.estimate.output_tokens), ..said },
+        }
+    }
+    /// The use of a call that failed so: nothing where its server refused it or was not there.
+    pub fn failed(&self, error: &LlmError) -> Usage {
+        if self.answered || error.kind.is_begun() { self.usage() } else { Usage::default() }
+    }
+
+    fn wrote(&mut self, tokens: u32) {
+        self.estimate.output_tokens = self.estimate.output_tokens.saturating_add(tokens.into());
+    }
+}
+
+impl Usage {
+    /// Read and written.
+    pub fn total(&self) -> u64 {
+        self.input_tokens.saturating_add(self.output_tokens)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::llm::error::Kind;
+
+    fn request() -> Request {
+        let tool = ToolSpec { name: "t".into(), description: "d".into(), parameters: Value::String("x".repeat(300)) };
+        Request { system: "s".repeat(30), messages: vec![Message::User { text: "u".repeat(60) }], tools: vec![tool], ..Request::default() }
+    }
+
+    #[test]
+    fn a_call_is_estimated_until_its_model_says_what_it_used() {
+        let read = request().tokens();
+        assert!(read > 10 + 20 + 100, "all that is sent counts: {read}");
+        let mut tally = Tally::new(&request());
+        let failed = |tally: &Tally, kind| tally.failed(&LlmError::new(kind, "", ""));
+        assert_eq!((tally.usage().total(), failed(&tally, Kind::RateLimited).total()), (read, 0));
+        assert_eq!(failed(&tally, Kind::Stalled).total(), read, "it may have read all of it");
+        tally.saw(&Event::Text("x".repeat(300)));
+        assert_eq!(tally.usage(), Usage { input_tokens: read, output_tokens: 101 });
+        tally.saw(&Event::Usage(Usage { input_tokens: 40, output_tokens: 1 }));
+        assert_eq!(failed(&tally, Kind::Broken), Usage { input_tokens: 40, output_tokens: 101 }, "broken off: what it wrote until then");
+        tally.saw(&Event::Usage(Usage { input_tokens: 40, output_tokens: 70 }));
+        tally.saw(&Event::Finish(Finish::Stop));
+        assert_eq!(tally.usage(), Usage { input_tokens: 40, output_tokens: 70 });
+    }
 }

@@ -1,11 +1,11 @@
 //! The conversation as the model reads it: rebuilt from the log and cut to the model's context.
 //!
-//! The rule: a text of n bytes counts as n/3 + 4 tokens (English has four bytes a token, Chinese three: the estimate errs on
-//! the safe side). A quarter of the context, at least 256 and at most 8,192 tokens, is left for the answer. What must be there
-//! comes first: instructions, tools, the message, the tool calls of this run. Where that alone is too much, the oldest tool
-//! results go, then long ones are cut, then the middle of the message. What is left holds earlier exchanges, newest first,
+//! The rule: a text counts as [`tokens`] says. A quarter of the context, at least 256 and at most 8,192 tokens, is left for the
+//! answer. What must be there comes first: instructions, tools, the message, the tool calls of this run. Where that alone is too
+//! much, the oldest tool results go, then long ones are cut, then the middle of the message. What is left holds earlier exchanges, newest first,
 //! whole ones only; the first that does not fit ends it.
 
+pub(crate) use crate::llm::request::tokens;
 use crate::llm::request::{Message, ToolCall};
 use crate::store::turns::Turn;
 
@@ -41,11 +41,6 @@ impl From<Turn> for Exchange {
         };
         Self { user: turn.message.content, assistant }
     }
-}
-
-/// The estimate of the rule above.
-pub(crate) fn tokens(text: &str) -> u32 {
-    u32::try_from(text.len() / 3 + 4).unwrap_or(u32::MAX)
 }
 
 /// Tokens that the answer may have in such a context.
@@ -214,6 +209,7 @@ mod tests {
                 channel: "rest".into(),
                 agent_id: AgentId::derived(&[1; 32]),
                 space_id: None,
+                budget_id: None,
                 idempotent: false,
                 history: None,
                 attachments: vec![],
