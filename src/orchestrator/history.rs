@@ -209,7 +209,6 @@ mod tests {
                 channel: "rest".into(),
                 agent_id: AgentId::derived(&[1; 32]),
                 space_id: None,
-                budget_id: None,
                 idempotent: false,
                 history: None,
                 attachments: vec![],

@@ -13,10 +13,11 @@ use crate::api::v1::{error, models};
 use crate::api::{self, App, Call};
 use crate::base::cancel::{self, Canceller};
 use crate::base::ids::MessageId;
+use crate::base::time::Clock;
 use crate::http::error::{ErrorStatus, HttpError};
 use crate::http::{Response, sse};
-use crate::llm::CountedCall;
-use crate::llm::request::{Event, Finish, Message, Request, Sampling, Schema, ToolCall, ToolChoice, ToolSpec};
+use crate::llm::request::{Event, Finish, Message, Request, Sampling, Schema, Tally, ToolCall, ToolChoice, ToolSpec, Usage};
+use crate::llm::{self, CountedCall, LlmError};
 
 /// When a refused call is worth another try, in seconds.
 const RETRY_SECS: u64 = 2;
@@ -32,7 +33,11 @@ pub(super) async fn answer(app: Arc<App>, call: &Call, request: ChatCompletionRe
     };
     let (canceller, cancel) = cancel::pair();
     let mut model = Model {
-        call: CountedCall::begin(&engine, asked, &cancel, &app.metrics, app.clock.clone()),
+        counted: CountedCall::begin(&app.metrics, engine.model_name(), app.clock.monotonic()),
+        tally: Tally::new(&asked),
+        told: None,
+        clock: app.clock.clone(),
+        call: engine.call(asked, &cancel),
         deadline: Instant::now() + app.settings.load().max_execution,
         _canceller: canceller,
         _permit: permit,
@@ -65,13 +70,19 @@ pub(super) async fn answer(app: Arc<App>, call: &Call, request: ChatCompletionRe
         }
         next = model.next(&call.ends).await?;
     }
-    api::json(&voice.whole(text, calls, answer::word(finish), model.call.told()))
+    api::json(&voice.whole(text, calls, answer::word(finish), model.told))
 }
 
 /// A call under way; dropping it closes its connection and gives its place back.
 struct Model {
-    call: CountedCall,
+    call: llm::Call,
     deadline: Instant,
+    /// For the metrics.
+    counted: CountedCall,
+    tally: Tally,
+    /// What its server said it used.
+    told: Option<Usage>,
+    clock: Arc<dyn Clock>,
     _canceller: Canceller,
     _permit: OwnedSemaphorePermit,
 }
@@ -80,11 +91,33 @@ impl Model {
     async fn next(&mut self, ends: &crate::middleware::auth::Ends) -> Result<Option<Event>, HttpError> {
         tokio::select! {
             biased;
-            event = self.call.next() => event.map_err(error::of_model),
+            event = self.call.next() => {
+                self.count(&event);
+                event.map_err(error::of_model)
+            }
             () = tokio::time::sleep_until(self.deadline) => {
                 Err(HttpError::new(ErrorStatus::GatewayTimeout, "deadline", "the answer took longer than security.max_execution_time_secs"))
             }
             _ = ends.ended() => Err(HttpError::new(ErrorStatus::Unavailable, "ended", "the server stops, or the key was revoked")),
+        }
+    }
+}
+
+impl Model {
+    fn count(&mut self, event: &Result<Option<Event>, LlmError>) {
+        if let Ok(Some(event)) = event {
+            self.counted.piece(self.clock.monotonic());
+            self.tally.saw(event);
+        }
+        match event {
+            Ok(Some(Event::Usage(usage))) => self.told = Some(*usage),
+            // What follows the end is nothing.
+            Ok(Some(Event::Finish(_))) => {
+                let used = self.tally.usage();
+                self.counted.done(used.input_tokens, used.output_tokens);
+            }
+            Ok(_) => {}
+            Err(_) => self.counted.failed(),
         }
     }
 }
@@ -138,7 +171,7 @@ impl sse::Source for Stream {
 impl Stream {
     fn end(&mut self, finish: Finish) -> Bytes {
         self.over = true;
-        self.voice.end(answer::word(finish), self.model.call.told().filter(|_| self.wanted))
+        self.voice.end(answer::word(finish), self.model.told.filter(|_| self.wanted))
     }
 }
 
