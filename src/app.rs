@@ -165,6 +165,9 @@ fn build(setup: Setup, shutdown: Cancel, drained: Cancel) -> Result<Built, AppEr
 
     let home = Home::open(&home, Some(&settings.workspace), seams.clone()).map_err(|e| said(&e))?;
     let keys = Keys::open(&home).map_err(|e| said(&e))?;
+    if let Some(key) = &settings.checks.extra_key {
+        keys.accept_also(key);
+    }
     let keys = Arc::new(keys);
     let books = Books::open(home.path(), seams.clone(), keys.clone(), metrics.clone()).map_err(|e| said(&e))?;
     let sessions = Sessions::open(&home, keys.first_owner(), settings.sessions.clone());

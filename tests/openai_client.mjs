@@ -12,6 +12,7 @@ const messages = [{ role: "user", content: "Hello there" }];
 const models = [];
 for await (const model of client.models.list()) models.push(model.id);
 assert.deepEqual(models, ["oxios", "offline"]);
+for (const model of models) assert.equal((await client.models.retrieve(model)).id, model);
 
 for (const model of models) {
   const whole = await client.chat.completions.create({ model, messages });
@@ -30,6 +31,17 @@ const first = await client.chat.completions.create({ model: "oxios", messages })
 const again = await client.chat.completions.create({ model: "oxios", messages, metadata: first.metadata });
 assert.equal(again.metadata.session_id, first.metadata.session_id);
 
+// A conversation that was held elsewhere is the new session's own, and a retry finds that session.
+const talk = [{ role: "system", content: "Be brief." }, { role: "user", content: "I am Ada." }, { role: "assistant", content: "Noted." }, ...messages];
+const begin = () => client.chat.completions.create({ model: "oxios", messages: talk }, { headers: { "Idempotency-Key": "node-1" } });
+const [begun, retried] = [await begin(), await begin()];
+assert.deepEqual([retried.id, retried.metadata], [begun.id, begun.metadata]);
+const answer = await fetch(`${process.env.OXIOS_URL}/api/sessions/${begun.metadata.session_id}`, { headers: { authorization: `Bearer ${settings.apiKey}` } });
+const kept = await answer.json();
+assert.deepEqual(kept.user_messages.map((said) => said.content), ["I am Ada.", "Hello there"]);
+assert.deepEqual(kept.agent_responses.map((said) => said.content), ["Noted.", begun.choices[0].message.content]);
+
+await assert.rejects(client.models.retrieve("openai/none"), (e) => e instanceof OpenAI.NotFoundError && e.code === "model_not_found");
 await assert.rejects(client.chat.completions.create({ model: "gpt-9", messages }), (e) => e instanceof OpenAI.NotFoundError && e.code === "model_not_found");
 await assert.rejects(new OpenAI({ ...settings, apiKey: "wrong" }).chat.completions.create({ model: "oxios", messages }), OpenAI.AuthenticationError);
 console.log("the openai package of npm is content");

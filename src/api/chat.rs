@@ -16,26 +16,34 @@ use crate::gateway::{IncomingMessage, Submitted};
 use crate::http::Response;
 use crate::http::error::{ErrorStatus, HttpError};
 use crate::middleware::auth::{self, Caller, Ends};
+use crate::store::history::History;
 use crate::store::record::{Body, Ending, Phase, Record};
 use crate::store::tail::Step;
 
 /// What a client sends, here and as a `message` of the WebSocket. Unknown fields are ignored (API, conventions).
 #[derive(Debug, Default, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "ChatRequest"))]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "ChatRequest", extend("oneOf" = one_content())))]
 pub(super) struct Said {
     /// The message: 1 byte to 64 KiB, not blank.
+    #[cfg_attr(test, schemars(length(max = CONTENT_BYTES_MAX), regex(pattern = api::shapes::SAID)))]
     content: Option<String>,
     /// The older name of `content`.
+    #[cfg_attr(test, schemars(length(max = CONTENT_BYTES_MAX), regex(pattern = api::shapes::SAID)))]
     message: Option<String>,
     /// A label of whoever speaks; `default`.
+    #[cfg_attr(test, schemars(length(max = LABEL_BYTES_MAX)))]
     user_id: Option<String>,
     /// The session to go on with; a new one where it is absent, null or empty.
+    #[cfg_attr(test, schemars(regex(pattern = api::shapes::id_or_nothing())))]
     session_id: Option<String>,
     /// The space that this is said in, which must not be archived; an unknown id makes one, as with sessions. Null where it is absent.
+    #[cfg_attr(test, schemars(regex(pattern = api::shapes::id_or_nothing())))]
     space_id: Option<String>,
     /// Paths in the workspace, at most 8.
+    #[cfg_attr(test, schemars(length(max = ATTACHMENTS_MAX), inner(length(max = PATH_BYTES_MAX), regex(pattern = api::shapes::PATH))))]
     attachments: Option<Vec<String>>,
     /// The same key and body find the first run instead of making another one.
+    #[cfg_attr(test, schemars(length(min = 1, max = LABEL_BYTES_MAX)))]
     idempotency_key: Option<String>,
     /// Another place for `session_id`.
     metadata: Option<Metadata>,
@@ -46,6 +54,7 @@ pub(super) struct Said {
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "ChatMetadata"))]
 struct Metadata {
     /// As the field of this name.
+    #[cfg_attr(test, schemars(regex(pattern = api::shapes::id_or_nothing())))]
     session_id: Option<String>,
 }
 
@@ -91,6 +100,13 @@ struct Cancelled {
     status: &'static str,
     /// The message.
     id: MessageId,
+}
+
+/// `content` or its alias, not both.
+#[cfg(test)]
+fn one_content() -> Value {
+    let one = |name: &str, other: &str| json!({"required": [name], "properties": {name: {"type": "string"}, other: {"type": "null"}}});
+    json!([one("content", "message"), one("message", "content")])
 }
 
 #[cfg(test)]
@@ -191,6 +207,7 @@ impl Said {
             owner: caller.owner(),
             key: caller.shown(),
             budget: caller.budget().map(|budget| budget.id),
+            history: History::default(),
         })
     }
 }

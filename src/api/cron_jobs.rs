@@ -8,11 +8,15 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::api::{self, App, Call};
 use crate::base::ids::{BudgetId, CronJobId, OwnerId, SpaceId};
+#[cfg(test)]
+use crate::base::limits::{CRON_CONTENT_BYTES_MAX, LABEL_BYTES_MAX};
 use crate::base::time::Timestamp;
 use crate::cron::{Change, Cron, CronError, CronRun, Job, Missed, NewJob};
 use crate::http::Response;
 use crate::http::error::HttpError;
 use crate::middleware::auth::{Scope, require};
+#[cfg(test)]
+use crate::wire::cron::SCHEDULE_BYTES_MAX;
 
 /// A new job.
 #[derive(Debug, Deserialize)]
@@ -20,12 +24,16 @@ use crate::middleware::auth::{Scope, require};
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct NewCronJob {
     /// What people call it: one line of at most 256 bytes.
+    #[cfg_attr(test, schemars(length(max = LABEL_BYTES_MAX), regex(pattern = api::shapes::LINE)))]
     name: String,
     /// `minute hour day month weekday` as in crontab(5), or `@hourly`, `@daily`, `@weekly`, `@monthly`, `@yearly`.
+    #[cfg_attr(test, schemars(length(max = SCHEDULE_BYTES_MAX), extend("format" = "cron")))]
     schedule: String,
     /// The zone that the schedule is meant in, as in `Europe/Berlin`; `UTC` where none is named.
+    #[cfg_attr(test, schemars(extend("format" = "time-zone")))]
     time_zone: Option<String>,
     /// What is sent to the agent; at most 8 KiB.
+    #[cfg_attr(test, schemars(length(max = CRON_CONTENT_BYTES_MAX), regex(pattern = api::shapes::SAID)))]
     content: String,
     /// It runs by itself; true where nothing is said.
     enabled: Option<bool>,
@@ -41,12 +49,16 @@ pub(crate) struct NewCronJob {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct CronJobChange {
     /// As in a new job.
+    #[cfg_attr(test, schemars(length(max = LABEL_BYTES_MAX), regex(pattern = api::shapes::LINE)))]
     name: Option<String>,
     /// As in a new job.
+    #[cfg_attr(test, schemars(length(max = SCHEDULE_BYTES_MAX), extend("format" = "cron")))]
     schedule: Option<String>,
     /// As in a new job.
+    #[cfg_attr(test, schemars(extend("format" = "time-zone")))]
     time_zone: Option<String>,
     /// As in a new job.
+    #[cfg_attr(test, schemars(length(max = CRON_CONTENT_BYTES_MAX), regex(pattern = api::shapes::SAID)))]
     content: Option<String>,
     /// As in a new job.
     enabled: Option<bool>,

@@ -19,6 +19,10 @@ const ASKED_MAX: Duration = Duration::from_secs(15);
 /// A first word of a model that a small board has to load may take a while.
 const TRIED_MAX: Duration = Duration::from_secs(120);
 
+/// A model's name.
+#[cfg(test)]
+const MODEL: &str = r"^(offline|(openai|anthropic)/\S+)$";
+
 /// Every provider.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -49,6 +53,7 @@ struct EngineConfig(Map<String, Value>);
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct NewModel {
     /// `offline`, `openai/<model>` or `anthropic/<model>`.
+    #[cfg_attr(test, schemars(regex(pattern = MODEL)))]
     model: String,
 }
 
@@ -58,10 +63,11 @@ pub(super) struct NewModel {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct NewEngineKey {
     /// The key for the default model's provider.
-    #[cfg_attr(test, schemars(with = "String"))]
+    #[cfg_attr(test, schemars(with = "String", regex(pattern = api::shapes::SAID)))]
     api_key: Secret,
     /// Makes this the default model too; needed while the offline model answers, which has no key.
     #[serde(default)]
+    #[cfg_attr(test, schemars(regex(pattern = MODEL)))]
     model: Option<String>,
 }
 
@@ -71,6 +77,7 @@ pub(super) struct NewEngineKey {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct KeyToTry {
     /// `openai` or `anthropic`.
+    #[cfg_attr(test, schemars(regex(pattern = "^(openai|anthropic)$")))]
     provider: String,
     /// The key; the configured one without it.
     #[serde(default)]

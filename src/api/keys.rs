@@ -28,7 +28,7 @@ const OVERLAP_SECS_MAX: u64 = 31 * 24 * 3600;
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct NewKey {
     /// What people know it by.
-    #[cfg_attr(test, schemars(length(min = 1, max = 64), regex(pattern = r"^[!-~]([ -~]*[!-~])?$")))]
+    #[cfg_attr(test, schemars(length(max = NAME_CHARS_MAX), regex(pattern = api::shapes::LINE)))]
     name: String,
     /// What it may do: at least one, and only what the calling key may do.
     #[cfg_attr(test, schemars(length(min = 1)))]
@@ -38,7 +38,7 @@ pub(super) struct NewKey {
     owner: Option<Owner>,
     /// Seconds that it lives; for ever without it.
     #[serde(default)]
-    #[cfg_attr(test, schemars(range(min = 1, max = 3_155_760_000_u64)))]
+    #[cfg_attr(test, schemars(range(min = 1, max = EXPIRES_IN_SECS_MAX)))]
     expires_in_secs: Option<u64>,
     /// Its own rate; `security.rate_limit_per_minute` without it.
     #[serde(default)]
@@ -78,7 +78,7 @@ enum Owner {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Rotation {
     /// Seconds that the old key goes on; 0 ends it at once.
-    #[cfg_attr(test, schemars(range(max = 2_678_400)))]
+    #[cfg_attr(test, schemars(range(max = OVERLAP_SECS_MAX)))]
     overlap_secs: u64,
 }
 

@@ -20,7 +20,7 @@ use crate::wire::credentials::{self, Cookie};
 /// One of the two.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(extend("oneOf" = one_credential())))]
 pub(super) struct LoginRequest {
     /// An API key.
     #[serde(default)]
@@ -54,6 +54,12 @@ struct LoginCode<'a> {
     code: &'a str,
     /// Seconds that it lives.
     expires_in: u64,
+}
+
+#[cfg(test)]
+fn one_credential() -> serde_json::Value {
+    let one = |name: &str, other: &str| serde_json::json!({"required": [name], "properties": {name: {"type": "string"}, other: {"type": "null"}}});
+    serde_json::json!([one("key", "code"), one("code", "key")])
 }
 
 #[cfg(test)]

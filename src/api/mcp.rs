@@ -25,13 +25,26 @@ const VERSIONS: [&str; 3] = ["2025-06-18", "2025-11-25", "2025-03-26"];
 #[expect(dead_code, reason = "only its schema is of use")]
 struct McpMessage {
     /// `2.0`.
+    #[schemars(regex(pattern = r"^2\.0$"))]
     jsonrpc: String,
-    /// The request's id, a number or a text; absent in a notification.
-    id: Option<Value>,
+    /// The request's id; absent in a notification.
+    #[serde(default)]
+    #[schemars(with = "McpId")]
+    id: Value,
     /// `initialize`, `ping`, `tools/list`, `tools/call`, or a notification.
     method: String,
     /// What the method takes.
     params: Option<Map<String, Value>>,
+}
+
+/// The id of a request.
+#[cfg(test)]
+#[derive(schemars::JsonSchema)]
+#[schemars(untagged)]
+#[expect(dead_code, reason = "only its schema is of use")]
+enum McpId {
+    Number(#[schemars(range(min = i64::MIN, max = i64::MAX))] i64),
+    Text(#[schemars(length(max = json_rpc::ID_BYTES_MAX))] String),
 }
 
 /// A JSON-RPC answer.

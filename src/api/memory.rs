@@ -7,6 +7,8 @@ use serde_json::Map;
 
 use crate::api::{self, App, Call, Listed, blocking};
 use crate::base::ids::{MemoryId, OwnerId};
+#[cfg(test)]
+use crate::base::limits::{MEMORY_BYTES_MAX, TAG_BYTES_MAX, TAGS_MAX};
 use crate::base::limits::{PREVIEW_CHARS_MAX, QUERY_BYTES_MAX};
 use crate::base::time::Timestamp;
 use crate::events::Kind;
@@ -19,13 +21,13 @@ use crate::rooms::memory::{Category, Change, Entry, Hit, NewEntry};
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct NewMemory {
     /// The text; at most 32 KiB.
-    #[cfg_attr(test, schemars(regex(pattern = r"\S")))]
+    #[cfg_attr(test, schemars(length(max = MEMORY_BYTES_MAX), regex(pattern = api::shapes::SAID)))]
     content: String,
     /// `fact` (also where it is absent), `episode` or `knowledge`.
-    #[cfg_attr(test, schemars(regex(pattern = "^(fact|episode|knowledge)$")))]
+    #[cfg_attr(test, schemars(regex(pattern = api::shapes::MEMORY_TYPE)))]
     memory_type: Option<String>,
     /// Words it is filed under; at most 16 of 64 bytes.
-    #[cfg_attr(test, schemars(length(max = 16), inner(regex(pattern = r"\S"))))]
+    #[cfg_attr(test, schemars(length(max = TAGS_MAX), inner(length(max = TAG_BYTES_MAX), regex(pattern = api::shapes::SAID))))]
     tags: Option<Vec<String>>,
     /// 0 to 1; 0.5 where it is absent.
     #[cfg_attr(test, schemars(range(min = 0.0, max = 1.0)))]
@@ -50,13 +52,13 @@ pub(crate) struct MemoryCreated {
 #[serde(deny_unknown_fields)]
 pub(crate) struct MemoryChange {
     /// The text; at most 32 KiB.
-    #[cfg_attr(test, schemars(regex(pattern = r"\S")))]
+    #[cfg_attr(test, schemars(length(max = MEMORY_BYTES_MAX), regex(pattern = api::shapes::SAID)))]
     content: Option<String>,
     /// `fact`, `episode` or `knowledge`.
-    #[cfg_attr(test, schemars(regex(pattern = "^(fact|episode|knowledge)$")))]
+    #[cfg_attr(test, schemars(regex(pattern = api::shapes::MEMORY_TYPE)))]
     memory_type: Option<String>,
     /// In place of all that it had; at most 16 of 64 bytes.
-    #[cfg_attr(test, schemars(length(max = 16), inner(regex(pattern = r"\S"))))]
+    #[cfg_attr(test, schemars(length(max = TAGS_MAX), inner(length(max = TAG_BYTES_MAX), regex(pattern = api::shapes::SAID))))]
     tags: Option<Vec<String>>,
     /// 0 to 1.
     #[cfg_attr(test, schemars(range(min = 0.0, max = 1.0)))]
@@ -70,10 +72,10 @@ pub(crate) struct MemoryChange {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct MemoryQuery {
     /// A question or words; at most 4 KiB.
-    #[cfg_attr(test, schemars(regex(pattern = r"\S")))]
+    #[cfg_attr(test, schemars(length(max = QUERY_BYTES_MAX), regex(pattern = api::shapes::SAID)))]
     query: String,
     /// Only `fact`, `episode` or `knowledge`.
-    #[cfg_attr(test, schemars(regex(pattern = "^(fact|episode|knowledge)$")))]
+    #[cfg_attr(test, schemars(regex(pattern = api::shapes::MEMORY_TYPE)))]
     memory_type: Option<String>,
     /// Most entries of the answer: 10 where it is absent, at most 50.
     limit: Option<usize>,

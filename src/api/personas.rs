@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::{self, App, Call, Listed, blocking};
 use crate::base::ids::PersonaId;
+#[cfg(test)]
+use crate::base::limits::{DESCRIPTION_BYTES_MAX, LABEL_BYTES_MAX, PERSONA_PROMPT_BYTES_MAX};
 use crate::base::time::Timestamp;
 use crate::http::Response;
 use crate::http::error::HttpError;
@@ -17,13 +19,14 @@ use crate::rooms::personas::{NewPersona, Persona};
 #[serde(deny_unknown_fields)]
 pub(crate) struct PersonaText {
     /// One line of at most 256 bytes.
-    #[cfg_attr(test, schemars(regex(pattern = r"^[^\x00-\x1F\x7F-\x9F]*[^\s\x00-\x1F\x7F-\x9F][^\x00-\x1F\x7F-\x9F]*$")))]
+    #[cfg_attr(test, schemars(length(max = LABEL_BYTES_MAX), regex(pattern = api::shapes::LINE)))]
     name: String,
     /// What it is for; at most 1 KiB.
     #[serde(default)]
+    #[cfg_attr(test, schemars(length(max = DESCRIPTION_BYTES_MAX)))]
     description: String,
     /// What stands among the model's instructions; at most 8 KiB.
-    #[cfg_attr(test, schemars(regex(pattern = r"\S")))]
+    #[cfg_attr(test, schemars(length(max = PERSONA_PROMPT_BYTES_MAX), regex(pattern = api::shapes::SAID)))]
     prompt: String,
 }
 

@@ -6,7 +6,7 @@ use hyper::header::HeaderValue;
 use crate::api::Params;
 use crate::api::routes::Route;
 use crate::http::error::{ErrorStatus, HttpError};
-use crate::wire::path::{BadPath, RelPath, decode_segment};
+use crate::wire::path::{BadPath, RelPath, decode_rest, decode_segment};
 
 /// Finds routes; built once from the table.
 pub struct Router {
@@ -15,7 +15,7 @@ pub struct Router {
 
 struct Path {
     routes: Vec<&'static Route>,
-    /// Names of its `{parameters}`, in their order; `*` before one that takes the rest of the path.
+    /// Names of its `{parameters}`, in their order; `*` before one that takes the rest of the path: `*path` is one of files, any other a text.
     names: Vec<&'static str>,
     /// What a 405 says (RFC 9110 §10.2.1).
     allow: String,
@@ -45,7 +45,8 @@ impl Values<'_> {
     pub fn decode(&self) -> Result<Params, HttpError> {
         let decode = |(name, raw): (&&'static str, &&str)| {
             let (name, value) = match name.strip_prefix('*') {
-                Some(name) => (name, RelPath::from_request(raw).map(|path| path.as_str().to_owned())),
+                Some("path") => ("path", RelPath::from_request(raw).map(|path| path.as_str().to_owned())),
+                Some(name) => (name, decode_rest(raw)),
                 None => (*name, decode_segment(raw)),
             };
             match value {
@@ -142,6 +143,12 @@ mod tests {
             (Method::POST, "/api/sessions/prune", "/api/sessions/prune []"),
             (Method::GET, "/api/sessions/%41%20", r#"/api/sessions/{id} [("id", "A ")]"#),
             (Method::GET, "/api/sessions/a%2fb", "400"),
+            (Method::GET, "/v1/models/openai/gpt", r#"/v1/models/{*model} [("model", "openai/gpt")]"#),
+            (Method::GET, "/v1/models/openai%2Fgpt%20x", r#"/v1/models/{*model} [("model", "openai/gpt x")]"#),
+            (Method::GET, "/v1/models/../x", r#"/v1/models/{*model} [("model", "../x")]"#),
+            (Method::GET, "/v1/models/a%0ab", "400"),
+            (Method::GET, "/api/workspace/file/a/b%2fc", "400"),
+            (Method::GET, "/api/workspace/file/../c", "403"),
             (Method::GET, "/api/sessions/a/b", "404"),
             (Method::GET, "/api/sessions/", "404"),
             (Method::GET, "/health/", "404"),

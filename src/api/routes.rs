@@ -343,6 +343,8 @@ pub static ROUTES: &[Route] = &[
         .answers(200, "McpAnswer"),
     row(GET, "/v1/models", ANY_KEY, "OpenAI-compatible: `oxios`, the agent, and the configured model", to!(v1::models::list))
         .answers(200, "ModelList"),
+    row(GET, "/v1/models/{*model}", ANY_KEY, "OpenAI-compatible: one of these; its name may have slashes", to!(v1::models::detail))
+        .answers(200, "ModelEntry"),
     row(POST, "/v1/chat/completions", CHAT, "OpenAI-compatible: the agent, or the plain model", to!(v1::completions::create))
         .body(COMPLETION_BODY_BYTES_MAX)
         .takes("ChatCompletionRequest")

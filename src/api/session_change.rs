@@ -18,6 +18,7 @@ use crate::store::record::Change;
 #[serde(deny_unknown_fields)]
 pub(crate) struct SessionChange {
     /// One line of at most 256 bytes; null or empty: the title that its first message gives.
+    #[cfg_attr(test, schemars(length(max = LABEL_BYTES_MAX), regex(pattern = api::shapes::LINE_OR_NOTHING)))]
     #[serde(default, deserialize_with = "named")]
     title: Option<Option<String>>,
     /// Where it is held from now on, which must not be archived; null: in no space.
@@ -38,12 +39,12 @@ pub(super) fn shapes(all: &mut api::shapes::Shapes) {
 pub(crate) async fn change(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
     let (owner, id) = (call.caller()?.owner(), sessions::id(&call)?);
     let SessionChange { title, space_id, persona_id } = call.json()?;
-    let title = title.map(|title| title.map(|title| title.trim().to_owned()).filter(|title| !title.is_empty()));
     if let Some(Some(title)) = &title
         && (title.len() > LABEL_BYTES_MAX || title.chars().any(char::is_control))
     {
         return Err(HttpError::bad_request(format!("`title` must be one line of at most {LABEL_BYTES_MAX} bytes")));
     }
+    let title = title.map(|title| title.map(|title| title.trim().to_owned()).filter(|title| !title.is_empty()));
     // Asked before the rooms are: nobody learns from another owner's session what is wrong with a request.
     let session = app.sessions.load(id, owner).await?;
     let (spaces, personas) = (app.spaces.clone(), app.personas.clone());

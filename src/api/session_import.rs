@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+#[cfg(test)]
+use serde_json::Value;
+
 use crate::api::{self, App, Call, blocking};
 use crate::base::digest::sha256;
 use crate::http::Response;
@@ -13,24 +16,41 @@ use crate::store::import::Old;
 /// What [`import`] takes, at most 4 MiB: what `GET /api/sessions/{id}` and the export answer. Other fields are ignored.
 #[cfg(test)]
 #[derive(serde::Deserialize, schemars::JsonSchema)]
+#[schemars(extend("anyOf" = some_text()))]
 #[expect(dead_code, reason = "only its shape is wanted; `store::import` reads it")]
 struct SessionImport {
-    /// Is kept where it is free; else the session gets a new one.
-    id: Option<String>,
+    /// Is kept where it is free; else the session gets a new one. What is odd here and below is left out.
+    #[serde(default)]
+    id: Value,
     /// A label of whoever spoke.
     user_id: Option<String>,
     /// Is kept where it is a space of yours that is not archived.
-    space_id: Option<String>,
+    #[serde(default)]
+    space_id: Value,
     /// What the user said.
-    user_messages: Option<Vec<ImportedMessage>>,
-    /// What was answered.
-    agent_responses: Option<Vec<ImportedAnswer>>,
+    #[serde(default)]
+    user_messages: Vec<ImportedMessage>,
+    /// What was answered. One of the texts, here or there, is not empty.
+    #[serde(default)]
+    agent_responses: Vec<ImportedAnswer>,
     /// Is kept where it is a persona of yours.
-    active_persona_id: Option<String>,
+    #[serde(default)]
+    active_persona_id: Value,
     /// When it began.
-    created_at: Option<String>,
+    #[serde(default)]
+    created_at: Value,
     /// More; `title` is what it is called.
-    metadata: Option<serde_json::Map<String, serde_json::Value>>,
+    #[serde(default)]
+    metadata: serde_json::Map<String, Value>,
+}
+
+#[cfg(test)]
+fn some_text() -> Value {
+    let said = |list: &str| {
+        let text = serde_json::json!({"contains": {"required": ["content"], "properties": {"content": {"minLength": 1}}}});
+        serde_json::json!({"required": [list], "properties": {list: text}})
+    };
+    serde_json::json!([said("user_messages"), said("agent_responses")])
 }
 
 /// One message of the user.
@@ -41,7 +61,8 @@ struct ImportedMessage {
     /// What was said.
     content: String,
     /// When.
-    timestamp: Option<String>,
+    #[serde(default)]
+    timestamp: Value,
 }
 
 /// One answer.
@@ -52,9 +73,11 @@ struct ImportedAnswer {
     /// The text.
     content: String,
     /// When.
-    timestamp: Option<String>,
+    #[serde(default)]
+    timestamp: Value,
     /// `failed`, `cancelled` or `interrupted` where it was cut.
-    outcome: Option<String>,
+    #[serde(default)]
+    outcome: Value,
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::api::{self, App, Call};
 use crate::base::ids::{SessionId, SpaceId};
-use crate::base::limits::{QUERY_BYTES_MAX, QUERY_WORDS_MAX};
+use crate::base::limits::{QUERY_WORDS_MAX, SEARCH_CHARS_MAX};
 use crate::base::log;
 use crate::http::error::HttpError;
 use crate::http::{Body, Response};
@@ -135,13 +135,14 @@ pub(crate) async fn list(app: Arc<App>, call: Call) -> Result<Response, HttpErro
     let (owner, page) = (call.caller()?.owner(), call.page()?);
     let space = call.query.get("space_id").map(SpaceId::parse).transpose();
     let space_id = space.map_err(|_| HttpError::bad_request("query `space_id`: expected a UUID in lower case"))?;
+    let long = call.query.get("q").is_some_and(|q| q.chars().count() > SEARCH_CHARS_MAX);
     let q = call.query.get("q").map(str::trim).filter(|q| !q.is_empty());
-    if q.is_none() && space_id.is_none() {
+    if q.is_none() && space_id.is_none() && !long {
         return api::json(&app.sessions.list(owner, page.page, page.limit).await?);
     }
     let words = q.map(|q| words::query(q, QUERY_WORDS_MAX)).unwrap_or_default();
-    if q.is_some_and(|q| q.len() > QUERY_BYTES_MAX || words.is_empty()) {
-        return Err(HttpError::bad_request(format!("query `q`: expected words, at most {QUERY_BYTES_MAX} bytes")));
+    if long || q.is_some() && words.is_empty() {
+        return Err(HttpError::bad_request(format!("query `q`: expected words, at most {SEARCH_CHARS_MAX} characters")));
     }
     let (found, cut) = app.sessions.search(owner, Wanted { words, space_id }, page.page, page.limit).await?;
     let store::Page { items, total, page, limit } = found;

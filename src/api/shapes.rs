@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use schemars::generate::{Contract, SchemaGenerator, SchemaSettings};
+use schemars::transform::RecursiveTransform;
 use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value, json};
 
@@ -12,6 +13,23 @@ use crate::api::{
     agents, approvals, audit, chat, config, cron_jobs, engine, keys, login, mcp, mcp_servers, memory, metrics, personas, seeds,
     session_change, session_fork, session_import, sessions, skills, spaces, system, tickets, v1, workspace,
 };
+use crate::base::ids::PATTERN;
+
+/// A text that is not blank.
+pub(super) const SAID: &str = r"\S";
+/// One line that is not blank.
+pub(super) const LINE: &str = r"^[^\x00-\x1F\x7F-\x9F]*[^\s\x00-\x1F\x7F-\x9F][^\x00-\x1F\x7F-\x9F]*$";
+/// One line, or nothing.
+pub(super) const LINE_OR_NOTHING: &str = r"^[^\x00-\x1F\x7F-\x9F]*$";
+/// A path in the workspace.
+pub(super) const PATH: &str = r"^[^\x00]+$";
+/// A kind of memory.
+pub(super) const MEMORY_TYPE: &str = "^(fact|episode|knowledge)$";
+
+/// The id of something, or nothing.
+pub(super) fn id_or_nothing() -> String {
+    format!("^$|{PATTERN}")
+}
 
 /// Schemas of all named types.
 pub(super) struct Shapes {
@@ -43,6 +61,8 @@ impl Shapes {
         let generator = |contract| {
             let mut settings = SchemaSettings::draft2020_12();
             settings.definitions_path = "/components/schemas".into();
+            // What JSON's readers here take of whole numbers, where a type says nothing narrower.
+            settings.transforms.push(Box::new(RecursiveTransform(bounded)));
             settings.contract = contract;
             settings.into_generator()
         };
@@ -94,6 +114,19 @@ impl Shapes {
         }
         schemas
     }
+}
+
+fn bounded(schema: &mut Schema) {
+    // Says nothing that "may be left out" does not, and is no value of some types.
+    if schema.get("default").is_some_and(Value::is_null) {
+        schema.remove("default");
+    }
+    let most = match schema.get("format").and_then(Value::as_str) {
+        Some("uint64" | "uint") => u64::MAX,
+        Some("uint32") => u64::from(u32::MAX),
+        _ => return,
+    };
+    schema.as_object_mut().map(|schema| schema.entry("maximum").or_insert(most.into()));
 }
 
 #[test]

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::api::{self, App, Call, Listed, blocking};
+#[cfg(test)]
+use crate::base::limits::{DESCRIPTION_BYTES_MAX, SKILL_BYTES_MAX, SKILL_NAME_CHARS_MAX};
 use crate::http::Response;
 use crate::http::error::HttpError;
 use crate::rooms::skills::{Skill, SkillError};
@@ -14,10 +16,13 @@ use crate::rooms::skills::{Skill, SkillError};
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct NewSkill {
     /// 1 to 64 letters, digits, `-` and `_`; not taken.
+    #[cfg_attr(test, schemars(length(max = SKILL_NAME_CHARS_MAX), regex(pattern = "^[A-Za-z0-9_-]+$")))]
     name: String,
     /// What it is for and when to use it: all that the model sees before it reads the skill. At most 1 KiB.
+    #[cfg_attr(test, schemars(length(max = DESCRIPTION_BYTES_MAX), regex(pattern = api::shapes::SAID)))]
     description: String,
     /// Markdown, at most 64 KiB; where it begins with front matter it is the whole SKILL.md.
+    #[cfg_attr(test, schemars(length(max = SKILL_BYTES_MAX)))]
     content: Option<String>,
 }
 

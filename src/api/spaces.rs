@@ -7,6 +7,8 @@ use serde_json::Map;
 
 use crate::api::{self, App, Call, Listed, blocking};
 use crate::base::ids::{OwnerId, SpaceId};
+#[cfg(test)]
+use crate::base::limits::{DESCRIPTION_BYTES_MAX, LABEL_BYTES_MAX, SPACE_CONTEXT_BYTES_MAX};
 use crate::base::time::Timestamp;
 use crate::events::Kind;
 use crate::http::Response;
@@ -19,13 +21,15 @@ use crate::rooms::spaces::{Change, NewSpace, Space, SpaceError, Spaces, Status};
 #[serde(deny_unknown_fields)]
 pub(crate) struct SpaceText {
     /// One line of at most 256 bytes.
-    #[cfg_attr(test, schemars(regex(pattern = r"^[^\x00-\x1F\x7F-\x9F]*[^\s\x00-\x1F\x7F-\x9F][^\x00-\x1F\x7F-\x9F]*$")))]
+    #[cfg_attr(test, schemars(length(max = LABEL_BYTES_MAX), regex(pattern = api::shapes::LINE)))]
     name: String,
     /// What it is for; at most 1 KiB.
     #[serde(default)]
+    #[cfg_attr(test, schemars(length(max = DESCRIPTION_BYTES_MAX)))]
     description: String,
     /// What is put before the model in its sessions; at most 8 KiB.
     #[serde(default)]
+    #[cfg_attr(test, schemars(length(max = SPACE_CONTEXT_BYTES_MAX)))]
     context: String,
 }
 
@@ -35,11 +39,13 @@ pub(crate) struct SpaceText {
 #[serde(deny_unknown_fields)]
 pub(crate) struct SpaceChange {
     /// One line of at most 256 bytes.
-    #[cfg_attr(test, schemars(regex(pattern = r"^[^\x00-\x1F\x7F-\x9F]*[^\s\x00-\x1F\x7F-\x9F][^\x00-\x1F\x7F-\x9F]*$")))]
+    #[cfg_attr(test, schemars(length(max = LABEL_BYTES_MAX), regex(pattern = api::shapes::LINE)))]
     name: Option<String>,
     /// At most 1 KiB.
+    #[cfg_attr(test, schemars(length(max = DESCRIPTION_BYTES_MAX)))]
     description: Option<String>,
     /// At most 8 KiB.
+    #[cfg_attr(test, schemars(length(max = SPACE_CONTEXT_BYTES_MAX)))]
     context: Option<String>,
 }
 

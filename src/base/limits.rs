@@ -7,6 +7,11 @@ pub const CONTENT_BYTES_MAX: usize = 64 * 1024;
 pub const CHAT_BODY_BYTES_MAX: usize = 512 * 1024;
 /// The body of `POST /v1/chat/completions`: a client sends the whole conversation each time.
 pub const COMPLETION_BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Messages of such a conversation that begin a session of model `oxios`: so many turns as an open session remembers. Each takes some
+/// 300 bytes of the log beside its text.
+pub const HISTORY_MESSAGES_MAX: usize = 2 * MESSAGE_IDS_KEPT;
+/// What such a client tells the agent for the whole conversation (its system messages), in bytes; for the same reason as a persona's prompt.
+pub const INSTRUCTIONS_BYTES_MAX: usize = 8 * 1024;
 /// Calls of a plain model (`/v1`) at once in the whole process; more is 503. Each holds a connection to a model's server.
 pub const PLAIN_CALLS_MAX: usize = 32;
 /// A JSON body of a route that says nothing else.
@@ -102,6 +107,8 @@ pub const FILE_READ_BYTES_MAX: usize = 64 * 1024;
 pub const FILE_WRITE_BYTES_MAX: usize = 1024 * 1024;
 /// One memory entry (API A7).
 pub const MEMORY_BYTES_MAX: usize = 32 * 1024;
+/// A skill's name, in letters; it is the name of a directory and is written into prompts.
+pub const SKILL_NAME_CHARS_MAX: usize = 64;
 /// One SKILL.md (API A7).
 pub const SKILL_BYTES_MAX: usize = 64 * 1024;
 /// What a scheduled task sends, in bytes: it and the task fit a JSON body where every byte is an escape of six.
@@ -161,6 +168,8 @@ pub const SEARCH_DEPTH_MAX: usize = 16;
 pub const SESSION_SEARCH_BYTES_MAX: u64 = 128 * 1024 * 1024;
 /// A session that is sent here to be imported: what a phone sends in a moment, thousands of messages.
 pub const SESSION_IMPORT_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// A search in sessions, in characters: encoded in a request target, where one may take twelve bytes, it fits.
+pub const SEARCH_CHARS_MAX: usize = 512;
 /// Words of a query that are compared.
 pub const QUERY_WORDS_MAX: usize = 32;
 /// Results of one search or recall.
@@ -246,12 +255,14 @@ pub const WS_SESSIONS_MAX: usize = 16;
 /// Frames of a server-sent stream that are joined into one write, in bytes: a reader that is behind catches up in few writes.
 pub const SSE_BATCH_BYTES_MAX: usize = 16 * 1024;
 
+const _: () = assert!(SEARCH_CHARS_MAX * 12 < TARGET_BYTES_MAX);
 const _: () = assert!(CONTENT_BYTES_MAX * 6 < CHAT_BODY_BYTES_MAX);
 const _: () = assert!(MEMORY_BYTES_MAX * 6 < MEMORY_BODY_BYTES_MAX);
 const _: () = assert!(PERSONA_PROMPT_BYTES_MAX * 6 < JSON_BODY_BYTES_MAX && SPACE_CONTEXT_BYTES_MAX * 6 < JSON_BODY_BYTES_MAX);
 const _: () = assert!(RESULT_INLINE_BYTES_MAX < RESULT_BYTES_MAX);
 const _: () = assert!(ANSWER_BYTES_MAX * 6 < LOG_LINE_BYTES_MAX); // six: the longest JSON escape of a byte
 const _: () = assert!(ANSWER_BYTES_MAX * 6 < MODEL_EVENT_BYTES_MAX);
+const _: () = assert!(COMPLETION_BODY_BYTES_MAX + 64 * 1024 < LOG_LINE_BYTES_MAX); // a whole body may be one message
 
 /// Open connections in all (`gateway.max_connections`).
 pub const CONNECTIONS_MAX: usize = 4096;

@@ -13,6 +13,8 @@ pub mod keys;
 mod lives;
 mod running;
 pub mod settings;
+#[cfg(test)]
+mod shape;
 mod show;
 pub mod suggest;
 mod tool_servers;

@@ -109,6 +109,7 @@ impl Cron {
             space_id: job.space_id,
             attachments: Vec::new(),
             idempotency_key: None,
+            history: Default::default(),
             owner: job.owner,
         };
         let submitted = self.gateway.submit(incoming).await.map_err(CronError::Gateway)?;

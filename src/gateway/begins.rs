@@ -21,6 +21,8 @@ impl Gateway {
             title: None,
             space_id: space.map_err(or_none).unwrap_or_default(),
             persona_id: persona.map_err(or_none).unwrap_or_default(),
+            // These come with the message.
+            instructions: None,
         }
     }
 }

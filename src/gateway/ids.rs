@@ -45,6 +45,7 @@ mod tests {
             space_id: None,
             attachments: Vec::new(),
             idempotency_key: key.map(str::to_owned),
+            history: Default::default(),
             owner,
             key: None,
             budget: None,

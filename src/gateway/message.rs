@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::base::ids::{BudgetId, KeyId, MessageId, OwnerId, Seq, SessionId, SpaceId};
 use crate::base::limits::WAITING_ROOM_MAX;
 use crate::store::StoreError;
+use crate::store::history::History;
 use crate::store::keys::Refused;
 use crate::store::session::Session;
 
@@ -29,6 +30,8 @@ pub struct IncomingMessage {
     pub attachments: Vec<String>,
     /// The same key and body attach to the first run, another body is a conflict.
     pub idempotency_key: Option<String>,
+    /// What was said before, where it begins a session; one that exists has its own.
+    pub history: History,
     /// Whose it is; from the caller's key, never from the message.
     pub owner: OwnerId,
     /// The API key that it came with; none where the server itself speaks.

@@ -42,6 +42,7 @@ impl Gateway {
             space_id: incoming.space_id,
             budget_id: incoming.budget,
             idempotent: incoming.idempotency_key.is_some(),
+            history: incoming.history.digest(),
             attachments: incoming.attachments,
         };
         let begins = self.begins(incoming.owner, incoming.space_id).await;
@@ -64,7 +65,7 @@ impl Gateway {
             GatewayError::DiskFull("the audit log cannot be written, so no message is taken; the server's log says why".to_owned())
         })?;
         let place = Promise::of(&self, ids.session)?;
-        let accepted = session.accept(ids.message, user.clone()).await?;
+        let accepted = session.accept_behind(incoming.history, ids.message, user.clone()).await?;
         if accepted.fresh {
             self.audit.note(Event {
                 who: Who { owner: Some(incoming.owner), key: incoming.key },

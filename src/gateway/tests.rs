@@ -216,6 +216,7 @@ impl House {
             budget: None,
             attachments: Vec::new(),
             idempotency_key: None,
+            history: Default::default(),
             owner: self.owner,
         }
     }

@@ -2,6 +2,7 @@
 
 pub mod anthropic;
 mod call;
+mod counted;
 pub mod embeddings;
 pub mod engine;
 pub mod error;
@@ -13,6 +14,7 @@ mod probe;
 pub mod request;
 
 pub use call::Call;
+pub use counted::CountedCall;
 pub use engine::{Engine, Settings};
 pub use error::{Kind, LlmError};
 pub use probe::Probe;

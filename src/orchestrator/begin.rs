@@ -6,7 +6,6 @@ use crate::events::Kind;
 use crate::orchestrator::history::Exchange;
 use crate::orchestrator::interview::{self, ROUNDS_MAX};
 use crate::orchestrator::park::was_started;
-use crate::orchestrator::prompt::Own;
 use crate::orchestrator::run::{Next, Run, blocking};
 use crate::orchestrator::state::Input;
 use crate::orchestrator::tools::memory_line;
@@ -92,9 +91,10 @@ impl Run<'_> {
         Ok(open.map(|name| format!("\n[{name} was started and its outcome is unknown; look before doing it again]")))
     }
 
-    /// The session's persona and space, as they are now. One that was deleted is none.
+    /// The session's instructions, its persona and its space, as they are now. A persona or space that was deleted is none.
     async fn read_own(&mut self) {
         let about = self.job.session.about();
+        self.own.instructions = about.instructions.unwrap_or_default();
         let space = self.job.message.space_id.or(about.space_id);
         if about.persona_id.is_none() && space.is_none() {
             return;
@@ -103,10 +103,10 @@ impl Run<'_> {
         let read = blocking(move || {
             let persona = about.persona_id.and_then(|id| personas.find(owner, id).ok());
             let space = space.and_then(|id| spaces.resolve(owner, id).ok());
-            Ok(Own { persona: persona.map(|p| p.prompt).unwrap_or_default(), context: space.map(|s| s.context).unwrap_or_default() })
+            Ok((persona.map(|p| p.prompt).unwrap_or_default(), space.map(|s| s.context).unwrap_or_default()))
         });
         match read.await {
-            Ok(own) => self.own = own,
+            Ok((persona, context)) => (self.own.persona, self.own.context) = (persona, context),
             Err(e) => log::warn("run", format_args!("persona and space could not be read: {e}")),
         }
     }

@@ -62,7 +62,10 @@ pub(crate) fn fit(history: &[Exchange], message: &str, transcript: &[Message], r
         }
         left -= size;
         messages.push(Message::Assistant { text: exchange.assistant.clone(), calls: Vec::new() });
-        messages.push(Message::User { text: exchange.user.clone() });
+        // An answer that opens an imported conversation answers nothing; some servers refuse an empty question.
+        if !exchange.user.is_empty() {
+            messages.push(Message::User { text: exchange.user.clone() });
+        }
     }
     messages.reverse();
     messages.push(Message::User { text: message });
@@ -208,6 +211,7 @@ mod tests {
                 space_id: None,
                 budget_id: None,
                 idempotent: false,
+                history: None,
                 attachments: vec![],
             },
             ending: Ending { text: text.into(), ..Ending::default() },

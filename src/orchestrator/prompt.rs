@@ -27,6 +27,8 @@ pub(crate) struct Ground<'a> {
 pub(crate) struct Own {
     /// Its persona's prompt; empty where it has none.
     pub(crate) persona: String,
+    /// What the client that began it wants; empty where it said nothing.
+    pub(crate) instructions: String,
     /// Its space's context; empty where it has none.
     pub(crate) context: String,
 }
@@ -149,9 +151,18 @@ fn system(state: &State, ask: Ask, ground: &Ground<'_>) -> String {
     }
     let mut text = parts.join("\n");
     // Judges and the writers of specifications have no manner.
-    if matches!(ask.stage, Stage::Interview | Stage::Execute | Stage::Over) && !persona.is_empty() {
-        text.push_str("\nThe user wants you to be like this:\n");
-        text.push_str(persona);
+    if matches!(ask.stage, Stage::Interview | Stage::Execute | Stage::Over) {
+        let instructions = &ground.own.instructions;
+        // Both at their longest would leave a small model no room for the conversation; then the more particular one counts.
+        let both = tokens(persona).saturating_add(tokens(instructions)) <= ground.context / 2;
+        if !persona.is_empty() && (both || instructions.is_empty()) {
+            text.push_str("\nThe user wants you to be like this:\n");
+            text.push_str(persona);
+        }
+        if !instructions.is_empty() {
+            text.push_str("\nFor this conversation the user has said:\n");
+            text.push_str(instructions);
+        }
     }
     if ask.stage == Stage::Interview && state.rounds > 0 {
         text.push_str("\nThe user is answering your questions about this request:\n");

@@ -1,10 +1,9 @@
 //! What a run leaves in the audit log and the counters: tools that ran, questions that it asked. Never arguments or results.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::base::ids::ApprovalId;
-use crate::base::metrics::ModelCounts;
+use crate::llm::CountedCall;
 use crate::orchestrator::run::Run;
 use crate::store::audit::{Audit, AuditError, Event, On, Outcome, What, Who};
 
@@ -34,8 +33,7 @@ impl Run<'_> {
 
     /// A model is about to be called.
     pub(crate) fn counts_call(&self, model: &str) -> CountedCall {
-        let counts = self.parts.audit.metrics().model(model);
-        CountedCall { counts, began: Some(self.parts.clock.monotonic()), outcome: "cancelled" }
+        CountedCall::begin(self.parts.audit.metrics(), model, self.parts.clock.monotonic())
     }
 
     fn event(&self, on: &[u8; 16]) -> Event {
@@ -66,38 +64,5 @@ impl Drop for RecordedTool {
             }
             self.audit.note(self.event.clone());
         }
-    }
-}
-
-/// A model call under way; counted when dropped, as cancelled unless something else came of it.
-pub(crate) struct CountedCall {
-    counts: Arc<ModelCounts>,
-    /// Until its first piece.
-    began: Option<Duration>,
-    outcome: &'static str,
-}
-
-impl CountedCall {
-    /// Something came; the first one counts.
-    pub(crate) fn piece(&mut self, now: Duration) {
-        if let Some(began) = self.began.take() {
-            self.counts.first_piece.took(now.saturating_sub(began));
-        }
-    }
-    /// It failed.
-    pub(crate) fn failed(&mut self) {
-        self.outcome = "failed";
-    }
-    /// It ended as it should.
-    pub(crate) fn done(&mut self, tokens_in: u64, tokens_out: u64) {
-        self.outcome = "done";
-        self.counts.tokens_in.add(tokens_in);
-        self.counts.tokens_out.add(tokens_out);
-    }
-}
-
-impl Drop for CountedCall {
-    fn drop(&mut self) {
-        self.counts.calls.one(self.outcome);
     }
 }

@@ -161,6 +161,7 @@ impl Place {
             space_id: None,
             budget_id: None,
             idempotent: false,
+            history: None,
             attachments: Vec::new(),
         }
     }

@@ -45,8 +45,11 @@ impl Sessions {
         let given = old.metadata.remove("title").and_then(|title| title.as_str().map(str::to_owned)).filter(|title| !title.is_empty());
         let fits = |title: &String| title.len() <= LABEL_BYTES_MAX && !title.chars().any(char::is_control);
         let given = given.and_then(|given| if fits(&given) { Some(given) } else { title::of(&given) });
-        let about = About { title: given, space_id, persona_id };
-        old.metadata.remove("log");
+        // What a foreign file says is read by the model as conversation, never as instructions.
+        let about = About { title: given, space_id, persona_id, instructions: None };
+        for ours in ["log", "instructions"] {
+            old.metadata.remove(ours);
+        }
         old.metadata.insert("owner".to_owned(), owner.to_string().into());
         match space_id {
             Some(space) => old.metadata.insert("space_id".to_owned(), space.to_string().into()),

@@ -124,7 +124,7 @@ impl Copy {
             let Ok(mut record) = serde_json::from_slice::<Record>(json) else { continue };
             if let Body::Message(said) = &mut record.body {
                 said.agent_id = AgentId::random(&*self.core.home.seams().random);
-                said.idempotent = false;
+                (said.idempotent, said.history) = (false, None);
             }
             seq += 1;
             time = record.time;

@@ -4,13 +4,14 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::base::digest::{hex, sha256};
-use crate::base::ids::{AgentId, MessageId, OwnerId, SeedId, Seq, SessionId, SpaceId};
+use crate::base::ids::{MessageId, OwnerId, SeedId, Seq, SessionId, SpaceId};
 use crate::base::limits::{IMPORT_BYTES_MAX, LOG_LINE_BYTES_MAX};
 use crate::base::log;
 use crate::base::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::core::Core;
-use crate::store::record::{About, Body, Ending, Phase, Record, UserMessage};
+use crate::store::history::Past;
+use crate::store::record::{About, Body, Ending, Phase, Record};
 use crate::sys::disk::read_whole;
 use crate::wire::log_line::{self, FORMAT, Header, Origin};
 use crate::wire::title;
@@ -161,34 +162,10 @@ pub(crate) fn lines(core: &Core, id: SessionId, old: Old, digest: &[u8; 32], abo
 fn records(core: &Core, id: SessionId, old: Old, created: Timestamp) -> Vec<Record> {
     let (space, user) = (old.space(), old.user_id.clone().unwrap_or_else(|| "default".to_owned()));
     let in_order = old.user_messages.len() == old.agent_responses.len();
-    let derived = |purpose, n: u64| core.home.keyed().mac(purpose, &[id.as_bytes(), &n.to_be_bytes()]);
-    let mut out: Vec<Record> = Vec::new();
+    let mut past = Past::new(core, id, 1, "import", &user, space);
     let mut unanswered: std::collections::VecDeque<MessageId> = std::collections::VecDeque::new();
     let (mut messages, mut answers) = (old.user_messages.into_iter().peekable(), old.agent_responses.into_iter().peekable());
     let mut now = created;
-    let mut position = 0;
-    let mut push = |time: Timestamp, message_id: MessageId, body: Body| {
-        let seq = out.len() as Seq + 1;
-        out.push(Record { seq, time, message_id: Some(message_id), body });
-    };
-    let mut message = |push: &mut dyn FnMut(Timestamp, MessageId, Body), time, content| {
-        let message_id = MessageId::derived(&derived("imported message", position));
-        let agent_id = AgentId::derived(&derived("imported agent", position));
-        position += 1;
-        let (user_id, channel) = (user.clone(), "import".to_owned());
-        let said = UserMessage {
-            content,
-            user_id,
-            channel,
-            agent_id,
-            space_id: space,
-            budget_id: None,
-            idempotent: false,
-            attachments: Vec::new(),
-        };
-        push(time, message_id, Body::Message(said));
-        message_id
-    };
     loop {
         let at = |value: Option<&Value>| value.and_then(time);
         let said = at(messages.peek().map(|m| &m.timestamp));
@@ -206,29 +183,28 @@ fn records(core: &Core, id: SessionId, old: Old, created: Timestamp) -> Vec<Reco
         if question {
             let Some(old) = messages.next() else { break };
             now = said.unwrap_or(now);
-            let message_id = message(&mut push, now, old.content);
-            unanswered.push_back(message_id);
+            unanswered.push_back(past.message(now, old.content));
         } else {
             let Some(old) = answers.next() else { break };
             now = answered.unwrap_or(now);
             if !in_order {
                 while unanswered.len() > 1 {
                     let Some(silent) = unanswered.pop_front() else { break };
-                    push(now, silent, Body::Interrupted(Ending::default()));
+                    past.end(now, silent, Body::Interrupted(Ending::default()));
                 }
             }
             // An answer without a question gets an empty one, which no projection shows.
             let message_id = match unanswered.pop_front() {
                 Some(message_id) => message_id,
-                None => message(&mut push, now, String::new()),
+                None => past.message(now, String::new()),
             };
-            push(now, message_id, ending(old));
+            past.end(now, message_id, ending(old));
         }
     }
     for silent in unanswered {
-        push(now, silent, Body::Interrupted(Ending::default()));
+        past.end(now, silent, Body::Interrupted(Ending::default()));
     }
-    out
+    past.records
 }
 
 fn ending(old: OldAnswer) -> Body {

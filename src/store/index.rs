@@ -17,6 +17,7 @@ use crate::store::core::Core;
 use crate::store::files::split;
 use crate::store::import;
 use crate::store::lines::{Forward, Glance, PAGE_BYTES};
+use crate::store::open::first_message;
 use crate::store::prune::Candidate;
 use crate::store::record::{Body, Record};
 use crate::store::sessions::{Page, SessionItem};
@@ -511,16 +512,9 @@ fn read_item(core: &Core, id: SessionId, cached: Option<ReadItem>) -> io::Result
     Ok(Some(item))
 }
 
-/// The title that the first message gives; it lies right behind the header, unless something there is damaged.
+/// The title that the first message gives.
 fn first_title(file: &dyn DiskFile, len: u64) -> io::Result<String> {
-    let mut lines = Forward::new(file, 0, len);
-    for _ in 0..8 {
-        let Some(found) = lines.next()? else { break };
-        if let Some(Record { body: Body::Message(said), .. }) = found.json.and_then(|json| serde_json::from_slice(json).ok()) {
-            return Ok(title::of(&said.content).unwrap_or_default());
-        }
-    }
-    Ok(String::new())
+    Ok(first_message(file, 0, len)?.and_then(|said| title::of(&said.content)).unwrap_or_default())
 }
 
 /// An item of a session that has only a `.json`.

@@ -2,7 +2,8 @@
 //!
 //! A session is opened by `sessions`, lives in `session` (its visible side in `state`, its writing side in `writer`), is read by
 //! `tail`, `turns` and `projection`, and lies in files that `open` repairs, `lines` reads and `log_file` writes;
-//! `durability` keeps their names.
+//! `durability` keeps their names. Turns that were held elsewhere come by `import`, `bring_in`, `fork`, or as the `history` of its
+//! first message.
 
 pub mod atomic;
 pub mod audit;
@@ -14,6 +15,7 @@ pub mod error;
 pub mod export;
 mod files;
 mod fork;
+pub mod history;
 pub mod home;
 pub(crate) mod import;
 mod index;

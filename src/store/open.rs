@@ -360,17 +360,22 @@ fn take_about(overview: &mut Overview, json: &[u8]) {
     }
 }
 
-/// The first message. It lies right behind the header, unless something there is damaged.
-fn first_message(file: &dyn DiskFile, start: u64, end: u64) -> std::io::Result<Option<UserMessage>> {
+/// The first message that says something a title can be made of, else the first one (that of an imported conversation may be empty).
+/// It lies right behind the header, unless something there is damaged.
+pub(crate) fn first_message(file: &dyn DiskFile, start: u64, end: u64) -> std::io::Result<Option<UserMessage>> {
     let mut lines = Forward::new(file, start, end);
+    let mut first = None;
     for _ in 0..8 {
         let Some(found) = lines.next()? else { break };
         let record = found.json.and_then(|json| serde_json::from_slice::<Record>(json).ok());
         if let Some(Record { body: Body::Message(message), .. }) = record {
-            return Ok(Some(message));
+            if title::of(&message.content).is_some() {
+                return Ok(Some(message));
+            }
+            first.get_or_insert(message);
         }
     }
-    Ok(None)
+    Ok(first)
 }
 
 /// The pieces of unended messages.

@@ -280,6 +280,9 @@ impl Facts {
         if let Some(title) = self.about.title() {
             metadata.insert("title".to_owned(), title.into());
         }
+        if let Some(instructions) = &self.about.about.instructions {
+            metadata.insert("instructions".to_owned(), instructions.as_str().into());
+        }
         // What a file said that was imported holds until someone says otherwise.
         let persona = match self.about.about_seq {
             0 => origin.map_or(Value::Null, |origin| origin.active_persona_id.clone()),

@@ -168,6 +168,9 @@ pub struct UserMessage {
     /// It came with an idempotency key (the message id is derived from it).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub idempotent: bool,
+    /// SHA-256 of the conversation that came with it and stands before it; a retry is compared with that, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<String>,
     /// Workspace paths.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attachments: Vec<String>,
@@ -185,6 +188,9 @@ pub struct About {
     /// In which manner it is answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub persona_id: Option<PersonaId>,
+    /// What the client that began it tells the agent for all of it (the `system` messages of `/v1`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instructions: Option<String>,
 }
 
 /// A change of [`About`]: what is `None` stays as it is.

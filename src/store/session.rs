@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use crate::base::ids::{ApprovalId, MessageId, OwnerId, Seq, SessionId};
 use crate::base::time::Timestamp;
 use crate::store::core::Core;
+use crate::store::history::History;
 use crate::store::log_file::LogFile;
 pub use crate::store::projection::Detail;
 use crate::store::record::{About, Body, Change, Decision, Record, UserMessage};
@@ -40,7 +41,7 @@ pub struct Entry {
 pub struct MessageState {
     /// The seq of its `message` record.
     pub seq: Seq,
-    /// SHA-256 over content, space and user; what idempotency compares.
+    /// SHA-256 over content, space, user and history; what idempotency compares.
     pub digest: [u8; 32],
     /// The seq of its terminal record.
     pub terminal: Option<Seq>,
@@ -137,14 +138,23 @@ impl Session {
         blocking(move || session.write_about(&mut writer, change)).await
     }
 
-    /// Accepts a user message: on disk when this returns. The same id with the same content, space and user is the same message.
+    /// Accepts a user message: on disk when this returns. The same id with the same content, space, user and history is the same
+    /// message.
     ///
     /// # Errors
     /// `Conflict` where the id belongs to another message, `DiskFull`, `NotFound` after a deletion, `Io`.
     pub async fn accept(self: &Arc<Self>, id: MessageId, message: UserMessage) -> Result<Accepted, StoreError> {
+        self.accept_behind(History::default(), id, message).await
+    }
+
+    /// The same; where the message is the session's first one, this history becomes its first turns. On disk are then both or none.
+    ///
+    /// # Errors
+    /// Those of [`Self::accept`].
+    pub async fn accept_behind(self: &Arc<Self>, history: History, id: MessageId, message: UserMessage) -> Result<Accepted, StoreError> {
         let mut writer = self.writer.clone().lock_owned().await;
         let session = self.clone();
-        blocking(move || session.write_message(&mut writer, id, message)).await
+        blocking(move || session.write_message(&mut writer, history, id, message)).await
     }
 
     /// Appends records of an accepted message in one write; visible (and durable, where a kind asks for it) when this returns.

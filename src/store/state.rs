@@ -188,11 +188,11 @@ impl State {
     }
 }
 
-/// What makes two messages with one id the same: content, space and user (DESIGN §2).
+/// What makes two messages with one id the same: content, space, user, and the conversation that came with it (DESIGN §2).
 pub(crate) fn digest(message: &UserMessage) -> [u8; 32] {
     let space = message.space_id.map(|id| id.to_string()).unwrap_or_default();
     let mut bytes = Vec::with_capacity(message.content.len() + message.user_id.len() + 64);
-    for part in [message.content.as_str(), &space, &message.user_id] {
+    for part in [message.content.as_str(), &space, &message.user_id, message.history.as_deref().unwrap_or_default()] {
         bytes.extend_from_slice(&(part.len() as u64).to_be_bytes());
         bytes.extend_from_slice(part.as_bytes());
     }

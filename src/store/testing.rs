@@ -116,6 +116,7 @@ pub(crate) fn say(content: &str) -> UserMessage {
         space_id: None,
         budget_id: None,
         idempotent: false,
+        history: None,
         attachments: Vec::new(),
     }
 }

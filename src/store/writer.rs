@@ -13,6 +13,7 @@ use crate::base::limits::{LOG_DEPTH_MAX, LOG_LINE_BYTES_MAX, SEQ_RESERVATION};
 use crate::base::log;
 use crate::store::StoreError;
 use crate::store::atomic;
+use crate::store::history::History;
 use crate::store::home::Space;
 use crate::store::log_file::LogFile;
 use crate::store::projection::Shown;
@@ -76,8 +77,14 @@ impl Batch {
 }
 
 impl Session {
-    /// Blocking part of `accept`.
-    pub(crate) fn write_message(self: &Arc<Self>, w: &mut Writer, id: MessageId, message: UserMessage) -> Result<Accepted, StoreError> {
+    /// Blocking part of `accept_behind`.
+    pub(crate) fn write_message(
+        self: &Arc<Self>,
+        w: &mut Writer,
+        history: History,
+        id: MessageId,
+        message: UserMessage,
+    ) -> Result<Accepted, StoreError> {
         if w.deleted {
             return Err(StoreError::NotFound);
         }
@@ -91,12 +98,19 @@ impl Session {
         self.mend(w)?;
         let now = self.core.now();
         let mut batch = Batch::default();
-        // What a new session begins with stands before its first message, in the same write.
-        let begins = Some(self.about()).filter(|about| *about != About::default() && self.is_blank());
         let mut seq = w.next;
-        if let Some(about) = begins {
-            batch.add(Record { seq, time: now, message_id: None, body: Body::About(about) })?;
-            seq += 1;
+        if self.is_blank() {
+            // What a new session begins with stands before its first message, in the same write.
+            let mut history = history;
+            let about = About { instructions: history.instructions.take(), ..self.about() };
+            if about != About::default() {
+                batch.add(Record { seq, time: now, message_id: None, body: Body::About(about) })?;
+                seq += 1;
+            }
+            for record in history.records(&self.core, self.id(), seq, now, &message) {
+                batch.add(record)?;
+                seq += 1;
+            }
         }
         batch.add(Record { seq, time: now, message_id: Some(id), body: Body::Message(message) })?;
         match w.log {

@@ -16,12 +16,15 @@ pub const INVALID_PARAMS: i64 = -32602;
 /// The other side failed.
 pub const INTERNAL_ERROR: i64 = -32603;
 
+/// Longest id that is a text, in bytes: it is repeated in the answer.
+pub const ID_BYTES_MAX: usize = 256;
+
 /// The id of a request: what the answer repeats.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Id {
     /// A whole number.
     Number(i64),
-    /// A text of at most 256 bytes.
+    /// A text of at most [`ID_BYTES_MAX`].
     Text(String),
 }
 
@@ -107,7 +110,7 @@ impl Id {
     fn read(value: &Value) -> Option<Self> {
         match value {
             Value::Number(n) => n.as_i64().map(Self::Number),
-            Value::String(text) if text.len() <= 256 => Some(Self::Text(text.clone())),
+            Value::String(text) if text.len() <= ID_BYTES_MAX => Some(Self::Text(text.clone())),
             _ => None,
         }
     }

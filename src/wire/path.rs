@@ -29,6 +29,13 @@ pub fn decode_segment(segment: &str) -> Result<String, BadPath> {
     if text.chars().any(|c| c == '/' || c == '\\' || c.is_control()) { Err(BadPath::Malformed) } else { Ok(text) }
 }
 
+/// Decodes the rest of a request path once, as one text: slashes, encoded or not, belong to it. Control characters are refused.
+/// For names that only look like paths (`openai/gpt`); it is never used as one.
+pub fn decode_rest(rest: &str) -> Result<String, BadPath> {
+    let text = decode(rest)?;
+    if text.chars().any(char::is_control) { Err(BadPath::Malformed) } else { Ok(text) }
+}
+
 /// A relative path of plain names: it cannot leave the directory it is used in (symbolic links are the kernel's part,
 /// see `sys::root`).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -23,6 +23,21 @@ async fn listed(client: &Client) -> Vec<(String, String)> {
 }
 
 #[tokio::test]
+async fn the_key_of_the_environment_is_accepted_beside_the_others_and_kept_nowhere() {
+    let key = "environment-key-canary-8d1f0a7c";
+    let mut server = Setup::new().env("OXIOS_API_KEY", key).start();
+    server.canary(key);
+    let by_environment = server.stranger().with_key(Some(key));
+    let session = server.client().post("/api/chat", &json!({"content": "hello"})).await.expect(200).json()["session_id"].clone();
+    by_environment.get(&format!("/api/sessions/{}", session.as_str().unwrap())).await.expect(200);
+    make(&by_environment, json!({"name": "one more", "scopes": ["read", "admin"]})).await;
+    assert_eq!(listed(&by_environment).await, listed(&server.client()).await, "it is no key of the table");
+    assert!(!std::fs::read_to_string(server.home().join("keys.json")).unwrap().contains(key));
+    server.restart_as(Setup::new());
+    server.stranger().with_key(Some(key)).get("/api/sessions").await.expect(401);
+}
+
+#[tokio::test]
 async fn a_key_is_made_listed_and_revoked_also_over_a_restart() {
     let mut server = Setup::new().start();
     let admin = server.client();

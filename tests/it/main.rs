@@ -34,6 +34,7 @@ mod memory;
 mod metrics;
 mod model_faults;
 mod openai;
+mod openai_history;
 mod personas;
 mod phases;
 mod readers;

@@ -5,8 +5,11 @@ use std::process::{Command, Stdio};
 
 use serde_json::json;
 
+use crate::support::client::Ask;
 use crate::support::model;
+use crate::support::scripted::{Gate, Reply, Scripted};
 use crate::support::server::Setup;
+use crate::support::sse::Sse;
 
 #[tokio::test]
 async fn the_numbers_move_and_hold_no_content() {
@@ -36,6 +39,46 @@ async fn the_numbers_move_and_hold_no_content() {
     assert!(!text.contains("canary") && !text.contains("67e55044"), "{text}");
     let json = client.get("/api/metrics").await.expect(200).json();
     assert!(json["metrics"].as_array().unwrap().iter().any(|m| m["name"] == "oxios_runs_total"));
+}
+
+#[tokio::test]
+async fn calls_of_the_plain_model_are_counted_and_recorded_like_the_agents() {
+    let model = Scripted::start();
+    let gate = Gate::new();
+    model.next(Reply::text(&["Four."])).next(Reply::text(&["Fi", "ve."])).next(Reply::status(401, "{}"));
+    model.next(Reply::text(&["Hel"]).wait(&gate).say("lo"));
+    let server = Setup::new().openai(&model).start();
+    let client = server.client();
+    let path = "/v1/chat/completions";
+    let mut body = json!({"model": "scripted", "messages": [{"role": "user", "content": "canaryplain"}]});
+    client.post(path, &body).await.expect(200);
+    body["stream"] = json!(true);
+    client.post(path, &body).await.expect(200);
+    client.post(path, &body).await.expect(502);
+    let mut events = Sse::new(client.open(Ask::new("POST", path).json(&body)).await);
+    gate.reached(1).await;
+    events.next().await.unwrap();
+    drop(events);
+    // The call is dropped, and counted, when its connection closes.
+    model.seen()[3].cut().await;
+    let text = client.get("/metrics").await.expect(200).text();
+    let value = |name: &str| {
+        let line = text.lines().find_map(|l| l.strip_prefix(name)?.trim().parse::<u64>().ok());
+        line.unwrap_or_else(|| panic!("{name} in {text}"))
+    };
+    for (outcome, count) in [("done", 2), ("failed", 1), ("cancelled", 1)] {
+        assert_eq!(value(&format!("oxios_model_calls_total{{model=\"openai/scripted\",outcome=\"{outcome}\"}}")), count, "{outcome}");
+    }
+    let tokens = |direction: &str| value(&format!("oxios_model_tokens_total{{model=\"openai/scripted\",direction=\"{direction}\"}}"));
+    assert_eq!((tokens("in"), tokens("out")), (22, 14), "twice what the scripted model says it used");
+    assert_eq!(value("oxios_model_first_piece_seconds_count{model=\"openai/scripted\"}"), 3);
+    assert!(!text.contains("canary"));
+    let json = client.get("/api/metrics").await.expect(200).json();
+    let calls = json["metrics"].as_array().unwrap().iter().find(|m| m["name"] == "oxios_model_calls_total").unwrap();
+    assert!(calls["samples"].as_array().unwrap().iter().any(|s| s["value"] == 2.0), "{calls}");
+    let recorded = client.get("/api/audit/entries?limit=500&what=POST%20/v1/chat/completions").await.expect(200).json();
+    let outcomes: Vec<_> = recorded["items"].as_array().unwrap().iter().map(|e| e["outcome"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(outcomes, ["200", "502", "200", "200"], "{recorded}");
 }
 
 #[tokio::test]

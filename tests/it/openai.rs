@@ -7,17 +7,20 @@ use crate::support::scripted::{Gate, Reply, Scripted};
 use crate::support::server::Setup;
 use crate::support::sse::Sse;
 
-const PATH: &str = "/v1/chat/completions";
+/// Where completions are made.
+pub const PATH: &str = "/v1/chat/completions";
 
 fn user(model: &str, text: &str) -> Value {
     json!({"model": model, "messages": [{"role": "user", "content": text}]})
 }
 
-async fn complete(client: &Client, body: &Value) -> Value {
+/// A whole answer.
+pub async fn complete(client: &Client, body: &Value) -> Value {
     client.post(PATH, body).await.expect(200).json()
 }
 
-async fn refused(client: &Client, body: &Value, status: u16) -> Value {
+/// A refusal in OpenAI's shape.
+pub async fn refused(client: &Client, body: &Value, status: u16) -> Value {
     let error = client.post(PATH, body).await.expect(status).json()["error"].clone();
     assert!(error["message"].as_str().is_some_and(|text| !text.is_empty()), "{error}");
     error
@@ -90,9 +93,6 @@ async fn the_agent_says_what_it_does_not_take_and_whom_it_waits_for() {
     let mut tools = user("oxios", "hi");
     tools["tools"] = json!([{"type": "function", "function": {"name": "f"}}]);
     assert_eq!(refused(&client, &tools, 400).await["param"], "tools");
-    let history = json!({"model": "oxios", "messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "hi"}]});
-    let error = refused(&client, &history, 400).await;
-    assert!(error["message"].as_str().unwrap().contains("metadata.session_id"), "{error}");
     let mut session = user("oxios", "hi");
     session["metadata"] = json!({"session_id": "../etc"});
     refused(&client, &session, 400).await;
@@ -179,6 +179,23 @@ async fn offline_answers_by_its_name_and_the_list_names_it() {
     let said = whole["choices"][0]["message"]["content"].as_str().unwrap();
     assert!(!said.is_empty());
     assert_eq!(text(&chunks(&client, &streamed(user("offline", "Hello there"))).await), said);
+}
+
+#[tokio::test]
+async fn a_model_is_found_by_its_name_with_slashes_or_without() {
+    let model = Scripted::start();
+    let server = Setup::new().openai(&model).env("OXIOS_ENGINE__DEFAULT_MODEL", "openai/org/tiny").start();
+    let client = server.client();
+    let listed = client.get("/v1/models").await.expect(200).json()["data"].clone();
+    for (path, at) in [("oxios", 0), ("openai/org/tiny", 1), ("openai%2Forg%2Ftiny", 1), ("org/tiny", 1)] {
+        assert_eq!(client.get(&format!("/v1/models/{path}")).await.expect(200).json(), listed[at], "{path}");
+    }
+    for path in ["gpt-9", "openai/org", "tiny", "oxios/", "../v1/models", "openai%2Forg%2Ftiny%00", "%zz"] {
+        let answer = client.get(&format!("/v1/models/{path}")).await;
+        assert!(matches!(answer.status, 400 | 404) && answer.is_openai(), "{path}: {} {}", answer.status, answer.text());
+    }
+    assert_eq!(client.get("/v1/models/gpt-9").await.expect(404).json()["error"]["code"], "model_not_found");
+    server.stranger().get("/v1/models/oxios").await.expect(401);
 }
 
 #[tokio::test]

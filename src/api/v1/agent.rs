@@ -9,9 +9,10 @@ use serde_json::{Value, json};
 use crate::api::chat::{self, Said};
 use crate::api::v1::answer::{self, Voice};
 use crate::api::v1::completions::ChatCompletionRequest;
+use crate::api::v1::conversation::{self, Conversation};
 use crate::api::v1::models::AGENT;
 use crate::api::{self, App, Call};
-use crate::gateway::Submitted;
+use crate::gateway::{IncomingMessage, Submitted};
 use crate::http::error::HttpError;
 use crate::http::{Response, sse};
 use crate::llm::request::Usage;
@@ -21,8 +22,8 @@ use crate::store::tail::{Step, Tail};
 
 /// Answers as the agent.
 pub(super) async fn answer(app: Arc<App>, call: &Call, request: ChatCompletionRequest) -> Result<Response, HttpError> {
-    let (content, session) = said(&request)?;
-    let mut fields = json!({"content": content, "session_id": session});
+    let (Conversation { history, message }, session) = said(&request)?;
+    let mut fields = json!({"content": message, "session_id": session});
     if let Some(key) = call.headers.get("idempotency-key") {
         let key = key.to_str().map_err(|_| HttpError::bad_request("Idempotency-Key: expected visible ASCII"))?;
         if let Some(fields) = fields.as_object_mut() {
@@ -31,7 +32,8 @@ pub(super) async fn answer(app: Arc<App>, call: &Call, request: ChatCompletionRe
     }
     let said: Said = serde_json::from_value(fields).map_err(|e| HttpError::internal(e.to_string()))?;
     let user = request.user.clone().filter(|user| !user.is_empty()).unwrap_or_else(|| "default".to_owned());
-    let submitted = app.gateway.submit(said.check(call.caller()?, "v1", user)?).await?;
+    let incoming = IncomingMessage { history, ..said.check(call.caller()?, "v1", user)? };
+    let submitted = app.gateway.submit(incoming).await?;
 
     let voice = Voice {
         id: format!("chatcmpl-{}", submitted.id),
@@ -63,8 +65,8 @@ pub(super) async fn answer(app: Arc<App>, call: &Call, request: ChatCompletionRe
     api::json(&voice.whole(run.said, Vec::new(), "stop", run.usage))
 }
 
-/// The message and the session that it goes to.
-fn said(request: &ChatCompletionRequest) -> Result<(String, Option<String>), HttpError> {
+/// What is said, and the session that it goes to.
+fn said(request: &ChatCompletionRequest) -> Result<(Conversation, Option<String>), HttpError> {
     if request.tools.as_ref().is_some_and(|tools| !tools.is_empty()) {
         return Err(
             HttpError::bad_request("model `oxios` has tools of its own and takes none; ask the plain model for tools").param("tools")
@@ -75,16 +77,8 @@ fn said(request: &ChatCompletionRequest) -> Result<(String, Option<String>), Htt
         Some(Value::String(id)) => Some(id.clone()).filter(|id| !id.is_empty()),
         Some(_) => return Err(HttpError::bad_request("metadata.session_id: expected a text").param("metadata.session_id")),
     };
-    if session.is_none() && request.messages.len() > 1 {
-        let public = "model `oxios` keeps the conversation itself: send one user message to begin a session, and `metadata.session_id` \
-                      (from the answer's metadata, or a new UUID of your own) to go on; then the last user message counts";
-        return Err(HttpError::bad_request(public).param("messages"));
-    }
-    let last = request.messages.iter().enumerate().rfind(|(_, message)| message.role == "user");
-    let Some((at, message)) = last else {
-        return Err(HttpError::bad_request("there is no user message").param("messages"));
-    };
-    Ok((message.text(at)?, session))
+    let said = if session.is_some() { conversation::last(&request.messages)? } else { conversation::whole(&request.messages)? };
+    Ok((said, session))
 }
 
 /// A run that is being read.

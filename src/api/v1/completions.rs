@@ -12,15 +12,24 @@ use crate::http::Response;
 use crate::http::error::{ErrorStatus, HttpError};
 use crate::wire::json::BadJson;
 
+/// Highest `temperature`, as OpenAI has it.
+pub(super) const TEMPERATURE_MAX: f64 = 2.0;
+/// Most texts in `stop`, as OpenAI has it.
+pub(super) const STOPS_MAX: usize = 4;
+
 /// A conversation to go on with. Fields that are not here are ignored. With model `oxios` only `messages`, `stream`,
 /// `stream_options`, `metadata.session_id` and `user` count.
 #[derive(Debug, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct ChatCompletionRequest {
     /// `oxios`, the agent, or the configured model with or without its provider.
+    #[cfg_attr(test, schemars(extend("examples" = [models::AGENT])))]
     pub(super) model: String,
     /// Oldest first; the last one is the user's or a tool's, at most 64 KiB. With model `oxios`: with `metadata.session_id` the last
-    /// user message counts and the rest is ignored; without it there is one user message and nothing else, and a new session.
+    /// user message counts and the rest is ignored. Without it they are the history of a new session, at most 2,048 messages: the last
+    /// one is the user's, `system` and `developer` (8 KiB together) hold for the whole session, neighbours of one role are one message,
+    /// blank ones are left out, and tool calls and results are refused.
+    #[cfg_attr(test, schemars(length(min = 1)))]
     pub(super) messages: Vec<CompletionMessage>,
     /// Answer in pieces.
     #[serde(default)]
@@ -39,24 +48,30 @@ pub(crate) struct ChatCompletionRequest {
     pub(super) tools: Option<Vec<CompletionTool>>,
     /// `auto`, `none`, `required`, or `{"type":"function","function":{"name"}}`.
     #[serde(default)]
+    #[cfg_attr(test, schemars(schema_with = "shapes::tool_choice"))]
     pub(super) tool_choice: Option<Value>,
     /// `{"type":"text"}`, `{"type":"json_object"}` or `{"type":"json_schema","json_schema":{"name","schema"}}`.
     #[serde(default)]
+    #[cfg_attr(test, schemars(schema_with = "shapes::response_format"))]
     pub(super) response_format: Option<Value>,
     /// 0 to 2.
     #[serde(default)]
+    #[cfg_attr(test, schemars(range(min = 0.0, max = TEMPERATURE_MAX)))]
     pub(super) temperature: Option<f64>,
     /// 0 to 1.
     #[serde(default)]
+    #[cfg_attr(test, schemars(range(min = 0.0, max = 1.0)))]
     pub(super) top_p: Option<f64>,
     /// A text or up to 4 of them; the answer ends before it.
     #[serde(default)]
     pub(super) stop: Option<Stop>,
     /// Only 1.
     #[serde(default)]
+    #[cfg_attr(test, schemars(range(min = 1, max = 1)))]
     n: Option<u32>,
     /// `session_id`: the session to go on with; a new UUID makes one of this name.
     #[serde(default)]
+    #[cfg_attr(test, schemars(extend("properties" = {"session_id": {"type": ["string", "null"]}})))]
     pub(super) metadata: Option<Map<String, Value>>,
     /// A label of whoever speaks.
     #[serde(default)]
@@ -77,6 +92,7 @@ pub(super) struct StreamOptions {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct CompletionMessage {
     /// `system` or `developer` (both stand before the conversation), `user`, `assistant` or `tool`.
+    #[cfg_attr(test, schemars(regex(pattern = "^(system|developer|user|assistant|tool)$")))]
     pub(super) role: String,
     /// The text.
     #[serde(default)]
@@ -103,9 +119,10 @@ enum Content {
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "CompletionContentPart"))]
 struct ContentPart {
     /// `text`; others are refused.
+    #[cfg_attr(test, schemars(regex(pattern = "^text$")))]
     r#type: String,
     /// The text.
-    #[serde(default)]
+    #[cfg_attr(test, schemars(required))]
     text: Option<String>,
 }
 
@@ -115,7 +132,7 @@ struct ContentPart {
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "CompletionStop"))]
 pub(super) enum Stop {
     One(String),
-    Some(Vec<String>),
+    Some(#[cfg_attr(test, schemars(length(max = STOPS_MAX)))] Vec<String>),
 }
 
 /// What an assistant called.
@@ -143,6 +160,7 @@ pub(super) struct CalledFunction {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct CompletionTool {
     /// `function`.
+    #[cfg_attr(test, schemars(regex(pattern = "^function$")))]
     r#type: String,
     /// What it is.
     pub(super) function: CompletionFunction,
@@ -237,6 +255,27 @@ fn read(call: &Call) -> Result<ChatCompletionRequest, HttpError> {
 }
 
 #[cfg(test)]
-pub(super) fn shapes(all: &mut crate::api::shapes::Shapes) {
-    all.takes::<ChatCompletionRequest>("ChatCompletionRequest");
+pub(super) mod shapes {
+    use schemars::{Schema, SchemaGenerator, json_schema};
+
+    use super::ChatCompletionRequest;
+    use crate::api::shapes::Shapes;
+
+    pub(in crate::api::v1) fn add(all: &mut Shapes) {
+        all.takes::<ChatCompletionRequest>("ChatCompletionRequest");
+    }
+
+    pub(super) fn tool_choice(_: &mut SchemaGenerator) -> Schema {
+        let name = json_schema!({"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}});
+        json_schema!({"anyOf": [{"type": "null"}, {"enum": ["auto", "none", "required"]},
+            {"type": "object", "required": ["function"], "properties": {"function": name}}]})
+    }
+
+    pub(super) fn response_format(_: &mut SchemaGenerator) -> Schema {
+        let of = json_schema!({"type": "object", "required": ["schema"],
+            "properties": {"name": {"type": "string"}, "schema": {"type": "object"}}});
+        json_schema!({"anyOf": [{"type": "null"},
+            {"type": "object", "required": ["type"], "properties": {"type": {"enum": ["text", "json_object"]}}},
+            {"type": "object", "required": ["type", "json_schema"], "properties": {"type": {"const": "json_schema"}, "json_schema": of}}]})
+    }
 }

@@ -3,6 +3,7 @@
 mod agent;
 mod answer;
 pub(crate) mod completions;
+mod conversation;
 pub(crate) mod error;
 pub(crate) mod models;
 mod plain;
@@ -10,7 +11,7 @@ mod plain;
 /// What these routes take and answer.
 #[cfg(test)]
 pub(super) fn shapes(all: &mut super::shapes::Shapes) {
-    completions::shapes(all);
+    completions::shapes::add(all);
     answer::shapes(all);
     models::shapes(all);
 }

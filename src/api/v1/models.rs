@@ -1,4 +1,4 @@
-//! `GET /v1/models`: what may stand in `model`.
+//! `GET /v1/models` and `…/{model}`: what may stand in `model`.
 
 use std::sync::Arc;
 
@@ -39,10 +39,22 @@ struct ModelEntry {
 /// `GET /v1/models`.
 pub(crate) async fn list(app: Arc<App>, _: Call) -> Result<Response, HttpError> {
     let engine = app.engine.load();
-    let name = engine.model_name();
-    let provider = name.split_once('/').map_or("oxios-edge", |(provider, _)| provider);
-    let entry = |id: &str, owner: &str| ModelEntry { id: id.to_owned(), object: "model", created: 0, owned_by: owner.to_owned() };
-    api::json(&ModelList { object: "list", data: vec![entry(AGENT, "oxios-edge"), entry(name, provider)] })
+    api::json(&ModelList { object: "list", data: vec![entry(AGENT), entry(engine.model_name())] })
+}
+
+/// `GET /v1/models/{model}`.
+pub(crate) async fn detail(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
+    let (engine, asked) = (app.engine.load(), call.param("model"));
+    if asked == AGENT {
+        return api::json(&entry(AGENT));
+    }
+    check(&engine, asked)?;
+    api::json(&entry(engine.model_name()))
+}
+
+fn entry(id: &str) -> ModelEntry {
+    let provider = id.split_once('/').map_or("oxios-edge", |(provider, _)| provider);
+    ModelEntry { id: id.to_owned(), object: "model", created: 0, owned_by: provider.to_owned() }
 }
 
 /// The plain model is the configured one, with or without its provider.
@@ -58,4 +70,5 @@ pub(super) fn check(engine: &Engine, asked: &str) -> Result<(), HttpError> {
 #[cfg(test)]
 pub(super) fn shapes(all: &mut api::shapes::Shapes) {
     all.answers::<ModelList>("ModelList");
+    all.answers::<ModelEntry>("ModelEntry");
 }

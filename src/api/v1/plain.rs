@@ -8,15 +8,16 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use crate::api::v1::answer::{self, Voice};
-use crate::api::v1::completions::{ChatCompletionRequest, Stop};
+use crate::api::v1::completions::{ChatCompletionRequest, STOPS_MAX, Stop, TEMPERATURE_MAX};
 use crate::api::v1::{error, models};
 use crate::api::{self, App, Call};
 use crate::base::cancel::{self, Canceller};
 use crate::base::ids::MessageId;
+use crate::base::time::Clock;
 use crate::http::error::{ErrorStatus, HttpError};
 use crate::http::{Response, sse};
-use crate::llm;
 use crate::llm::request::{Event, Finish, Message, Request, Sampling, Schema, Tally, ToolCall, ToolChoice, ToolSpec, Usage};
+use crate::llm::{self, CountedCall, LlmError};
 use crate::middleware::auth;
 use crate::store::keys::Reservation;
 
@@ -41,7 +42,17 @@ pub(super) async fn answer(app: Arc<App>, call: &Call, request: ChatCompletionRe
         () = tokio::time::sleep_until(deadline) => return Err(late()),
         end = call.ends.ended() => return Err(auth::ended(end)),
     };
-    let mut model = Model { call: engine.call(asked, &cancel), deadline, tally, reserved, _canceller: canceller, _permit: permit };
+    let mut model = Model {
+        call: engine.call(asked, &cancel),
+        deadline,
+        counted: CountedCall::begin(&app.metrics, engine.model_name(), app.clock.monotonic()),
+        tally,
+        reserved,
+        told: None,
+        clock: app.clock.clone(),
+        _canceller: canceller,
+        _permit: permit,
+    };
     // The head waits for the first event, so that a model that fails at once is an error with a status.
     let first = model.next(&call.ends).await?;
     let voice = Voice {
@@ -54,32 +65,37 @@ pub(super) async fn answer(app: Arc<App>, call: &Call, request: ChatCompletionRe
         let ends = call.ends.clone();
         let usage = request.include_usage();
         let of_stream = call.ends.clone();
-        let stream = Stream { voice, model, ends: of_stream, first, begun: false, calls: 0, wanted: usage, usage: None, over: false };
+        let stream = Stream { voice, model, ends: of_stream, first, begun: false, calls: 0, wanted: usage, over: false };
         return Ok(sse::response(stream, async move {
             ends.ended().await;
         }));
     }
-    let (mut text, mut calls, mut usage, mut finish) = (String::new(), Vec::new(), None, Finish::Stop);
+    let (mut text, mut calls, mut finish) = (String::new(), Vec::new(), Finish::Stop);
     let mut next = first;
     while let Some(event) = next {
         match event {
             Event::Text(piece) => text.push_str(&piece),
             Event::Call(made) => calls.push(made),
-            Event::Usage(used) => usage = Some(used),
+            Event::Usage(_) => {}
             Event::Finish(why) => finish = why,
         }
         next = model.next(&call.ends).await?;
     }
-    api::json(&voice.whole(text, calls, answer::word(finish), usage))
+    api::json(&voice.whole(text, calls, answer::word(finish), model.told))
 }
 
 /// A call under way; dropping it closes its connection and gives its place back.
 struct Model {
     call: llm::Call,
     deadline: Instant,
+    /// For the metrics.
+    counted: CountedCall,
     tally: Tally,
     /// Tokens of the key's budget; settled when this is dropped.
     reserved: Reservation,
+    /// What its server said it used.
+    told: Option<Usage>,
+    clock: Arc<dyn Clock>,
     _canceller: Canceller,
     _permit: OwnedSemaphorePermit,
 }
@@ -90,14 +106,7 @@ impl Model {
         tokio::select! {
             biased;
             event = self.call.next() => {
-                let used = match &event {
-                    Ok(event) => {
-                        event.iter().for_each(|event| self.tally.saw(event));
-                        self.tally.usage()
-                    }
-                    Err(error) => self.tally.failed(error),
-                };
-                self.reserved.used(used.total());
+                self.count(&event);
                 event.map_err(error::of_model)
             }
             () = tokio::time::sleep_until(self.deadline) => Err(late()),
@@ -108,6 +117,31 @@ impl Model {
 
 fn late() -> HttpError {
     HttpError::new(ErrorStatus::GatewayTimeout, "deadline", "the answer took longer than security.max_execution_time_secs")
+}
+
+impl Model {
+    fn count(&mut self, event: &Result<Option<Event>, LlmError>) {
+        let used = match event {
+            Ok(event) => {
+                if let Some(event) = event {
+                    self.counted.piece(self.clock.monotonic());
+                    self.tally.saw(event);
+                }
+                self.tally.usage()
+            }
+            Err(error) => self.tally.failed(error),
+        };
+        self.reserved.used(used.total());
+        match event {
+            Ok(Some(Event::Usage(usage))) => self.told = Some(*usage),
+            // What follows the end is nothing.
+            Ok(Some(Event::Finish(_))) => {
+                self.counted.done(used.input_tokens, used.output_tokens);
+            }
+            Ok(_) => {}
+            Err(_) => self.counted.failed(),
+        }
+    }
 }
 
 struct Stream {
@@ -121,7 +155,6 @@ struct Stream {
     calls: usize,
     /// The usage is wanted.
     wanted: bool,
-    usage: Option<Usage>,
     over: bool,
 }
 
@@ -145,24 +178,22 @@ impl sse::Source for Stream {
                     self.calls += 1;
                     self.voice.call(call, self.calls - 1)
                 }
-                Ok(Some(Event::Usage(usage))) => {
-                    self.usage = Some(usage);
-                    continue;
-                }
-                Ok(Some(Event::Finish(finish))) => {
-                    self.over = true;
-                    self.voice.end(answer::word(finish), self.usage.filter(|_| self.wanted))
-                }
-                Ok(None) => {
-                    self.over = true;
-                    self.voice.end("stop", self.usage.filter(|_| self.wanted))
-                }
+                Ok(Some(Event::Usage(_))) => continue,
+                Ok(Some(Event::Finish(finish))) => self.end(finish),
+                Ok(None) => self.end(Finish::Stop),
                 Err(error) => {
                     self.over = true;
                     answer::failed(&error)
                 }
             });
         }
+    }
+}
+
+impl Stream {
+    fn end(&mut self, finish: Finish) -> Bytes {
+        self.over = true;
+        self.voice.end(answer::word(finish), self.model.told.filter(|_| self.wanted))
     }
 }
 
@@ -256,7 +287,7 @@ fn tools(request: &ChatCompletionRequest) -> Result<(ToolChoice, Vec<ToolSpec>),
 }
 
 fn sampling(request: &ChatCompletionRequest) -> Result<Sampling, HttpError> {
-    for (name, value, most) in [("temperature", request.temperature, 2.0), ("top_p", request.top_p, 1.0)] {
+    for (name, value, most) in [("temperature", request.temperature, TEMPERATURE_MAX), ("top_p", request.top_p, 1.0)] {
         if value.is_some_and(|value| !(0.0..=most).contains(&value)) {
             return Err(HttpError::bad_request(format!("{name}: expected 0 to {most}")).param(name));
         }
@@ -266,8 +297,8 @@ fn sampling(request: &ChatCompletionRequest) -> Result<Sampling, HttpError> {
         Some(Stop::One(text)) => vec![text.clone()],
         Some(Stop::Some(texts)) => texts.clone(),
     };
-    if stop.len() > 4 {
-        return Err(HttpError::bad_request("stop: at most 4 are taken").param("stop"));
+    if stop.len() > STOPS_MAX {
+        return Err(HttpError::bad_request(format!("stop: at most {STOPS_MAX} are taken")).param("stop"));
     }
     Ok(Sampling { temperature: request.temperature, top_p: request.top_p, stop })
 }

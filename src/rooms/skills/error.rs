@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use crate::base::limits::{DESCRIPTION_BYTES_MAX, SKILL_BYTES_MAX, SKILL_FILE_BYTES_MAX};
+use crate::base::limits::{DESCRIPTION_BYTES_MAX, SKILL_BYTES_MAX, SKILL_FILE_BYTES_MAX, SKILL_NAME_CHARS_MAX};
 use crate::sys::root::RootError;
 
 /// Why something about a skill was not done. The text is public except of [`SkillError::Io`].
@@ -36,7 +36,7 @@ impl fmt::Display for SkillError {
         match self {
             Self::NotFound => f.write_str("no such skill"),
             Self::NotReady => f.write_str("the skill is switched off, or something that it requires is missing"),
-            Self::BadName => f.write_str("a skill's name has 1 to 64 letters (a-z, A-Z), digits, `-` and `_`"),
+            Self::BadName => write!(f, "a skill's name has 1 to {SKILL_NAME_CHARS_MAX} letters (a-z, A-Z), digits, `-` and `_`"),
             Self::BadDescription => write!(f, "`description` has 1 to {DESCRIPTION_BYTES_MAX} bytes"),
             Self::Taken => f.write_str("there is a skill of this name already"),
             Self::Bundled => f.write_str("a bundled skill cannot be deleted; disable it instead"),

@@ -16,7 +16,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::base::limits::{DESCRIPTION_BYTES_MAX, SKILL_BYTES_MAX, SKILL_FILE_BYTES_MAX, SKILL_FILES_MAX, SKILLS_MAX};
+use crate::base::limits::{
+    DESCRIPTION_BYTES_MAX, SKILL_BYTES_MAX, SKILL_FILE_BYTES_MAX, SKILL_FILES_MAX, SKILL_NAME_CHARS_MAX, SKILLS_MAX,
+};
 use crate::base::live::Live;
 use crate::base::time::Timestamp;
 use crate::store::atomic;
@@ -317,7 +319,7 @@ fn is_segment(name: &str) -> bool {
 
 /// What may be made.
 fn is_name(name: &str) -> bool {
-    (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+    (1..=SKILL_NAME_CHARS_MAX).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
 }
 
 /// Empties and removes a directory. What is no file or directory (a link) is left, and with it its directory.

@@ -302,7 +302,7 @@ async fn what_is_true_of_a_session_is_in_its_log_its_file_and_the_listing_also_a
     assert!(!records[0].contains("message_id"), "it belongs to no message: {}", records[0]);
     let change = Change { title: Some(Some("Greetings".to_owned())), space_id: Some(Some(space)), persona_id: None };
     let about = session.set_about(change.clone()).await.unwrap();
-    assert_eq!(about, About { title: Some("Greetings".to_owned()), space_id: Some(space), persona_id: Some(persona) });
+    assert_eq!(about, About { title: Some("Greetings".to_owned()), space_id: Some(space), persona_id: Some(persona), instructions: None });
     session.set_about(change).await.unwrap();
     assert_eq!(kinds(&read_on(&mut session.tail(3)).await), ["4 about"], "the same again is no record");
     drop(session);

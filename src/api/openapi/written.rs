@@ -1,0 +1,340 @@
+//! How the OpenAPI document is made; see `openapi.rs`. For tests only: the server carries the finished document.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hyper::Method;
+use serde_json::{Map, Value, json};
+
+use crate::api::routes::{Access, Entry, ROUTES, RateClass, Route};
+use crate::api::shapes::{LINE_OR_NOTHING, Shapes};
+use crate::base::limits::{NAME_BYTES_MAX, PAGE_DEFAULT, PAGE_MAX, SEARCH_CHARS_MAX, SKILL_NAME_CHARS_MAX};
+
+/// Answers of single rows besides what every row of their kind may answer: status, shape or media type.
+const MORE: &[(&str, &str, u16, &str)] = &[
+    ("GET", "/health/ready", 503, "Ready"),
+    ("POST", "/api/chat", 202, "ChatWaits"),
+    ("POST", "/api/chat", 502, "Error"),
+    ("POST", "/api/chat", 504, "Error"),
+    ("GET", "/api/engine/models", 502, "Error"),
+    ("PUT", "/api/engine/model", 502, "Error"),
+    ("PUT", "/api/engine/api-key", 502, "Error"),
+    ("POST", "/api/engine/validate-key", 502, "Error"),
+    ("POST", "/mcp", 202, ""),
+    ("GET", "/api/workspace/file/{*path}", 304, ""),
+    ("POST", "/v1/chat/completions", 502, "OpenAiError"),
+    ("POST", "/v1/chat/completions", 504, "OpenAiError"),
+];
+
+/// Media types in which single rows answer besides what their row says.
+const ALSO: &[(&str, &str)] =
+    &[("/v1/chat/completions", "text/event-stream"), ("/api/sessions/{id}/export", "text/markdown; charset=utf-8")];
+
+/// Rows without an id in their path that may find something missing: what the body or the query names.
+const MISSING: &[&str] =
+    &["/api/chat", "/api/cron-jobs", "/api/personas/active", "/api/spaces/merge", "/api/workspace/tree", "/v1/chat/completions"];
+
+/// Rows whose own errors have no body (API A1).
+const SILENT: &[(&str, &str)] =
+    &[("DELETE", "/api/sessions/{id}"), ("POST", "/api/approvals/{id}/approve"), ("POST", "/api/approvals/{id}/reject")];
+
+/// Rows whose body may be left out.
+const OPTIONAL: &[&str] = &["NewFile", "Rotation", "SessionFork"];
+
+/// Refusals: status, text, whether there is `{"error"}` with it where the row is neither silent nor OpenAI's.
+const REFUSALS: &[(u16, &str, bool)] = &[
+    (400, "Something in the request is malformed; the text names it.", true),
+    (401, "No credential, or a wrong one; WWW-Authenticate says why.", false),
+    (403, "The Origin may not call, the key has not the scope, or the path leads out of the workspace.", true),
+    (404, "There is none of this id, or it is another owner's.", true),
+    (408, "The body did not come.", true),
+    (409, "What is there now does not allow it.", true),
+    (413, "The body, or a text in it, is larger than this route takes.", true),
+    (414, "The request target has more than 8 KiB.", true),
+    (415, "The body must be JSON.", true),
+    (421, "The Host is not one of this server's.", true),
+    (422, "The body is JSON of another shape; the text names the field.", true),
+    (426, "Only a WebSocket upgrade is answered here.", true),
+    (
+        429,
+        "From a peer's 11th wrong credential within a minute (a right one passes), or too many requests of this key; without a body. Too many messages that wait; with one. See Retry-After.",
+        false,
+    ),
+    (500, "Our fault; the log has it under the request's id.", true),
+    (501, "The system is too old for what this needs.", true),
+    (503, "Too much waits, or the server stops; see Retry-After.", true),
+    (507, "The disk is full.", true),
+];
+
+/// The document. `config` is the schema of what `PUT /api/config` takes: its keys are known above.
+///
+/// One line for each path and shape, so that a change is seen; no other white space, so that little goes over the wire.
+pub(crate) fn written(config: Value) -> String {
+    let lines = |all: Map<String, Value>| {
+        let lines: Vec<_> = all.iter().map(|(name, value)| format!("{}:{value}", Value::from(name.as_str()))).collect();
+        lines.join(",\n")
+    };
+    let mut shapes = Shapes::all();
+    assert!(shapes.insert("ConfigChange".into(), config).is_some(), "a row takes it");
+    shapes.insert(
+        "Error".into(),
+        json!({"type": "object", "description": "What went wrong, and what to do.", "required": ["error"], "additionalProperties": false,
+            "properties": {"error": {"type": "string", "description": "For people."}}}),
+    );
+    let inner = json!({"type": "object", "required": ["message", "type", "param", "code"], "additionalProperties": false, "properties": {
+        "message": {"type": "string", "description": "For people."},
+        "type": {"enum": ["authentication_error", "permission_error", "rate_limit_error", "server_error", "invalid_request_error"]},
+        "param": {"type": ["string", "null"], "description": "The field that is at fault."},
+        "code": {"type": "string", "description": "One word; stable."}}});
+    shapes.insert(
+        "OpenAiError".into(),
+        json!({"type": "object", "description": "What went wrong, as OpenAI's clients read it.", "required": ["error"],
+            "additionalProperties": false, "properties": {"error": inner}}),
+    );
+    let info = json!({"title": "oxios-edge", "version": env!("CARGO_PKG_VERSION"),
+        "description": "An AI agent behind HTTP. Refusals come in one order: 421 Host, 403 Origin, 401 or 429 credential, 404 or 405, 403 scope, 429 rate, 413, 415, 400, 422. What is no good HTTP is 400, 414 or 431 before that, whatever it asks for. Lengths of texts are limited in UTF-8 bytes; maxLength is that number, which says the same of ASCII."});
+    let schemes = json!({
+        "key": {"type": "http", "scheme": "bearer", "description": "An API key; the first one is in <home>/token."},
+        "cookie": {"type": "apiKey", "in": "cookie", "name": "oxios",
+            "description": "From POST /api/login; counts only with what the server's own page asks, which Origin tells."},
+        "ticket": {"type": "apiKey", "in": "query", "name": "ticket", "description": "From POST /api/chat/ticket; works once."}});
+    let mut refusals = BTreeSet::new();
+    let paths = paths(&mut refusals);
+    let refusals: Map<String, Value> = refusals.into_iter().map(|refusal| (refusal.name(), refusal.answer())).collect();
+    format!(
+        "{{\"openapi\":\"3.1.0\",\"info\":{info},\"paths\":{{\n{}\n}},\"components\":{{\"securitySchemes\":{schemes},\n\"responses\":{},\n\"schemas\":{{\n{}\n}}}}}}\n",
+        lines(paths),
+        Value::Object(refusals),
+        lines(shapes)
+    )
+}
+
+/// A refusal in the form of its row.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Refusal {
+    status: u16,
+    form: Form,
+}
+
+/// What a row's refusals look like.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Form {
+    Own,
+    Silent,
+    OpenAi,
+}
+
+impl Refusal {
+    fn name(self) -> String {
+        match self.form {
+            Form::Own => self.status.to_string(),
+            Form::Silent => format!("{}-silent", self.status),
+            Form::OpenAi => format!("{}-openai", self.status),
+        }
+    }
+
+    fn answer(self) -> Value {
+        let (_, says, told) = REFUSALS.iter().find(|(status, ..)| *status == self.status).unwrap();
+        let mut answer = json!({"description": says});
+        match self.form {
+            Form::Own if *told => answer["content"] = content("Error"),
+            Form::Own | Form::Silent => {}
+            Form::OpenAi => answer["content"] = content("OpenAiError"),
+        }
+        answer
+    }
+}
+
+fn paths(refusals: &mut BTreeSet<Refusal>) -> Map<String, Value> {
+    let mut paths: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
+    for row in ROUTES {
+        let path = row.path.replace("{*", "{");
+        paths.entry(path).or_default().insert(row.method.as_str().to_lowercase(), operation(row, refusals));
+    }
+    paths.into_iter().map(|(path, operations)| (path, Value::Object(operations))).collect()
+}
+
+fn operation(row: &Route, refusals: &mut BTreeSet<Refusal>) -> Value {
+    let words: Vec<_> = row.path.split(['/', '{', '}', '*', '-', '.']).filter(|word| !word.is_empty()).collect();
+    let area = words.iter().find(|word| **word != "api").unwrap_or(&"system");
+    let mut operation = json!({
+        "operationId": format!("{}_{}", row.method.as_str().to_lowercase(), words.join("_")),
+        "tags": [area],
+        "summary": row.summary,
+        "responses": responses(row, refusals),
+        "security": security(row),
+    });
+    if let Access::Scope(scope) = row.access {
+        operation["description"] = format!("Needs a key with the scope `{}`.", scope.name()).into();
+    }
+    let parameters: Vec<Value> = in_path(row.path).chain(in_query(row)).collect();
+    if !parameters.is_empty() {
+        operation["parameters"] = parameters.into();
+    }
+    if !row.takes.is_empty() {
+        operation["requestBody"] = json!({"required": !OPTIONAL.contains(&row.takes), "content": content(row.takes),
+            "description": format!("At most {} bytes.", row.body_max)});
+    }
+    operation
+}
+
+fn security(row: &Route) -> Value {
+    match (row.access, row.entry) {
+        (Access::Public, _) => json!([]),
+        (_, Entry::Header) => json!([{"key": []}, {"cookie": []}]),
+        (_, Entry::Ticket | Entry::Socket) => json!([{"key": []}, {"cookie": []}, {"ticket": []}]),
+    }
+}
+
+fn in_path(path: &'static str) -> impl Iterator<Item = Value> {
+    path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')).map(move |name| {
+        let id = || json!({"$ref": "#/components/schemas/Id"});
+        let (schema, says) = match name {
+            "*path" => (
+                // As other clients encode it: a slash in one value is no slash of a path.
+                json!({"type": "string", "minLength": 1, "maxLength": NAME_BYTES_MAX, "pattern": r"^(?!\.{1,2}$)[^/\\\x00-\x1F\x7F-\x9F]+$"}),
+                "A name, or names of directories and a name, joined by slashes that are not encoded; each has at most 255 bytes.",
+            ),
+            "*model" => (json!({"type": "string", "minLength": 1, "pattern": LINE_OR_NOTHING}), "Slashes in it may be encoded or not."),
+            "name" if path.starts_with("/api/skills/") => {
+                (json!({"type": "string", "minLength": 1, "maxLength": SKILL_NAME_CHARS_MAX, "pattern": "^[A-Za-z0-9_-]+$"}), "The skill's name.")
+            }
+            "name" => (id(), "The memory's name, which is its id."),
+            _ => (id(), "Its id."),
+        };
+        json!({"name": name.trim_start_matches('*'), "in": "path", "required": true, "schema": schema, "description": says})
+    })
+}
+
+fn in_query(row: &Route) -> impl Iterator<Item = Value> {
+    // Credentials are told by `security`.
+    row.query.iter().filter(|name| !matches!(**name, "ticket" | "token")).map(|name| {
+        let (schema, says) = match *name {
+            "page" => (json!({"type": "integer", "minimum": 0, "maximum": u64::MAX, "default": 1}), "Which page, from 1.".to_owned()),
+            "limit" => (
+                json!({"type": "integer", "minimum": 0, "maximum": u64::MAX, "default": PAGE_DEFAULT}),
+                format!("Items on a page; above {PAGE_MAX} is {PAGE_MAX}."),
+            ),
+            "after" => (json!({"type": "integer", "minimum": 0, "maximum": u64::MAX}), "Only what came after this seq.".to_owned()),
+            "until" => (json!({"enum": ["done", "idle"]}), "When the stream ends by itself.".to_owned()),
+            "format" => (json!({"enum": ["json", "markdown"], "default": "json"}), "How it is written.".to_owned()),
+            "provider" => {
+                (json!({"enum": ["offline", "openai", "anthropic"]}), "Whose; the default model's where it is absent.".to_owned())
+            }
+            "space_id" => (json!({"$ref": "#/components/schemas/Id"}), "Only those of this space.".to_owned()),
+            "q" => (json!({"type": "string", "maxLength": SEARCH_CHARS_MAX}), "Words; each must begin one of theirs.".to_owned()),
+            "head" => (
+                json!({"type": "string", "pattern": "^([0-9]{1,19}:[0-9a-f]{64})?$"}),
+                "A record and its hash that were noted before, as `n:hash`.".to_owned(),
+            ),
+            "dir" => (json!({"type": "string"}), "A directory; the topmost one where it is absent.".to_owned()),
+            "what" => (json!({"type": "string"}), "Only this action, as `message` or `POST /api/chat`.".to_owned()),
+            "key" => (json!({"type": "string"}), "Only what came with this key, by its id.".to_owned()),
+            "on" => (json!({"type": "string"}), "Only what was done to this: an id, or a name.".to_owned()),
+            "outcome" => (json!({"type": "string"}), "Only what ended so, as `done` or `200`.".to_owned()),
+            other => panic!("what is the query parameter {other}?"),
+        };
+        json!({"name": name, "in": "query", "required": false, "schema": schema, "description": says})
+    })
+}
+
+/// Every success and refusal that the row can answer with, by API A1.
+fn responses(row: &Route, refusals: &mut BTreeSet<Refusal>) -> Value {
+    let mut all: BTreeMap<u16, Value> = BTreeMap::new();
+    let acts = row.method != Method::GET;
+    let openai = row.path.starts_with("/v1/");
+    let silent = SILENT.contains(&(row.method.as_str(), row.path));
+    let mut refuse = |status: u16, own: bool| {
+        let form = match (openai, silent && own) {
+            (true, _) => Form::OpenAi,
+            (_, true) => Form::Silent,
+            _ => Form::Own,
+        };
+        let refusal = Refusal { status, form };
+        refusals.insert(refusal);
+        all.insert(status, json!({"$ref": format!("#/components/responses/{}", refusal.name())}));
+    };
+    refuse(413, false);
+    refuse(421, false);
+    refuse(500, true);
+    // A query that is not well formed is refused everywhere.
+    refuse(400, true);
+    if row.entry == Entry::Socket {
+        refuse(426, false);
+    }
+    if acts || row.entry == Entry::Socket || matches!(row.access, Access::Scope(_)) {
+        refuse(403, false);
+    }
+    if row.class == RateClass::Counted {
+        refuse(429, false);
+    }
+    if row.access != Access::Public || row.path == "/api/login" {
+        refuse(401, false);
+    }
+    if row.path.contains('{') || !row.query.is_empty() {
+        refuse(414, false);
+    }
+    if row.path.contains('{') || acts && MISSING.contains(&row.path) || row.path == "/api/workspace/tree" {
+        refuse(404, true);
+    }
+    if !row.takes.is_empty() && !row.takes.contains('/') {
+        refuse(415, false);
+        // OpenAI and JSON-RPC know no 422.
+        if !openai && row.path != "/mcp" {
+            refuse(422, false);
+        }
+    }
+    if acts && row.access != Access::Public {
+        refuse(409, true);
+        refuse(507, false);
+    }
+    if acts {
+        refuse(408, false);
+        refuse(503, false);
+    }
+    if row.path.starts_with("/api/workspace/") {
+        refuse(501, false);
+    }
+    for (method, path, status, shape) in MORE {
+        if row.method.as_str() == *method && row.path == *path {
+            all.insert(*status, answer(row, shape));
+        }
+    }
+    let (status, shape) = row.answers;
+    let mut success = answer(row, shape);
+    for (_, media) in ALSO.iter().filter(|(path, _)| *path == row.path) {
+        success["content"][*media] = json!({"schema": {"type": "string"}});
+    }
+    all.insert(status, success);
+    all.into_iter().map(|(status, answer)| (status.to_string(), answer)).collect::<Map<_, _>>().into()
+}
+
+fn answer(row: &Route, shape: &str) -> Value {
+    let mut answer = json!({"description": row.summary});
+    if !shape.is_empty() {
+        answer["content"] = content(shape);
+    }
+    answer
+}
+
+/// A shape by name, or bytes of a media type.
+fn content(shape: &str) -> Value {
+    if shape.contains('/') {
+        json!({shape: {"schema": {"type": "string"}}})
+    } else {
+        json!({"application/json": {"schema": {"$ref": format!("#/components/schemas/{shape}")}}})
+    }
+}
+
+#[test]
+fn every_reference_leads_somewhere() {
+    let document: Value = serde_json::from_str(super::DOCUMENT).unwrap();
+    let text = document.to_string();
+    for rest in text.split("\"$ref\":\"#").skip(1) {
+        let place = rest.split('"').next().unwrap();
+        assert!(document.pointer(place).is_some(), "{place}");
+    }
+    for row in ROUTES {
+        let operation = &document["paths"][row.path.replace("{*", "{")][row.method.as_str().to_lowercase()];
+        assert!(operation["responses"][row.answers.0.to_string()].is_object(), "{} {}", row.method, row.path);
+    }
+}
