@@ -63,6 +63,10 @@ impl Follows {
 
     /// Follows a message that this socket sent.
     pub(super) fn message(&mut self, sent: Submitted, space: Option<SpaceId>) {
+        // A retry while its answer is on the way: it goes on, and no word of it comes twice.
+        if self.list.iter().any(|follow| follow.messages.contains_key(&sent.id)) {
+            return;
+        }
         let known = Known { start: sent.seq, space, own: true };
         // A message that attached to an earlier one may lie behind what was sent already: it is read again from there.
         let same = self.list.iter_mut().find(|follow| follow.session.id() == sent.session.id() && follow.cursor <= sent.seq);

@@ -94,12 +94,16 @@ fn is_known(frame: &Value) {
 fn accepted_is_kept(house: &House, told: &[Value], to_the_end: bool) {
     let of = |kind: &str, id: &Value| told.iter().filter(|frame| frame["type"] == kind && frame["id"] == *id).collect::<Vec<_>>();
     let resumed = told.iter().any(|frame| frame["type"] == "message" || frame["type"] == "resync");
-    let mut last: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut last: BTreeMap<String, u64> = BTreeMap::new();
     for frame in told.iter().filter(|frame| frame["type"] != "accepted" && !resumed) {
-        // A session's frames come in the order of its log; one record may be two frames (`error` and `done`).
-        if let (Some(session), Some(seq)) = (frame["session_id"].as_str(), frame["seq"].as_u64()) {
-            let before = last.insert(session, seq).unwrap_or(0);
+        // A message's frames come in the order of the log; one record may be two frames (`error` and `done`). Who sends it again
+        // after its end gets them again.
+        if let (Some(id), Some(seq)) = (frame["id"].as_str(), frame["seq"].as_u64()) {
+            let before = last.insert(id.to_owned(), seq).unwrap_or(0);
             assert!(before <= seq, "{seq} behind {before}: {frame}");
+            if frame["type"] == "done" {
+                last.remove(id);
+            }
         }
     }
     let mut seen = BTreeSet::new();

@@ -318,3 +318,25 @@ async fn a_deleted_session_says_so_to_its_readers() {
     socket.send(&json!({"type": "message", "content": "again", "session_id": session})).await;
     assert_eq!(socket.until("error").await.pop().unwrap()["type"], "error");
 }
+
+#[tokio::test]
+async fn who_sends_again_while_the_answer_comes_gets_no_word_twice() {
+    let (model, gate) = (Scripted::start(), Gate::new());
+    model.next(Reply::new().say("one ").wait(&gate).say("two"));
+    let server = Setup::new().openai(&model).start();
+    let mut socket = Ws::chat(&server.client()).await;
+    let message = json!({"type": "message", "content": "hi", "idempotency_key": "again"});
+    socket.send(&message).await;
+    let first = socket.until("token").await;
+    assert_eq!((&first[0]["type"], &first.last().unwrap()["content"]), (&json!("accepted"), &json!("one ")));
+    socket.send(&message).await;
+    let again = socket.until("accepted").await.pop().unwrap();
+    assert_eq!(again["id"], first[0]["id"]);
+    gate.open();
+    let rest = socket.until("done").await;
+    let words: Vec<_> = rest.iter().filter(|f| f["type"] == "token").map(|f| f["content"].as_str().unwrap()).collect();
+    assert_eq!((words, rest.last().unwrap()["text"].as_str()), (vec!["two"], Some("one two")));
+    // After the end it is told again, whole.
+    socket.send(&message).await;
+    assert_eq!(socket.until("done").await.pop().unwrap()["text"], "one two");
+}
