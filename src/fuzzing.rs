@@ -43,6 +43,8 @@ pub const PROPERTIES: &[(&str, Property)] = &[
     ("audit_log", audit_log),
     ("skill_file", skill_file),
     ("vectors", vectors),
+    #[cfg(feature = "archives")]
+    ("archive", archive),
 ];
 
 /// Path and query of a request: no accepted path leaves its root, and what is accepted once is accepted again, unchanged.
@@ -270,6 +272,37 @@ fn vectors(data: &[u8]) {
     let dimensions = all.values().next().map_or(1, |vector| vector.len());
     let again = wire_vectors::to_file(dimensions, all.iter().map(|(key, vector)| (key, &**vector)));
     assert_eq!(wire_vectors::from_file(&again).map(|read| read.len()), Some(all.len()));
+}
+
+/// An archive of a skill: whatever comes out of it lies beneath its top, once, and within the limits.
+#[cfg(feature = "archives")]
+fn archive(data: &[u8]) {
+    use crate::base::limits::{SKILL_ENTRIES_MAX, SKILL_ENTRY_DEPTH_MAX, SKILL_ENTRY_NAME_BYTES_MAX, SKILL_UNPACKED_BYTES_MAX};
+    use crate::wire::archive;
+
+    if let Ok(plain) = archive::gunzip(data) {
+        assert!(plain.len() <= SKILL_UNPACKED_BYTES_MAX);
+        let _ = archive::untar(&plain);
+    }
+    // Checksums would keep a fuzzer from all that lies behind them: every block that looks like a header gets the right one.
+    let mut plain = data.to_vec();
+    for header in plain.chunks_exact_mut(512).filter(|block| block[257..262] == *b"ustar") {
+        header[148..156].fill(b' ');
+        let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+        header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    }
+    let Ok(files) = archive::untar(&plain) else { return };
+    assert!(files.len() <= SKILL_ENTRIES_MAX && files.iter().map(|file| file.bytes.len()).sum::<usize>() <= plain.len());
+    let mut names: Vec<String> = files.iter().map(|file| file.path.as_str().to_lowercase()).collect();
+    for name in &names {
+        assert!(RelPath::parse(name).is_ok() && name.split('/').count() <= SKILL_ENTRY_DEPTH_MAX, "{name:?}");
+        // Lower case may take a few bytes more.
+        assert!(name.len() <= 2 * SKILL_ENTRY_NAME_BYTES_MAX, "{name:?}");
+    }
+    names.sort();
+    for pair in names.windows(2) {
+        assert!(pair[0] != pair[1] && !pair[1].starts_with(&format!("{}/", pair[0])), "{pair:?}");
+    }
 }
 
 fn depth(value: &serde_json::Value) -> usize {

@@ -335,7 +335,8 @@ pub static ROUTES: &[Route] = &[
         .answers(200, "application/x-ndjson"),
     row(GET, "/metrics", READ, "Numbers of the process as Prometheus text", to!(metrics::text)).answers(200, "text/plain"),
     row(GET, "/api/metrics", READ, "The same numbers as JSON", to!(metrics::list)).answers(200, "MetricList"),
-    row(GET, "/api/mcp/servers", READ, "The configured tool servers, and how the caller's do", to!(mcp_servers::list)).answers(200, "McpServers"),
+    row(GET, "/api/mcp/servers", READ, "The configured tool servers, and how the caller's do", to!(mcp_servers::list))
+        .answers(200, "McpServers"),
     row(POST, "/mcp", ANY_KEY, "The agent as an MCP server: ask, search_memory, list_sessions", to!(mcp::message))
         .body(CHAT_BODY_BYTES_MAX)
         .takes("McpMessage")

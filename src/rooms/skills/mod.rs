@@ -9,6 +9,7 @@ mod choices;
 mod error;
 mod install;
 mod manifest;
+mod package;
 mod requirement;
 mod skill;
 
@@ -16,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::base::limits::{DESCRIPTION_BYTES_MAX, SKILL_BYTES_MAX, SKILL_FILE_BYTES_MAX, SKILL_FILES_MAX, SKILLS_MAX};
+use crate::base::limits::{DESCRIPTION_BYTES_MAX, SKILL_BYTES_MAX, SKILL_FILE_BYTES_MAX, SKILLS_MAX};
 use crate::base::live::Live;
 use crate::base::time::Timestamp;
 use crate::sys::disk::{self, Disk};
@@ -34,8 +35,8 @@ pub use skill::{ConfigCheck, Format, Install, Requirements, Skill, Source, Statu
 const MANAGED: &str = ".managed";
 /// Beside an installed SKILL.md: its digest.
 const ORIGIN: &str = ".sha256";
-/// Directories within a skill that are removed with it.
-const DEPTH_MAX: usize = 16;
+/// Directories within a skill that are removed with it; what its owner made may lie deeper than what an archive brings.
+const DEPTH_MAX: usize = 64;
 
 /// What skills need to know of the configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -172,8 +173,7 @@ impl Skills {
         // First the file that makes it a skill: what is interrupted behind that leaves no half skill.
         root.remove(&format!("{place}/SKILL.md"))?;
         self.choices.set(skill.source, name, None)?;
-        let mut left = SKILL_FILES_MAX;
-        Ok(remove_all(&root, &place, DEPTH_MAX, &mut left)?)
+        Ok(disk::remove_all(&*self.disk, &self.dir.join(place), DEPTH_MAX)?)
     }
 
     /// A skill of this source from the disk; `None` where there is no SKILL.md.
@@ -278,7 +278,12 @@ impl Skills {
     /// directory of skills where it is missing.
     fn alone(&self) -> Result<(MutexGuard<'_, ()>, disk::Lock), SkillError> {
         let here = self.changing.lock().unwrap_or_else(|e| e.into_inner());
-        self.disk.create_dir_all(&self.dir)?;
+        if self.disk.stat(&self.dir)?.is_none() {
+            self.disk.create_dir_all(&self.dir)?;
+            if let Some(above) = self.dir.parent() {
+                self.disk.sync_dir(above)?;
+            }
+        }
         Ok((here, disk::lock(&self.dir.join(".lock"))?))
     }
 
@@ -317,24 +322,6 @@ fn is_segment(name: &str) -> bool {
 /// What may be made.
 fn is_name(name: &str) -> bool {
     (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
-}
-
-/// Empties and removes a directory. What is no file or directory (a link) is left, and with it its directory.
-fn remove_all(root: &Root, dir: &str, depth: usize, left: &mut usize) -> Result<(), RootError> {
-    let (items, _) = root.list(dir, *left)?;
-    for item in items {
-        let path = format!("{dir}/{}", item.name);
-        *left = left.saturating_sub(1);
-        if item.is_dir && depth > 0 {
-            remove_all(root, &path, depth - 1, left)?;
-        } else {
-            root.remove(&path)?;
-        }
-    }
-    match root.remove(dir) {
-        Err(RootError::NotEmpty) => Ok(()),
-        done => done,
-    }
 }
 
 #[cfg(test)]
