@@ -238,8 +238,20 @@ pub const FRONT_MATTER_NODES_MAX: usize = 2_000;
 pub const FRONT_MATTER_DEPTH_MAX: usize = 16;
 /// A whole SKILL.md on the disk: the largest content and the largest front matter.
 pub const SKILL_FILE_BYTES_MAX: usize = SKILL_BYTES_MAX + FRONT_MATTER_BYTES_MAX;
-/// Files and directories of one skill that are removed with it.
-pub const SKILL_FILES_MAX: usize = 1_000;
+/// An archive of a skill: text, mostly; the largest public ones have some hundred kilobytes.
+pub const SKILL_ARCHIVE_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// What it may unpack to; all of it is in memory at once.
+pub const SKILL_UNPACKED_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// How many times its own size that may be: text has a tenth of that, a bomb ten times as much.
+pub const SKILL_UNPACKED_RATIO_MAX: usize = 100;
+/// Where the ratio says nothing yet: a tar of one short file has 10 KiB of zeros.
+pub const SKILL_UNPACKED_SMALL_BYTES: usize = 64 * 1024;
+/// Files and directories that an archive of a skill may hold.
+pub const SKILL_ENTRIES_MAX: usize = 500;
+/// The name of one of them with its directories, in bytes: with the home in front of it, it is still a path.
+pub const SKILL_ENTRY_NAME_BYTES_MAX: usize = 512;
+/// Directories within directories.
+pub const SKILL_ENTRY_DEPTH_MAX: usize = 16;
 /// The file that keeps which skills were switched on or off.
 pub const SKILL_CHOICES_BYTES_MAX: u64 = 256 * 1024;
 /// Skills that are looked at.
@@ -257,6 +269,7 @@ pub const SSE_BATCH_BYTES_MAX: usize = 16 * 1024;
 
 const _: () = assert!(SEARCH_CHARS_MAX * 12 < TARGET_BYTES_MAX);
 const _: () = assert!(CONTENT_BYTES_MAX * 6 < CHAT_BODY_BYTES_MAX);
+const _: () = assert!(SKILL_FILE_BYTES_MAX < SKILL_ARCHIVE_BYTES_MAX && SKILL_UNPACKED_SMALL_BYTES < SKILL_UNPACKED_BYTES_MAX);
 const _: () = assert!(MEMORY_BYTES_MAX * 6 < MEMORY_BODY_BYTES_MAX);
 const _: () = assert!(PERSONA_PROMPT_BYTES_MAX * 6 < JSON_BODY_BYTES_MAX && SPACE_CONTEXT_BYTES_MAX * 6 < JSON_BODY_BYTES_MAX);
 const _: () = assert!(RESULT_INLINE_BYTES_MAX < RESULT_BYTES_MAX);

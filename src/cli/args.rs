@@ -139,9 +139,10 @@ pub(super) const COMMANDS: &[Command] = &[
     Command {
         name: "skill install",
         words: "FILE",
-        summary: "install a SKILL.md whose SHA-256 is given; it is disabled until enabled",
-        about: "FILE is a SKILL.md on this machine; nothing is downloaded, and nothing in a skill is ever run.\n\
-                An earlier install of the same name is replaced.",
+        summary: "install a skill from a file whose SHA-256 is given; it is disabled until enabled",
+        about: "FILE is a SKILL.md on this machine or, in a build with the feature `archives`, a gzipped tar (.tar.gz, .tgz, .skill)\n\
+                with one SKILL.md at its top or in its one directory. Nothing is downloaded, and nothing in a skill is ever run.\n\
+                An earlier install of the same name is replaced, all at once.",
         options: &[Opt { long: "sha256", value: Some("HEX"), help: "the digest that the file must have (needed)", many: false }, HOME, SET],
     },
     Command { name: "skill enable", words: "NAME", summary: "offer a skill to the model", about: "", options: &[HOME, SET] },

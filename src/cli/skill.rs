@@ -27,9 +27,9 @@ pub(super) fn list(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Installs a SKILL.md whose digest is given.
+/// Installs a SKILL.md or an archive whose digest is given.
 pub(super) fn install(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
-    let file = word(parsed, "skill install: name one file, a SKILL.md")?;
+    let file = word(parsed, "skill install: name one file, a SKILL.md or an archive")?;
     let Some(digest) = parsed.value("sha256") else {
         let why =
             "skill install: --sha256 HEX is needed: the digest that whoever gave you the file told you (`sha256sum` shows a file's own)";

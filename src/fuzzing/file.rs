@@ -80,3 +80,35 @@ pub(super) fn cron(data: &[u8]) {
     }
     assert!(found >= at);
 }
+
+/// An archive of a skill: whatever comes out of it lies beneath its top, once, and within the limits.
+#[cfg(feature = "archives")]
+pub(super) fn archive(data: &[u8]) {
+    use crate::base::limits::{SKILL_ENTRIES_MAX, SKILL_ENTRY_DEPTH_MAX, SKILL_ENTRY_NAME_BYTES_MAX, SKILL_UNPACKED_BYTES_MAX};
+    use crate::wire::archive;
+    use crate::wire::path::RelPath;
+
+    if let Ok(plain) = archive::gunzip(data) {
+        assert!(plain.len() <= SKILL_UNPACKED_BYTES_MAX);
+        let _ = archive::untar(&plain);
+    }
+    // Checksums would keep a fuzzer from all that lies behind them: every block that looks like a header gets the right one.
+    let mut plain = data.to_vec();
+    for header in plain.chunks_exact_mut(512).filter(|block| block[257..262] == *b"ustar") {
+        header[148..156].fill(b' ');
+        let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+        header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    }
+    let Ok(files) = archive::untar(&plain) else { return };
+    assert!(files.len() <= SKILL_ENTRIES_MAX && files.iter().map(|file| file.bytes.len()).sum::<usize>() <= plain.len());
+    let mut names: Vec<String> = files.iter().map(|file| file.path.as_str().to_lowercase()).collect();
+    for name in &names {
+        assert!(RelPath::parse(name).is_ok() && name.split('/').count() <= SKILL_ENTRY_DEPTH_MAX, "{name:?}");
+        // Lower case may take a few bytes more.
+        assert!(name.len() <= 2 * SKILL_ENTRY_NAME_BYTES_MAX, "{name:?}");
+    }
+    names.sort();
+    for pair in names.windows(2) {
+        assert!(pair[0] != pair[1] && !pair[1].starts_with(&format!("{}/", pair[0])), "{pair:?}");
+    }
+}

@@ -46,6 +46,8 @@ pub const PROPERTIES: &[(&str, Property)] = &[
     ("audit_verify", store::audit_verify),
     ("whole_server", whole_server::whole_server),
     ("ws_session", ws_session::ws_session),
+    #[cfg(feature = "archives")]
+    ("archive", file::archive),
 ];
 
 /// These build a house or files for each input; the others take microseconds.

@@ -37,6 +37,8 @@ pub(crate) struct Reach {
 
 /// What a handler says: to the model, in both cases.
 pub(crate) type Said = Result<String, String>;
+/// The same, on its way.
+type Saying = Pin<Box<dyn Future<Output = Said> + Send>>;
 type Args = Map<String, Value>;
 type Show = fn(&Reach, &Args) -> Result<Shown, String>;
 
@@ -45,7 +47,7 @@ enum Handler {
     /// Files and the like: on a thread that may wait.
     Blocks(fn(&Reach, &Args) -> Said),
     /// It asks another server. May be dropped at any point.
-    Waits(fn(Reach, Args) -> Pin<Box<dyn Future<Output = Said> + Send>>),
+    Waits(fn(Reach, Args) -> Saying),
 }
 
 /// One row of the table.

@@ -75,6 +75,8 @@ pub trait Disk: Send + Sync + 'static {
     fn open(&self, path: &Path, how: Open) -> io::Result<Box<dyn DiskFile>>;
     /// Moves a file over another one, atomically within one file system.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Exchanges two files or directories, atomically within one file system; not every file system can.
+    fn exchange(&self, one: &Path, other: &Path) -> io::Result<()>;
     /// Removes a file.
     fn remove_file(&self, path: &Path) -> io::Result<()>;
     /// Removes an empty directory.
@@ -173,6 +175,21 @@ pub fn read_full(file: &dyn DiskFile, buffer: &mut [u8], offset: u64) -> io::Res
     Ok(read)
 }
 
+/// Removes a file, or a directory with all that lies in it, at most `depth` directories deep; nothing there is fine. A link is
+/// removed, never followed.
+pub fn remove_all(disk: &dyn Disk, path: &Path, depth: usize) -> io::Result<()> {
+    match disk.stat(path)? {
+        None => return Ok(()),
+        Some(stat) if !stat.is_dir() => return disk.remove_file(path),
+        Some(_) if depth == 0 => return Err(io::Error::other("directories lie too deep in one another")),
+        Some(_) => {}
+    }
+    for item in disk.list(path)? {
+        remove_all(disk, &path.join(item.name), depth - 1)?;
+    }
+    disk.remove_dir(path)
+}
+
 /// The error says that there is no space (or quota) left.
 pub fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
@@ -217,6 +234,10 @@ impl Disk for RealDisk {
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         fs::rename(from, to)
+    }
+    fn exchange(&self, one: &Path, other: &Path) -> io::Result<()> {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        Ok(renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)?)
     }
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         fs::remove_file(path)

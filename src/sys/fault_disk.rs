@@ -34,6 +34,8 @@ struct State {
     free: Option<u64>,
     /// Syncs that fail from now on.
     bad_syncs: u64,
+    /// It is a file system that cannot exchange.
+    no_exchange: bool,
     /// Syncs that were asked for.
     syncs: u64,
     /// Directories that were read.
@@ -84,6 +86,10 @@ impl FaultDisk {
     /// The next `count` syncs fail.
     pub fn fail_syncs(&self, count: u64) {
         self.state().bad_syncs = count;
+    }
+    /// From now on it cannot exchange files, as some file systems.
+    pub fn refuse_exchange(&self) {
+        self.state().no_exchange = true;
     }
     /// Changing calls so far.
     pub fn calls(&self) -> u64 {
@@ -162,6 +168,13 @@ impl Disk for FaultDisk {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.change()?;
         self.disk.rename(from, to)
+    }
+    fn exchange(&self, one: &Path, other: &Path) -> io::Result<()> {
+        self.change()?;
+        if self.state().no_exchange {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        RealDisk.exchange(one, other)
     }
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         self.change()?;

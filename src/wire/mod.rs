@@ -1,5 +1,7 @@
 //! Floor 1: bytes ⇄ values. No I/O, no async, no clock; every function is total and bounded.
 
+#[cfg(feature = "archives")]
+pub mod archive;
 pub mod audit_line;
 pub mod credentials;
 pub mod cron;

@@ -230,9 +230,20 @@ async fn an_install_needs_its_digest_and_is_disabled_until_enabled() {
     assert!(run(&["skill", "remove", "imported"]).status.success());
     client.get("/api/skills/imported").await.expect(404);
     assert_eq!(run(&["skill", "remove", "write-skill"]).status.code(), Some(1));
+}
+
+/// What is in an archive is tested where it is read (`wire/archive.rs`, `rooms/skills`): that takes no second build of these tests.
+#[cfg(not(feature = "archives"))]
+#[tokio::test]
+async fn a_build_that_reads_no_archives_says_so_and_installs_nothing() {
+    let server = Setup::new().start();
+    let from = TempDir::new();
     let archive = from.path().join("skill.tar.gz");
     std::fs::write(&archive, [0x1f, 0x8b, 8, 0]).unwrap();
     let digest = oxios_edge::base::digest::hex(&oxios_edge::base::digest::sha256(&[0x1f, 0x8b, 8, 0]));
-    let refused = run(&["skill", "install", archive.to_str().unwrap(), "--sha256", &digest]);
-    assert!(String::from_utf8_lossy(&refused.stderr).contains("archives cannot be installed"), "{refused:?}");
+    let refused = command(server.home()).args(["skill", "install", archive.to_str().unwrap(), "--sha256", &digest]).output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(refused.status.code() == Some(1) && said.contains("this build reads no archives"), "{said}");
+    assert!(said.contains("cargo build --release --features archives"), "{said}");
+    assert_eq!(server.client().get("/api/skills").await.expect(200).json()["total"], 3, "the bundled ones");
 }

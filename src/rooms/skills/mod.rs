@@ -9,6 +9,7 @@ mod choices;
 mod error;
 mod install;
 mod manifest;
+mod package;
 mod requirement;
 mod skill;
 
@@ -16,13 +17,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::base::limits::{
-    DESCRIPTION_BYTES_MAX, SKILL_BYTES_MAX, SKILL_FILE_BYTES_MAX, SKILL_FILES_MAX, SKILL_NAME_CHARS_MAX, SKILLS_MAX,
-};
+use crate::base::limits::{DESCRIPTION_BYTES_MAX, SKILL_BYTES_MAX, SKILL_FILE_BYTES_MAX, SKILL_NAME_CHARS_MAX, SKILLS_MAX};
 use crate::base::live::Live;
 use crate::base::time::Timestamp;
 use crate::store::atomic;
-use crate::sys::disk::{Disk, Lock};
+use crate::sys::disk::{Disk, Lock, remove_all};
 use crate::sys::root::{Root, RootError};
 use crate::wire::front_matter;
 
@@ -37,8 +36,8 @@ pub use skill::{ConfigCheck, Format, Install, Requirements, Skill, Source, Statu
 const MANAGED: &str = ".managed";
 /// Beside an installed SKILL.md: its digest.
 const ORIGIN: &str = ".sha256";
-/// Directories within a skill that are removed with it.
-const DEPTH_MAX: usize = 16;
+/// Directories within a skill that are removed with it; what its owner made may lie deeper than what an archive brings.
+const DEPTH_MAX: usize = 64;
 
 /// What skills need to know of the configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -175,8 +174,7 @@ impl Skills {
         // First the file that makes it a skill: what is interrupted behind that leaves no half skill.
         root.remove(&format!("{place}/SKILL.md"))?;
         self.choices.set(skill.source, name, None)?;
-        let mut left = SKILL_FILES_MAX;
-        Ok(remove_all(&root, &place, DEPTH_MAX, &mut left)?)
+        Ok(remove_all(&*self.disk, &self.dir.join(place), DEPTH_MAX)?)
     }
 
     /// A skill of this source from the disk; `None` where there is no SKILL.md.
@@ -320,24 +318,6 @@ fn is_segment(name: &str) -> bool {
 /// What may be made.
 fn is_name(name: &str) -> bool {
     (1..=SKILL_NAME_CHARS_MAX).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
-}
-
-/// Empties and removes a directory. What is no file or directory (a link) is left, and with it its directory.
-fn remove_all(root: &Root, dir: &str, depth: usize, left: &mut usize) -> Result<(), RootError> {
-    let (items, _) = root.list(dir, *left)?;
-    for item in items {
-        let path = format!("{dir}/{}", item.name);
-        *left = left.saturating_sub(1);
-        if item.is_dir && depth > 0 {
-            remove_all(root, &path, depth - 1, left)?;
-        } else {
-            root.remove(&path)?;
-        }
-    }
-    match root.remove(dir) {
-        Err(RootError::NotEmpty) => Ok(()),
-        done => done,
-    }
 }
 
 #[cfg(test)]

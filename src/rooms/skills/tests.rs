@@ -96,3 +96,182 @@ fn made_switched_and_removed_and_found_by_the_next_process() {
     damaged.remove("tea").unwrap();
     assert!(!dir.join("skills/tea").exists());
 }
+
+/// A file to be installed, and its digest.
+fn given(dir: &std::path::Path, bytes: &[u8]) -> (PathBuf, String) {
+    let path = dir.join("given");
+    std::fs::write(&path, bytes).unwrap();
+    (path, hex(&sha256(bytes)))
+}
+
+fn of_version(n: usize) -> String {
+    format!("---\nname: a\ndescription: version {n}\n---\n{n}")
+}
+
+#[test]
+fn an_install_that_is_stopped_at_any_call_leaves_the_old_skill_or_the_new_one_and_nothing_enabled() {
+    use crate::sys::fault_disk::FaultDisk;
+    for k in 0.. {
+        let (dir, _) = test_seams("skills-stopped");
+        let disk = FaultDisk::new();
+        let open = || Skills::open(dir.join("skills"), Arc::new(disk.clone()), Arc::default());
+        let (path, digest) = given(&dir, of_version(1).as_bytes());
+        open().install(&path, &digest).unwrap();
+        open().enable("a", true).unwrap();
+        let (path, digest) = given(&dir, of_version(2).as_bytes());
+        let calls = disk.calls();
+        disk.stop_after(Some(k));
+        let done = open().install(&path, &digest).is_ok();
+        let calls = disk.calls() - calls;
+        disk.stop_after(None);
+        let found = open().find("a").unwrap();
+        let is_new = found.description == "version 2";
+        assert!(found.problem.is_none() && (is_new || (!done && found.description == "version 1")), "stopped after {k}: {found:?}");
+        assert!(!is_new || found.status == Status::Disabled, "stopped after {k}: {found:?}");
+        assert_eq!(found.sha256.as_ref() == Some(&digest), is_new, "the digest belongs to the text");
+        assert_eq!(open().list().len(), BUNDLED.len() + 1, "what is unfinished is no skill");
+        open().install(&path, &digest).unwrap();
+        assert_eq!(std::fs::read_dir(dir.join("skills/.managed")).unwrap().count(), 1);
+        if calls <= k {
+            break;
+        }
+    }
+}
+
+#[test]
+fn an_install_replaces_all_of_the_earlier_one() {
+    let (dir, skills) = place_of("skills-replaced");
+    let (path, digest) = given(&dir, of_version(1).as_bytes());
+    skills.install(&path, &digest).unwrap();
+    std::fs::write(dir.join("skills/.managed/a/left-over.md"), "x").unwrap();
+    skills.install(&path, &digest).unwrap();
+    assert!(!dir.join("skills/.managed/a/left-over.md").exists());
+    for bytes in [&b"PK\x03\x04 and more"[..], &[0xff, 0xfe], b"no front matter"] {
+        let (path, digest) = given(&dir, bytes);
+        assert!(skills.install(&path, &digest).is_err());
+    }
+    let (path, digest) = given(&dir, &vec![b'x'; crate::base::limits::SKILL_ARCHIVE_BYTES_MAX + 1]);
+    assert!(matches!(skills.install(&path, &digest), Err(SkillError::Refused(_))));
+    let (path, digest) = given(&dir, &vec![b'x'; SKILL_FILE_BYTES_MAX + 1]);
+    assert!(matches!(skills.install(&path, &digest), Err(SkillError::TooLarge)));
+}
+
+#[cfg(feature = "archives")]
+mod archives {
+    use super::*;
+    use crate::wire::archive::tests::{entry, gzip, tar};
+
+    const TEXT: &str = "---\nname: a\ndescription: packed\n---\nbody";
+
+    fn file(name: &str) -> Vec<u8> {
+        entry(name.as_bytes(), b'0', if name.ends_with("SKILL.md") { TEXT.as_bytes() } else { b"beside" })
+    }
+
+    fn install(dir: &std::path::Path, skills: &Skills, entries: &[Vec<u8>]) -> Result<String, SkillError> {
+        let (path, digest) = given(dir, &gzip(&tar(entries)));
+        skills.install(&path, &digest)
+    }
+
+    #[test]
+    fn an_archive_is_installed_whole_from_its_top_or_its_one_directory() {
+        let (dir, skills) = place_of("archives-good");
+        for top in ["", "./", "some-dir/"] {
+            let name = |name: &str| format!("{top}{name}");
+            let hub = file(&name(".clawhub/origin.json"));
+            let all = [entry(name("sub").as_bytes(), b'5', b""), file(&name("sub/more.md")), file(&name("SKILL.md")), hub];
+            assert_eq!(install(&dir, &skills, &all).unwrap(), "a", "{top}");
+            let found = skills.find("a").unwrap();
+            let sha256 = hex(&sha256(&gzip(&tar(&all))));
+            assert_eq!((found.status, found.source, found.sha256), (Status::Disabled, Source::Managed, Some(sha256)));
+            assert_eq!((found.description.as_str(), found.format), ("packed", Format::Openclaw));
+            assert!(matches!(skills.read("a"), Err(SkillError::NotReady)));
+            skills.enable("a", true).unwrap();
+            assert_eq!((skills.read("a").unwrap(), skills.read("a/sub/more.md").unwrap()), ("body".into(), "beside".into()));
+        }
+        install(&dir, &skills, &[file("SKILL.md")]).unwrap();
+        assert!(!dir.join("skills/.managed/a/sub").exists(), "what an earlier archive brought is gone");
+        assert_eq!(skills.find("a").unwrap().status, Status::Disabled);
+        skills.remove("a").unwrap();
+        assert!(!dir.join("skills/.managed/a").exists());
+    }
+
+    /// What the `tar` program makes of the directory `packed`.
+    fn packed(dir: &std::path::Path, args: &[&str]) -> (PathBuf, String) {
+        let archive = dir.join("packed.tar.gz");
+        let made = std::process::Command::new("tar").arg("-czf").arg(&archive).arg("-C").arg(dir).args(args).arg("packed").status();
+        assert!(made.unwrap().success());
+        let digest = hex(&sha256(&std::fs::read(&archive).unwrap()));
+        (archive, digest)
+    }
+
+    #[test]
+    fn archives_of_the_tar_program_are_taken_and_what_harms_in_them_is_named() {
+        let (dir, skills) = place_of("archives-tar");
+        let long = format!("packed/{}/{}.md", "d".repeat(90), "f".repeat(90));
+        std::fs::create_dir_all(dir.join(&long).parent().unwrap()).unwrap();
+        std::fs::write(dir.join(&long), "long").unwrap();
+        std::fs::write(dir.join("packed/SKILL.md"), TEXT).unwrap();
+        for args in [&["--format=gnu"][..], &["--format=pax"], &["--format=ustar"], &["--transform", "s,^packed,.,"]] {
+            let (path, digest) = packed(&dir, args);
+            assert_eq!(skills.install(&path, &digest).unwrap(), "a", "{args:?}");
+            assert_eq!(skills.find("a").unwrap().sha256, Some(digest));
+            skills.enable("a", true).unwrap();
+            assert_eq!(skills.read(&long.replacen("packed", "a", 1)).unwrap(), "long", "{args:?}");
+        }
+        let (path, digest) = packed(&dir, &["-P", "--transform", "s,^packed/d.*,../../out,"]);
+        let Err(SkillError::Refused(why)) = skills.install(&path, &digest) else { panic!() };
+        assert!(why.contains("name is refused: \"../../out"), "{why}");
+        std::os::unix::fs::symlink("/etc/passwd", dir.join("packed/passwd")).unwrap();
+        let (path, digest) = packed(&dir, &[]);
+        let Err(SkillError::Refused(why)) = skills.install(&path, &digest) else { panic!() };
+        assert!(why.contains("neither a file nor a directory: \"packed/passwd\""), "{why}");
+        assert_eq!(skills.find("a").unwrap().status, Status::Ready, "what was there is as it was");
+    }
+
+    #[test]
+    fn hostile_archives_change_nothing() {
+        let (dir, skills) = place_of("archives-bad");
+        install(&dir, &skills, &[file("SKILL.md"), file("old.md")]).unwrap();
+        skills.enable("a", true).unwrap();
+        let link = |kind: u8| entry(b"x", kind, b"");
+        let hostile: Vec<Vec<Vec<u8>>> = vec![
+            vec![],
+            vec![file("README.md")],
+            vec![file("one/SKILL.md"), file("two/SKILL.md")],
+            vec![file("one/SKILL.md"), file("beside")],
+            vec![file("one/deep/SKILL.md")],
+            vec![file("SKILL.md"), file("../../../../token")],
+            vec![file("SKILL.md"), file("/etc/cron.d/x")],
+            vec![file("d/SKILL.md"), file("d/../../x")],
+            vec![file("SKILL.md"), file("skill.md")],
+            vec![file("SKILL.md"), file("SKILL.md")],
+            vec![file("SKILL.md"), file(".sha256")],
+            vec![file("SKILL.md"), file(".SHA256")],
+            vec![file("SKILL.md"), link(b'1')],
+            vec![file("SKILL.md"), link(b'2'), file("x/passwd")],
+            vec![file("SKILL.md"), link(b'3')],
+            vec![file("SKILL.md"), link(b'4')],
+            vec![file("SKILL.md"), link(b'6')],
+            vec![entry(b"SKILL.md", b'2', b"")],
+            vec![file("SKILL.md"), file("SKILL.md/x")],
+            vec![entry(b"SKILL.md", b'0', b"---\nname: ../../a\ndescription: d\n---\n")],
+            vec![entry(b"SKILL.md", b'0', b"---\nname: .managed\ndescription: d\n---\n")],
+            vec![entry(b"SKILL.md", b'0', b"no front matter")],
+            vec![entry(b"SKILL.md", b'0', &[0xff; 100])],
+            vec![entry(b"SKILL.md", b'0', &vec![b'x'; SKILL_FILE_BYTES_MAX + 1])],
+            vec![file("SKILL.md"), entry(b"zeros", b'0', &vec![0; 3 * 1024 * 1024])],
+        ];
+        for (n, entries) in hostile.iter().enumerate() {
+            let why = install(&dir, &skills, entries).expect_err(&n.to_string());
+            assert!(!matches!(why, SkillError::Io(_)), "{n}: {why}");
+        }
+        let good = gzip(&tar(&[file("SKILL.md")]));
+        let (path, _) = given(&dir, &good);
+        assert!(matches!(skills.install(&path, &hex(&sha256(b"another"))), Err(SkillError::Refused(_))), "the digest comes first");
+        let mut names: Vec<_> = std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["given", "skills"]);
+        let kept = std::fs::read_dir(dir.join("skills/.managed")).unwrap().count();
+        assert_eq!((kept, skills.find("a").unwrap().status, skills.read("a/old.md").unwrap()), (1, Status::Ready, "beside".into()));
+    }
+}

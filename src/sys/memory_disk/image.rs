@@ -64,6 +64,7 @@ enum Naming {
     Put(String, u64),
     Take(String),
     Move(String, String),
+    Swap(String, String),
 }
 
 impl Image {
@@ -172,6 +173,14 @@ impl Image {
         }
         self.change_dir(to_dir, Naming::Put(to.to_owned(), id))?;
         self.change_dir(from_dir, Naming::Take(from.to_owned()))
+    }
+    /// Exchanges two names of one directory.
+    pub(super) fn exchange(&mut self, (one_dir, one): (u64, &str), (other_dir, other): (u64, &str)) -> io::Result<()> {
+        (self.child(one_dir, one)?, self.child(other_dir, other)?);
+        if one_dir != other_dir {
+            return Err(Errno::XDEV.into());
+        }
+        self.change_dir(one_dir, Naming::Swap(one.to_owned(), other.to_owned()))
     }
     pub(super) fn find(&self, path: &Path) -> io::Result<u64> {
         path.components().filter(|part| !matches!(part, Component::RootDir | Component::CurDir)).try_fold(ROOT, |at, part| {
@@ -322,6 +331,11 @@ impl Naming {
             Self::Move(from, to) => {
                 if let Some(id) = names.remove(from) {
                     names.insert(to.clone(), id);
+                }
+            }
+            Self::Swap(one, other) => {
+                if let (Some(first), Some(second)) = (names.get(one).copied(), names.get(other).copied()) {
+                    names.extend([(one.clone(), second), (other.clone(), first)]);
                 }
             }
         }

@@ -177,6 +177,10 @@ impl Disk for MemoryDisk {
         let what = || format!("rename {} to {}", from.display(), to.display());
         self.named(what, |image| image.rename(image.place(from)?, image.place(to)?))
     }
+    fn exchange(&self, one: &Path, other: &Path) -> io::Result<()> {
+        let what = || format!("exchange {} and {}", one.display(), other.display());
+        self.named(what, |image| image.exchange(image.place(one)?, image.place(other)?))
+    }
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         let what = || format!("remove {}", path.display());
         self.named(what, |image| image.place(path).and_then(|(parent, name)| image.take(parent, name, false)))
