@@ -18,15 +18,18 @@ use crate::wire::path::RelPath;
 /// The largest answer is the OpenAPI document; what one request can draw is bounded.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 
+/// Every file of a house, by its path.
+type Files = BTreeMap<PathBuf, Vec<u8>>;
+
 thread_local! {
     /// Stands as long as nobody with a key was in it, who might have left something.
-    static HOUSE: RefCell<Option<(House, BTreeMap<PathBuf, Vec<u8>>)>> = const { RefCell::new(None) };
+    static HOUSE: RefCell<Option<(House, Files)>> = const { RefCell::new(None) };
 }
 
 /// Whatever comes: no panic, an end in bounded time, only whole and well-formed answers, each with what every answer has, no 5xx,
 /// nothing of anybody else's, nothing without a key but what is public, and what was acknowledged lies on the disk.
 pub(super) fn whole_server(data: &[u8]) {
-    let Some((how, rest)) = data.split_first() else { return };
+    let Some((how, rest)) = data.split_first().filter(|_| find(data, CANARY.as_bytes()).is_none()) else { return };
     HOUSE.with_borrow_mut(|held| {
         let (house, before) = held.take().unwrap_or_else(|| {
             let house = House::new();
@@ -89,7 +92,7 @@ fn look(house: &House, hung_up: bool, sent: &[u8], heard: &Heard, keyed: bool) {
         if !keyed || question.is_some_and(Question::is_strangers) {
             strangers_get_nothing(question, answer);
         }
-        if !question.is_some_and(|question| question.method == "HEAD") {
+        if question.is_none_or(|question| question.method != "HEAD") {
             what_was_acknowledged_is_kept(house, sent, answer);
         }
     }
@@ -101,7 +104,10 @@ fn look(house: &House, hung_up: bool, sent: &[u8], heard: &Heard, keyed: bool) {
     let due = questions.len();
     assert!(ended || answers.len() >= due, "{} answers to {due} questions: {:?}", answers.len(), text(&heard.bytes));
     assert!(!doubtful.is_empty() || answers.len() <= due, "{} answers to {due} questions: {:?}", answers.len(), text(&heard.bytes));
-    files_are_what_was_put(house, &questions, &answers, doubtful);
+    // Whoever hangs up does not hear of everything that was done.
+    if !hung_up && doubtful.is_empty() {
+        files_are_what_was_put(house, &questions, &answers);
+    }
 }
 
 fn every_answer_has(answer: &Answer<'_>) {
@@ -184,14 +190,14 @@ pub(super) fn records(workspace: &Path, session: &str) -> Vec<Value> {
 }
 
 /// The last change of a file is the one that is found.
-fn files_are_what_was_put(house: &House, questions: &[Question<'_>], answers: &[Answer<'_>], doubtful: &[u8]) {
+fn files_are_what_was_put(house: &House, questions: &[Question<'_>], answers: &[Answer<'_>]) {
     const FILES: &str = "/api/workspace/file/";
-    let agent_may_write = questions.iter().any(|question| question.path().contains("approve")) || !doubtful.is_empty();
-    let changes = questions
+    let agent_may_write = questions.iter().any(|question| question.path().contains("approve"));
+    let mut changes = questions
         .iter()
         .zip(answers)
         .filter(|(question, _)| question.path().starts_with(FILES) && !matches!(question.method, "GET" | "HEAD"));
-    let Some((question, answer)) = changes.last() else { return };
+    let Some((question, answer)) = changes.next_back() else { return };
     if agent_may_write || question.method != "PUT" || answer.status != 200 {
         return;
     }

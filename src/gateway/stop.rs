@@ -24,7 +24,7 @@ const INTERRUPT_WITHIN: Duration = Duration::from_secs(5);
 /// What a cancel finds.
 enum Found {
     /// It waited: it is out of the queue, its end is to be written.
-    Queued(Waiting),
+    Queued(Box<Waiting>),
     /// It runs or is parked, and was told.
     Told,
 }
@@ -184,7 +184,7 @@ impl Gateway {
         let lane = state.lanes.get_mut(&session)?;
         canceller.cancel(why);
         if let Some(at) = lane.queue.iter().position(|waiting| waiting.message == message) {
-            return lane.queue.remove(at).map(Found::Queued);
+            return lane.queue.remove(at).map(|waiting| Found::Queued(Box::new(waiting)));
         }
         if let Some(parked) = lane.parked.as_mut().filter(|parked| parked.message == message) {
             parked.next = Next::Stop(why);

@@ -240,7 +240,7 @@ impl Spaces {
     /// Makes `from` a part of `into`: it is archived, and what is said in it is said in `into`.
     pub fn merge(&self, owner: OwnerId, from: SpaceId, into: SpaceId) -> Result<Space, SpaceError> {
         if from == into {
-            return Err(SpaceError::Conflict("`from` and `into` are the same space".into()));
+            return Err(SpaceError::Conflict("`from` and `into` are the same space"));
         }
         let mut shelf = self.shelf.hold()?;
         let (gone, stays) = (shelf.find(owner, from).ok_or(SpaceError::NotFound)?, shelf.find(owner, into).ok_or(SpaceError::NotFound)?);

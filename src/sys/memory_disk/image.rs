@@ -176,7 +176,8 @@ impl Image {
     }
     /// Exchanges two names of one directory.
     pub(super) fn exchange(&mut self, (one_dir, one): (u64, &str), (other_dir, other): (u64, &str)) -> io::Result<()> {
-        (self.child(one_dir, one)?, self.child(other_dir, other)?);
+        self.child(one_dir, one)?;
+        self.child(other_dir, other)?;
         if one_dir != other_dir {
             return Err(Errno::XDEV.into());
         }
