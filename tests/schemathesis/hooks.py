@@ -12,9 +12,3 @@ checks.AUTH_REJECTION_STATUSES = frozenset({401, 403, 429})
 # Two formats that no JSON schema knows.
 schemathesis.openapi.format("cron", strategies.sampled_from(["* * * * *", "30 7 * * mon-fri", "0 0 1,15 */2 7", "@daily"]))
 schemathesis.openapi.format("time-zone", strategies.sampled_from(["UTC", "Europe/Berlin", "America/New_York"]))
-
-
-@schemathesis.hook("filter_query").apply_to(path="/api/engine/models")
-def no_provider_on_the_net(context, query):
-    """A test asks nobody outside; tests/it/engine.rs asks a scripted provider."""
-    return not query or query.get("provider") not in ("openai", "anthropic")
