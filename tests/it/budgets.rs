@@ -143,6 +143,27 @@ async fn calls_side_by_side_never_hold_more_than_there_is() {
     assert_eq!(used(&admin, &id).await, 6 * 18, "each says that it used 18, and what it gave back let the next one in");
 }
 
+/// Judges, repairs and the members of a group are paid for, too: what is booked is what the log says was used.
+#[tokio::test]
+async fn every_model_call_of_a_task_is_booked() {
+    let server = Setup::new().start();
+    let admin = server.client();
+    let (client, id) = make(&admin, &["chat", "read"], a_day(1_000_000)).await;
+    let tasks =
+        ["task in parallel: say left; say right criteria: says left; says right", "task say hi criteria: names the kettle; says hi"];
+    for content in tasks {
+        client.post("/api/chat", &json!({"content": content, "session_id": SESSION})).await.expect(200);
+    }
+    let log = client.sse(&format!("/api/sessions/{SESSION}/events?until=idle")).await.rest().await;
+    let calls: Vec<u64> = log
+        .iter()
+        .filter(|record| record["kind"] == "usage")
+        .map(|record| record["input_tokens"].as_u64().unwrap() + record["output_tokens"].as_u64().unwrap())
+        .collect();
+    assert!(calls.len() > 8, "two members, two tasks, their judges and a repair: {calls:?}");
+    assert_eq!(used(&admin, &id).await, calls.iter().sum::<u64>());
+}
+
 /// Durable: a process that is killed in the middle of a call has set aside what the call may use.
 #[tokio::test]
 async fn a_crash_keeps_what_was_set_aside_as_used() {
