@@ -55,8 +55,7 @@ impl Run<'_> {
         let skills = blocking(move || Ok(room.eligible())).await.unwrap_or_default();
         self.backdrop.skills = listed(&skills);
         let whose = Whose { owner: self.job.owner, files: self.reach.workspace.path() };
-        let offered = tokio::time::timeout(OFFERED_WITHIN, self.parts.mcp.offered(whose, self.cancel())).await;
-        self.backdrop.foreign = fitting(offered.unwrap_or_default());
+        self.backdrop.foreign = fitting(self.parts.mcp.offered(whose, OFFERED_WITHIN, self.cancel()).await);
     }
 }
 

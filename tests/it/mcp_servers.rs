@@ -79,7 +79,7 @@ async fn everything(mcp: &Mcp) {
     let files = TempDir::new();
     let whose = somebody(&files);
     let (_stop, cancel) = cancel::pair();
-    let offered = mcp.offered(whose, &cancel).await;
+    let offered = mcp.offered(whose, PATIENCE, &cancel).await;
     assert!(offered.iter().any(|tool| tool.name == "s__echo") && offered.len() > 5, "{:?}", mcp.status(whose.owner));
     let said = mcp.call(whose, "s__echo", arguments(json!({"message": "$(id) `id`"})), &cancel).await.unwrap();
     assert!(said.contains("$(id) `id`"), "{said}");
@@ -107,8 +107,8 @@ async fn the_filesystem_server_and_its_risks() {
     std::fs::write(files.path().join("a.txt"), "inside").unwrap();
     let (_stop, cancel) = cancel::pair();
     for trust in [false, true] {
-        let mcp = room(stdio("node", &[&script, files.path().to_str().unwrap()]), trust);
-        let offered = mcp.offered(whose, &cancel).await;
+        let mcp = room(stdio("node", &[&script, "."]), trust);
+        let offered = mcp.offered(whose, PATIENCE, &cancel).await;
         let risky = |name: &str| offered.iter().find(|tool| tool.name == name).unwrap_or_else(|| panic!("{offered:?}")).risky;
         assert_eq!(risky("s__read_text_file"), !trust, "a read-only tool is safe where its server is trusted");
         assert!(risky("s__write_file"));
@@ -131,7 +131,7 @@ async fn servers_of_the_python_sdk() {
     let (_stop, cancel) = cancel::pair();
     for transport in [stdio(&python, &[script, "stdio"]), http(port)] {
         let mcp = room(transport, false);
-        let names: Vec<_> = mcp.offered(whose, &cancel).await.into_iter().map(|tool| tool.name).collect();
+        let names: Vec<_> = mcp.offered(whose, PATIENCE, &cancel).await.into_iter().map(|tool| tool.name).collect();
         assert_eq!(names, ["s__add"], "{:?}", mcp.status(whose.owner));
         let said = mcp.call(whose, "s__add", arguments(json!({"a": 2, "b": 3})), &cancel).await.unwrap();
         assert_eq!(said, "5");

@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use tokio::sync::mpsc;
 
 use crate::base::cancel::Cancel;
 use crate::base::ids::OwnerId;
@@ -108,29 +109,33 @@ impl Mcp {
         Self { settings, ground: Arc::new(Ground { client, clock }), pool: Pool::default() }
     }
 
-    /// The tools of every server that can be reached; those of this owner that do not run are started. One that fails offers
-    /// nothing.
-    pub async fn offered(&self, whose: Whose<'_>, cancel: &Cancel) -> Vec<Offered> {
-        let mut started = tokio::task::JoinSet::new();
+    /// The tools of every server of this owner that can be reached within this time; those that do not run are started. One that
+    /// fails offers nothing; one that takes longer goes on, and is there for whoever asks later.
+    pub async fn offered(&self, whose: Whose<'_>, within: Duration, cancel: &Cancel) -> Vec<Offered> {
+        // As many places as there are servers: nobody waits to tell what nobody may hear any more.
+        let (tell, mut told) = mpsc::channel(MCP_SERVERS_MAX);
         for (place, (name, settings)) in self.settings.load().enabled().enumerate() {
             match self.pool.take(whose, name, settings, self.ground.clock.monotonic()) {
                 Ok(server) => {
-                    let ground = self.ground.clone();
-                    started.spawn(async move { (place, server.tools(&ground).await.ok()) });
+                    let (ground, tell) = (self.ground.clone(), tell.clone());
+                    // Ends with the start, which the server's own time limit bounds.
+                    tokio::spawn(async move {
+                        let tools = server.tools(&ground).await;
+                        let _ = tell.send((place, tools)).await;
+                    });
                 }
                 Err(error) => log::warn("mcp", format_args!("server {name}: {}", error.public())),
             }
         }
+        drop(tell);
         let mut found = BTreeMap::new();
         let all = async {
-            while let Some(server) = started.join_next().await {
-                if let Ok((place, Some(tools))) = server {
-                    found.insert(place, tools);
-                }
+            while let Some((place, tools)) = told.recv().await {
+                found.insert(place, tools.unwrap_or_default());
             }
         };
         // What was found until then is still true.
-        let _ = cancel.guard(all).await;
+        let _ = cancel.guard(tokio::time::timeout(within, all)).await;
         found.into_values().flat_map(|tools| tools.iter().map(|tool| tool.offered.clone()).collect::<Vec<_>>()).collect()
     }
 

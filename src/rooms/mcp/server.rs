@@ -11,6 +11,7 @@ use super::process::Process;
 use super::streamable::Streamable;
 use super::tool::{self, Tool};
 use super::{McpError, ServerSettings, State, Transport};
+use crate::base::cancel::{self, Cancel, Canceller, Why};
 use crate::base::limits::MCP_PAGES_MAX;
 use crate::base::log;
 use crate::base::time::Clock;
@@ -39,6 +40,8 @@ pub(super) struct Server {
     running: tokio::sync::Mutex<Running>,
     /// For status pages; held for moments.
     shown: Mutex<Shown>,
+    /// Stops a start that is under way when the server is to end.
+    ending: (Canceller, Cancel),
 }
 
 /// What a person sees of a server.
@@ -69,7 +72,8 @@ enum Link {
 
 impl Server {
     pub(super) fn new(name: &str, settings: ServerSettings, files: PathBuf) -> Self {
-        Self { name: name.to_owned(), settings, files, running: Default::default(), shown: Default::default() }
+        let ending = cancel::pair();
+        Self { name: name.to_owned(), settings, files, running: Default::default(), shown: Default::default(), ending }
     }
 
     pub(super) fn shown(&self) -> Shown {
@@ -105,8 +109,9 @@ impl Server {
         }
     }
 
-    /// Ends it. It may be started again.
+    /// Ends it for good, and what it is doing.
     pub(super) async fn close(&self) {
+        self.ending.0.cancel(Why::Shutdown);
         let link = self.running.lock().await.link.take();
         if let Some(Link::Http(link)) = link.as_deref() {
             link.close().await;
@@ -124,7 +129,9 @@ impl Server {
             return Err(McpError::Waits(running.not_before.saturating_sub(now)));
         }
         running.started = now;
-        match self.within(self.start(ground)).await {
+        let started = self.ending.1.guard(self.within(self.start(ground))).await;
+        let Ok(started) = started else { return Err(McpError::Ended) };
+        match started {
             Ok((link, tools)) => {
                 running.link = Some(link.clone());
                 running.tools = Arc::new(tools);

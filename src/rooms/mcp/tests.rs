@@ -77,7 +77,7 @@ async fn tools_are_listed_by_page_and_called() {
     let (mcp, _) = mcp(WELL, LONG);
     let (_stop, cancel) = cancel::pair();
     assert_eq!(mcp.status(one.0)[0].state, State::NotStarted);
-    let names: Vec<_> = mcp.offered(one.whose(), &cancel).await.into_iter().map(|tool| (tool.name, tool.risky)).collect();
+    let names: Vec<_> = mcp.offered(one.whose(), LONG, &cancel).await.into_iter().map(|tool| (tool.name, tool.risky)).collect();
     assert_eq!(names, [("s__echo".to_owned(), true), ("s__env".to_owned(), true)]);
     assert_eq!(mcp.call(one.whose(), "s__echo", args("$(id)"), &cancel).await.unwrap(), r#"{"do": "$(id)"}"#);
     let env: Value = serde_json::from_str(&mcp.call(one.whose(), "s__env", Map::new(), &cancel).await.unwrap()).unwrap();
@@ -127,14 +127,14 @@ async fn silence_and_programs_that_are_none() {
     let one = Someone::new("silence", 1);
     let (mcp, _) = mcp("import sys\nfor line in sys.stdin: print('{}')", Duration::from_millis(300));
     let (_stop, cancel) = cancel::pair();
-    assert!(mcp.offered(one.whose(), &cancel).await.is_empty());
+    assert!(mcp.offered(one.whose(), LONG, &cancel).await.is_empty());
     assert_eq!(mcp.status(one.0)[0].problem.as_deref(), Some("it did not answer in time"));
     let transport = Transport::Stdio { command: "/nowhere/at-all".into(), args: vec![], env: BTreeMap::new() };
     let server = ServerSettings { transport, enabled: true, timeout: LONG, trust: true };
     mcp.settings.store(Settings {
         servers: [("s".to_owned(), server.clone()), ("off".to_owned(), ServerSettings { enabled: false, ..server })].into(),
     });
-    assert!(mcp.offered(one.whose(), &cancel).await.is_empty());
+    assert!(mcp.offered(one.whose(), LONG, &cancel).await.is_empty());
     let status = mcp.status(one.0);
     assert_eq!((status[0].state, status[1].state), (State::Disabled, State::Failed));
     assert!(status[1].problem.as_deref().unwrap().contains("cannot be started"));
@@ -166,7 +166,7 @@ async fn a_server_that_nobody_uses_is_ended_and_started_again_when_it_is_needed(
     let (mcp, clock) = mcp(WELL, LONG);
     let (_stop, cancel) = cancel::pair();
     let one = Someone::new("idle", 1);
-    assert_eq!(mcp.offered(one.whose(), &cancel).await.len(), 2);
+    assert_eq!(mcp.offered(one.whose(), LONG, &cancel).await.len(), 2);
     clock.advance(Duration::from_secs(599));
     mcp.tidy();
     assert_eq!(mcp.status(one.0)[0].state, State::Running);
@@ -178,4 +178,41 @@ async fn a_server_that_nobody_uses_is_ended_and_started_again_when_it_is_needed(
     mcp.settings.store(Settings::default());
     mcp.tidy();
     assert!(mcp.pool.empty().is_empty());
+}
+
+/// Notes its start in a file, then says nothing before it is let go on: by a line in a pipe.
+const SLOW: &str = r#"
+open("starts", "a").write("x")
+open("pipe").readline()
+"#;
+
+#[tokio::test]
+async fn a_slow_server_hides_no_other_and_is_there_for_a_later_run() {
+    let (mcp, _) = mcp(&format!("{SLOW}{WELL}"), LONG);
+    let (_stop, cancel) = cancel::pair();
+    let one = Someone::new("slow", 1);
+    let mut settings = Settings::clone(&mcp.settings.load());
+    let fast = Transport::Stdio { command: "python3".into(), args: vec!["-c".into(), WELL.into()], env: BTreeMap::new() };
+    settings.servers.insert("fast".to_owned(), ServerSettings { transport: fast, enabled: true, timeout: LONG, trust: false });
+    mcp.settings.store(settings);
+    let pipe = one.1.join("pipe");
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).unwrap();
+    // As long as it takes the fast one.
+    while mcp.offered(one.whose(), Duration::from_millis(50), &cancel).await.len() < 2 {}
+    let offered = mcp.offered(one.whose(), Duration::from_millis(50), &cancel).await;
+    assert!(offered.iter().all(|tool| tool.name.starts_with("fast__")), "{offered:?}");
+    let go_on = tokio::task::spawn_blocking(move || std::fs::write(pipe, "go\n").unwrap());
+    assert_eq!(mcp.offered(one.whose(), LONG, &cancel).await.len(), 4);
+    go_on.await.unwrap();
+    assert_eq!(std::fs::read_to_string(one.1.join("starts")).unwrap(), "x", "it was started once");
+    mcp.close().await;
+}
+
+#[tokio::test]
+async fn the_end_does_not_wait_for_a_start() {
+    let (mcp, _) = mcp("import sys\nsys.stdin.read()", Duration::from_secs(3600));
+    let (_stop, cancel) = cancel::pair();
+    let one = Someone::new("end", 1);
+    assert!(mcp.offered(one.whose(), Duration::ZERO, &cancel).await.is_empty());
+    tokio::time::timeout(LONG, mcp.close()).await.expect("it ends at once");
 }
