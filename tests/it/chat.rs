@@ -462,6 +462,7 @@ async fn no_content_and_no_secret_is_in_the_log() {
     client.get("/api/status?x=query-canary-8d8d").await;
     client.get("/api/query-canary-8d8d").await.expect(404);
     client.post("/api/chat", &json!({"content": ["content-canary-1f2e"]})).await.expect(422);
+    client.post("/api/chat", &json!(["content-canary-1f2e"])).await.expect(422);
     let mut server = server;
     assert!(server.stop().await.success());
     let log = server.log();
