@@ -205,7 +205,7 @@ impl Run<'_> {
             member.parts.agents.set(member.job.agent_id, Status::Running);
             member.publish(Kind::AgentStarted);
             let mut run = self.member(&member.job, std::mem::take(&mut member.state), member.rules.clone(), cancel);
-            let gone = unharmed(run.go(Next::Input(Input::Begin))).await.transpose()?;
+            let gone = unharmed(Box::pin(run.go(Next::Input(Input::Begin)))).await.transpose()?;
             let spent = run.state.spent;
             let end = match gone {
                 Some(Gone::Ended(kind, ending)) => Some((kind, ending)),

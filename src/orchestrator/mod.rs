@@ -235,13 +235,13 @@ impl Orchestrator {
 
 async fn whole(run: &mut Run<'_>) -> Result<Outcome, StoreError> {
     let first = match run.job.start {
-        Start::Fresh => run.begin().await?,
+        Start::Fresh => Box::pin(run.begin()).await?,
         Start::Resume => {
-            run.read_history().await?;
-            run.resume().await?
+            Box::pin(run.read_history()).await?;
+            Box::pin(run.resume()).await?
         }
     };
-    match run.go(first).await? {
+    match Box::pin(run.go(first)).await? {
         Gone::Ended(kind, ending) => run.end(kind, ending).await,
         Gone::Left(outcome) => Ok(outcome),
     }

@@ -142,8 +142,9 @@ impl<'a> Run<'a> {
             self.flush().await?;
             next = match last {
                 Last::Wait => Next::Input(Input::Broken("the run lost its way; please send the message again")),
-                Last::Ask(ask) => Next::Input(self.ask(ask).await?),
-                Last::Run(call) => self.tool(call).await?,
+                // Boxed, here and below: futures within futures, each moved into the next, are what fills a small stack.
+                Last::Ask(ask) => Next::Input(Box::pin(self.ask(ask)).await?),
+                Last::Run(call) => Box::pin(self.tool(call)).await?,
                 Last::Write(draft) => Next::Input(Input::Seeded(Box::new(self.write_seed(draft).await))),
                 Last::End(kind, ending) => return Ok(Gone::Ended(kind, ending)),
             };
@@ -359,10 +360,10 @@ impl<'a> Run<'a> {
     /// A tool call: run at once, or a question to a person.
     async fn tool(&mut self, call: ToolCall) -> Result<Next, StoreError> {
         if call.name == group::SPLIT && group::may_split(&self.state, &self.rules) {
-            return self.split(&call).await;
+            return Box::pin(self.split(&call)).await;
         }
         if let Some(risky) = self.backdrop.find(&call.name).map(|tool| tool.risky) {
-            return self.foreign_tool(&call, risky).await;
+            return Box::pin(self.foreign_tool(&call, risky)).await;
         }
         let Some(tool) = tools::find(&call.name).filter(|tool| tool.usable(self.memory_on())) else {
             let task = self.state.may_ask();
@@ -383,7 +384,7 @@ impl<'a> Run<'a> {
             let reach = self.reach.clone();
             let show = blocking(move || tool.show(&reach, &arguments).unwrap_or_else(|| Err("this tool shows nothing".into())));
             return match show.await {
-                Ok(shown) => self.park(&call, shown).await,
+                Ok(shown) => Box::pin(self.park(&call, shown)).await,
                 Err(problem) => self.refuse(&call, ToolOutcome::Error, problem).await,
             };
         }
@@ -426,8 +427,8 @@ impl<'a> Run<'a> {
             return self.refuse(call, ToolOutcome::Error, self.not_here(&call.name)).await;
         }
         match foreign::arguments(&call.arguments) {
-            Ok(arguments) if risky => self.park(call, foreign::shown(&call.name, &arguments)).await,
-            Ok(arguments) => self.call_foreign(call, arguments, false).await,
+            Ok(arguments) if risky => Box::pin(self.park(call, foreign::shown(&call.name, &arguments))).await,
+            Ok(arguments) => Box::pin(self.call_foreign(call, arguments, false)).await,
             Err(problem) => self.refuse(call, ToolOutcome::Error, problem).await,
         }
     }

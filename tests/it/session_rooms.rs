@@ -217,7 +217,7 @@ async fn what_was_exported_is_imported_again() {
     }
     let client = server.client();
     say(&client, "and then?", Some(UNKNOWN)).await;
-    for (body, status) in [(json!({}), 400), (json!([]), 400), (json!({"user_messages": 7}), 422)] {
+    for (body, status) in [(json!({}), 400), (json!([]), 422), (json!({"user_messages": 7}), 422)] {
         assert_eq!(client.post("/api/sessions/import", &body).await.status, status, "{body}");
     }
 }
