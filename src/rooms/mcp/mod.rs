@@ -150,7 +150,8 @@ impl Mcp {
         let Some((server, settings)) = called else { return Err(format!("there is no tool `{name}`")) };
         let taken = self.pool.take(whose, server, settings, self.ground.clock.monotonic());
         let taken = taken.map_err(|error| format!("the server `{server}`: {}", error.public()))?;
-        let done = cancel.guard(taken.call(&self.ground, name, arguments)).await;
+        // On the heap: a run is deep enough without all that a start may need.
+        let done = cancel.guard(Box::pin(taken.call(&self.ground, name, arguments))).await;
         let done = done.unwrap_or_else(|_| Err("it was stopped".to_owned()));
         log::info("mcp", format_args!("server {server}: a call {}", if done.is_ok() { "ended well" } else { "failed" }));
         done

@@ -129,7 +129,7 @@ impl Server {
             return Err(McpError::Waits(running.not_before.saturating_sub(now)));
         }
         running.started = now;
-        let started = self.ending.1.guard(self.within(self.start(ground))).await;
+        let started = self.ending.1.guard(self.within(Box::pin(self.start(ground)))).await;
         let Ok(started) = started else { return Err(McpError::Ended) };
         match started {
             Ok((link, tools)) => {
