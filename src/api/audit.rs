@@ -70,7 +70,7 @@ pub(crate) async fn entries(app: Arc<App>, call: Call) -> Result<Response, HttpE
         for segment in read::segments(&*disk, &dir)?.into_iter().rev() {
             let mut here = std::collections::VecDeque::new();
             let mut count = 0_usize;
-            let most = (skip + page.limit).saturating_sub(total);
+            let most = skip.saturating_add(page.limit).saturating_sub(total);
             read::lines(&*disk, &dir, segment, |_, _, record, _| {
                 let Some(line) = record.map(|record| record.line) else { return };
                 if line.owner == owner

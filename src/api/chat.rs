@@ -22,7 +22,7 @@ use crate::store::tail::Step;
 
 /// What a client sends, here and as a `message` of the WebSocket. Unknown fields are ignored (API, conventions).
 #[derive(Debug, Default, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "ChatRequest", extend("oneOf" = one_content())))]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "ChatRequest", extend("anyOf" = one_content())))]
 pub(super) struct Said {
     /// The message: 1 byte to 64 KiB, not blank.
     #[cfg_attr(test, schemars(length(max = CONTENT_BYTES_MAX), regex(pattern = api::shapes::SAID)))]

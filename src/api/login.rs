@@ -20,7 +20,7 @@ use crate::wire::credentials::{self, Cookie};
 /// One of the two.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-#[cfg_attr(test, derive(schemars::JsonSchema), schemars(extend("oneOf" = one_credential())))]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(extend("anyOf" = one_credential())))]
 pub(super) struct LoginRequest {
     /// An API key.
     #[serde(default)]

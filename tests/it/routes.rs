@@ -140,6 +140,19 @@ async fn head_is_wherever_get_is_and_has_no_body() {
 }
 
 #[tokio::test]
+async fn the_last_page_that_a_number_can_name_is_empty() {
+    let server = server();
+    let client = server.client();
+    client.post("/api/chat", &serde_json::json!({"content": "hello"})).await.expect(200);
+    for route in ROUTES.iter().filter(|r| r.query.contains(&"page")) {
+        for more in ["", "&limit=500", "&limit=18446744073709551615", "&q=hello"] {
+            let page = client.get(&format!("{}?page=18446744073709551615{more}", route.path)).await.expect(200).json();
+            assert_eq!(page["items"], serde_json::json!([]), "{} {more}", route.path);
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_unknown_path_under_api_needs_a_key_before_it_is_404() {
     let server = server();
     for target in

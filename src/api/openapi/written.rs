@@ -21,6 +21,7 @@ const MORE: &[(&str, &str, u16, &str)] = &[
     ("POST", "/api/engine/validate-key", 502, "Error"),
     ("POST", "/mcp", 202, ""),
     ("GET", "/api/workspace/file/{*path}", 304, ""),
+    ("GET", "/api/workspace/file/{*path}", 409, "Error"),
     ("POST", "/v1/chat/completions", 502, "OpenAiError"),
     ("POST", "/v1/chat/completions", 504, "OpenAiError"),
 ];
@@ -89,6 +90,12 @@ pub(crate) fn written(config: Value) -> String {
         "OpenAiError".into(),
         json!({"type": "object", "description": "What went wrong, as OpenAI's clients read it.", "required": ["error"],
             "additionalProperties": false, "properties": {"error": inner}}),
+    );
+    shapes.insert(
+        "ServerSentEvent".into(),
+        json!({"type": "object", "description": "One of the events of the stream, as its reader gets it.", "required": ["data"], "properties": {
+            "data": {"type": "string", "description": "A JSON object; on /v1 `[DONE]` at the end."},
+            "id": {"type": "string", "description": "Its place, for Last-Event-ID; not on /v1."}}}),
     );
     let info = json!({"title": "oxios-edge", "version": env!("CARGO_PKG_VERSION"),
         "description": "An AI agent behind HTTP. Refusals come in one order: 421 Host, 403 Origin, 401 or 429 credential, 404 or 405, 403 scope, 429 rate, 413, 415, 400, 422. What is no good HTTP is 400, 414 or 431 before that, whatever it asks for. Lengths of texts are limited in UTF-8 bytes; maxLength is that number, which says the same of ASCII."});
@@ -302,7 +309,7 @@ fn responses(row: &Route, refusals: &mut BTreeSet<Refusal>) -> Value {
     let (status, shape) = row.answers;
     let mut success = answer(row, shape);
     for (_, media) in ALSO.iter().filter(|(path, _)| *path == row.path) {
-        success["content"][*media] = json!({"schema": {"type": "string"}});
+        success["content"][*media] = content(media)[*media].take();
     }
     all.insert(status, success);
     all.into_iter().map(|(status, answer)| (status.to_string(), answer)).collect::<Map<_, _>>().into()
@@ -318,7 +325,12 @@ fn answer(row: &Route, shape: &str) -> Value {
 
 /// A shape by name, or bytes of a media type.
 fn content(shape: &str) -> Value {
-    if shape.contains('/') {
+    if shape == "*/*" {
+        // Bytes, whatever they are.
+        json!({shape: {}})
+    } else if shape == "text/event-stream" {
+        json!({shape: {"schema": {"$ref": "#/components/schemas/ServerSentEvent"}}})
+    } else if shape.contains('/') {
         json!({shape: {"schema": {"type": "string"}}})
     } else {
         json!({"application/json": {"schema": {"$ref": format!("#/components/schemas/{shape}")}}})
