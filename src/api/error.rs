@@ -199,9 +199,9 @@ impl From<WorkspaceError> for HttpError {
         let public = error.to_string();
         match error {
             WorkspaceError::Escapes => Self::new(ErrorStatus::Forbidden, "path_leaves", public),
-            WorkspaceError::BadName | WorkspaceError::NotAFile => Self::bad_request(public),
+            WorkspaceError::BadName => Self::bad_request(public),
             WorkspaceError::NotFound | WorkspaceError::NotADirectory => Self::not_found(public),
-            WorkspaceError::Exists | WorkspaceError::NotEmpty => Self::conflict(public),
+            WorkspaceError::Exists | WorkspaceError::NotEmpty | WorkspaceError::NotAFile => Self::conflict(public),
             WorkspaceError::TooLarge { .. } => Self::new(ErrorStatus::PayloadTooLarge, "too_large", public),
             WorkspaceError::Unsupported => Self::new(ErrorStatus::NotImplemented, "openat2", public),
             WorkspaceError::Io(e) => room(&e, public, "workspace"),

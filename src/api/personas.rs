@@ -32,7 +32,7 @@ pub(crate) struct PersonaText {
 
 /// Which persona new sessions get.
 #[derive(Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(extend("required" = ["id"])))]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PersonaChoice {
     /// A persona's id, or null for none.

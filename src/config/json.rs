@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value as Json, json};
 
+use crate::wire::json::whole;
+
 use super::keys::{self, Key};
 use super::{Config, Provider, Value};
 
@@ -143,7 +145,7 @@ pub(super) fn toml(value: &Json) -> Option<toml_edit::Value> {
     Some(match value {
         Json::String(text) => text.as_str().into(),
         Json::Bool(yes) => (*yes).into(),
-        Json::Number(n) => match n.as_i64() {
+        Json::Number(n) => match n.as_i64().or_else(|| whole(n.as_f64()?)) {
             Some(n) => n.into(),
             None => n.as_f64()?.into(),
         },

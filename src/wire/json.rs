@@ -3,6 +3,7 @@
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 
+pub(crate) use crate::wire::json_place::whole;
 use crate::wire::json_place::{Place, Tracked};
 
 /// Why a text is refused.
@@ -153,6 +154,11 @@ mod tests {
             (r#"{"text":"a","small":300}"#, "small", "expected u8"),
             (r#"{"text":"a","small":1e999}"#, "small", "expected u8"),
             (r#"[]"#, "", "expected struct Outer"),
+            (r#"["a",[],1]"#, "", "expected struct Outer"),
+            (r#"{"text":"a","list":[["user"]]}"#, "list[0]", "expected struct Inner"),
+            (r#"{"text":"a","small":1.5}"#, "small", "expected u8"),
+            (r#"{"text":"a","small":-1.0}"#, "small", "expected u8"),
+            (r#"{"text":"a","small":1e300}"#, "small", "expected u8"),
             (r#""x""#, "", "expected struct Outer"),
         ] {
             let (at, why) = match parse::<Outer>(text.as_bytes(), 64) {
@@ -161,6 +167,13 @@ mod tests {
             };
             assert_eq!(at, place, "{text}");
             assert!(why.starts_with(what), "{text}: {why}");
+        }
+    }
+
+    #[test]
+    fn a_whole_number_may_be_written_with_a_point() {
+        for (text, small) in [("7", 7), ("7.0", 7), ("0.0", 0), ("2.55e2", 255)] {
+            assert_eq!(parse::<Outer>(format!(r#"{{"text":"a","small":{text}}}"#).as_bytes(), 64).unwrap().small, Some(small), "{text}");
         }
     }
 

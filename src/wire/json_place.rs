@@ -1,4 +1,5 @@
-//! Where in a document a type did not fit: a pass-through around a serde deserializer that collects the way back out.
+//! Where in a document a type did not fit: a pass-through around a serde deserializer that collects the way back out. It is also
+//! stricter than serde where that takes a list for an object, and milder where that takes `1.0` for no whole number.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -61,20 +62,20 @@ macro_rules! forward {
     )*};
 }
 
+macro_rules! whole {
+    ($($method:ident)*) => {$(
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+            self.inner.$method(Whole(visitor))
+        }
+    )*};
+}
+
 impl<'de, D: Deserializer<'de>> Deserializer<'de> for Tracked<'_, D> {
     type Error = D::Error;
     forward! {
         deserialize_any();
         deserialize_bool();
-        deserialize_i8();
-        deserialize_i16();
-        deserialize_i32();
-        deserialize_i64();
         deserialize_i128();
-        deserialize_u8();
-        deserialize_u16();
-        deserialize_u32();
-        deserialize_u64();
         deserialize_u128();
         deserialize_f32();
         deserialize_f64();
@@ -95,14 +96,10 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Tracked<'_, D> {
         deserialize_identifier();
         deserialize_ignored_any();
     }
-    // A structure is an object. JSON arrays would do as well, field by field, and no schema says so.
-    fn deserialize_struct<V: Visitor<'de>>(
-        self,
-        _name: &'static str,
-        _fields: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, D::Error> {
-        self.inner.deserialize_map(Tracked::new(visitor, self.place))
+    whole! { deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 }
+    // A list of the fields' values in their order is no object, whatever serde thinks.
+    fn deserialize_struct<V: Visitor<'de>>(self, _: &'static str, _: &'static [&'static str], visitor: V) -> Result<V::Value, D::Error> {
+        self.deserialize_map(visitor)
     }
 }
 
@@ -163,6 +160,35 @@ impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Tracked<'_, S> {
     fn deserialize<D: Deserializer<'de>>(self, inner: D) -> Result<S::Value, D::Error> {
         self.inner.deserialize(Tracked::new(inner, self.place))
     }
+}
+
+/// Wants a whole number; RFC 8259 makes no difference between `1` and `1.0`.
+struct Whole<V>(V);
+
+impl<'de, V: Visitor<'de>> Visitor<'de> for Whole<V> {
+    type Value = V::Value;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.expecting(f)
+    }
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<V::Value, E> {
+        self.0.visit_i64(value)
+    }
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<V::Value, E> {
+        self.0.visit_u64(value)
+    }
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<V::Value, E> {
+        match whole(value) {
+            Some(value) => self.0.visit_i64(value),
+            None => self.0.visit_f64(value),
+        }
+    }
+}
+
+/// The whole number that this is, if it is one that a double holds exactly (RFC 8259 §6).
+pub(crate) fn whole(value: f64) -> Option<i64> {
+    const EXACT_MAX: f64 = 9_007_199_254_740_991.0;
+    // In these bounds nothing is cut off.
+    (value.fract() == 0.0 && value.abs() <= EXACT_MAX).then_some(value as i64)
 }
 
 struct Items<'a, A> {

@@ -109,7 +109,7 @@ impl Id {
 
     fn read(value: &Value) -> Option<Self> {
         match value {
-            Value::Number(n) => n.as_i64().map(Self::Number),
+            Value::Number(n) => n.as_i64().or_else(|| json::whole(n.as_f64()?)).map(Self::Number),
             Value::String(text) if text.len() <= ID_BYTES_MAX => Some(Self::Text(text.clone())),
             _ => None,
         }

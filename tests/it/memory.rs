@@ -80,7 +80,7 @@ async fn fields_have_limits_and_documented_refusals() {
         (json!({"content": "x", "memory_type": "dream"}), 400),
         (json!({"content": "x", "importance": 1.1}), 400),
         (json!({"content": "x", "importance": -0.1}), 400),
-        (json!({"content": "x", "importance": 1e39}), 400),
+        (json!({"content": "x", "importance": 1e39}), 422),
         (json!({"content": "x", "importance": "high"}), 422),
         (json!({"content": "x", "tags": vec!["t"; 17]}), 400),
         (json!({"content": "x", "tags": [("t".repeat(65))]}), 400),

@@ -21,6 +21,7 @@ const MORE: &[(&str, &str, u16, &str)] = &[
     ("POST", "/api/engine/validate-key", 502, "Error"),
     ("POST", "/mcp", 202, ""),
     ("GET", "/api/workspace/file/{*path}", 304, ""),
+    ("GET", "/api/workspace/file/{*path}", 409, "Error"),
     ("POST", "/v1/chat/completions", 502, "OpenAiError"),
     ("POST", "/v1/chat/completions", 504, "OpenAiError"),
 ];
