@@ -176,7 +176,7 @@ async fn a_session_that_the_server_has_forgotten_is_begun_anew_once() {
 
     far.be_forgetful();
     let said = echo(&client, &model).await;
-    assert!(said.contains("it ended before it answered"), "{said}");
+    assert!(said.contains("it does not know the session that it began"), "{said}");
     let once = [&listed[..], &[("tools/call", 404)], &BEGINNING, &[("tools/call", 404)]].concat();
     assert_eq!(far.heard(), heard(&once), "tried twice, no more");
 }

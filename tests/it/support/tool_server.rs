@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use super::client::PATIENCE;
-use super::scripted::read_request;
+use super::scripted::{listen, read_request};
 
 /// A request that reached the server.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,24 +50,10 @@ pub struct ToolServer {
 impl ToolServer {
     /// Starts on a free port.
     pub fn start() -> Self {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.set_nonblocking(true).unwrap();
-        let address = listener.local_addr().unwrap().to_string();
         let state = Arc::new(Mutex::new(State { unknown: 404, ..State::default() }));
-        let (count, (stop, mut stopped)) = (watch::channel(0).0, watch::channel(false));
+        let count = watch::channel(0).0;
         let (shared, counter) = (state.clone(), count.clone());
-        std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async move {
-                let listener = TcpListener::from_std(listener).unwrap();
-                loop {
-                    tokio::select! {
-                        accepted = listener.accept() => drop(tokio::spawn(serve(accepted.unwrap().0, shared.clone(), counter.clone()))),
-                        _ = stopped.wait_for(|stop| *stop) => break,
-                    }
-                }
-            });
-        });
+        let (address, stop) = listen(move |stream| serve(stream, shared.clone(), counter.clone()));
         Self { address, state, count, stop }
     }
     /// Lines of `config.toml` that name it.
