@@ -15,7 +15,10 @@ pub mod workspace;
 pub(crate) fn test_seams(name: &str) -> (std::path::PathBuf, crate::store::home::Seams) {
     use crate::base::{random::SystemRandom, time::ManualClock};
     use std::sync::Arc;
-    let dir = std::env::temp_dir().join(format!("oxios-room-{name}-{}", std::process::id()));
+    // A directory for each call: tests run at the same time, some under one name.
+    static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let n = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let dir = std::env::temp_dir().join(format!("oxios-room-{name}-{}-{n}", std::process::id()));
     let _ = std::fs::remove_dir_all(&dir);
     std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700).create(&dir).unwrap();
     let seams = crate::store::home::Seams {
