@@ -197,6 +197,16 @@ async fn a_server_that_says_400_to_a_forgotten_session_is_not_lost() {
 }
 
 #[tokio::test]
+async fn a_call_that_may_have_been_carried_out_is_not_made_again() {
+    let (model, far) = (Scripted::start(), ToolServer::start());
+    let server = Setup::new().openai(&model).config(&far.config("far")).start();
+    far.break_off();
+    let said = echo(&server.client(), &model).await;
+    assert!(said.contains("it ended before it answered"), "{said}");
+    assert_eq!(far.heard(), heard(&[&BEGINNING[..], &[("tools/call", 200)]].concat()));
+}
+
+#[tokio::test]
 async fn every_owner_has_its_own_session_and_each_is_ended() {
     let (model, far) = (Scripted::start(), ToolServer::start());
     let config = format!("{}headers = {{ X-Token = \"canary-mcp-91\" }}\n", far.config("far"));

@@ -33,6 +33,8 @@ struct State {
     made: usize,
     /// Tool calls are answered as if their session were unknown.
     forgetful: bool,
+    /// Tool calls are answered by a stream that ends before it says anything.
+    breaks_off: bool,
     /// What is answered to an unknown session.
     unknown: u16,
     told: Vec<Told>,
@@ -67,6 +69,10 @@ impl ToolServer {
     /// Knows no session any more as soon as a tool is called in it.
     pub fn be_forgetful(&self) {
         self.state.lock().unwrap().forgetful = true;
+    }
+    /// Breaks off its answers to tool calls.
+    pub fn break_off(&self) {
+        self.state.lock().unwrap().breaks_off = true;
     }
     /// An unknown session gets this status instead of 404.
     pub fn answer_unknown_with(&self, status: u16) {
@@ -142,6 +148,7 @@ fn answer(state: &mut State, what: &str, session: Option<&str>, message: &Value)
             let tool = json!({"name": "echo", "inputSchema": {"type": "object"}, "annotations": {"readOnlyHint": true}});
             (200, json.to_owned(), result(json!({"tools": [tool]})))
         }
+        "tools/call" if state.breaks_off => (200, "content-type: text/event-stream\r\n".into(), ": working\n\n".into()),
         "tools/call" => {
             let changed = json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"});
             let said = result(json!({"content": [{"type": "text", "text": format!("echoed in {}", session.unwrap_or_default())}]}));
