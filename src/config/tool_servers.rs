@@ -147,10 +147,27 @@ mod tests {
         Config::from_text(Path::new("/h"), text, &Default::default(), &[]).map_err(|e| e.to_string())
     }
 
+    /// Tables as they stand in the file, and what is said where they are refused: the key, the name, and no value.
+    fn check(key: &str, cases: &[(&str, Option<&str>)]) {
+        for (table, said) in cases {
+            let way = if key == "env" { "command = \"x\"" } else { "url = \"http://x/mcp\"" };
+            let found = load(&format!("[mcp.servers.s]\n{way}\n{key} = {{ {table} }}\n"));
+            match said {
+                None => assert!(found.is_ok(), "{table}: {found:?}"),
+                Some(said) => {
+                    let found = found.expect_err(table);
+                    assert!(found.starts_with(&format!("/h/config.toml:3: mcp.servers.s.{key}: expected ")), "{found}");
+                    assert!(found.contains(said) && !found.contains("canary"), "{table}: {found}");
+                }
+            }
+        }
+    }
+
     #[test]
     fn header_fields_that_could_harm_are_refused_by_name_and_no_value_is_told() {
         let long = format!("X-Long = \"canary{}\"", "x".repeat(MCP_FIELD_BYTES_MAX));
-        for (fields, said) in [
+        let many = (0..=MCP_FIELDS_MAX).map(|n| format!("X-{n} = \"canary\"")).collect::<Vec<_>>().join(", ");
+        let cases = [
             ("Authorization = \"Bearer canary\", X-Trace_Id = \"a b\\tc\", Cookie = \"a=b\", Empty = \"\"", None),
             ("Host = \"canary\"", Some("header fields that are yours to set; `Host` is set by")),
             ("content-LENGTH = \"canary\"", Some("`content-LENGTH` is set by")),
@@ -169,27 +186,16 @@ mod tests {
             ("X-A = \"canary\\u0000\"", Some("that of `X-A` is none")),
             ("X-A = \"canary\u{e4}\"", Some("that of `X-A` is none")),
             ("X-A = \" canary\"", Some("that of `X-A` is none")),
-            ("X-A = \"canary\", x-a = \"canary\"", Some("each header field once")),
+            ("X-A = \"canary\", x-a = \"canary\"", Some("each header field once; `x-a` differs")),
             (&long, Some("`X-Long` is longer")),
-        ] {
-            let found = load(&format!("[mcp.servers.far]\nurl = \"http://x/mcp\"\nheaders = {{ {fields} }}\n"));
-            match (said, found) {
-                (None, found) => assert!(found.is_ok(), "{fields}: {found:?}"),
-                (Some(said), found) => {
-                    let found = found.expect_err(fields);
-                    assert!(found.starts_with("/h/config.toml:3: mcp.servers.far.headers: expected "), "{found}");
-                    assert!(found.contains(said) && !found.contains("canary"), "{fields}: {found}");
-                }
-            }
-        }
-        let many: Vec<_> = (0..=MCP_FIELDS_MAX).map(|n| format!("X-{n} = \"\"")).collect();
-        let many = format!("[mcp.servers.far]\nurl = \"http://x/mcp\"\nheaders = {{ {} }}\n", many.join(", "));
-        assert!(load(&many).unwrap_err().contains("at most 32 header fields"));
+            (&many, Some("at most 32 header fields")),
+        ];
+        check("headers", &cases);
     }
 
     #[test]
     fn variables_have_names_that_every_program_reads_alike() {
-        for (variables, said) in [
+        let cases = [
             ("API_KEY = \"canary\", _x = \"two\\nlines\", PATH = \"\"", None),
             ("\"API-KEY\" = \"canary\"", Some("`API-KEY` is none")),
             ("\"9A\" = \"canary\"", Some("`9A` is none")),
@@ -197,17 +203,8 @@ mod tests {
             ("\"A=canary\" = \"\"", Some("`A…` is none")),
             ("\"A\\u0000B\" = \"canary\"", Some("`A…` is none")),
             ("A = \"canary\\u0000\"", Some("that of `A` has one")),
-        ] {
-            let found = load(&format!("[mcp.servers.near]\ncommand = \"x\"\nenv = {{ {variables} }}\n"));
-            match (said, found) {
-                (None, found) => assert!(found.is_ok(), "{variables}: {found:?}"),
-                (Some(said), found) => {
-                    let found = found.expect_err(variables);
-                    assert!(found.starts_with("/h/config.toml:3: mcp.servers.near.env: expected "), "{found}");
-                    assert!(found.contains(said) && !found.contains("canary"), "{variables}: {found}");
-                }
-            }
-        }
+        ];
+        check("env", &cases);
     }
 
     #[test]

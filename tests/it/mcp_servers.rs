@@ -176,7 +176,7 @@ async fn a_session_that_the_server_has_forgotten_is_begun_anew_once() {
 
     far.be_forgetful();
     let said = echo(&client, &model).await;
-    assert!(said.contains("it ended before it answered"), "{said}");
+    assert!(said.contains("it does not know the session that it began"), "{said}");
     let once = [&listed[..], &[("tools/call", 404)], &BEGINNING, &[("tools/call", 404)]].concat();
     assert_eq!(far.heard(), heard(&once), "tried twice, no more");
 }
@@ -194,6 +194,16 @@ async fn a_server_that_says_400_to_a_forgotten_session_is_not_lost() {
     let said = echo(&client, &model).await;
     assert!(said.contains("it answers with HTTP 400"), "{said}");
     assert_eq!(far.heard(), heard(&[&BEGINNING[..], &[("tools/call", 400)]].concat()));
+}
+
+#[tokio::test]
+async fn a_call_that_may_have_been_carried_out_is_not_made_again() {
+    let (model, far) = (Scripted::start(), ToolServer::start());
+    let server = Setup::new().openai(&model).config(&far.config("far")).start();
+    far.break_off();
+    let said = echo(&server.client(), &model).await;
+    assert!(said.contains("it ended before it answered"), "{said}");
+    assert_eq!(far.heard(), heard(&[&BEGINNING[..], &[("tools/call", 200)]].concat()));
 }
 
 #[tokio::test]

@@ -18,8 +18,10 @@ pub(super) enum McpError {
     Status(u16),
     /// It speaks no version of the protocol that we speak.
     Version,
-    /// It ended, or has forgotten us, before it answered.
+    /// It ended before it answered; it may have done what it was asked.
     Ended,
+    /// It does not know the session any more, and has done nothing.
+    Forgotten,
     /// It did not answer in time.
     Slow,
     /// Too much is asked of it at once.
@@ -46,6 +48,7 @@ impl McpError {
             Self::Status(status) => format!("it answers with HTTP {status}"),
             Self::Version => "it speaks another version of the protocol".into(),
             Self::Ended => "it ended before it answered".into(),
+            Self::Forgotten => "it does not know the session that it began".into(),
             Self::Slow => "it did not answer in time".into(),
             Self::Busy => "too much is asked of it at once; try again".into(),
             Self::Full => format!("{MCP_KEPT_MAX} tool servers are in use at once; try again"),
@@ -68,7 +71,7 @@ impl McpError {
             Self::Version => "another release of the server may speak 2025-06-18",
             Self::Slow => "raise `timeout_secs` if it is only slow to start (some install themselves first); else look at its own log",
             Self::Busy | Self::Full | Self::Waits(_) => "try again later",
-            Self::Status(_) | Self::Refused(..) => "look at the server's own log",
+            Self::Status(_) | Self::Forgotten | Self::Refused(..) => "look at the server's own log",
         }
     }
 }

@@ -96,8 +96,8 @@ impl Server {
             let params = json!({"name": tool.theirs, "arguments": arguments});
             match self.within(link.request("tools/call", &params)).await {
                 Ok(result) => return tool::result(&result),
-                // A server behind HTTP that has forgotten the session has not run the tool; once, it is tried in a new one.
-                Err(McpError::Ended) if again && matches!(*link, Link::Http(_)) && !link.alive() => again = false,
+                // It has not run the tool: once, it is asked in a new session. Whatever else went wrong, it may have.
+                Err(McpError::Forgotten) if again => again = false,
                 Err(error) => {
                     if error == McpError::Slow {
                         self.end(&link).await;

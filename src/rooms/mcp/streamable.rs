@@ -116,7 +116,7 @@ impl Streamable {
             // MCP 2025-06-18, session management: the session is over; the client begins a new one.
             StatusCode::NOT_FOUND if has_session => {
                 self.0.over.store(true, Ordering::Relaxed);
-                Err(McpError::Ended)
+                Err(McpError::Forgotten)
             }
             status => {
                 // Servers made after an early example of the SDK say 400 to a session that they do not know. It may mean

@@ -209,29 +209,10 @@ pub struct Scripted {
 impl Scripted {
     /// Starts on a free port.
     pub fn start() -> Self {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.set_nonblocking(true).unwrap();
-        let address = listener.local_addr().unwrap().to_string();
         let scripts = Arc::new(Mutex::new(Scripts::default()));
         let count = watch::channel(0).0;
-        let (stop, mut stopped) = watch::channel(false);
         let (shared, counter) = (scripts.clone(), count.clone());
-        std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async move {
-                let listener = TcpListener::from_std(listener).unwrap();
-                loop {
-                    tokio::select! {
-                        accepted = listener.accept() => {
-                            let (stream, _) = accepted.unwrap();
-                            stream.set_nodelay(true).unwrap();
-                            tokio::spawn(serve(stream, shared.clone(), counter.clone()));
-                        }
-                        _ = stopped.wait_for(|stop| *stop) => break,
-                    }
-                }
-            });
-        });
+        let (address, stop) = listen(move |stream| serve(stream, shared.clone(), counter.clone()));
         Self { address, scripts, count, stop }
     }
     /// `host:port`.
@@ -302,6 +283,34 @@ impl Drop for Scripted {
             }
         }
     }
+}
+
+/// Serves every connection to a free port, on a thread of its own; gives `host:port` and what stops it.
+pub(super) fn listen<F>(serve: impl Fn(TcpStream) -> F + Send + 'static) -> (String, watch::Sender<bool>)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (stop, mut stopped) = watch::channel(false);
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async move {
+            let listener = TcpListener::from_std(listener).unwrap();
+            loop {
+                tokio::select! {
+                    accepted = listener.accept() => {
+                        let (stream, _) = accepted.unwrap();
+                        stream.set_nodelay(true).unwrap();
+                        tokio::spawn(serve(stream));
+                    }
+                    _ = stopped.wait_for(|stop| *stop) => break,
+                }
+            }
+        });
+    });
+    (address, stop)
 }
 
 async fn serve(mut stream: TcpStream, scripts: Arc<Mutex<Scripts>>, count: watch::Sender<usize>) {

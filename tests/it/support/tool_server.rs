@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use super::client::PATIENCE;
-use super::scripted::read_request;
+use super::scripted::{listen, read_request};
 
 /// A request that reached the server.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,6 +33,8 @@ struct State {
     made: usize,
     /// Tool calls are answered as if their session were unknown.
     forgetful: bool,
+    /// Tool calls are answered by a stream that ends before it says anything.
+    breaks_off: bool,
     /// What is answered to an unknown session.
     unknown: u16,
     told: Vec<Told>,
@@ -50,24 +52,10 @@ pub struct ToolServer {
 impl ToolServer {
     /// Starts on a free port.
     pub fn start() -> Self {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.set_nonblocking(true).unwrap();
-        let address = listener.local_addr().unwrap().to_string();
         let state = Arc::new(Mutex::new(State { unknown: 404, ..State::default() }));
-        let (count, (stop, mut stopped)) = (watch::channel(0).0, watch::channel(false));
+        let count = watch::channel(0).0;
         let (shared, counter) = (state.clone(), count.clone());
-        std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async move {
-                let listener = TcpListener::from_std(listener).unwrap();
-                loop {
-                    tokio::select! {
-                        accepted = listener.accept() => drop(tokio::spawn(serve(accepted.unwrap().0, shared.clone(), counter.clone()))),
-                        _ = stopped.wait_for(|stop| *stop) => break,
-                    }
-                }
-            });
-        });
+        let (address, stop) = listen(move |stream| serve(stream, shared.clone(), counter.clone()));
         Self { address, state, count, stop }
     }
     /// Lines of `config.toml` that name it.
@@ -81,6 +69,10 @@ impl ToolServer {
     /// Knows no session any more as soon as a tool is called in it.
     pub fn be_forgetful(&self) {
         self.state.lock().unwrap().forgetful = true;
+    }
+    /// Breaks off its answers to tool calls.
+    pub fn break_off(&self) {
+        self.state.lock().unwrap().breaks_off = true;
     }
     /// An unknown session gets this status instead of 404.
     pub fn answer_unknown_with(&self, status: u16) {
@@ -156,6 +148,7 @@ fn answer(state: &mut State, what: &str, session: Option<&str>, message: &Value)
             let tool = json!({"name": "echo", "inputSchema": {"type": "object"}, "annotations": {"readOnlyHint": true}});
             (200, json.to_owned(), result(json!({"tools": [tool]})))
         }
+        "tools/call" if state.breaks_off => (200, "content-type: text/event-stream\r\n".into(), ": working\n\n".into()),
         "tools/call" => {
             let changed = json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"});
             let said = result(json!({"content": [{"type": "text", "text": format!("echoed in {}", session.unwrap_or_default())}]}));
