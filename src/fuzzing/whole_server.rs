@@ -18,12 +18,9 @@ use crate::wire::path::RelPath;
 /// The largest answer is the OpenAPI document; what one request can draw is bounded.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 
-/// Every file of a house, by its path.
-type Files = BTreeMap<PathBuf, Vec<u8>>;
-
 thread_local! {
     /// Stands as long as nobody with a key was in it, who might have left something.
-    static HOUSE: RefCell<Option<(House, Files)>> = const { RefCell::new(None) };
+    static HOUSE: RefCell<Option<(House, BTreeMap<PathBuf, Vec<u8>>)>> = const { RefCell::new(None) };
 }
 
 /// Whatever comes: no panic, an end in bounded time, only whole and well-formed answers, each with what every answer has, no 5xx,
@@ -92,7 +89,7 @@ fn look(house: &House, hung_up: bool, sent: &[u8], heard: &Heard, keyed: bool) {
         if !keyed || question.is_some_and(Question::is_strangers) {
             strangers_get_nothing(question, answer);
         }
-        if question.is_none_or(|question| question.method != "HEAD") {
+        if !question.is_some_and(|question| question.method == "HEAD") {
             what_was_acknowledged_is_kept(house, sent, answer);
         }
     }
@@ -193,11 +190,11 @@ pub(super) fn records(workspace: &Path, session: &str) -> Vec<Value> {
 fn files_are_what_was_put(house: &House, questions: &[Question<'_>], answers: &[Answer<'_>]) {
     const FILES: &str = "/api/workspace/file/";
     let agent_may_write = questions.iter().any(|question| question.path().contains("approve"));
-    let mut changes = questions
+    let changes = questions
         .iter()
         .zip(answers)
         .filter(|(question, _)| question.path().starts_with(FILES) && !matches!(question.method, "GET" | "HEAD"));
-    let Some((question, answer)) = changes.next_back() else { return };
+    let Some((question, answer)) = changes.last() else { return };
     if agent_may_write || question.method != "PUT" || answer.status != 200 {
         return;
     }

@@ -1,6 +1,7 @@
 //! JSON from strangers: bounded depth before the parser recurses, and errors that name the place but never the content.
 
 use serde::de::{DeserializeOwned, IgnoredAny};
+use serde_json::Value;
 
 use crate::wire::json_place::{Place, Tracked};
 
@@ -37,8 +38,13 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8], depth_max: usize) -> Result<T, B
     let read = T::deserialize(Tracked::new(&mut reader, &place)).and_then(|value| reader.end().map(|()| value));
     read.map_err(|error| {
         let what = without_content(&error.to_string());
-        // A wrong shape may stand before text that is no JSON at all; that matters more.
-        let broken = if error.is_data() { serde_json::from_str::<IgnoredAny>(text).err() } else { Some(error) };
+        let broken = if error.is_data() {
+            // A wrong shape may stand before text that is no JSON at all; that matters more.
+            serde_json::from_str::<IgnoredAny>(text).err()
+        } else {
+            // The reader has one word for what is no JSON and for a number where one of a few words is wanted.
+            serde_json::from_str::<Value>(text).err().map(|_| error)
+        };
         match broken {
             Some(broken) => BadJson::Malformed { line: broken.line(), column: broken.column() },
             None => BadJson::Shape { place: place.text(), what },
@@ -142,6 +148,7 @@ mod tests {
             (r#"{}"#, "", "missing field `text`"),
             (r#"{"text":"a","text":"b"}"#, "", "duplicate field `text`"),
             (r#"{"text":"a","list":[{"role":"user"},{"role":"root"}]}"#, "list[1].role", "expected `user` or `assistant`"),
+            (r#"{"text":"a","list":[{"role":1}]}"#, "list[0].role", "expected value"),
             (r#"{"text":"a","list":{}}"#, "list", "expected a sequence"),
             (r#"{"text":"a","small":300}"#, "small", "expected u8"),
             (r#"{"text":"a","small":1e999}"#, "small", "expected u8"),
