@@ -41,6 +41,9 @@ pub const ATTACHMENTS_MAX: usize = 8;
 /// A `user_id`, an `Idempotency-Key` or another label that a client chooses, in bytes.
 pub const LABEL_BYTES_MAX: usize = 256;
 
+/// The largest seq. Clients that read JSON numbers as doubles tell every smaller one from its neighbours; no session gets there by
+/// itself (a thousand records a second take 285,000 years), so a line with a larger one is damaged.
+pub const SEQ_MAX: u64 = (1 << 53) - 1;
 /// Seqs that each `message` record reserves: pieces shown to readers before a crash never get a number again (DESIGN §2).
 pub const SEQ_RESERVATION: u64 = 4096;
 /// Message ids that an open session remembers for idempotency (DESIGN §2).

@@ -10,7 +10,7 @@ use serde::de::IgnoredAny;
 use crate::base::ids::{ApprovalId, MessageId, SeedId, Seq, SpaceId};
 use crate::base::limits::LOG_LINE_BYTES_MAX;
 use crate::base::time::Timestamp;
-use crate::store::record::{Decision, Phase};
+use crate::store::record::{self, Decision, Phase};
 use crate::sys::disk::{DiskFile, read_full};
 use crate::wire::log_line;
 
@@ -24,6 +24,7 @@ const PROBE_BYTES: usize = 4 * 1024;
 /// What most readers want to know of a record: found without building the rest of it.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Glance<'a> {
+    #[serde(deserialize_with = "record::seq")]
     pub(crate) seq: Seq,
     pub(crate) time: Timestamp,
     /// None where it is true of the whole session.
@@ -32,7 +33,7 @@ pub(crate) struct Glance<'a> {
     #[serde(borrow)]
     pub(crate) kind: Cow<'a, str>,
     /// Of a `reserve`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "record::seq_if_any")]
     pub(crate) until: Option<Seq>,
     /// Of approvals.
     #[serde(default)]

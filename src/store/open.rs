@@ -83,7 +83,7 @@ pub(crate) fn open(core: &Arc<Core>, id: SessionId) -> Result<Option<Arc<Session
         overview.about.title = header.origin.as_ref().and_then(|origin| origin.title());
     }
     // Readers wait for what is visible, so it must exist: pieces that stand for nothing any more do not.
-    let visible = if run.file.is_some() { past.last.max(run.last) } else { past.last };
+    let visible = if run.file.is_some() { past.shown.max(run.last) } else { past.shown };
     let mut state = State::new(visible, Some(file.clone()), start, end, overview);
     let mut repairs = Vec::new();
     let mut unclean = past.rotten_since_reservation > 0;
@@ -220,7 +220,10 @@ fn keep_torn(core: &Core, id: SessionId, file: &dyn DiskFile, at: u64, len: u64)
 
 /// What the log says, read from its end as far back as it matters.
 struct Past {
+    /// The highest number that was given.
     last: Seq,
+    /// The same without lines at the end that no reader is shown: a later version of the program may have written them.
+    shown: Seq,
     reserved: Seq,
     rotten: u64,
     /// Rotten lines behind the last reservation that can be read.
@@ -275,8 +278,15 @@ impl Trace {
 }
 
 fn look_back(file: &dyn DiskFile, start: u64, end: u64) -> std::io::Result<Past> {
-    let mut past =
-        Past { last: 0, reserved: 0, rotten: 0, rotten_since_reservation: 0, overview: Overview::default(), messages: Vec::new() };
+    let mut past = Past {
+        last: 0,
+        shown: 0,
+        reserved: 0,
+        rotten: 0,
+        rotten_since_reservation: 0,
+        overview: Overview::default(),
+        messages: Vec::new(),
+    };
     let mut traces: HashMap<MessageId, Trace> = HashMap::new();
     let mut reservation_seen = false;
     let mut lines = Backward::new(file, start, end);
@@ -288,6 +298,9 @@ fn look_back(file: &dyn DiskFile, start: u64, end: u64) -> std::io::Result<Past>
             continue;
         };
         past.last = past.last.max(glance.seq);
+        if past.shown > 0 || back.json.as_deref().is_some_and(|json| serde_json::from_slice::<Record>(json).is_ok()) {
+            past.shown = past.shown.max(glance.seq);
+        }
         let overview = &mut past.overview;
         overview.active_seed_id = overview.active_seed_id.or(glance.seed_id);
         let Some(message) = glance.message_id else {

@@ -1,15 +1,18 @@
 //! What a session log holds: one numbered record for everything that happens in a conversation (DESIGN §2).
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::base::ids::{AgentId, ApprovalId, BudgetId, MessageId, PersonaId, SeedId, Seq, SpaceId};
+use crate::base::limits::SEQ_MAX;
 use crate::base::time::Timestamp;
 
 /// One line of the log, as readers see it: `seq`, `time`, `message_id`, `kind` and the kind's own fields.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     /// Its number in this session; never given to another record that a reader may have seen.
+    #[serde(deserialize_with = "seq")]
     pub seq: Seq,
     /// Wall time of the append. Order comes from `seq`, not from here.
     pub time: Timestamp,
@@ -32,6 +35,7 @@ pub enum Body {
     /// More seqs are reserved, up to and with this one.
     Reserve {
         /// The last reserved seq.
+        #[serde(deserialize_with = "seq")]
         until: Seq,
     },
     /// A phase started or ended.
@@ -146,6 +150,19 @@ pub enum Body {
     Cancelled(Ending),
     /// Terminal: the process ended under it.
     Interrupted(Ending),
+}
+
+/// A number that a record can have; see [`SEQ_MAX`].
+pub(crate) fn seq<'de, D: Deserializer<'de>>(d: D) -> Result<Seq, D::Error> {
+    let seq = Seq::deserialize(d)?;
+    if seq <= SEQ_MAX { Ok(seq) } else { Err(D::Error::custom("a seq of at most 2^53 - 1")) }
+}
+
+/// The same where there may be none.
+pub(crate) fn seq_if_any<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Seq>, D::Error> {
+    #[derive(Deserialize)]
+    struct Known(#[serde(deserialize_with = "seq")] Seq);
+    Ok(Option::<Known>::deserialize(d)?.map(|known| known.0))
 }
 
 /// An accepted user message.

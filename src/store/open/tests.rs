@@ -369,6 +369,32 @@ async fn a_message_is_accepted_once_and_its_id_means_one_content_also_after_a_re
     }
 }
 
+/// A later version may know more kinds; and a number that is none makes no number of ours run over.
+#[tokio::test]
+async fn lines_that_no_reader_is_shown_keep_nobody_waiting() {
+    let bench = Bench::new();
+    let (sid, id) = (bench.session_id(), bench.message_id());
+    let session = bench.sessions().load_or_create(sid, bench.owner()).await.unwrap();
+    session.accept(id, say("hello")).await.unwrap();
+    session.append(id, vec![done("hi")]).await.unwrap();
+    drop(session);
+    let mut log = std::fs::read(bench.file(sid, "log")).unwrap();
+    for (seq, kind) in [("3", "novelty"), ("18446744073709551615", "done"), ("4", "reserve\",\"until\":9007199254740992,\"x\":\"")] {
+        let json = format!(r#"{{"seq":{seq},"time":"2027-01-01T00:00:00.000Z","message_id":"{id}","kind":"{kind}"}}"#);
+        crate::wire::log_line::write(&mut log, json.as_bytes());
+    }
+    std::fs::write(bench.file(sid, "log"), &log).unwrap();
+    let session = bench.sessions().load(sid, bench.owner()).await.unwrap();
+    assert!(session.last_seq() == 2 && session.tail(2).caught_up(), "last {}", session.last_seq());
+    let id = bench.message_id();
+    assert!(session.accept(id, say("again")).await.unwrap().seq > 3, "a number that was given stays given");
+    session.append(id, vec![done("yes")]).await.unwrap();
+    drop(session);
+    let session = bench.sessions().load(sid, bench.owner()).await.unwrap();
+    let seen: Vec<String> = all(&session).await.iter().map(|seen| seen.split_once(' ').unwrap().1.to_owned()).collect();
+    assert_eq!(seen, ["message", "done", "message", "done"]);
+}
+
 #[test]
 fn seeded_randomness_is_the_same_in_every_run() {
     let mut bytes = [0; 4];
