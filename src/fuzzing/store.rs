@@ -224,15 +224,11 @@ pub(super) fn session_open(data: &[u8]) {
 
 fn framed(lines: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
-    for line in lines.split(|b| *b == b'\n') {
-        match line.split_first() {
-            Some((b'~', raw)) => {
-                out.extend_from_slice(raw);
-                out.push(b'\n');
-            }
-            Some(_) => log_line::write(&mut out, line),
-            // An empty line at the end: the last one is torn.
-            None => drop(out.pop()),
+    for line in lines.split_inclusive(|b| *b == b'\n') {
+        match line.strip_prefix(b"~") {
+            // Torn where it is the last one and has no line feed.
+            Some(raw) => out.extend_from_slice(raw),
+            None => log_line::write(&mut out, line.strip_suffix(b"\n").unwrap_or(line)),
         }
     }
     out
