@@ -23,6 +23,7 @@ use crate::base::log::{self, Format, Level};
 use crate::base::random::Random;
 use crate::base::time::{Clock, Timestamp};
 use crate::config::Config;
+use crate::fuzzing::exchange::{find, text};
 use crate::http::listener::{Dial, Listener};
 use crate::http::peer::Peer;
 use crate::store::home::Seams;
@@ -49,6 +50,9 @@ struct Template {
     reader: String,
 }
 
+/// Files by their names in the workspace.
+pub(super) type Kept = BTreeMap<PathBuf, Vec<u8>>;
+
 /// A house that stands; its directory goes with it.
 pub(super) struct House {
     /// The server runs only while something here waits for it.
@@ -57,6 +61,8 @@ pub(super) struct House {
     stop: Canceller,
     task: Option<JoinHandle<Result<(), AppError>>>,
     dir: PathBuf,
+    /// What was kept before anybody came.
+    pub(super) before: Kept,
 }
 
 /// What a client does next.
@@ -121,7 +127,9 @@ impl House {
         if runtime.block_on(told).is_err() {
             panic!("the house does not stand: {:?}", runtime.block_on(task));
         }
-        Self { runtime, dial, stop, task: Some(task), dir }
+        let mut house = Self { runtime, dial, stop, task: Some(task), dir, before: Kept::new() };
+        house.before = house.kept();
+        house
     }
 
     pub(super) fn workspace(&self) -> PathBuf {
@@ -200,7 +208,7 @@ impl House {
     }
 
     /// All that is kept for people, by name: what nobody may have changed can be compared.
-    pub(super) fn kept(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+    pub(super) fn kept(&self) -> Kept {
         let mut all = Vec::new();
         for room in ["sessions", "memory", "files", "files-of", "skills", "personas", "spaces", "seeds", "approvals", "cron"] {
             collect(&self.workspace(), Path::new(room), &mut all);
@@ -209,9 +217,13 @@ impl House {
         all.into_iter().filter(|(name, _)| !name.ends_with("index.cache")).collect()
     }
 
-    /// What of it is somebody else's.
-    pub(super) fn anothers(&self) -> BTreeMap<PathBuf, Vec<u8>> {
-        self.kept().into_iter().filter(|(_, bytes)| crate::fuzzing::exchange::find(bytes, CANARY.as_bytes()).is_some()).collect()
+    /// What was somebody else's is as it was; the rest of what is kept now.
+    pub(super) fn nothing_of_anothers_changed(&self) -> Kept {
+        let mut now = self.kept();
+        for (name, bytes) in self.before.iter().filter(|(_, bytes)| find(bytes, CANARY.as_bytes()).is_some()) {
+            assert!(now.remove(name).as_ref() == Some(bytes), "{} is somebody else's and was changed", name.display());
+        }
+        now
     }
 }
 
@@ -242,9 +254,10 @@ fn make_template() -> Template {
         let head = format!("{line} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\ncontent-type: application/json\r\n");
         let request = format!("{head}content-length: {}\r\n\r\n{body}", body.len());
         let heard = house.converse(&[Step::Send(request.into_bytes())], Then::Go);
-        assert!(heard.bytes.starts_with(b"HTTP/1.1 200 "), "{line}: {}", crate::fuzzing::exchange::text(&heard.bytes));
+        assert!(heard.bytes.starts_with(b"HTTP/1.1 200 "), "{line}: {}", text(&heard.bytes));
     }
-    assert!(house.anothers().len() >= 3, "{:?}", house.kept().keys());
+    let kept = house.kept();
+    assert!(kept.values().filter(|bytes| find(bytes, CANARY.as_bytes()).is_some()).count() >= 3, "{:?}", kept.keys());
     let keys = Keys::beside(&dir, seams(&house.runtime, 0)).unwrap_or_else(|e| panic!("{e}"));
     let key = |owner, scopes: &[Scope]| {
         let wanted = NewKey {

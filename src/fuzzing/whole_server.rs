@@ -3,7 +3,6 @@
 //! The first byte says how they are sent. `$KEY` and `$READ` in the rest stand for keys (see [`house`](super::house)).
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,12 +17,9 @@ use crate::wire::path::RelPath;
 /// The largest answer is the OpenAPI document; what one request can draw is bounded.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 
-/// Every file of a house, by its path.
-type Files = BTreeMap<PathBuf, Vec<u8>>;
-
 thread_local! {
     /// Stands as long as nobody with a key was in it, who might have left something.
-    static HOUSE: RefCell<Option<(House, Files)>> = const { RefCell::new(None) };
+    static HOUSE: RefCell<Option<House>> = const { RefCell::new(None) };
 }
 
 /// Whatever comes: no panic, an end in bounded time, only whole and well-formed answers, each with what every answer has, no 5xx,
@@ -31,24 +27,17 @@ thread_local! {
 pub(super) fn whole_server(data: &[u8]) {
     let Some((how, rest)) = data.split_first().filter(|_| find(data, CANARY.as_bytes()).is_none()) else { return };
     HOUSE.with_borrow_mut(|held| {
-        let (house, before) = held.take().unwrap_or_else(|| {
-            let house = House::new();
-            let before = house.kept();
-            (house, before)
-        });
+        let house = held.take().unwrap_or_else(House::new);
         let sent = house.with_keys(rest);
         let (steps, then) = plan(*how, &sent);
         let heard = house.converse(&steps, then);
         let writes = find(rest, b"$KEY").is_some();
         look(&house, then == Then::HangUp, &sent, &heard, sent.len() != rest.len());
-        let after = house.kept();
-        for (name, bytes) in &before {
-            let is_anothers = find(bytes, CANARY.as_bytes()).is_some();
-            assert!(!is_anothers || after.get(name) == Some(bytes), "{} is somebody else's and was changed", name.display());
-        }
+        let after = house.nothing_of_anothers_changed();
         if !writes {
-            assert!(after == before, "changed without a key that may: {:?}", after.keys().collect::<Vec<_>>());
-            *held = Some((house, before));
+            let changed = after.iter().find(|(name, bytes)| house.before.get(*name) != Some(bytes));
+            assert!(changed.is_none(), "changed without a key that may: {changed:?}");
+            *held = Some(house);
         }
     });
 }
