@@ -12,6 +12,7 @@ mod cron_jobs;
 mod engine;
 pub mod error;
 mod events;
+mod file_body;
 mod keys;
 mod login;
 mod mcp;
@@ -31,6 +32,7 @@ mod session_import;
 mod sessions;
 #[cfg(test)]
 mod shapes;
+pub(crate) mod site;
 mod skills;
 mod socket_follows;
 mod socket_frames;
@@ -73,6 +75,7 @@ use crate::rooms::mcp::Mcp;
 use crate::rooms::memory::Memory;
 use crate::rooms::personas::Personas;
 use crate::rooms::seeds::Seeds;
+use crate::rooms::site::Site;
 use crate::rooms::skills::Skills;
 use crate::rooms::spaces::Spaces;
 use crate::rooms::workspace::owners::Workspaces;
@@ -94,6 +97,10 @@ pub struct Settings {
     pub max_execution: Duration,
     /// `memory.enabled`.
     pub memory_enabled: bool,
+    /// `security.auth_enabled`: a key is asked for.
+    pub auth_enabled: bool,
+    /// `gateway.base_path`: what stands before every path; empty, or `/` and names.
+    pub base_path: String,
 }
 
 /// Everything a handler may use, built by `app`.
@@ -126,6 +133,8 @@ pub struct App {
     pub events: Arc<Events>,
     /// What is remembered.
     pub memory: Arc<Memory>,
+    /// The web page.
+    pub site: Arc<Site>,
     /// Manners of speaking.
     pub personas: Arc<Personas>,
     /// What the agent was taught.
