@@ -33,7 +33,7 @@ class House {
 	constructor() {
 		const go = (hash) => this.go(hash);
 		this.sessions = new Sessions({go});
-		this.chat = new Chat({go});
+		this.chat = new Chat({go, relist: () => this.sessions.refresh()});
 		this.badges = {approvals: h('span.count', {hidden: true})};
 		this.links = new Map();
 		this.line = h('span.line');
@@ -59,6 +59,7 @@ class House {
 				this.node.dataset.line = state;
 			}),
 			onKernel((event) => this.hear(event)),
+			() => this.sessions.close(),
 		];
 		this.lookForQuestions = seldom(300, () => this.questions());
 		this.refreshRoom = seldom(400, () => this.room?.refresh?.());
@@ -176,6 +177,7 @@ async function arrive() {
 	}
 	house = new House();
 	fill(app, house.node);
+	if (house.chat.node.isConnected) house.chat.focus();
 	startKernel();
 	startMetrics();
 }

@@ -12,7 +12,7 @@ export function approvalCard(question, {onDecided = () => {}, place = null} = {}
 	const what = h('div.what', h('p.waiting', 'Reading what is there now…'));
 	const foot = h('div.acts');
 	const title = question.action === 'write_file' ? 'wants to write a file' : `wants to use ${question.action}`;
-	const card = h(`section.card.approval${question.decision ? '' : '.open'}`, {says: `Question: ${title} ${question.resource}`},
+	const card = h(`section.card.approval${question.decision ? '' : '.open'}`, {tabindex: '-1', says: `Question: ${title} ${question.resource}`},
 		h('header', icon('hand'), h('div', h('strong', `The agent ${title}`), h('code', question.resource)), place),
 		question.reason && h('p.small', question.reason), what, foot);
 	settle(question.decision);
@@ -25,6 +25,7 @@ export function approvalCard(question, {onDecided = () => {}, place = null} = {}
 		card.classList.toggle('open', !decision);
 		if (decision) return fill(foot, h('p.verdict', {class: decision}, icon(decision === 'approved' ? 'check' : 'close'), SAID[decision] ?? decision));
 		const decide = (word) => trying(async () => {
+			const held = foot.contains(document.activeElement);
 			try {
 				await post(`api/approvals/${question.id}/${word}`);
 			} catch (error) {
@@ -35,6 +36,8 @@ export function approvalCard(question, {onDecided = () => {}, place = null} = {}
 			const decision = word === 'approve' ? 'approved' : 'rejected';
 			question.decision = decision;
 			settle(decision);
+			// The buttons are gone; whoever has no mouse stays here.
+			if (held) card.focus();
 			announce(SAID[decision]);
 			onDecided(decision);
 		});

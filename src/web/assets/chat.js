@@ -18,8 +18,8 @@ const BEYOND = 9007199254740991;
 const TRIES = ['What can you do here?', 'remember that the pump was serviced on 3 May', 'write notes/today.md: first line', 'task say hi; list files criteria: says hi'];
 
 export class Chat {
-	constructor({go}) {
-		Object.assign(this, {go, id: null, turns: new Turns(), views: new Map(), feed: null, start: 0, title: ''});
+	constructor({go, relist}) {
+		Object.assign(this, {go, relist, id: null, turns: new Turns(), views: new Map(), feed: null, start: 0, title: ''});
 		this.heading = h('h1', 'New conversation');
 		this.tools = h('div.tools');
 		this.scroller = h('div.talk', {tabindex: '0', role: 'region', says: 'Conversation'});
@@ -32,8 +32,6 @@ export class Chat {
 		this.list.onStuck = (stuck) => (this.down.hidden = stuck);
 		this.composer = new Composer({send: (...said) => this.send(...said), stop: trying(() => this.stop())});
 		this.node = h('div.room.chat', h('header.bar', this.heading, this.tools), this.scroller, this.down, h('div.below', this.composer.node));
-		// For whoever measures it.
-		this.node.chat = this;
 	}
 
 	open(id) {
@@ -44,7 +42,12 @@ export class Chat {
 		this.setTitle(id ? 'Conversation' : 'New conversation');
 		this.welcome(!id);
 		if (id) this.read(id);
-		this.composer.field.focus({preventScroll: true});
+		this.focus();
+	}
+
+	// On a phone a keyboard would cover what is to be read.
+	focus() {
+		if (!matchMedia('(pointer: coarse)').matches) this.composer.field.focus({preventScroll: true});
 	}
 
 	close() {
@@ -63,7 +66,10 @@ export class Chat {
 	setTitle(title) {
 		this.heading.textContent = title;
 		document.title = `${title} – oxios`;
-		fill(this.tools, this.id && sessionMenu(() => ({id: this.id, title: this.heading.textContent}), {go: this.go, changed: (item) => item && this.setTitle(titleOf(item))}));
+		fill(this.tools, this.id && sessionMenu(() => ({id: this.id, title: this.heading.textContent}), {go: this.go, changed: (item) => {
+			if (item?.id === this.id) this.setTitle(titleOf(item));
+			this.relist();
+		}}));
 	}
 
 	welcome(shown) {

@@ -72,6 +72,7 @@ export const trying = (work) => async (event) => {
 	event?.preventDefault?.();
 	const by = event?.currentTarget?.matches?.('button, form') ? event.currentTarget : null;
 	const busy = by?.matches('form') ? by.querySelector('[type=submit]') : by;
+	const held = busy && busy === document.activeElement;
 	if (busy) busy.disabled = true;
 	try {
 		return await work(event);
@@ -79,6 +80,7 @@ export const trying = (work) => async (event) => {
 		if (error.name !== 'AbortError') toast(error.message, true);
 	} finally {
 		if (busy) busy.disabled = false;
+		if (held) busy.focus();
 	}
 };
 

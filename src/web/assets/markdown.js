@@ -40,16 +40,19 @@ function partEnd(lines, i) {
 	}
 	if (!line.trim() || HEAD.test(line) || RULE.test(line)) return i + 1;
 	const kind = QUOTE.test(line) ? 'quote' : ITEM.test(line) ? 'list' : 'text';
+	const ordered = /^ *\d/.test(line);
+	// A list of the other kind is another list.
+	const other = (next) => /^ ?\S/.test(next) && ITEM.test(next) && /^ *\d/.test(next) !== ordered;
 	let j = i + 1;
 	for (; j < lines.length; j++) {
 		const next = lines[j];
 		if (kind === 'list') {
 			// A list goes on over one empty line where what follows belongs to it.
 			if (!next.trim()) {
-				if (j + 1 < lines.length && (ITEM.test(lines[j + 1]) || /^ {2,}\S/.test(lines[j + 1]))) continue;
+				if (j + 1 < lines.length && ((ITEM.test(lines[j + 1]) && !other(lines[j + 1])) || /^ {2,}\S/.test(lines[j + 1]))) continue;
 				break;
 			}
-			if (!ITEM.test(next) && !/^ +/.test(next) && (HEAD.test(next) || FENCE.test(next) || QUOTE.test(next))) break;
+			if (other(next) || !ITEM.test(next) && !/^ +/.test(next) && (HEAD.test(next) || FENCE.test(next) || QUOTE.test(next))) break;
 			continue;
 		}
 		if (!next.trim() || HEAD.test(next) || FENCE.test(next) || RULE.test(next)) break;

@@ -34,12 +34,12 @@ export function modelRoom({modelChanged}) {
 			address = field('Address', {kind: 'url', value: active ? (config.base_url ?? '') : '', placeholder: own.address || provider?.base_url || '', hint: `With its version segment, for example ${own.address || provider?.base_url}. Empty: the provider’s own (${provider?.base_url}).`});
 			key = field('Key', {kind: 'password', autocomplete: 'new-password', placeholder: provider?.api_key_set ? 'set; leave empty to keep it' : 'local servers need none'});
 			model = field('Model', {value: active ? config.default_model.split('/').slice(1).join('/') : '', list: 'models', placeholder: 'auto', hint: way === 'openai' ? 'Empty: the first one that the server lists.' : 'For example claude-sonnet-4-5.'});
-			fill(rest, address.node, key.node, model.node, names, button('Ask which models there are', trying(async () => {
-				await settle();
+			// A provider is asked for its models where its address is in force.
+			fill(rest, address.node, key.node, model.node, names, active && button('Ask which models there are', trying(async () => {
 				const {models} = await get(`api/engine/models?provider=${way}`);
-				fill(names, models.map((one) => h('option', {value: one.split('/').slice(1).join('/')})));
-				say(models.length ? `There are: ${models.map((one) => one.split('/').slice(1).join('/')).join(', ')}` : 'The server lists none.');
-				if (!model.value && models.length) model.input.value = models[0].split('/').slice(1).join('/');
+				const found = models.map((one) => one.split('/').slice(1).join('/'));
+				fill(names, found.map((value) => h('option', {value})));
+				say(found.length ? `There are: ${found.join(', ')}` : 'The server lists none.');
 			})));
 		}
 
@@ -49,26 +49,19 @@ export function modelRoom({modelChanged}) {
 			verdict.hidden = false;
 		}
 
-		// Address and key first: the model is asked for there.
-		async function settle() {
-			const engine = {};
-			if (address.value !== (way === nowWay ? (config.base_url ?? '') : '')) engine.base_url = address.value || null;
-			if (key.value) engine.api_key = key.value;
-			if (Object.keys(engine).length) await put('api/config', {engine});
-		}
-
 		async function save() {
-			const before = {base_url: config.base_url};
 			say('Trying it; a small machine may take a while to load a model…');
+			const moved = way !== 'offline' && address.value !== (way === nowWay ? (config.base_url ?? '') : '');
+			const wanted = way === 'offline' ? 'offline' : `${way}/${model.value.trim() || 'auto'}`;
 			try {
-				if (way !== 'offline') await settle();
-				const {model: now} = await put('api/engine/model', {model: way === 'offline' ? 'offline' : `${way}/${model.value.trim() || 'auto'}`});
-				say(`${now} answers.`);
+				if (moved) await put('api/config', {engine: {base_url: address.value || null}});
+				const {model: now} = key?.value && way !== 'offline' ? await put('api/engine/api-key', {api_key: key.value, model: wanted}) : await put('api/engine/model', {model: wanted});
 				toast(`${now} answers from now on.`);
 				modelChanged();
+				reload();
 			} catch (error) {
 				say(error.message, true);
-				if (way === nowWay) await put('api/config', {engine: before}).catch(() => {});
+				if (moved) await put('api/config', {engine: {base_url: config.base_url}}).catch(() => {});
 			}
 		}
 	});

@@ -14,7 +14,7 @@ export function sessionMenu(session, {go, changed}) {
 	const menu = h('div.menu', {popover: 'auto'});
 	const opener = h('button.sign.quiet', {title: 'More', says: 'More about this conversation', onclick: () => open()}, icon('more'));
 	const act = (text, sign, work) => h('button', {onclick: () => (menu.hidePopover(), trying(work)())}, icon(sign), text);
-	const file = (text, format) => h('a', {href: at(`api/sessions/${session().id}/export?format=${format}`), download: `${session().title.replace(/[^\p{L}\p{N} _-]/gu, '').slice(0, 60) || 'conversation'}.${format === 'json' ? 'json' : 'md'}`, onclick: () => menu.hidePopover()}, icon('up'), text);
+	const file = (text, format) => h('a', {href: at(`api/sessions/${session().id}/export?format=${format}`), download: true, onclick: () => menu.hidePopover()}, icon('up'), text);
 
 	function open() {
 		menu.replaceChildren(

@@ -82,8 +82,10 @@ export class TurnView {
 			const node = step.kind === 'approval'
 				? approvalCard({...step, decision: step.decision ?? (this.turn.over ? 'expired' : undefined)}, {onDecided: this.acts.decided})
 				: toolCard(step, {over: this.turn.over, group: step.agent ? `agent ${groups.indexOf(step.agent) + 1}` : null, open: this.open.has(i), onToggle: (open) => (open ? this.open.add(i) : this.open.delete(i))});
+			const held = known?.node.contains(document.activeElement);
 			if (known) known.node.replaceWith(node);
 			else this.steps.append(node);
+			if (held) node.querySelector('summary')?.focus();
 			this.cards.set(i, {stamp, node});
 		});
 	}

@@ -16,7 +16,7 @@ export class Windowed {
 		Object.assign(this, {scroller, make, estimate, onTop, blocks: [], stuck: true});
 		this.inner = h('div.window');
 		scroller.append(this.inner);
-		this.observer = new IntersectionObserver((entries) => this.keep(() => entries.forEach((entry) => this.show(entry.target.block, entry.isIntersecting))), {root: scroller, rootMargin: `${NEAR} 0px`});
+		this.observer = new IntersectionObserver((entries) => this.keep(() => entries.forEach((entry) => this.show(entry.target.block, entry.isIntersecting, entry.boundingClientRect.height))), {root: scroller, rootMargin: `${NEAR} 0px`});
 		this.sizes = new ResizeObserver(() => this.stuck && this.toEnd());
 		this.sizes.observe(this.inner);
 		this.sizes.observe(scroller);
@@ -36,11 +36,6 @@ export class Windowed {
 	set stuck(now) {
 		this.atEnd = now;
 		this.onStuck?.(now);
-	}
-
-	// What is in the document now.
-	get filled() {
-		return this.blocks.filter((block) => block.shown).reduce((sum, block) => sum + block.items.length, 0);
 	}
 
 	toEnd() {
@@ -63,7 +58,7 @@ export class Windowed {
 		this.last = this.scroller.scrollTop;
 	}
 
-	show(block, shown) {
+	show(block, shown, height) {
 		if (block.shown === shown) return;
 		// What is in use is left alone: a field, a selection, an open menu.
 		if (!shown && (block.node.contains(document.activeElement) || getSelection()?.containsNode?.(block.node, true) && !getSelection().isCollapsed)) return;
@@ -72,7 +67,7 @@ export class Windowed {
 			block.node.replaceChildren(...block.items.map((item) => this.node(item)));
 			block.node.style.height = '';
 		} else {
-			block.node.style.height = `${block.node.offsetHeight}px`;
+			block.node.style.height = `${height}px`;
 			block.node.replaceChildren();
 		}
 	}
