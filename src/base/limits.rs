@@ -262,6 +262,8 @@ pub const SKILLS_MAX: usize = 500;
 /// A file of somebody's own page that is read whole before it is sent, so that its digest tells whether it has changed; larger ones
 /// are sent piece by piece.
 pub const SITE_FILE_WHOLE_BYTES_MAX: usize = 1024 * 1024;
+/// An archive of a page: builds have some hundred kilobytes to a few megabytes.
+pub const SITE_ARCHIVE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Compressed files of the page that are kept in memory; ours are a third of it, an own build may have some more.
 pub const SITE_PACKED_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Events of the bus kept for readers that come back.

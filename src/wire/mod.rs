@@ -3,6 +3,7 @@
 #[cfg(feature = "archives")]
 pub mod archive;
 pub mod audit_line;
+pub mod bundle;
 pub mod credentials;
 pub mod cron;
 pub mod encodings;

@@ -2,6 +2,7 @@
 //! binary carries. Directories are looked at for every request, so that a new build there is served at once. Everything here blocks.
 
 pub mod embedded;
+pub mod install;
 
 use std::collections::HashMap;
 use std::io::Write;

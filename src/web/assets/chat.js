@@ -269,6 +269,7 @@ export class Chat {
 			history.replaceState(null, '', `#/s/${session}`);
 			this.listen(session);
 			this.go(null);
+			this.relist();
 		}
 	}
 
