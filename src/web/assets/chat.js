@@ -153,7 +153,6 @@ export class Chat {
 				const first = this.turns.shown[0];
 				this.turns.before(records);
 				this.start = from;
-				this.about(records);
 				const now = this.turns.shown;
 				const until = first ? now.indexOf(first) : now.length;
 				this.list.prepend(now.slice(0, until));

@@ -1,5 +1,6 @@
 // A turn on the screen: what was said, what was done for it, what was answered.
 
+import {filePath} from './api.js';
 import {approvalCard} from './approval.js';
 import {copyText, h, icon, plural, signButton, time} from './dom.js';
 import {parts} from './markdown.js';
@@ -27,7 +28,7 @@ export class TurnView {
 	saidOnce() {
 		const {turn, acts} = this;
 		const text = turn.content ?? '';
-		this.said.append(h('div.bubble', {role: 'group', says: 'You said'}, h('p', text), turn.attachments.length > 0 && h('ul.chips', turn.attachments.map((path) => h('li', icon('clip'), h('a', {href: `#/files/${path}`}, path.split('/').pop()))))),
+		this.said.append(h('div.bubble', {role: 'group', says: 'You said'}, h('p', text), turn.attachments.length > 0 && h('ul.chips', turn.attachments.map((path) => h('li', icon('clip'), h('a', {href: `#/files/${filePath(path)}`}, path.split('/').pop()))))),
 			h('div.acts.hover', h('span.small', time(turn.time)), signButton('copy', 'Copy this message', () => copyText(text)), signButton('edit', 'Edit this message in a new branch', () => acts.edit(turn)), signButton('fork', 'New conversation from here', () => acts.fork(turn))));
 	}
 
