@@ -253,6 +253,7 @@ fn build(setup: Setup, shutdown: Cancel, drained: Cancel) -> Result<Built, AppEr
         started: clock.monotonic(),
         clock,
         random,
+        base_path: settings.api.base_path,
         settings: lives.api.clone(),
         configuration: running.clone(),
         engine: lives.engine.clone(),

@@ -68,8 +68,6 @@ pub struct Pipeline {
     ids: RequestIds,
     log: Arc<AccessLog>,
     trusted_proxies: Vec<std::net::IpAddr>,
-    /// `gateway.base_path`.
-    base_path: String,
 }
 
 impl Pipeline {
@@ -82,7 +80,6 @@ impl Pipeline {
             ids: RequestIds::new(app.random.clone()),
             log: AccessLog::new(app.clock.clone()),
             trusted_proxies: limits.trusted_proxies.clone(),
-            base_path: app.settings.load().base_path.clone(),
             app,
         })
     }
@@ -93,7 +90,7 @@ impl Pipeline {
         let (head, body) = request.into_parts();
         // An OpenAI client reads the errors of its own API only, whoever refuses.
         let answer =
-            if is_beneath("/v1", beneath(&self.base_path, head.uri.path())) { v1::error::response } else { HttpError::into_response };
+            if is_beneath("/v1", beneath(&self.app.base_path, head.uri.path())) { v1::error::response } else { HttpError::into_response };
         // Written when dropped: also where the client vanishes and this future with it.
         let mut entry = self.log.begin(request_id, &head.method);
         let mut intake = Intake::new(body);
@@ -145,7 +142,7 @@ impl Pipeline {
 
         // 4. Who calls: 401, or 429 for the eleventh wrong credential. What the path leads to is looked up before, since
         //    the row says which credentials count, and told after: without a key nothing tells which paths exist.
-        let path = beneath(&self.base_path, head.uri.path());
+        let path = beneath(&self.app.base_path, head.uri.path());
         let found = self.router.find(&head.method, path);
         let row = match &found {
             Found::Route(route, _) => Some(*route),
@@ -183,7 +180,7 @@ impl Pipeline {
             Found::Nothing => {
                 seen.entry.route = "page";
                 return match path {
-                    "" => Ok(site::slash(&self.base_path)),
+                    "" => Ok(site::slash(&self.app.base_path)),
                     path => site::answer(&self.app, &head.method, &head.headers, path).await,
                 };
             }

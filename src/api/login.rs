@@ -153,7 +153,7 @@ fn set_cookie(response: &mut Response, app: &App, call: &Call, (value, max_age):
         && (call.headers.get("x-forwarded-proto").is_some_and(|proto| proto.as_bytes().eq_ignore_ascii_case(b"https"))
             || call.headers.get(header::ORIGIN).is_some_and(|origin| origin.as_bytes().starts_with(b"https:")));
     // Beneath a path of its own, so that other programs behind the same proxy do not get it.
-    let path = &app.settings.load().base_path;
+    let path = &app.base_path;
     let secure = if by_https { "; Secure" } else { "" };
     let mut field = HeaderValue::try_from(format!("{COOKIE}={value}; Path={path}/; Max-Age={max_age}; HttpOnly; SameSite=Strict{secure}"))
         .map_err(|_| HttpError::internal("a cookie would not be a header field"))?;

@@ -155,6 +155,8 @@ pub struct App {
     pub random: Arc<dyn Random>,
     /// Monotonic time of the start.
     pub started: Duration,
+    /// `gateway.base_path` as the server was started with: what stands before every path; empty, or `/` and names.
+    pub base_path: String,
     /// Settings of the API.
     pub settings: Arc<Live<Settings>>,
     /// The configuration in force.
