@@ -189,7 +189,7 @@ pub(crate) async fn delete(app: Arc<App>, call: Call) -> Result<Response, HttpEr
 /// `POST /api/cron-jobs/{id}/trigger`.
 pub(crate) async fn trigger(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
     let ((owner, budget), id) = (payer(&call)?, id(&call)?);
-    let run = app.cron.trigger(owner, budget, id).await?;
+    let run = app.cron.trigger(owner, (call.caller()?.shown(), budget), id).await?;
     api::json(&CronJobTriggered { status: "triggered", id, run })
 }
 

@@ -124,7 +124,7 @@ async fn jobs_are_their_owners_and_have_a_limit() {
     assert!(matches!(cron.find(other, id), Err(CronError::NotFound)));
     assert!(matches!(cron.delete(other, id), Err(CronError::NotFound)));
     assert!(matches!(cron.update(other, None, id, Change::default()), Err(CronError::NotFound)));
-    assert!(matches!(cron.trigger(other, None, id).await, Err(CronError::NotFound)));
+    assert!(matches!(cron.trigger(other, (None, None), id).await, Err(CronError::NotFound)));
     for _ in 1..CRON_JOBS_MAX {
         cron.create(owner, None, job("@daily", Missed::Skip)).unwrap();
     }
