@@ -141,6 +141,13 @@ fn met(row: &Route, answer: &Streaming) -> Gate {
 async fn meets(row: &Route, client: &Client, ask: Ask, wanted: Gate, what: &str) {
     // Streams never end; their head says enough.
     let answer = client.open(ask).await;
+    assert_eq!(
+        answer.header("access-control-allow-origin"),
+        None,
+        "{} {}, {what}: no page of another origin may read it",
+        row.method,
+        row.path
+    );
     assert_eq!(met(row, &answer), wanted, "{} {}, {what}: {}", row.method, row.path, answer.status);
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::client::Client;
+use crate::support::client::{Ask, Client};
 use crate::support::server::{Setup, command};
 use crate::support::ws::Ws;
 
@@ -98,6 +98,36 @@ async fn a_key_makes_and_rotates_only_keys_with_scopes_it_has() {
     lesser.post("/api/keys", &json!({"name": "x", "scopes": ["read"], "owner": "new"})).await.expect(403);
     lesser.post_empty(&format!("/api/keys/{first}/rotate")).await.expect(403);
     make(&lesser, json!({"name": "x", "scopes": ["admin"]})).await;
+}
+
+/// THREATS 5: whatever a client says of its scopes, in whatever place, they are those of the key's record; and a record that says
+/// nothing of them opens nothing.
+#[tokio::test]
+async fn scopes_come_from_the_keys_record_whatever_a_client_says_and_are_never_missing() {
+    let mut server = Setup::new().start();
+    let (_, key) = make(&server.client(), json!({"name": "reader", "scopes": ["read"]})).await;
+    let reader = server.stranger().with_key(Some(&key));
+    let claims = json!({"scopes": ["admin"], "scope": "admin"});
+    let ticket = reader.post("/api/chat/ticket", &claims).await;
+    assert!(matches!(ticket.status, 200 | 400 | 422), "{}", ticket.status);
+    for target in ["/api/keys", "/api/keys?scope=admin&scopes=admin", "/api/config?scopes[]=admin"] {
+        for header in ["x-scopes", "x-oauth-scopes", "x-forwarded-scopes", "scope"] {
+            reader.send(Ask::new("GET", target).header(header, "admin read write").header("cookie", "scopes=admin")).await.expect(403);
+        }
+    }
+    let login = reader.post("/api/login", &json!({"key": key, "scopes": ["admin"]})).await;
+    assert_eq!(login.status, 422, "a login says nothing of scopes");
+    server.stop().await;
+    let file = server.home().join("keys.json");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let mut keys: Value = serde_json::from_str(&text).unwrap();
+    let records = keys.as_object_mut().map(|all| all.values_mut().find(|v| v.is_array()).unwrap()).unwrap().as_array_mut().unwrap();
+    let reader = records.iter_mut().find(|record| record["name"] == "reader").unwrap().as_object_mut().unwrap();
+    assert!(reader.remove("scopes").is_some());
+    std::fs::write(&file, keys.to_string()).unwrap();
+    let output = command(server.home()).args(["serve", "--listen", "127.0.0.1:0"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("keys.json is damaged"), "{said}");
 }
 
 #[tokio::test]

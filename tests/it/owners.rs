@@ -197,6 +197,42 @@ async fn a_socket_shows_and_stops_nothing_of_another_owner() {
     assert_eq!(house.seen().await, before, "nothing of theirs has changed");
 }
 
+/// THREATS 8: what two owners choose alike (idempotency keys, JSON-RPC ids, names) never meets; ids are 128 random bits.
+#[tokio::test]
+async fn what_a_client_chose_is_its_owners_alone_and_ids_are_random() {
+    let house = House::new().await;
+    let mut ids = std::collections::BTreeSet::new();
+    let ask = async |client: &Client, content: &str| {
+        let body = json!({"content": content, "idempotency_key": "the same", "user_id": "the same"});
+        let answer = client.post("/api/chat", &body).await.expect(200).json();
+        assert_eq!(answer["echo"], content);
+        (answer["id"].as_str().unwrap().to_owned(), answer["session_id"].as_str().unwrap().to_owned())
+    };
+    let (mine, theirs) = (ask(&house.guest, "mine").await, ask(&house.owner, "theirs").await);
+    assert!(mine.0 != theirs.0 && mine.1 != theirs.1, "the same key of two owners");
+    assert_eq!((ask(&house.guest, "mine").await, ask(&house.owner, "theirs").await), (mine, theirs));
+    let call = |content: &str| json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "ask", "arguments": {"content": content}}});
+    for _ in 0..8 {
+        let (words, paths) = (call("remember mine"), call("remember theirs"));
+        let (mine, theirs) = tokio::join!(house.guest.post("/mcp", &words), house.owner.post("/mcp", &paths));
+        for (answer, other) in [(mine, "theirs"), (theirs, "mine")] {
+            let told = answer.expect(200).json();
+            assert!(!told.to_string().contains(other), "a reply went to the wrong client: {told}");
+            assert!(ids.insert(told["result"]["structuredContent"]["session_id"].as_str().unwrap().to_owned()));
+        }
+    }
+    ids.extend(house.theirs.iter().filter(|(area, _)| **area != "workspace").map(|(_, id)| id.clone()));
+    for id in &ids {
+        let id = uuid::Uuid::try_parse(id).unwrap();
+        assert!(matches!(id.get_version_num(), 4 | 8), "{id}");
+    }
+    // Of random ones each bit is set in some and not in others: no counter, no time.
+    let random: Vec<u128> =
+        ids.iter().map(|id| uuid::Uuid::try_parse(id).unwrap()).filter(|id| id.get_version_num() == 4).map(|id| id.as_u128()).collect();
+    let (all, any) = random.iter().fold((u128::MAX, 0), |(all, any), id| (all & id, any | id));
+    assert!(random.len() >= 16 && (all ^ any).count_ones() >= 121, "{random:x?}");
+}
+
 /// Lists, numbers, events: nothing that a guest can read names anything of theirs, whatever is done meanwhile.
 #[tokio::test]
 async fn no_list_or_stream_names_anything_of_another_owner() {
