@@ -36,9 +36,9 @@ pub(crate) struct NewCronJob {
     content: String,
     /// It runs by itself; true where nothing is said.
     enabled: Option<bool>,
-    /// What becomes of runs whose time went by while the server was down; `skip` where nothing is said.
+    /// What becomes of runs whose time went by while the server was down, or the machine asleep for over 90 s; `skip` where nothing is said.
     missed: Option<Missed>,
-    /// The space of its runs' sessions.
+    /// The space of its runs' sessions; it must be there and not archived, also when it runs.
     space_id: Option<SpaceId>,
 }
 
@@ -85,9 +85,9 @@ pub(crate) struct CronJob {
     content: String,
     /// It runs by itself.
     enabled: bool,
-    /// What becomes of runs whose time went by while the server was down.
+    /// What becomes of runs whose time went by while the server was down, or the machine asleep for over 90 s.
     missed: Missed,
-    /// The space of its runs' sessions.
+    /// The space of its runs' sessions; it must be there and not archived, also when it runs.
     space_id: Option<SpaceId>,
     /// When it was made.
     created_at: Timestamp,

@@ -176,7 +176,12 @@ pub const KEYS: &[Key] = &[
     ),
     key("orchestrator.max_tokens_per_run", Whole(1, 1_000_000_000), "400000", "Tokens of one run, read and written."),
     key("memory.enabled", Bool, "true", "Offer the memory tools and recall before answering."),
-    key("memory.max_recall", Whole(1, 100), "10", "Memories that one recall gives at most."),
+    key(
+        "memory.max_recall",
+        Whole(1, 100),
+        "10",
+        "Memories that one recall gives at most, by the tool or before an answer; there the longest are cut to fit.",
+    ),
     checked(
         key(
             "memory.embedding_model",

@@ -14,7 +14,7 @@ use crate::store::StoreError;
 use crate::store::record::Body;
 use crate::store::tail::Step;
 
-/// A run that is later than this was missed: the server was down or asleep. Longer than any wait between two looks.
+/// A run that is later than this was missed: the machine was asleep. Longer than any wait between two looks.
 const LATE: Duration = Duration::from_secs(90);
 /// Wall clocks are set while we wait: look at them at least this often.
 const LOOK_EVERY: Duration = Duration::from_secs(20);
@@ -58,7 +58,7 @@ impl Cron {
                 wait = wait.min(due.since(now));
                 continue;
             }
-            let missed = now.since(due) > LATE;
+            let missed = due < self.opened_at || now.since(due) > LATE;
             // First the plan, then the run: a process that dies between the two has missed one, and never sends it twice.
             if let Err(error) = self.plan_next(job.owner, job.id, now).await {
                 log::warn("cron", format_args!("job {}: {error}", job.id));
@@ -104,6 +104,8 @@ impl Cron {
         if job.running().is_some() {
             return Err(CronError::Busy);
         }
+        let cron = self.clone();
+        blocking(move || cron.takes(owner, job.space_id)).await?;
         let incoming = IncomingMessage {
             key,
             budget,

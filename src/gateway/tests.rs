@@ -18,6 +18,7 @@ use crate::base::time::{ManualClock, Timestamp};
 use crate::orchestrator::{EndKind, Outcome, Start};
 use crate::rooms::approvals::{Approval, Status};
 use crate::rooms::personas::Personas;
+use crate::rooms::seeds::Seeds;
 use crate::rooms::spaces::Spaces;
 use crate::store::StoreError;
 use crate::store::home::Seams;
@@ -184,6 +185,7 @@ impl House {
             home: home.clone(),
             sessions: sessions.clone(),
             approvals: approvals.clone(),
+            seeds: Arc::new(Seeds::open(home.workspace(), seams.clone())),
             personas: Arc::new(Personas::open(home.workspace().join("personas"), seams.clone())),
             spaces: Arc::new(Spaces::open(home.workspace().join("spaces"), seams.clone())),
             events: Events::new(clock.clone(), random.clone()),
