@@ -65,18 +65,20 @@ fn append(home: &Path, records: u64) -> (f64, std::path::PathBuf) {
     (began.elapsed().as_secs_f64(), audit.dir())
 }
 
+/// Every line of every file, with its line feed.
+fn lines(dir: &Path, mut each: impl FnMut(&[u8])) {
+    for file in std::fs::read_dir(dir).unwrap() {
+        let mut reader = BufReader::with_capacity(256 * 1024, File::open(file.unwrap().path()).unwrap());
+        let mut line = Vec::new();
+        while reader.read_until(b'\n', &mut line).unwrap() > 0 {
+            each(&line);
+            line.clear();
+        }
+    }
+}
+
 /// Bytes in all; seconds to read and hash every line; seconds to hash and write them, with one sync.
 fn bare(dir: &Path, copy: &Path) -> (u64, f64, f64) {
-    let lines = |mut each: Box<dyn FnMut(&[u8]) + '_>| {
-        for file in std::fs::read_dir(dir).unwrap() {
-            let mut reader = BufReader::with_capacity(256 * 1024, File::open(file.unwrap().path()).unwrap());
-            let mut line = Vec::new();
-            while reader.read_until(b'\n', &mut line).unwrap() > 0 {
-                each(&line);
-                line.clear();
-            }
-        }
-    };
     let hash = |prev: &mut [u8; 32], line: &[u8]| {
         let mut sha = Sha256::new();
         sha.update(prev);
@@ -85,13 +87,13 @@ fn bare(dir: &Path, copy: &Path) -> (u64, f64, f64) {
     };
     let (mut bytes, mut prev) = (0, [0; 32]);
     let began = Instant::now();
-    lines(Box::new(|line| {
+    lines(dir, |line| {
         bytes += line.len() as u64;
         hash(&mut prev, line);
-    }));
+    });
     let hashed = began.elapsed().as_secs_f64();
     let mut all = Vec::new();
-    lines(Box::new(|line| all.push(line.to_vec())));
+    lines(dir, |line| all.push(line.to_vec()));
     let mut file = File::create(copy).unwrap();
     let began = Instant::now();
     for line in &all {

@@ -148,6 +148,8 @@ async fn what_a_body_or_a_query_names_of_another_owner_is_not_found_either() {
     let merge = |from: &Value, into: &Value| Ask::new("POST", "/api/spaces/merge").json(&json!({"from": from, "into": into}));
     house.same("merge from", area("spaces"), |id| merge(&json!(id), &space)).await;
     house.same("merge into", area("spaces"), |id| merge(&space, &json!(id))).await;
+    let job = |id: &str| json!({"name": "j", "schedule": "0 0 1 1 *", "content": "c", "space_id": id});
+    house.same("space of a job", area("spaces"), |id| Ask::new("POST", "/api/cron-jobs").json(&job(id))).await;
     house.same("sessions of a space", area("spaces"), |id| Ask::new("GET", format!("/api/sessions?space_id={id}"))).await;
     house.same("tree", ("plans", "trosor"), |id| Ask::new("GET", format!("/api/workspace/tree?dir={id}"))).await;
     for (what, id) in &house.theirs {

@@ -195,7 +195,7 @@ impl Dice {
 fn random_mutations_of_random_chains_are_found_and_located() {
     let fresh = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().subsec_nanos().into();
     let seed: u64 = std::env::var("OXIOS_TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(fresh);
-    println!("random mutations: OXIOS_TEST_SEED={seed}");
+    eprintln!("random mutations: OXIOS_TEST_SEED={seed}");
     let mut dice = Dice(seed | 1);
     for _ in 0..8 {
         let written = Written::new(1 + dice.below(600) as u64, 1000 + dice.below(60_000) as u64);
