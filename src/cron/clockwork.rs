@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::cancel::Cancel;
-use crate::base::ids::{BudgetId, CronJobId, OwnerId};
+use crate::base::ids::{BudgetId, CronJobId, KeyId, OwnerId};
 use crate::base::limits::CRON_RUNS_KEPT;
 use crate::base::log;
 use crate::base::time::Timestamp;
@@ -66,7 +66,7 @@ impl Cron {
             }
             if !missed || job.missed == Missed::Once {
                 let cause = if missed { RunCause::Missed } else { RunCause::Schedule };
-                if let Err(error) = self.send(job.owner, job.budget_id, job.id, cause).await {
+                if let Err(error) = self.send(job.owner, (None, job.budget_id), job.id, cause).await {
                     log::warn("cron", format_args!("job {}: not run: {error}", job.id));
                 }
             }
@@ -74,21 +74,27 @@ impl Cron {
         wait.max(Duration::from_millis(1))
     }
 
-    /// Runs a job now, whatever its schedule says, also while it is off. This run is paid from the budget of whoever asks.
+    /// Runs a job now, whatever its schedule says, also while it is off. This run acts for the key of whoever asks, and is paid from
+    /// its budget.
     ///
     /// # Errors
     /// `NotFound`, `Busy` while its last run is not over, `Gateway` where the message is not taken, `Io`.
-    pub async fn trigger(self: &Arc<Self>, owner: OwnerId, budget: Option<BudgetId>, id: CronJobId) -> Result<CronRun, CronError> {
+    pub async fn trigger(
+        self: &Arc<Self>,
+        owner: OwnerId,
+        (key, budget): (Option<KeyId>, Option<BudgetId>),
+        id: CronJobId,
+    ) -> Result<CronRun, CronError> {
         // A client that goes away must not leave a run that the job does not know of.
         let cron = self.clone();
-        let sent = tokio::spawn(async move { cron.send(owner, budget, id, RunCause::Trigger).await }).await;
+        let sent = tokio::spawn(async move { cron.send(owner, (key, budget), id, RunCause::Trigger).await }).await;
         sent.unwrap_or_else(|error| Err(CronError::Io(std::io::Error::other(error))))
     }
 
     async fn send(
         self: &Arc<Self>,
         owner: OwnerId,
-        budget: Option<BudgetId>,
+        (key, budget): (Option<KeyId>, Option<BudgetId>),
         id: CronJobId,
         cause: RunCause,
     ) -> Result<CronRun, CronError> {
@@ -101,7 +107,7 @@ impl Cron {
         let cron = self.clone();
         blocking(move || cron.takes(owner, job.space_id)).await?;
         let incoming = IncomingMessage {
-            key: None,
+            key,
             budget,
             id: None,
             channel: "cron",

@@ -148,12 +148,12 @@ async fn a_job_speaks_only_where_its_owner_may() {
     }
     let id = cron.create(owner, None, within(own)).unwrap().id;
     cron.spaces.archive(owner, own).unwrap();
-    assert!(matches!(cron.trigger(owner, None, id).await, Err(CronError::Space(SpaceError::Conflict(_)))));
+    assert!(matches!(cron.trigger(owner, (None, None), id).await, Err(CronError::Space(SpaceError::Conflict(_)))));
     let change = |id| Change { space_id: Some(Some(id)), ..Change::default() };
     assert!(matches!(cron.update(owner, None, id, change(own)), Err(CronError::Space(SpaceError::Conflict(_)))));
     assert!(matches!(cron.update(owner, None, id, change(anothers)), Err(CronError::Space(SpaceError::NotFound))));
     cron.spaces.restore(owner, own).unwrap();
-    cron.trigger(owner, None, id).await.unwrap();
+    cron.trigger(owner, (None, None), id).await.unwrap();
     assert_eq!(settled(&cron, id).await.runs.len(), 1);
 }
 
@@ -166,7 +166,7 @@ async fn jobs_are_their_owners_and_have_a_limit() {
     assert!(matches!(cron.find(other, id), Err(CronError::NotFound)));
     assert!(matches!(cron.delete(other, id), Err(CronError::NotFound)));
     assert!(matches!(cron.update(other, None, id, Change::default()), Err(CronError::NotFound)));
-    assert!(matches!(cron.trigger(other, None, id).await, Err(CronError::NotFound)));
+    assert!(matches!(cron.trigger(other, (None, None), id).await, Err(CronError::NotFound)));
     for _ in 1..CRON_JOBS_MAX {
         cron.create(owner, None, job("@daily", Missed::Skip)).unwrap();
     }

@@ -17,6 +17,7 @@ use crate::base::limits::{LINEAGE_MAX, SEED_BYTES_MAX};
 use crate::base::time::Timestamp;
 use crate::rooms::seeds::index::Index;
 use crate::store::atomic::{self, Durable};
+use crate::store::error::damaged;
 use crate::store::home::Seams;
 use crate::sys::disk::read_whole;
 
@@ -245,7 +246,7 @@ impl Seeds {
 
     fn read<T: DeserializeOwned>(&self, dir: &Path, id: SeedId) -> Result<T, SeedError> {
         let bytes = read_whole(&*self.seams.disk, &dir.join(format!("{id}.json")), SEED_BYTES_MAX)?;
-        serde_json::from_slice(&bytes).map_err(|e| SeedError::Io(e.into()))
+        serde_json::from_slice(&bytes).map_err(|e| SeedError::Io(damaged(&e)))
     }
 }
 
