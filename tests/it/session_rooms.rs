@@ -232,8 +232,9 @@ async fn copies_made_at_the_same_time_are_all_found() {
     let client = server.client();
     let said = client.post("/api/chat", &json!({"content": "hello"})).await.expect(200).json();
     let path = format!("/api/sessions/{}/fork", said["session_id"].as_str().unwrap());
+    let body = json!({});
     for _ in 0..8 {
-        let made = futures_util::future::join_all((0..16).map(|_| client.post(&path, &json!({})))).await;
+        let made = futures_util::future::join_all((0..16).map(|_| client.post(&path, &body))).await;
         for answer in made {
             answer.expect(201);
         }
