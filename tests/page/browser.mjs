@@ -13,7 +13,7 @@ mkdirSync(SHOTS, { recursive: true });
 export const PHONE = { viewport: { width: 390, height: 780 }, hasTouch: true, isMobile: true, deviceScaleFactor: 2 };
 
 export async function openBrowser() {
-  const chrome = await chromium.launch({ executablePath: process.env.OXIOS_CHROMIUM ?? '/usr/bin/chromium', args: ['--no-sandbox'] });
+  const chrome = await chromium.launch({ executablePath: process.env.OXIOS_CHROMIUM ?? '/usr/bin/chromium', args: ['--no-sandbox', '--disable-dev-shm-usage'] });
   const self = { chrome, said: [], pages: [], expected: [] };
 
   /** A fresh browser for one person. */

@@ -65,7 +65,8 @@ fn unpacked(_: &[u8]) -> Result<Files, InstallError> {
     Err(InstallError::Refused(why.to_owned()))
 }
 
-#[cfg(all(test, feature = "archives"))]
+#[cfg(test)]
+#[cfg(feature = "archives")]
 mod tests {
     use super::*;
     use crate::sys::disk::RealDisk;
