@@ -314,6 +314,9 @@ fn background(app: &Arc<App>, stop: &Cancel) -> [tokio::task::JoinHandle<()>; 7]
 }
 
 #[cfg(test)]
+mod crash_points;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::http::client::{Outgoing, Target};

@@ -174,7 +174,7 @@ impl Disk for FaultDisk {
         if self.state().no_exchange {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        RealDisk.exchange(one, other)
+        self.disk.exchange(one, other)
     }
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         self.change()?;

@@ -28,6 +28,7 @@ mod events;
 mod foreign;
 mod groups;
 mod keys;
+mod kills;
 mod login;
 mod mcp;
 mod mcp_servers;
