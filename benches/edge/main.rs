@@ -3,12 +3,14 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout, clippy::panic, reason = "a bench that goes wrong stops")]
 
+mod attackers;
 mod bare;
 mod first_token;
 mod footprint;
 mod load;
 mod process;
 mod requests;
+mod strangers;
 mod table;
 mod turns;
 
@@ -35,10 +37,18 @@ fn main() {
     if args.first().is_some_and(|arg| arg == bare::ARGUMENT) {
         return bare::serve();
     }
+    if args.first().is_some_and(|arg| arg == attackers::ARGUMENT) {
+        return attackers::serve(&args[1..]);
+    }
     let size = if args.iter().any(|arg| arg == "--quick") { Size::Quick } else { Size::Full };
     let words: Vec<&String> = args.iter().filter(|arg| !arg.starts_with("--")).collect();
-    let benches: [Bench; 4] =
-        [("footprint", footprint::run), ("requests", requests::run), ("first_token", first_token::run), ("turns", turns::run)];
+    let benches: [Bench; 5] = [
+        ("footprint", footprint::run),
+        ("requests", requests::run),
+        ("first_token", first_token::run),
+        ("turns", turns::run),
+        ("strangers", strangers::run),
+    ];
     for (name, run) in benches {
         if words.is_empty() || words.iter().any(|word| name.contains(word.as_str())) {
             println!("\n## {name}\n");
