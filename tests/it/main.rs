@@ -35,6 +35,7 @@ mod metrics;
 mod model_faults;
 mod openai;
 mod openai_history;
+mod panics;
 mod personas;
 mod phases;
 mod readers;
@@ -47,6 +48,7 @@ mod sessions;
 mod skills;
 mod socket;
 mod spaces;
+mod strangers;
 #[allow(dead_code, reason = "the support is a small library; what one test needs another does not")]
 mod support;
 mod tidy;
