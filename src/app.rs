@@ -211,6 +211,7 @@ fn build(setup: Setup, shutdown: Cancel, drained: Cancel) -> Result<Built, AppEr
         home: home.clone(),
         sessions: sessions.clone(),
         approvals: approvals.clone(),
+        seeds: seeds.clone(),
         personas: personas.clone(),
         spaces: spaces.clone(),
         events: events.clone(),
@@ -221,7 +222,7 @@ fn build(setup: Setup, shutdown: Cancel, drained: Cancel) -> Result<Built, AppEr
         books: books.clone(),
         settings: lives.gateway.clone(),
     });
-    let cron = Arc::new(Cron::open(at.join("cron"), seams.clone(), gateway.clone(), sessions.clone()));
+    let cron = Arc::new(Cron::open(at.join("cron"), seams.clone(), gateway.clone(), sessions.clone(), spaces.clone()));
     let running = Arc::new(Running::new(config, lives.clone(), seams.disk.clone()));
     let app = App {
         home,

@@ -14,7 +14,7 @@
 //!  2  store         home, session logs, keys, audit           llm   models      events   the kernel event bus
 //!  1  http          HTTP toolbox without product nouns, and the one outgoing client
 //!     wire          bytes ⇄ values: no I/O, no async, no clock       sys   system calls and nothing else
-//!  0  base          ids, limits, clock, secrets, digests, cancel, log
+//!  0  base          ids, limits, clock, secrets, digests, cancel, log, texts
 //! ```
 //!
 //! Above the house stands `fuzzing` (feature of the same name): the properties that `fuzz/` drives.

@@ -189,10 +189,10 @@ impl Pipeline {
 
         // 6. What the key may do: 403.
         match (row.access, &caller) {
-            (Access::Scope(scope), Some(caller)) => auth::require(caller, scope)?,
+            (Access::Scopes(scopes), Some(caller)) => scopes.iter().try_for_each(|scope| auth::require(caller, *scope))?,
             (Access::Key, Some(_)) | (Access::Public, _) => {}
-            (Access::Scope(_), None) if public => {}
-            (Access::Scope(_) | Access::Key, None) => return Err(HttpError::internal("a closed row was reached without a caller")),
+            (Access::Scopes(_), None) if public => {}
+            (Access::Scopes(_) | Access::Key, None) => return Err(HttpError::internal("a closed row was reached without a caller")),
         }
 
         // 7. How often: 429.

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout, clippy::panic, reason = "a bench that goes wrong stops")]
 
 mod attackers;
+mod audit;
 mod bare;
 mod first_token;
 mod footprint;
@@ -42,12 +43,13 @@ fn main() {
     }
     let size = if args.iter().any(|arg| arg == "--quick") { Size::Quick } else { Size::Full };
     let words: Vec<&String> = args.iter().filter(|arg| !arg.starts_with("--")).collect();
-    let benches: [Bench; 5] = [
+    let benches: [Bench; 6] = [
         ("footprint", footprint::run),
         ("requests", requests::run),
         ("first_token", first_token::run),
         ("turns", turns::run),
         ("strangers", strangers::run),
+        ("audit", audit::run),
     ];
     for (name, run) in benches {
         if words.is_empty() || words.iter().any(|word| name.contains(word.as_str())) {

@@ -76,9 +76,9 @@ pub(crate) async fn reject(app: Arc<App>, call: Call) -> Result<Response, HttpEr
 
 /// Errors have no body (API A1).
 async fn decide(app: Arc<App>, call: Call, decision: Decision, status: &'static str) -> Result<Response, HttpError> {
-    let owner = call.caller()?.owner();
+    let (owner, by) = (call.caller()?.owner(), call.caller()?.shown());
     let id = ApprovalId::parse(call.param("id")).map_err(|_| HttpError::bad_request("bad id").empty())?;
-    app.gateway.decide(owner, id, decision).await.map_err(|error| HttpError::from(error).empty())?;
+    app.gateway.decide(owner, by, id, decision).await.map_err(|error| HttpError::from(error).empty())?;
     api::json(&Decided { status, id })
 }
 

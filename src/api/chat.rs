@@ -290,6 +290,7 @@ pub(super) fn cut(ending: &Ending) -> HttpError {
     let Some(problem) = &ending.error else { return HttpError::internal("a cut run does not say why") };
     let (status, code) = match problem.code.as_str() {
         "model" => (ErrorStatus::BadGateway, "model"),
+        "exhausted" => (ErrorStatus::BadGateway, "exhausted"),
         "deadline" => (ErrorStatus::GatewayTimeout, "deadline"),
         "cancelled" => (ErrorStatus::Conflict, "cancelled"),
         "interrupted" => (ErrorStatus::Unavailable, "interrupted"),

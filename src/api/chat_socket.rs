@@ -17,7 +17,7 @@ use crate::base::log;
 use crate::http::Response;
 use crate::http::error::{ErrorStatus, HttpError};
 use crate::http::ws::{self, Close, Gone, Message, Options, Socket};
-use crate::middleware::auth::{Caller, End};
+use crate::middleware::auth::{self, Caller, End, Scope};
 use crate::middleware::rate::Pace;
 use crate::wire::json;
 
@@ -106,7 +106,11 @@ impl Talk {
         }
         match kind.name.as_str() {
             "message" => self.say(socket, json::parse(text, JSON_DEPTH_MAX)?).await,
-            "resume" => self.resume(json::parse(text, JSON_DEPTH_MAX)?).await,
+            "resume" => {
+                // It shows what `GET /api/sessions/{id}/events` shows.
+                auth::require(&self.caller, Scope::Read)?;
+                self.resume(json::parse(text, JSON_DEPTH_MAX)?).await
+            }
             "cancel" => {
                 let cancel: Cancel = json::parse(text, JSON_DEPTH_MAX)?;
                 // What comes of it is in the log; a refusal names the message.

@@ -178,6 +178,7 @@ impl From<CronError> for HttpError {
             CronError::Unfit(_) => Self::bad_request(text),
             CronError::Full => Self::new(ErrorStatus::TooManyRequests, "cron_full", text),
             CronError::Busy => Self::conflict(text).code("busy"),
+            CronError::Space(error) => error.into(),
             CronError::Gateway(error) => error.into(),
             CronError::Io(_) => Self::internal(text).code("cron"),
         }

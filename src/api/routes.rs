@@ -30,8 +30,8 @@ pub enum Access {
     Public,
     /// Any key, whatever its scopes.
     Key,
-    /// A key with this scope.
-    Scope(Scope),
+    /// A key with all of these scopes.
+    Scopes(&'static [Scope]),
 }
 
 /// How a route counts against a rate.
@@ -96,11 +96,12 @@ const DELETE: &Method = &Method::DELETE;
 
 const PUBLIC: Access = Access::Public;
 const ANY_KEY: Access = Access::Key;
-const READ: Access = Access::Scope(Scope::Read);
-const CHAT: Access = Access::Scope(Scope::Chat);
-const WRITE: Access = Access::Scope(Scope::Write);
-const APPROVE: Access = Access::Scope(Scope::Approve);
-const ADMIN: Access = Access::Scope(Scope::Admin);
+const READ: Access = Access::Scopes(&[Scope::Read]);
+const CHAT: Access = Access::Scopes(&[Scope::Chat]);
+const WRITE: Access = Access::Scopes(&[Scope::Write]);
+const WRITE_AND_CHAT: Access = Access::Scopes(&[Scope::Write, Scope::Chat]);
+const APPROVE: Access = Access::Scopes(&[Scope::Approve]);
+const ADMIN: Access = Access::Scopes(&[Scope::Admin]);
 
 /// Every route, area by area. A row says what is needed of every route; behind it stands what differs from a route without a
 /// body that counts against its key's rate and is entered by `Authorization` alone.
@@ -287,12 +288,12 @@ pub static ROUTES: &[Route] = &[
     row(GET, "/api/cron-jobs", READ, "List scheduled tasks, oldest first", to!(cron_jobs::list))
         .query(&["page", "limit"])
         .answers(200, "CronJobPage"),
-    row(POST, "/api/cron-jobs", WRITE, "Send a message to the agent by the clock (needs `chat`, too)", to!(cron_jobs::create))
+    row(POST, "/api/cron-jobs", WRITE_AND_CHAT, "Send a message to the agent by the clock", to!(cron_jobs::create))
         .body(JSON_BODY_BYTES_MAX)
         .takes("NewCronJob")
         .answers(201, "CronJob"),
     row(GET, "/api/cron-jobs/{id}", READ, "One scheduled task and its last runs", to!(cron_jobs::detail)).answers(200, "CronJob"),
-    row(PATCH, "/api/cron-jobs/{id}", WRITE, "Change a scheduled task (needs `chat`, too)", to!(cron_jobs::change))
+    row(PATCH, "/api/cron-jobs/{id}", WRITE_AND_CHAT, "Change a scheduled task", to!(cron_jobs::change))
         .body(JSON_BODY_BYTES_MAX)
         .takes("CronJobChange")
         .answers(200, "CronJob"),
@@ -424,15 +425,17 @@ impl Route {
 
 impl fmt::Display for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Public => "public",
-            Self::Key => "any key",
-            Self::Scope(Scope::Read) => "read",
-            Self::Scope(Scope::Chat) => "chat",
-            Self::Scope(Scope::Write) => "write",
-            Self::Scope(Scope::Approve) => "approve",
-            Self::Scope(Scope::Admin) => "admin",
-        })
+        match self {
+            Self::Public => f.write_str("public"),
+            Self::Key => f.write_str("any key"),
+            Self::Scopes(scopes) => {
+                for (i, scope) in scopes.iter().enumerate() {
+                    f.write_str(if i > 0 { ", " } else { "" })?;
+                    f.write_str(scope.name())?;
+                }
+                Ok(())
+            }
+        }
     }
 }
 

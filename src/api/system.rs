@@ -171,11 +171,11 @@ struct MemoryStatus {
 struct Agents {
     /// Now.
     active_count: usize,
-    /// Begun since the start of the process.
+    /// Begun since this home was made, restarts included.
     total_forked: u64,
-    /// Ended well.
+    /// Of these, stopped: at their end, or because somebody stopped them.
     total_completed: u64,
-    /// Ended badly.
+    /// Of these, failed.
     total_failed: u64,
 }
 

@@ -82,20 +82,44 @@ fn line(level: Level, area: &'static str, text: fmt::Arguments<'_>) {
     if !enabled(level) {
         return;
     }
+    // Nobody can be told that standard error is gone.
+    let _ = std::io::stderr().write_all(written(level, area, text).as_bytes());
+}
+
+/// One line, whatever the text is: control characters would let a foreign one forge another (THREATS 24).
+fn written(level: Level, area: &'static str, text: fmt::Arguments<'_>) -> String {
     let word = match level {
         Level::Error => "error",
         Level::Warn => "warn",
         Level::Info => "info",
     };
-    // Control characters would let a foreign text forge a line.
     let text: String = text.to_string().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let out = match format() {
+    match format() {
         Format::Pretty => format!("{word:5} {area}: {text}\n"),
         Format::Json => {
             let text = serde_json::Value::String(text);
             format!("{{\"level\":\"{word}\",\"area\":\"{area}\",\"message\":{text}}}\n")
         }
-    };
-    // Nobody can be told that standard error is gone.
-    let _ = std::io::stderr().write_all(out.as_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// THREATS 24.
+    #[test]
+    fn a_foreign_text_is_one_line_and_forges_no_other() {
+        let _alone = alone();
+        for format in [Format::Pretty, Format::Json] {
+            configure(format, Level::Info);
+            let line = written(Level::Warn, "x", format_args!("a\nerror forged: b\r\n\u{85}\u{1b}[2K\"}}\0"));
+            assert!(line.ends_with('\n') && line.chars().filter(|c| c.is_control()).count() == 1, "{line:?}");
+            if format == Format::Json {
+                let json: serde_json::Value = serde_json::from_str(&line).unwrap();
+                assert_eq!((&json["level"], &json["area"]), (&"warn".into(), &"x".into()));
+            }
+        }
+        configure(Format::default(), Level::default());
+    }
 }

@@ -9,4 +9,5 @@ pub mod log;
 pub mod metrics;
 pub mod random;
 pub mod secret;
+pub(crate) mod text;
 pub mod time;

@@ -316,15 +316,17 @@ async fn model(config: &Config) -> Found {
     let (_canceller, cancel) = cancel::pair();
     match engine.probe(&cancel).await {
         // A server with one model (llama.cpp) answers to any name: what it lists tells a slip of the pen.
-        Ok(probe) if probe.listed || (probe.answered && probe.models.is_empty()) => {
-            let how = if probe.answered { "answered" } else { "is there" };
-            Found::Ok(format!("{} at {} {how} in {} ms ({})", probe.model, probe.address, probe.took.as_millis(), choice.because))
+        Ok(probe) if probe.answered && (probe.listed || probe.models.is_empty()) => {
+            Found::Ok(format!("{} at {} answered in {} ms ({})", probe.model, probe.address, probe.took.as_millis(), choice.because))
         }
+        Ok(probe) if !probe.answered => Found::Fail(
+            format!("{} at {} began an answer and did not end it", probe.model, probe.address),
+            "look at the model server's own log".to_owned(),
+        ),
         Ok(probe) => {
             let list = probe.models.iter().take(10).cloned().collect::<Vec<_>>().join(", ");
-            let does = if probe.answered { "answers, but does not list" } else { "neither answers for nor lists" };
             Found::Warn(
-                format!("{} {does} {}", probe.address, probe.model),
+                format!("{} answers, but does not list {}", probe.address, probe.model),
                 if list.is_empty() {
                     "check engine.default_model".to_owned()
                 } else {

@@ -20,7 +20,7 @@ fn plain(routes: &[Route]) -> String {
     let width = routes.iter().map(|route| route.path.len()).max().unwrap_or(0);
     routes
         .iter()
-        .map(|r| format!("{:<7} {:<width$}  {:<8} {:>8}  {}\n", r.method.as_str(), r.path, access(r), body(r), r.summary))
+        .map(|r| format!("{:<7} {:<width$}  {:<11} {:>8}  {}\n", r.method.as_str(), r.path, access(r), body(r), r.summary))
         .collect()
 }
 

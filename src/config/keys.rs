@@ -177,7 +177,12 @@ pub const KEYS: &[Key] = &[
     ),
     key("orchestrator.max_tokens_per_run", Whole(1, 1_000_000_000), "400000", "Tokens of one run, read and written."),
     key("memory.enabled", Bool, "true", "Offer the memory tools and recall before answering."),
-    key("memory.max_recall", Whole(1, 100), "10", "Memories that one recall gives at most."),
+    key(
+        "memory.max_recall",
+        Whole(1, 100),
+        "10",
+        "Memories that one recall gives at most, by the tool or before an answer; there the longest are cut to fit.",
+    ),
     checked(
         key(
             "memory.embedding_model",
@@ -297,12 +302,9 @@ impl Key {
             Value::parse(self, self.default)
         }
     }
-    pub(super) fn expected(&self, found: &str) -> String {
-        self.because(&self.type_name(), found)
-    }
-    pub(super) fn because(&self, expected: &str, found: &str) -> String {
-        // SECURITY: arguments and addresses of tool servers may hold secrets.
-        if self.secret || self.is_free() { format!("expected {expected}") } else { format!("expected {expected}, found {found}") }
+    /// What it takes. SECURITY: what was found is never quoted: anything may stand there by mistake, and this goes to the log.
+    pub(super) fn expected(&self) -> String {
+        format!("expected {}", self.type_name())
     }
 }
 

@@ -305,15 +305,15 @@ mod tests {
             ("[gateway]\nprot = 1\n", &[], "/h/config.toml:2: unknown key gateway.prot; did you mean gateway.port?"),
             ("[gatway]\nport = 1\n", &[], "/h/config.toml:1: unknown section gatway; did you mean gateway?"),
             ("[gateway]\nport = \"x\"\n", &[], "/h/config.toml:2: gateway.port: expected a whole number from 0 to 65535, found a text"),
-            ("[gateway]\nport = 70000\n", &[], "/h/config.toml:2: gateway.port: expected a whole number from 0 to 65535, found 70000"),
-            ("[logging]\nformat = \"xml\"\n", &[], "/h/config.toml:2: logging.format: expected one of pretty, json, found \"xml\""),
+            ("[gateway]\nport = 70000\n", &[], "/h/config.toml:2: gateway.port: expected a whole number from 0 to 65535"),
+            ("[logging]\nformat = \"xml\"\n", &[], "/h/config.toml:2: logging.format: expected one of pretty, json"),
             ("gateway = 3\n", &[], "/h/config.toml:1: gateway is a section: write [gateway], then its keys"),
             ("", &[("OXIOS_GATEWAY__PRT", "1")], "OXIOS_GATEWAY__PRT: unknown key gateway.prt; did you mean gateway.port?"),
-            ("", &[("OXIOS_GATEWAY__PORT", "no")], "OXIOS_GATEWAY__PORT: expected a whole number from 0 to 65535, found \"no\""),
+            ("", &[("OXIOS_GATEWAY__PORT", "no")], "OXIOS_GATEWAY__PORT: expected a whole number from 0 to 65535"),
             (
                 "",
                 &[("OXIOS_ENGINE__DEFAULT_MODEL", "gpt")],
-                "OXIOS_ENGINE__DEFAULT_MODEL: expected offline, openai/<model> or anthropic/<model>, found \"gpt\"",
+                "OXIOS_ENGINE__DEFAULT_MODEL: expected offline, openai/<model> or anthropic/<model>",
             ),
         ];
         for (text, pairs, expected) in cases {

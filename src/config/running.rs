@@ -148,7 +148,7 @@ impl Running {
                 }
             }
             let text = document.to_string();
-            base.reread(&text).map(|config| (text, config)).map_err(|e| Refused::Bad(one_line(&e)))
+            base.reread(&text).map(|config| (text, config)).map_err(|e| Refused::Bad(what_is_wrong(&e)))
         };
         let (text, config) = with(&edits)?;
         // A provider's own variable goes before the file, which shows only once the provider is known.
@@ -279,6 +279,11 @@ fn by_provider(config: &Config, path: &str) -> bool {
         ("engine.base_url", Value::Text(set)) => config.base_url(provider).is_some_and(|used| &used != set),
         _ => false,
     }
+}
+
+/// Without the places: they are lines of a file that there will not be.
+fn what_is_wrong(error: &super::ConfigError) -> String {
+    error.problems.iter().map(|p| p.text.as_str()).collect::<Vec<_>>().join("; ")
 }
 
 fn one_line(error: &super::ConfigError) -> String {

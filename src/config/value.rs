@@ -57,7 +57,7 @@ impl Value {
     /// Reads a value as it is written in the environment: plain, lists as JSON or separated by commas.
     ///
     /// # Errors
-    /// What was expected and what was found; of a secret only the former.
+    /// What was expected, and of what type something else was found; never a value.
     pub(crate) fn parse(key: &Key, text: &str) -> Result<Self, String> {
         let text = text.trim();
         let value = match key.kind {
@@ -75,7 +75,7 @@ impl Value {
             Kind::List if text.starts_with('[') => serde_json::from_str(text).ok().map(Self::List),
             Kind::List => Some(Self::List(text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect())),
         };
-        value.ok_or_else(|| key.expected(&format!("{text:?}")))?.checked(key)
+        value.ok_or_else(|| key.expected())?.checked(key)
     }
 
     /// Reads a value of the file.
@@ -86,7 +86,7 @@ impl Value {
         let value = match key.kind {
             Kind::Text | Kind::OneOf(_) => item.as_str().map(|text| Self::Text(text.to_owned())),
             Kind::Whole(..) => match item.as_integer() {
-                Some(n) => Some(Self::Whole(u64::try_from(n).map_err(|_| key.expected(&n.to_string()))?)),
+                Some(n) => Some(Self::Whole(u64::try_from(n).map_err(|_| key.expected())?)),
                 None => None,
             },
             Kind::Decimal(..) => item.as_float().or_else(|| item.as_integer().map(|n| n as f64)).map(Self::Decimal),
@@ -102,7 +102,7 @@ impl Value {
                 })
                 .map(Self::Secrets),
         };
-        value.ok_or_else(|| key.expected(found(item)))?.checked(key)
+        value.ok_or_else(|| format!("{}, found {}", key.expected(), found(item)))?.checked(key)
     }
 
     /// As it is written in TOML; a secret as `"***"`, nothing for what is not set.
@@ -134,17 +134,13 @@ impl Value {
             _ => true,
         };
         if !good {
-            return Err(key.expected(&self.shown()));
+            return Err(key.expected());
         }
-        (key.check)(&self).map_err(|expected| key.because(&expected, &self.shown()))?;
+        (key.check)(&self).map_err(|expected| format!("expected {expected}"))?;
         Ok(match self {
             Self::Text(text) if key.secret => Self::Hidden(Secret::new(text)),
             other => other,
         })
-    }
-
-    fn shown(&self) -> String {
-        self.toml().chars().take(120).collect()
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::cancel::Cancel;
-use crate::base::ids::{BudgetId, CronJobId, OwnerId};
+use crate::base::ids::{BudgetId, CronJobId, KeyId, OwnerId};
 use crate::base::limits::CRON_RUNS_KEPT;
 use crate::base::log;
 use crate::base::time::Timestamp;
@@ -14,7 +14,7 @@ use crate::store::StoreError;
 use crate::store::record::Body;
 use crate::store::tail::Step;
 
-/// A run that is later than this was missed: the server was down or asleep. Longer than any wait between two looks.
+/// A run that is later than this was missed: the machine was asleep. Longer than any wait between two looks.
 const LATE: Duration = Duration::from_secs(90);
 /// Wall clocks are set while we wait: look at them at least this often.
 const LOOK_EVERY: Duration = Duration::from_secs(20);
@@ -58,7 +58,7 @@ impl Cron {
                 wait = wait.min(due.since(now));
                 continue;
             }
-            let missed = now.since(due) > LATE;
+            let missed = due < self.opened_at || now.since(due) > LATE;
             // First the plan, then the run: a process that dies between the two has missed one, and never sends it twice.
             if let Err(error) = self.plan_next(job.owner, job.id, now).await {
                 log::warn("cron", format_args!("job {}: {error}", job.id));
@@ -66,7 +66,7 @@ impl Cron {
             }
             if !missed || job.missed == Missed::Once {
                 let cause = if missed { RunCause::Missed } else { RunCause::Schedule };
-                if let Err(error) = self.send(job.owner, job.budget_id, job.id, cause).await {
+                if let Err(error) = self.send(job.owner, (None, job.budget_id), job.id, cause).await {
                     log::warn("cron", format_args!("job {}: not run: {error}", job.id));
                 }
             }
@@ -74,21 +74,27 @@ impl Cron {
         wait.max(Duration::from_millis(1))
     }
 
-    /// Runs a job now, whatever its schedule says, also while it is off. This run is paid from the budget of whoever asks.
+    /// Runs a job now, whatever its schedule says, also while it is off. This run acts for the key of whoever asks, and is paid from
+    /// its budget.
     ///
     /// # Errors
     /// `NotFound`, `Busy` while its last run is not over, `Gateway` where the message is not taken, `Io`.
-    pub async fn trigger(self: &Arc<Self>, owner: OwnerId, budget: Option<BudgetId>, id: CronJobId) -> Result<CronRun, CronError> {
+    pub async fn trigger(
+        self: &Arc<Self>,
+        owner: OwnerId,
+        (key, budget): (Option<KeyId>, Option<BudgetId>),
+        id: CronJobId,
+    ) -> Result<CronRun, CronError> {
         // A client that goes away must not leave a run that the job does not know of.
         let cron = self.clone();
-        let sent = tokio::spawn(async move { cron.send(owner, budget, id, RunCause::Trigger).await }).await;
+        let sent = tokio::spawn(async move { cron.send(owner, (key, budget), id, RunCause::Trigger).await }).await;
         sent.unwrap_or_else(|error| Err(CronError::Io(std::io::Error::other(error))))
     }
 
     async fn send(
         self: &Arc<Self>,
         owner: OwnerId,
-        budget: Option<BudgetId>,
+        (key, budget): (Option<KeyId>, Option<BudgetId>),
         id: CronJobId,
         cause: RunCause,
     ) -> Result<CronRun, CronError> {
@@ -98,8 +104,10 @@ impl Cron {
         if job.running().is_some() {
             return Err(CronError::Busy);
         }
+        let cron = self.clone();
+        blocking(move || cron.takes(owner, job.space_id)).await?;
         let incoming = IncomingMessage {
-            key: None,
+            key,
             budget,
             id: None,
             channel: "cron",

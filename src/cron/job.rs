@@ -23,7 +23,7 @@ pub struct Job {
     pub content: String,
     /// It runs by itself.
     pub enabled: bool,
-    /// What becomes of runs whose time went by while the server was down.
+    /// What becomes of runs whose time went by while the server was down, or the machine asleep for over 90 s.
     pub missed: Missed,
     /// The space of its runs' sessions.
     #[serde(default)]
@@ -42,7 +42,7 @@ pub struct Job {
     pub runs: Vec<CronRun>,
 }
 
-/// What becomes of runs whose time went by while the server was down.
+/// What becomes of runs whose time went by while the server was down, or the machine asleep for over 90 s.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(test, derive(schemars::JsonSchema))]

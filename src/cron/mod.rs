@@ -18,6 +18,7 @@ use crate::base::ids::{BudgetId, CronJobId, OwnerId, SpaceId};
 use crate::base::limits::{CRON_CONTENT_BYTES_MAX, CRON_JOBS_MAX, LABEL_BYTES_MAX};
 use crate::base::time::Timestamp;
 use crate::gateway::{Gateway, GatewayError};
+use crate::rooms::spaces::{SpaceError, Spaces};
 use crate::store::home::Seams;
 use crate::store::sessions::Sessions;
 use crate::store::shelf::Shelf;
@@ -74,6 +75,8 @@ pub enum CronError {
     Full,
     /// Its last run is not over.
     Busy,
+    /// Its space takes no messages.
+    Space(SpaceError),
     /// The message was not taken.
     Gateway(GatewayError),
     /// The disk refused; private.
@@ -87,6 +90,7 @@ impl fmt::Display for CronError {
             Self::Unfit(what) => f.write_str(what),
             Self::Full => write!(f, "there are {CRON_JOBS_MAX} cron jobs; delete some first"),
             Self::Busy => f.write_str("its last run is not over"),
+            Self::Space(error) => write!(f, "`space_id`: {error}"),
             Self::Gateway(error) => error.fmt(f),
             Self::Io(error) => write!(f, "cron: {error}"),
         }
@@ -107,6 +111,9 @@ pub struct Cron {
     seams: Seams,
     gateway: Arc<Gateway>,
     sessions: Arc<Sessions>,
+    spaces: Arc<Spaces>,
+    /// What was due before was missed.
+    opened_at: Timestamp,
     /// Told after every change by an owner: what runs next may be another one now. The clockwork waits for it.
     changed: Notify,
     /// Held while a job is looked at and sent, so that no job is sent twice at once.
@@ -115,12 +122,14 @@ pub struct Cron {
 
 impl Cron {
     /// The jobs in this directory; nothing is read or run yet.
-    pub fn open(dir: PathBuf, seams: Seams, gateway: Arc<Gateway>, sessions: Arc<Sessions>) -> Self {
+    pub fn open(dir: PathBuf, seams: Seams, gateway: Arc<Gateway>, sessions: Arc<Sessions>, spaces: Arc<Spaces>) -> Self {
         Self {
             shelf: Shelf::open(dir, seams.clone()),
+            opened_at: seams.clock.now(),
             seams,
             gateway,
             sessions,
+            spaces,
             changed: Notify::new(),
             sending: tokio::sync::Mutex::default(),
         }
@@ -157,6 +166,7 @@ impl Cron {
             runs: Vec::new(),
         };
         check(&job)?;
+        self.takes(owner, job.space_id)?;
         plan(&mut job, now);
         let mut shelf = self.shelf.hold()?;
         if shelf.count(owner) >= CRON_JOBS_MAX {
@@ -186,6 +196,7 @@ impl Cron {
             ..old
         };
         check(&job)?;
+        self.takes(owner, job.space_id)?;
         plan(&mut job, now);
         shelf.put(&job)?;
         self.changed.notify_one();
@@ -197,6 +208,12 @@ impl Cron {
         let mut shelf = self.shelf.hold()?;
         shelf.find(owner, id).ok_or(CronError::NotFound)?;
         Ok(shelf.remove(id)?)
+    }
+
+    /// The space is there, is this owner's, and takes messages.
+    fn takes(&self, owner: OwnerId, space: Option<SpaceId>) -> Result<(), CronError> {
+        let Some(id) = space else { return Ok(()) };
+        self.spaces.open_to(owner, id).map(drop).map_err(CronError::Space)
     }
 }
 

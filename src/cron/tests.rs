@@ -7,14 +7,15 @@ use super::*;
 use crate::base::cancel::Cancel;
 use crate::base::live::Live;
 use crate::base::random::SystemRandom;
-use crate::base::time::ManualClock;
+use crate::base::time::{Clock, ManualClock};
 use crate::events::Events;
 use crate::gateway::{self, GatewayParts, Runner, RunnerJob};
 use crate::orchestrator::{EndKind, Outcome};
 use crate::rooms::agents::Agents;
 use crate::rooms::approvals::Approvals;
 use crate::rooms::personas::Personas;
-use crate::rooms::spaces::Spaces;
+use crate::rooms::seeds::Seeds;
+use crate::rooms::spaces::NewSpace;
 use crate::store::audit::Audit;
 use crate::store::home::Home;
 use crate::store::keys::Books;
@@ -47,13 +48,15 @@ fn house(name: &str) -> (Arc<Cron>, Arc<ManualClock>) {
     let home = Home::open(&dir, None, seams.clone()).unwrap();
     let at = home.workspace().to_owned();
     let sessions = Sessions::open(&home, OwnerId::derived(&OWNER), sessions::Settings::default());
+    let spaces = Arc::new(Spaces::open(at.join("spaces"), seams.clone()));
     let gateway = Gateway::new(GatewayParts {
         agents: Agents::open(at.clone(), seams.clone()),
         home: home.clone(),
         sessions: sessions.clone(),
         approvals: Arc::new(Approvals::open(at.join("approvals"), seams.clone())),
+        seeds: Arc::new(Seeds::open(&at, seams.clone())),
         personas: Arc::new(Personas::open(at.join("personas"), seams.clone())),
-        spaces: Arc::new(Spaces::open(at.join("spaces"), seams.clone())),
+        spaces: spaces.clone(),
         events: Events::new(clock.clone(), random.clone()),
         books: Books::for_tests(&home),
         audit: Audit::open(&home, Arc::default(), crate::base::metrics::Metrics::new(0)).unwrap(),
@@ -62,7 +65,7 @@ fn house(name: &str) -> (Arc<Cron>, Arc<ManualClock>) {
         random,
         settings: Arc::new(Live::new(gateway::Settings::default())),
     });
-    (Arc::new(Cron::open(at.join("cron"), seams, gateway, sessions)), clock)
+    (Arc::new(Cron::open(at.join("cron"), seams, gateway, sessions, spaces)), clock)
 }
 
 fn job(schedule: &str, missed: Missed) -> NewJob {
@@ -115,6 +118,45 @@ async fn what_was_missed_is_skipped_or_made_up_for_once() {
     }
 }
 
+/// Down for a minute is down: the wait between two looks is no excuse.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_due_before_the_start_was_missed_however_short_the_time() {
+    let (mut cron, clock) = house("start");
+    let owner = OwnerId::derived(&OWNER);
+    let skip = cron.create(owner, None, job("*/5 * * * *", Missed::Skip)).unwrap().id;
+    let once = cron.create(owner, None, job("*/5 * * * *", Missed::Once)).unwrap().id;
+    clock.advance(Duration::from_secs(301));
+    Arc::get_mut(&mut cron).unwrap().opened_at = clock.now();
+    cron.tick().await;
+    assert!(settled(&cron, skip).await.runs.is_empty());
+    let made_up = settled(&cron, once).await;
+    assert_eq!((made_up.runs.len(), made_up.runs[0].cause), (1, RunCause::Missed));
+    clock.advance(Duration::from_secs(300));
+    cron.tick().await;
+    assert_eq!(settled(&cron, skip).await.runs[0].cause, RunCause::Schedule);
+}
+
+#[tokio::test]
+async fn a_job_speaks_only_where_its_owner_may() {
+    let (cron, _) = house("spaces");
+    let (owner, other) = (OwnerId::derived(&OWNER), OwnerId::derived(&[8; 32]));
+    let space = |owner| cron.spaces.create(owner, NewSpace { name: "s".into(), ..NewSpace::default() }).unwrap().id;
+    let (own, anothers, unknown) = (space(owner), space(other), SpaceId::random(&*cron.seams.random));
+    let within = |id| NewJob { space_id: Some(id), ..job("@daily", Missed::Skip) };
+    for nowhere in [anothers, unknown] {
+        assert!(matches!(cron.create(owner, None, within(nowhere)), Err(CronError::Space(SpaceError::NotFound))));
+    }
+    let id = cron.create(owner, None, within(own)).unwrap().id;
+    cron.spaces.archive(owner, own).unwrap();
+    assert!(matches!(cron.trigger(owner, (None, None), id).await, Err(CronError::Space(SpaceError::Conflict(_)))));
+    let change = |id| Change { space_id: Some(Some(id)), ..Change::default() };
+    assert!(matches!(cron.update(owner, None, id, change(own)), Err(CronError::Space(SpaceError::Conflict(_)))));
+    assert!(matches!(cron.update(owner, None, id, change(anothers)), Err(CronError::Space(SpaceError::NotFound))));
+    cron.spaces.restore(owner, own).unwrap();
+    cron.trigger(owner, (None, None), id).await.unwrap();
+    assert_eq!(settled(&cron, id).await.runs.len(), 1);
+}
+
 #[tokio::test]
 async fn jobs_are_their_owners_and_have_a_limit() {
     let (cron, _) = house("limits");
@@ -124,7 +166,7 @@ async fn jobs_are_their_owners_and_have_a_limit() {
     assert!(matches!(cron.find(other, id), Err(CronError::NotFound)));
     assert!(matches!(cron.delete(other, id), Err(CronError::NotFound)));
     assert!(matches!(cron.update(other, None, id, Change::default()), Err(CronError::NotFound)));
-    assert!(matches!(cron.trigger(other, None, id).await, Err(CronError::NotFound)));
+    assert!(matches!(cron.trigger(other, (None, None), id).await, Err(CronError::NotFound)));
     for _ in 1..CRON_JOBS_MAX {
         cron.create(owner, None, job("@daily", Missed::Skip)).unwrap();
     }

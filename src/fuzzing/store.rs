@@ -196,6 +196,7 @@ pub(super) fn session_open(data: &[u8]) {
                 space_id: None,
                 idempotent: false,
                 budget_id: None,
+                key_id: None,
                 history: None,
                 attachments: Vec::new(),
             };

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::cancel::Cancel;
-use crate::base::ids::{ApprovalId, MessageId, OwnerId, SessionId};
+use crate::base::ids::{ApprovalId, KeyId, MessageId, OwnerId, SessionId};
 use crate::base::log;
 use crate::base::time::Timestamp;
 use crate::events::Kind;
@@ -38,11 +38,17 @@ const FILE_WITHIN: Duration = Duration::from_millis(500);
 const EXPIRY_LOOK_EVERY: Duration = Duration::from_secs(600);
 
 impl Gateway {
-    /// Writes a person's decision down and lets the run go on. Deciding the same again is fine.
+    /// Writes a person's decision down and lets the run go on; `by` is the key that they showed. Deciding the same again is fine.
     ///
     /// # Errors
     /// [`DecideError`].
-    pub async fn decide(self: &Arc<Self>, owner: OwnerId, id: ApprovalId, decision: Decision) -> Result<(), DecideError> {
+    pub async fn decide(
+        self: &Arc<Self>,
+        owner: OwnerId,
+        by: Option<KeyId>,
+        id: ApprovalId,
+        decision: Decision,
+    ) -> Result<(), DecideError> {
         // Before the first look, so that a change after it is not missed.
         let mut house = self.house.subscribe();
         let mut approval = self.find_approval(owner, id).await;
@@ -64,10 +70,10 @@ impl Gateway {
             error => DecideError::Room(error),
         })?;
         let gateway = self.clone();
-        detached(async move { gateway.carry_out(approval, decision).await }).await
+        detached(async move { gateway.carry_out(approval, by, decision).await }).await
     }
 
-    async fn carry_out(self: Arc<Self>, approval: Approval, decision: Decision) -> Result<(), DecideError> {
+    async fn carry_out(self: Arc<Self>, approval: Approval, by: Option<KeyId>, decision: Decision) -> Result<(), DecideError> {
         let told = |status: Status| if status == Status::from(decision) { Ok(()) } else { Err(DecideError::Decided(status)) };
         if approval.status != Status::Pending {
             return told(approval.status);
@@ -89,7 +95,7 @@ impl Gateway {
             self.mark(id, Decision::Rejected).await;
             return Err(DecideError::Decided(Status::Rejected));
         }
-        match self.resolve(&session, message, id, decision).await {
+        match self.resolve(&session, message, (id, by), decision).await {
             Ok(()) => {}
             Err(StoreError::Ended) => {
                 self.mark(id, Decision::Rejected).await;
@@ -112,7 +118,7 @@ impl Gateway {
         &self,
         session: &Arc<Session>,
         message: MessageId,
-        id: ApprovalId,
+        (id, by): (ApprovalId, Option<KeyId>),
         decision: Decision,
     ) -> Result<(), StoreError> {
         session.append(message, vec![Body::ApprovalResolved { approval_id: id, decision }]).await?;
@@ -131,7 +137,7 @@ impl Gateway {
             Decision::Rejected => audit::Outcome::Rejected,
             Decision::Expired => audit::Outcome::Expired,
         };
-        let who = audit::Who { owner: Some(session.owner()), key: None };
+        let who = audit::Who { owner: Some(session.owner()), key: by };
         let on = Some(audit::On::id(id.as_bytes()));
         self.audit.note(audit::Event { who, what: audit::What::ApprovalDecided, on, outcome: said });
         let ids: [(&str, &dyn std::fmt::Display); 3] = [("approval_id", &id), ("session_id", &session.id()), ("message_id", &message)];
@@ -154,7 +160,9 @@ impl Gateway {
         for approval in open.into_iter().filter(|approval| approval.expires_at <= now) {
             let id = approval.id;
             let gateway = self.clone();
-            if let Err(DecideError::Store(error)) = detached(async move { gateway.carry_out(approval, Decision::Expired).await }).await {
+            if let Err(DecideError::Store(error)) =
+                detached(async move { gateway.carry_out(approval, None, Decision::Expired).await }).await
+            {
                 log::warn("gateway", format_args!("approval {id} could not lapse: {error}"));
             }
         }

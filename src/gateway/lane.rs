@@ -194,8 +194,15 @@ impl Gateway {
         };
         {
             let _door = self.enter(&session).await;
-            let decided = self.state().runs.get(&parked.message).is_some_and(|run| run.decided == Some(parked.approval));
-            if !decided && let Err(error) = self.resolve(&session, parked.message, parked.approval, Decision::Rejected).await {
+            let (decided, by) = {
+                let state = self.state();
+                // Where a new message takes the run's place, its key has said no.
+                let next = state.lanes.get(&session.id()).and_then(|lane| lane.queue.front()).filter(|_| why == Why::Replaced);
+                let decided = state.runs.get(&parked.message).is_some_and(|run| run.decided == Some(parked.approval));
+                (decided, next.and_then(|next| next.user.key_id))
+            };
+            let approval = (parked.approval, by);
+            if !decided && let Err(error) = self.resolve(&session, parked.message, approval, Decision::Rejected).await {
                 log::warn("gateway", format_args!("approval {}: its rejection was not written down: {error}", parked.approval));
             }
         }

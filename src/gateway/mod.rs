@@ -33,6 +33,7 @@ use crate::events::Events;
 use crate::rooms::agents::Agents;
 use crate::rooms::approvals::Approvals;
 use crate::rooms::personas::Personas;
+use crate::rooms::seeds::Seeds;
 use crate::rooms::spaces::Spaces;
 use crate::store::audit::Audit;
 use crate::store::home::Home;
@@ -52,6 +53,8 @@ pub struct GatewayParts {
     pub sessions: Arc<Sessions>,
     /// Open questions to people.
     pub approvals: Arc<Approvals>,
+    /// Specifications of tasks; those of a deleted session go with it.
+    pub seeds: Arc<Seeds>,
     /// Manners of speaking, one of which new sessions get.
     pub personas: Arc<Personas>,
     /// Spaces, one of which new sessions belong to.
@@ -79,6 +82,7 @@ pub struct Gateway {
     home: Arc<Home>,
     sessions: Arc<Sessions>,
     approvals: Arc<Approvals>,
+    seeds: Arc<Seeds>,
     personas: Arc<Personas>,
     spaces: Arc<Spaces>,
     agents: Arc<Agents>,
@@ -112,6 +116,7 @@ impl Gateway {
             home: parts.home,
             sessions: parts.sessions,
             approvals: parts.approvals,
+            seeds: parts.seeds,
             personas: parts.personas,
             spaces: parts.spaces,
             agents: parts.agents,

@@ -125,8 +125,14 @@ impl Gateway {
         .await
     }
 
-    /// A session is gone: what was shown of it in questions is part of the conversation, and goes with it.
+    /// A session is gone: what was shown of it in questions, and the specifications of its tasks, are part of the conversation and go
+    /// with it.
     pub async fn forget_session(&self, id: SessionId) {
+        let seeds = self.seeds.clone();
+        let removed = tokio::task::spawn_blocking(move || seeds.forget_session(id).map_err(|e| e.to_string())).await;
+        if let Err(error) = removed.map_err(|e| e.to_string()).and_then(|done| done) {
+            log::warn("gateway", format_args!("session {id}: its specifications were not removed: {error}"));
+        }
         if let Err(error) = self.approvals(move |room| room.forget_session(id)).await {
             log::warn("gateway", format_args!("session {id}: its approvals were not removed: {error}"));
         }

@@ -41,6 +41,7 @@ impl Gateway {
             channel: incoming.channel.to_owned(),
             space_id: incoming.space_id,
             budget_id: incoming.budget,
+            key_id: incoming.key,
             idempotent: incoming.idempotency_key.is_some(),
             history: incoming.history.digest(),
             attachments: incoming.attachments,

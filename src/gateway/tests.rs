@@ -18,6 +18,7 @@ use crate::base::time::{ManualClock, Timestamp};
 use crate::orchestrator::{EndKind, Outcome, Start};
 use crate::rooms::approvals::{Approval, Status};
 use crate::rooms::personas::Personas;
+use crate::rooms::seeds::Seeds;
 use crate::rooms::spaces::Spaces;
 use crate::store::StoreError;
 use crate::store::home::Seams;
@@ -184,6 +185,7 @@ impl House {
             home: home.clone(),
             sessions: sessions.clone(),
             approvals: approvals.clone(),
+            seeds: Arc::new(Seeds::open(home.workspace(), seams.clone())),
             personas: Arc::new(Personas::open(home.workspace().join("personas"), seams.clone())),
             spaces: Arc::new(Spaces::open(home.workspace().join("spaces"), seams.clone())),
             events: Events::new(clock.clone(), random.clone()),
@@ -463,11 +465,11 @@ async fn a_decision_lets_a_parked_run_go_on() {
     let other = house.send("say x", None).await;
     assert_eq!(ended(&other.session, other.id).await.0, "done");
     let stranger = OwnerId::derived(&[8; 32]);
-    assert!(matches!(house.gateway.decide(stranger, approval, Decision::Approved).await, Err(DecideError::NotFound)));
-    house.gateway.decide(house.owner, approval, Decision::Approved).await.unwrap();
+    assert!(matches!(house.gateway.decide(stranger, None, approval, Decision::Approved).await, Err(DecideError::NotFound)));
+    house.gateway.decide(house.owner, None, approval, Decision::Approved).await.unwrap();
     assert_eq!(ended(&parked.session, parked.id).await.1.text, "Some(Approved)");
-    house.gateway.decide(house.owner, approval, Decision::Approved).await.unwrap();
-    let other = house.gateway.decide(house.owner, approval, Decision::Rejected).await;
+    house.gateway.decide(house.owner, None, approval, Decision::Approved).await.unwrap();
+    let other = house.gateway.decide(house.owner, None, approval, Decision::Rejected).await;
     assert!(matches!(other, Err(DecideError::Decided(Status::Approved))));
 }
 
@@ -478,7 +480,7 @@ async fn a_decision_that_comes_before_the_file_waits_for_it_whatever_else_happen
     let approval = asked(&parked).await;
     let deciding = tokio::spawn({
         let house = house.clone();
-        async move { house.gateway.decide(house.owner, approval, Decision::Approved).await }
+        async move { house.gateway.decide(house.owner, None, approval, Decision::Approved).await }
     });
     // Others come and go; none of it is what it waits for.
     for _ in 0..3 {
@@ -505,7 +507,7 @@ async fn a_question_in_a_session_that_cannot_be_opened_stays_open() {
     assert_eq!(house.approvals.find(house.owner, approval).unwrap().status, Status::Pending);
     std::fs::remove_dir(&log).unwrap();
     std::fs::rename(&aside, &log).unwrap();
-    house.gateway.decide(house.owner, approval, Decision::Approved).await.unwrap();
+    house.gateway.decide(house.owner, None, approval, Decision::Approved).await.unwrap();
     let session = house.sessions.load(session, house.owner).await.unwrap();
     assert_eq!(ended(&session, id).await.1.text, "Some(Approved)");
 }
@@ -578,7 +580,7 @@ async fn a_question_is_decided_after_a_restart() {
     let house = house.again();
     house.gateway.resume_parked().await;
     assert_eq!(house.gateway.counts().parked, 1);
-    house.gateway.decide(house.owner, approval, Decision::Approved).await.unwrap();
+    house.gateway.decide(house.owner, None, approval, Decision::Approved).await.unwrap();
     let session = house.sessions.load(session, house.owner).await.unwrap();
     assert_eq!(ended(&session, id).await.1.text, "Some(Approved)");
     assert_eq!(house.begun(), ["ask"], "it went on, it did not begin anew");

@@ -184,10 +184,9 @@ impl Client {
         };
         let (head, body) = answer.into_parts();
         if head.status.is_redirection() && head.status != StatusCode::NOT_MODIFIED {
-            // SECURITY: following would send the key and the prompt to a server that nobody configured.
-            let to = head.headers.get(header::LOCATION).and_then(|v| v.to_str().ok()).and_then(|v| Url::parse(v).ok());
-            let to = to.map(|url| format!(" to {}", url.origin())).unwrap_or_default();
-            let text = format!("it redirects{to} (HTTP {}), which is not followed: configure the final address", head.status.as_u16());
+            // SECURITY: following would send the key and the prompt to a server that nobody configured. Where it leads is the other
+            // server's word, and none of the log's.
+            let text = format!("it redirects (HTTP {}), which is not followed: configure the final address", head.status.as_u16());
             return Err(error(Stage::Redirected, &peer, &text, "redirect"));
         }
         Ok(Incoming { status: head.status, headers: head.headers, body, connection, due: Instant::now() + between, between, peer })

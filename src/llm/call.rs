@@ -646,9 +646,9 @@ mod tests {
 
         let (_canceller, cancel) = cancel::pair();
         let engine = engine(Settings { default_model: "openai/other".into(), ..settings(&server.url()) });
-        let (_open, probe) = tokio::join!(server.serve(vec![list.clone()]), engine.probe(&cancel));
+        let (_open, probe) = tokio::join!(server.serve(vec![list.clone(), good("x")]), engine.probe(&cancel));
         let probe = probe.unwrap();
-        assert!(probe.listed && !probe.answered && probe.models == ["llama", "other"] && probe.address.starts_with("http://127.0.0.1:"));
+        assert!(probe.listed && probe.answered && probe.models == ["llama", "other"] && probe.address.starts_with("http://127.0.0.1:"));
 
         let engine = self::engine(settings(&server.url()));
         let (_open, probe) = tokio::join!(server.serve(vec![list.clone(), good("x")]), engine.probe(&cancel));

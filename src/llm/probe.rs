@@ -1,4 +1,4 @@
-//! Asking a provider whether it would answer: its list of models, and one token where the list does not settle it.
+//! Asking a provider whether it answers: for its list of models, and the model itself for a few tokens.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ pub struct Probe {
     pub address: String,
     /// The server lists the model.
     pub listed: bool,
-    /// The model wrote something when asked for one token.
+    /// The model came to an end when asked for a few tokens.
     pub answered: bool,
     /// The models that the server lists, at most 100.
     pub models: Vec<String>,
@@ -35,8 +35,8 @@ pub struct Probe {
 }
 
 impl Engine {
-    /// Really asks the default model's provider: its list of models (which also tries the key), and for one token where the
-    /// model is not in the list or there is no list. No retries, no fallbacks.
+    /// Really asks the default model's provider: for its list of models, and the model for a few tokens (a list proves neither the
+    /// key nor that the model runs). No retries, no fallbacks.
     pub async fn probe(&self, cancel: &Cancel) -> Result<Probe, LlmError> {
         cancel.guard(self.ask(cancel)).await.unwrap_or_else(|why| Err(LlmError::cancelled(why)))
     }
@@ -55,15 +55,18 @@ impl Engine {
         }
     }
 
-    /// Has the default model say something, in a few tokens. No fallbacks.
+    /// Has the default model say something, in a few tokens: whether it came to an end. No fallbacks.
     ///
     /// # Errors
     /// It does not answer.
-    pub async fn prove(&self, cancel: &Cancel) -> Result<(), LlmError> {
+    pub async fn prove(&self, cancel: &Cancel) -> Result<bool, LlmError> {
         let request = Request { messages: vec![Message::User { text: "Hi".to_owned() }], max_tokens: PROOF_TOKENS, ..Request::default() };
         let mut call = self.call(request, cancel).only_this_model();
-        while call.next().await?.is_some() {}
-        Ok(())
+        let mut ended = false;
+        while let Some(event) = call.next().await? {
+            ended |= matches!(event, Event::Finish(_));
+        }
+        Ok(ended)
     }
 
     async fn ask(&self, cancel: &Cancel) -> Result<Probe, LlmError> {
@@ -94,14 +97,7 @@ impl Engine {
             probe.model = model.known_as().to_owned();
             probe.listed = server.model().is_some_and(|id| probe.models.iter().any(|m| m == id));
             probe.models.truncate(LISTED_MAX);
-            probe.answered = false;
-            if !probe.listed {
-                let request = Request { messages: vec![Message::User { text: "Hi".to_owned() }], max_tokens: 1, ..Request::default() };
-                let mut call = self.call(request, cancel).only_this_model();
-                while let Some(event) = call.next().await? {
-                    probe.answered |= matches!(event, Event::Finish(_));
-                }
-            }
+            probe.answered = self.prove(cancel).await?;
         }
         probe.took = shared.clock.monotonic().saturating_sub(began);
         Ok(probe)

@@ -257,13 +257,7 @@ pub fn require(caller: &Caller, scope: Scope) -> Result<(), HttpError> {
     if caller.may(scope) {
         return Ok(());
     }
-    let name = match scope {
-        Scope::Read => "read",
-        Scope::Chat => "chat",
-        Scope::Write => "write",
-        Scope::Approve => "approve",
-        Scope::Admin => "admin",
-    };
+    let name = scope.name();
     let challenge = challenge(&format!(", error=\"insufficient_scope\", scope=\"{name}\""));
     Err(HttpError::new(ErrorStatus::Forbidden, "scope", format!("this needs a key with the scope `{name}`"))
         .header(header::WWW_AUTHENTICATE, challenge))

@@ -2,6 +2,7 @@
 
 use crate::base::limits::{ANSWER_BYTES_MAX, ATTACHMENTS_MAX};
 use crate::base::log;
+use crate::base::text::{beginning, fair_length};
 use crate::events::Kind;
 use crate::orchestrator::history::Exchange;
 use crate::orchestrator::interview::{self, ROUNDS_MAX};
@@ -14,10 +15,12 @@ use crate::store::StoreError;
 use crate::store::record::{Body, Phase, PhaseState, Record};
 use crate::store::turns::Turn;
 
-/// Memories that are put before the model unasked.
-const RECALLED_MAX: usize = 4;
-/// Their text, in bytes, and as much again of the pinned ones.
-const RECALLED_BYTES_MAX: usize = 2 * 1024;
+/// Memories that fit the message have this part of the model's context at most, and the pinned ones as much again.
+const RECALLED_PART: usize = 12;
+/// A line that is cut to less than this, in bytes, says nothing: rather fewer lines.
+const LINE_BYTES_MIN: usize = 64;
+/// Ends a memory of which there is more.
+const MORE: &str = " […]";
 
 impl Run<'_> {
     /// Everything that the first model call stands on.
@@ -116,7 +119,7 @@ impl Run<'_> {
             return;
         }
         let (room, owner) = (self.parts.memory.clone(), self.job.owner);
-        let limit = RECALLED_MAX.min(room.settings().max_recall);
+        let limit = room.settings().max_recall;
         let pinned = {
             let room = room.clone();
             blocking(move || room.pinned(owner).map_err(|e| e.to_string())).await
@@ -127,8 +130,10 @@ impl Run<'_> {
         let (pinned, hits) = (pinned.map_err(or_none).unwrap_or_default(), found.map_err(or_none).unwrap_or_default());
         let best = hits.first().map_or(0.0, |hit| hit.score);
         let fitting = hits.iter().filter(|hit| hit.score * 2.0 >= best && !hit.entry.pinned).map(|hit| &hit.entry);
-        let mut recalled = lines(pinned.iter());
-        recalled.push_str(&lines(fitting));
+        // Three bytes a token, as everywhere here.
+        let share = self.context_tokens() as usize * 3 / RECALLED_PART;
+        let mut recalled = lines(pinned.iter(), share);
+        recalled.push_str(&lines(fitting, share));
         if !recalled.is_empty() {
             self.state.aside.push_str("What you remember that may matter here:\n");
             self.state.aside.push_str(&recalled);
@@ -137,15 +142,20 @@ impl Run<'_> {
     }
 }
 
-/// As many of these as there is room for.
-fn lines<'a>(entries: impl Iterator<Item = &'a Entry>) -> String {
+/// A line for each; where there is not room for all, the longest are cut.
+fn lines<'a>(entries: impl Iterator<Item = &'a Entry>, room: usize) -> String {
+    let line = |entry: &Entry| memory_line(&entry.content, entry.category, entry.created_at);
+    let all: Vec<String> = entries.take((room / LINE_BYTES_MIN).max(1)).map(line).collect();
+    let length = fair_length(all.iter().map(|line| line.len() + 1), room);
     let mut lines = String::new();
-    for entry in entries {
-        let line = memory_line(&entry.content, entry.category, entry.created_at);
-        if lines.len() + line.len() < RECALLED_BYTES_MAX {
+    for line in all {
+        if line.len() < length {
             lines.push_str(&line);
-            lines.push('\n');
+        } else {
+            lines.push_str(beginning(&line, length.saturating_sub(MORE.len() + 1)));
+            lines.push_str(MORE);
         }
+        lines.push('\n');
     }
     lines
 }

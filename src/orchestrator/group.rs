@@ -17,11 +17,12 @@ use tokio::sync::Semaphore;
 
 use crate::base::cancel::{self, Cancel, Why};
 use crate::base::ids::AgentId;
+use crate::base::text::{beginning, fair_length};
 use crate::events::Kind;
 use crate::llm::request::{ToolCall, ToolSpec};
 use crate::orchestrator::budget::Rules;
 use crate::orchestrator::recorded::UNRECORDED;
-use crate::orchestrator::run::{Gone, Next, Run, boundary, called};
+use crate::orchestrator::run::{Gone, Next, Run, called};
 use crate::orchestrator::state::{Input, Spent, Stage, State};
 use crate::orchestrator::structured::texts;
 use crate::orchestrator::{EndKind, Job, Parts, schema, unharmed};
@@ -285,7 +286,8 @@ pub(crate) fn of_member(body: Body, agent: AgentId) -> Option<Body> {
 
 /// What the members came to, as the model reads it: half of its context in all, so that there is room for an answer.
 fn joined(parts: &[Part], came: &[Came], context: usize) -> String {
-    let each = context * 3 / 2 / parts.len().max(1);
+    let said = came.iter().map(|one| one.end.as_ref().map_or(0, |(_, ending)| ending.text.len()));
+    let each = fair_length(said, context * 3 / 2);
     let mut text = String::new();
     for (n, (part, one)) in (1..).zip(parts.iter().zip(came)) {
         let (said, note) = match &one.end {
@@ -296,8 +298,8 @@ fn joined(parts: &[Part], came: &[Came], context: usize) -> String {
             }
             None => ("", "[this part failed inside]\n".to_owned()),
         };
-        let (kept, more) = said.split_at_checked(boundary(said, each.min(said.len()))).unwrap_or((said, ""));
-        let cut = if more.is_empty() { "" } else { "[cut here]\n" };
+        let kept = beginning(said, each);
+        let cut = if kept.len() == said.len() { "" } else { "[cut here]\n" };
         text.push_str(&format!("Part {n}: {}\n{}\n{cut}{note}\n", part.goal, kept.trim_end()));
     }
     text.trim_end().to_owned()
@@ -331,7 +333,7 @@ mod tests {
             |text: &str| Came { spent: Spent::default(), end: Some((EndKind::Done, Ending { text: text.into(), ..Ending::default() })) };
         let cancelled = Came { spent: Spent::default(), end: Some((EndKind::Cancelled, Ending::default())) };
         let text = joined(&parts, &[done(&"é".repeat(9000)), cancelled, Came { spent: Spent::default(), end: None }], 1000);
-        assert!(text.len() < 1000 && text.starts_with("Part 1: a\né") && text.contains("[cut here]"), "{text}");
+        assert!((1500..1700).contains(&text.len()) && text.starts_with("Part 1: a\né") && text.contains("[cut here]"), "{text}");
         assert!(
             text.contains("Part 2: b\n\n[this part was not finished: cancelled]") && text.ends_with("[this part failed inside]"),
             "{text}"

@@ -210,6 +210,7 @@ mod tests {
                 agent_id: AgentId::derived(&[1; 32]),
                 space_id: None,
                 budget_id: None,
+                key_id: None,
                 idempotent: false,
                 history: None,
                 attachments: vec![],

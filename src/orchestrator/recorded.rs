@@ -37,7 +37,8 @@ impl Run<'_> {
     }
 
     fn event(&self, on: &[u8; 16]) -> Event {
-        let who = Who { owner: Some(self.job.owner), key: None };
+        // A run acts for the key that began it.
+        let who = Who { owner: Some(self.job.owner), key: self.job.message.key_id };
         Event { who, what: What::Message, on: Some(On::id(on)), outcome: Outcome::Gone }
     }
 }

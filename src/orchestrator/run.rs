@@ -12,6 +12,7 @@ use crate::base::cancel::{Cancel, Why};
 use crate::base::ids::SeedId;
 use crate::base::limits::{JSON_DEPTH_MAX, RESULT_BYTES_MAX, RESULT_INLINE_BYTES_MAX};
 use crate::base::log;
+use crate::base::text::beginning;
 use crate::events::Kind;
 use crate::llm::error::Kind as LlmKind;
 use crate::llm::request::{Event, Finish, Tally, ToolCall};
@@ -446,12 +447,12 @@ impl<'a> Run<'a> {
     /// A tool's answer goes into the log (a large one into its own file) and to the model.
     pub(crate) async fn tool_said(&mut self, call_id: &str, outcome: ToolOutcome, mut text: String) -> Result<Next, StoreError> {
         if text.len() > RESULT_BYTES_MAX {
-            text.truncate(boundary(&text, RESULT_BYTES_MAX));
+            text.truncate(beginning(&text, RESULT_BYTES_MAX).len());
             text.push_str("\n[cut here]");
         }
         let (content, blob) = if text.len() > RESULT_INLINE_BYTES_MAX {
             let blob = self.job.session.put_blob(text.clone().into_bytes()).await?;
-            (text.get(..boundary(&text, RESULT_INLINE_BYTES_MAX)).unwrap_or_default().to_owned(), Some(blob))
+            (beginning(&text, RESULT_INLINE_BYTES_MAX).to_owned(), Some(blob))
         } else {
             (text.clone(), None)
         };
@@ -544,12 +545,4 @@ pub(crate) fn called(call: &ToolCall, arguments: Value, risky: bool) -> Body {
 /// Runs what blocks on a thread that may; a panic there is an error here. It goes on when the caller stops waiting.
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, String> + Send + 'static) -> Result<T, String> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err("it failed inside".to_owned()))
-}
-
-pub(crate) fn boundary(text: &str, max: usize) -> usize {
-    let mut end = max.min(text.len());
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    end
 }

@@ -5,6 +5,7 @@
 
 use crate::base::cancel::Why;
 use crate::base::limits::ANSWER_BYTES_MAX;
+use crate::base::text::beginning;
 use crate::llm::request::{Finish, Message, ToolCall};
 use crate::orchestrator::budget::{Allowed, CALLS_A_TURN_MAX, Rules};
 use crate::orchestrator::hold::{Hold, Rest};
@@ -17,9 +18,9 @@ use crate::store::record::{Body, Ending, Phase, PhaseState, Problem, ToolOutcome
 /// Said where the model said nothing.
 const NO_ANSWER: &str = "The model gave no answer. Please try again in other words; if it stays so, `oxios-edge doctor` tries the model \
                          that is set, and another one may help.";
-/// Said where tools were called, or the budget ran out, and nothing was said.
-const NOT_FINISHED: &str = "I did not finish this: the model came to no result within what one message may use. Please ask for a smaller \
-                            step; what was looked up on the way is in the session's log.";
+/// Why a run failed in which tools were called, or the budget ran out, and nothing was said.
+const NOT_FINISHED: &str = "the model came to no result within what one message may use; ask for a smaller step, or raise \
+                            orchestrator.max_model_calls or orchestrator.max_tokens_per_run";
 /// JSON of a structured answer that is looked at, in bytes; no schema of ours needs more.
 const RAW_BYTES_MAX: usize = 64 * 1024;
 /// A tool call's id, in bytes; a longer one, or one with odd characters, is replaced.
@@ -123,7 +124,7 @@ impl Step<'_> {
             return;
         }
         if self.s.stage == Stage::Execute {
-            let text = cut(text, ANSWER_BYTES_MAX.saturating_sub(self.s.said.len()));
+            let text = beginning(text, ANSWER_BYTES_MAX.saturating_sub(self.s.said.len()));
             self.s.said.push_str(text);
             self.out.push(Action::Draft(text.to_owned()));
             return;
@@ -138,7 +139,7 @@ impl Step<'_> {
     }
 
     fn show(&mut self, text: &str) {
-        let text = cut(text, ANSWER_BYTES_MAX.saturating_sub(self.s.answer.len()));
+        let text = beginning(text, ANSWER_BYTES_MAX.saturating_sub(self.s.answer.len()));
         if !text.is_empty() {
             self.s.answer.push_str(text);
             self.out.push(Action::Show(text.to_owned()));
@@ -232,7 +233,10 @@ impl Step<'_> {
             return self.evaluate(result.trim());
         }
         if said_nothing {
-            self.show(if self.s.transcript.is_empty() && finish != Finish::ToolCalls { NO_ANSWER } else { NOT_FINISHED });
+            if !self.s.transcript.is_empty() || finish == Finish::ToolCalls {
+                return self.not_finished();
+            }
+            self.show(NO_ANSWER);
             return self.end(EndKind::Done, "degraded", None);
         }
         self.end(EndKind::Done, "conversation", None);
@@ -264,17 +268,13 @@ impl Step<'_> {
     /// The budget has no call left.
     fn exhausted(&mut self) {
         match self.s.stage {
-            Stage::Interview => {
-                if self.s.answer.trim().is_empty() {
-                    self.show(NOT_FINISHED);
-                }
-                self.end(EndKind::Done, "degraded", None);
-            }
+            Stage::Interview if self.s.answer.trim().is_empty() => self.not_finished(),
+            Stage::Interview => self.end(EndKind::Done, "degraded", None),
             Stage::Seed => self.write_as_told("degraded"),
             Stage::Execute if self.s.best.is_some() => self.conclude_best(),
             Stage::Execute => {
                 let said = std::mem::take(&mut self.s.said);
-                self.conclude(if said.trim().is_empty() { NOT_FINISHED } else { &said }, "exhausted");
+                self.conclude(&said, "exhausted");
             }
             Stage::Evaluate(judge) => self.judged(judge, None),
             Stage::Evolve => self.conclude_best(),
@@ -454,11 +454,18 @@ impl Step<'_> {
 
     /// The result becomes the answer.
     fn conclude(&mut self, text: &str, verdict: &str) {
-        self.show(if text.trim().is_empty() { NOT_FINISHED } else { text });
+        if text.trim().is_empty() {
+            return self.not_finished();
+        }
+        self.show(text);
         self.end(EndKind::Done, verdict, None);
     }
 
     // --- ends ---
+
+    fn not_finished(&mut self) {
+        self.end(EndKind::Failed, "exhausted", Some(("exhausted", NOT_FINISHED)));
+    }
 
     fn stopped(&mut self, why: Why) {
         self.keep_what_was_said();
@@ -532,15 +539,6 @@ impl Step<'_> {
 fn as_sent(call: &ToolCall) -> ToolCall {
     let object = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&call.arguments).is_ok();
     ToolCall { arguments: if object { call.arguments.clone() } else { "{}".to_owned() }, ..call.clone() }
-}
-
-/// At most `max` bytes of the text, whole characters.
-fn cut(text: &str, max: usize) -> &str {
-    let mut end = max.min(text.len());
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text.get(..end).unwrap_or_default()
 }
 
 #[cfg(test)]

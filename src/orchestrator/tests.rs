@@ -160,6 +160,7 @@ impl Place {
             agent_id: AgentId::derived(&[1; 32]),
             space_id: None,
             budget_id: None,
+            key_id: None,
             idempotent: false,
             history: None,
             attachments: Vec::new(),

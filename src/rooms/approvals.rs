@@ -18,6 +18,7 @@ use crate::base::limits::{APPROVAL_FILE_BYTES_MAX, APPROVALS_KEPT_MAX, APPROVALS
 use crate::base::log;
 use crate::base::time::Timestamp;
 use crate::store::atomic::{self, Durable};
+use crate::store::error::damaged;
 use crate::store::home::Seams;
 use crate::store::record::Decision;
 use crate::sys::disk::read_whole;
@@ -243,7 +244,7 @@ impl Approvals {
 
     fn read(&self, name: &str) -> Result<Approval, ApprovalError> {
         let bytes = read_whole(&*self.seams.disk, &self.dir.join(name), APPROVAL_FILE_BYTES_MAX)?;
-        serde_json::from_slice(&bytes).map_err(|e| ApprovalError::Io(e.into()))
+        serde_json::from_slice(&bytes).map_err(|e| ApprovalError::Io(damaged(&e)))
     }
 
     fn write(&self, approval: &Approval) -> Result<(), ApprovalError> {

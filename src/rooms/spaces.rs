@@ -185,8 +185,15 @@ impl Spaces {
             let name = format!("Space {}", id.to_string().get(..8).unwrap_or_default());
             return Ok((self.make(&mut shelf, owner, id, NewSpace { name, ..NewSpace::default() })?, true));
         }
-        let space = resolve(&shelf, owner, id)?;
-        if space.status == Status::Archived { Err(ARCHIVED) } else { Ok((space, false)) }
+        Ok((open_to(&shelf, owner, id)?, false))
+    }
+
+    /// The one that a message in it is said in: itself, or the one that it was merged into.
+    ///
+    /// # Errors
+    /// There is none, it is another owner's (both not found), or it is archived.
+    pub fn open_to(&self, owner: OwnerId, id: SpaceId) -> Result<Space, SpaceError> {
+        open_to(&self.shelf.hold()?, owner, id)
     }
 
     /// Changes what it is called and what it tells the model.
@@ -270,6 +277,11 @@ impl Spaces {
         shelf.put(&space)?;
         Ok(space)
     }
+}
+
+fn open_to(shelf: &Held<'_, Space>, owner: OwnerId, id: SpaceId) -> Result<Space, SpaceError> {
+    let space = resolve(shelf, owner, id)?;
+    if space.status == Status::Archived { Err(ARCHIVED) } else { Ok(space) }
 }
 
 fn resolve(shelf: &Held<'_, Space>, owner: OwnerId, id: SpaceId) -> Result<Space, SpaceError> {

@@ -64,6 +64,11 @@ impl std::error::Error for StoreError {
     }
 }
 
+/// A file of ours that is not the JSON it should be: where it is wrong, never what is there, which serde's own words quote.
+pub fn damaged(error: &serde_json::Error) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("{:?} error at line {}", error.classify(), error.line()))
+}
+
 impl StoreError {
     /// The same for something with an id; the text is made only where there is an error.
     pub(crate) fn of(doing: &'static str, id: impl fmt::Display) -> impl FnOnce(io::Error) -> Self {

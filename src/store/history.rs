@@ -80,8 +80,8 @@ impl<'a> Past<'a> {
         self.position += 1;
         let (user_id, channel) = (self.user_id.to_owned(), self.channel.to_owned());
         let (space_id, attachments) = (self.space_id, Vec::new());
-        let said =
-            UserMessage { content, user_id, channel, agent_id, space_id, budget_id: None, idempotent: false, history: None, attachments };
+        let (budget_id, key_id, idempotent, history) = (None, None, false, None);
+        let said = UserMessage { content, user_id, channel, agent_id, space_id, budget_id, key_id, idempotent, history, attachments };
         self.push(time, message_id, Body::Message(said));
         message_id
     }

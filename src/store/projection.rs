@@ -56,8 +56,10 @@ pub struct Detail {
 impl Detail {
     pub(crate) fn new(session: Arc<Session>) -> Self {
         let state = session.state();
-        let (log, start, end, seq, about) = (state.log.clone(), state.log_start, state.log_len, state.visible, state.overview.clone());
+        let (log, start, end, seq, mut about) = (state.log.clone(), state.log_start, state.log_len, state.visible, state.overview.clone());
         drop(state);
+        // What a fork copies is older than it.
+        about.updated_at = about.updated_at.max(session.created_at());
         let facts = Facts { id: session.id(), owner: session.owner().to_string(), created: session.created_at().to_string(), about, seq };
         // The header's origin is with the writer, which may be busy; it is read from the log again.
         Self { stream: Some(Stream { facts, origin: None, log, start, at: start, end, part: Part::Head, first: true, of_file: false }) }

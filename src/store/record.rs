@@ -4,7 +4,7 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use crate::base::ids::{AgentId, ApprovalId, BudgetId, MessageId, PersonaId, SeedId, Seq, SpaceId};
+use crate::base::ids::{AgentId, ApprovalId, BudgetId, KeyId, MessageId, PersonaId, SeedId, Seq, SpaceId};
 use crate::base::limits::SEQ_MAX;
 use crate::base::time::Timestamp;
 
@@ -182,6 +182,9 @@ pub struct UserMessage {
     /// The token budget that its model calls use; none where its key has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget_id: Option<BudgetId>,
+    /// The API key that it came with; none where the server itself speaks. The audit log names it for what the run does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_id: Option<KeyId>,
     /// It came with an idempotency key (the message id is derived from it).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub idempotent: bool,

@@ -115,6 +115,7 @@ pub(crate) fn say(content: &str) -> UserMessage {
         agent_id: AgentId::derived(&[1; 32]),
         space_id: None,
         budget_id: None,
+        key_id: None,
         idempotent: false,
         history: None,
         attachments: Vec::new(),

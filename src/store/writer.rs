@@ -245,14 +245,15 @@ impl Session {
     /// Makes it visible; where the pieces are about to go, in the same moment in which their terminal record is seen.
     fn show(&self, w: &Writer, entries: Vec<Arc<Entry>>, pieces_go: bool) {
         let log_len = w.log.as_ref().map_or(0, LogFile::len);
-        let listed = entries.iter().any(|e| e.terminal || matches!(e.record.body, Body::Message(_) | Body::About(_)));
         let messages = entries.iter().filter(|e| matches!(e.record.body, Body::Message(_))).count() as u64;
         let change = {
             let mut state = self.state();
             let before = if state.log_len == state.log_start { 0 } else { state.log_len };
+            // Pieces are not in the log, and the listing knows nothing of them.
+            let logged = log_len != state.log_len;
             state.publish(entries, log_len);
             state.run_generation += u64::from(pieces_go);
-            listed.then(|| (before, state.overview.clone(), !state.open_messages().is_empty()))
+            logged.then(|| (before, state.overview.clone(), !state.open_messages().is_empty()))
         };
         self.wake.send_modify(|_| ());
         if let Some((before, about, open)) = change {

@@ -38,7 +38,7 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8], depth_max: usize) -> Result<T, B
     let mut reader = serde_json::Deserializer::from_str(text);
     let read = T::deserialize(Tracked::new(&mut reader, &place)).and_then(|value| reader.end().map(|()| value));
     read.map_err(|error| {
-        let what = without_content(&error.to_string());
+        let (within, what) = without_content(&error.to_string());
         let broken = if error.is_data() {
             // A wrong shape may stand before text that is no JSON at all; that matters more.
             serde_json::from_str::<IgnoredAny>(text).err()
@@ -48,7 +48,7 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8], depth_max: usize) -> Result<T, B
         };
         match broken {
             Some(broken) => BadJson::Malformed { line: broken.line(), column: broken.column() },
-            None => BadJson::Shape { place: place.text(), what },
+            None => BadJson::Shape { place: joined(place.text(), &within), what },
         }
     })
 }
@@ -88,21 +88,52 @@ pub fn depth_ok(bytes: &[u8], depth_max: usize) -> bool {
     true
 }
 
-/// serde's words without what the client sent: values, and names that are not ours.
-fn without_content(words: &str) -> String {
+fn joined(place: String, field: &str) -> String {
+    let dot = if place.is_empty() || field.is_empty() { "" } else { "." };
+    format!("{place}{dot}{field}")
+}
+
+/// serde's words without what the client sent (values, and names that are not ours) and without Rust's names of types; before them
+/// the field, where they name one of ours.
+fn without_content(words: &str) -> (String, String) {
     let words = words.rsplit_once(" at line ").map_or(words, |(words, _)| words);
     // What was expected stands last and is ours; what was found may itself contain ", expected ".
     let expected = |otherwise: &str| match words.rsplit_once(", expected ") {
-        Some((_, expected)) => format!("expected {expected}"),
+        Some((_, expected)) => format!("expected {}", in_json(expected)),
         None => otherwise.to_owned(),
     };
-    match words {
+    for (start, what) in [("missing field `", "missing"), ("duplicate field `", "named twice")] {
+        if let Some(field) = words.strip_prefix(start).and_then(|field| field.strip_suffix('`')) {
+            return (field.to_owned(), what.to_owned());
+        }
+    }
+    let what = match words {
         w if w.starts_with("invalid type: ") || w.starts_with("invalid value: ") || w.starts_with("invalid length ") => {
             expected("wrong type")
         }
         w if w.starts_with("unknown variant ") => expected("unknown variant"),
-        w if w.starts_with("unknown field ") => "unknown field".to_owned(),
+        w if w.starts_with("unknown field ") => match words.rsplit_once(", expected ") {
+            Some((_, fields)) => format!("unknown field; expected {fields}"),
+            None => "unknown field".to_owned(),
+        },
         w => w.to_owned(),
+    };
+    (String::new(), what)
+}
+
+/// What serde calls a type, in JSON's words (RFC 8259 §3).
+fn in_json(expected: &str) -> &str {
+    match expected {
+        e if e.starts_with("struct ") || e == "a map" => "an object",
+        e if e == "a sequence" || e.starts_with("a tuple ") => "an array",
+        "a boolean" => "true or false",
+        "f32" | "f64" => "a number",
+        "i8" | "i16" | "i32" | "i64" => "a whole number",
+        "u8" => "a whole number from 0 to 255",
+        "u16" => "a whole number from 0 to 65535",
+        "u32" => "a whole number from 0 to 4294967295",
+        "u64" | "usize" => "a whole number, 0 or more",
+        e => e,
     }
 }
 
@@ -146,20 +177,22 @@ mod tests {
     fn a_wrong_shape_names_the_place() {
         for (text, place, what) in [
             (r#"{"text":5}"#, "text", "expected a string"),
-            (r#"{}"#, "", "missing field `text`"),
-            (r#"{"text":"a","text":"b"}"#, "", "duplicate field `text`"),
+            (r#"{}"#, "text", "missing"),
+            (r#"{"text":"a","text":"b"}"#, "text", "named twice"),
+            (r#"{"text":"a","list":[{}]}"#, "list[0].role", "missing"),
+            (r#"{"text":"a","secret, expected x":1}"#, "", "unknown field; expected one of `text`, `list`, `small`"),
             (r#"{"text":"a","list":[{"role":"user"},{"role":"root"}]}"#, "list[1].role", "expected `user` or `assistant`"),
             (r#"{"text":"a","list":[{"role":1}]}"#, "list[0].role", "expected value"),
-            (r#"{"text":"a","list":{}}"#, "list", "expected a sequence"),
-            (r#"{"text":"a","small":300}"#, "small", "expected u8"),
-            (r#"{"text":"a","small":1e999}"#, "small", "expected u8"),
-            (r#"[]"#, "", "expected struct Outer"),
-            (r#"["a",[],1]"#, "", "expected struct Outer"),
-            (r#"{"text":"a","list":[["user"]]}"#, "list[0]", "expected struct Inner"),
-            (r#"{"text":"a","small":1.5}"#, "small", "expected u8"),
-            (r#"{"text":"a","small":-1.0}"#, "small", "expected u8"),
-            (r#"{"text":"a","small":1e300}"#, "small", "expected u8"),
-            (r#""x""#, "", "expected struct Outer"),
+            (r#"{"text":"a","list":{}}"#, "list", "expected an array"),
+            (r#"{"text":"a","small":300}"#, "small", "expected a whole number from 0 to 255"),
+            (r#"{"text":"a","small":1e999}"#, "small", "expected a whole number from 0 to 255"),
+            (r#"[]"#, "", "expected an object"),
+            (r#"["a",[],1]"#, "", "expected an object"),
+            (r#"{"text":"a","list":[["user"]]}"#, "list[0]", "expected an object"),
+            (r#"{"text":"a","small":1.5}"#, "small", "expected a whole number from 0 to 255"),
+            (r#"{"text":"a","small":-1.0}"#, "small", "expected a whole number from 0 to 255"),
+            (r#"{"text":"a","small":1e300}"#, "small", "expected a whole number from 0 to 255"),
+            (r#""x""#, "", "expected an object"),
         ] {
             let (at, why) = match parse::<Outer>(text.as_bytes(), 64) {
                 Err(BadJson::Malformed { .. }) => continue,

@@ -113,3 +113,176 @@ async fn a_name_is_explained_on_the_machine_itself() {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success() && text.contains("/enable") && text.contains("2 records"), "{text}");
 }
+
+/// Whose doing it was: a run acts for the key that began it, a decision is that of the key that decided.
+#[tokio::test]
+async fn tools_and_decisions_name_the_key_that_began_or_decided_also_after_a_restart() {
+    let mut server = Setup::new().start();
+    let admin = server.client();
+    let make = async |scopes: &[&str]| {
+        let made = admin.post("/api/keys", &json!({"name": "x", "scopes": scopes})).await.expect(201).json();
+        (made["id"].clone(), made["key"].as_str().unwrap().to_owned())
+    };
+    let ((teller, teller_key), (decider, decider_key)) = (make(&["chat", "read", "write"]).await, make(&["approve"]).await);
+    let asked = admin.with_key(Some(&teller_key)).post("/api/chat", &json!({"content": "write a.md: text"})).await.expect(202).json();
+    let session = asked["session_id"].as_str().unwrap().to_owned();
+    server.restart();
+    let admin = server.client();
+    let approve = format!("/api/approvals/{}/approve", asked["approval"]["id"].as_str().unwrap());
+    admin.with_key(Some(&decider_key)).post_empty(&approve).await.expect(200);
+    admin.get(&format!("/api/sessions/{session}/events?until=idle")).await.expect(200);
+    // A message in the place of an open question has said no to it.
+    let other = admin.with_key(Some(&teller_key)).post("/api/chat", &json!({"content": "write b.md: text"})).await.expect(202).json();
+    admin.post("/api/chat", &json!({"content": "hello", "session_id": other["session_id"]})).await.expect(200);
+    let job = json!({"name": "j", "schedule": "0 0 1 1 *", "content": "list files"});
+    let job = admin.with_key(Some(&teller_key)).post("/api/cron-jobs", &job).await.expect(201).json();
+    let run = admin.with_key(Some(&teller_key)).post_empty(&format!("/api/cron-jobs/{}/trigger", job["id"].as_str().unwrap())).await;
+    let run = run.expect(200).json()["run"].clone();
+    admin.get(&format!("/api/sessions/{}/events?until=idle", run["session_id"].as_str().unwrap())).await.expect(200);
+
+    let all = entries(&admin, "").await;
+    let by = |what: &str, outcome: &str| -> Vec<Value> {
+        all.iter().filter(|entry| says(entry, what, outcome)).map(|entry| entry["key"].clone()).collect()
+    };
+    let first = by("POST /api/keys", "201")[0].clone();
+    assert_eq!(by("tool write_file", "begun"), std::slice::from_ref(&teller));
+    assert_eq!(by("tool write_file", "done"), std::slice::from_ref(&teller));
+    assert_eq!(by("approval asked", "done"), [teller.clone(), teller.clone()]);
+    assert_eq!(by("approval decided", "approved"), [decider]);
+    assert_eq!(by("approval decided", "rejected"), [first]);
+    assert_eq!(by("tool list_files", "done"), std::slice::from_ref(&teller), "a task that somebody set off");
+    for entry in all.iter().filter(|entry| ["tool", "approval", "message"].iter().any(|w| entry["what"].as_str().unwrap().starts_with(w))) {
+        assert!(entry["key"].is_string(), "{entry}");
+    }
+}
+
+/// Many clients at once, over all transports, and the command line beside them: one chain, and for every answer its record.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_clients_at_once_make_one_whole_chain_and_no_record_is_missing() {
+    const CLIENTS: usize = 16;
+    const ROUNDS: usize = 12;
+    let mut server = Setup::new().env("OXIOS_SECURITY__RATE_LIMIT_PER_MINUTE", "0").start();
+    let client = server.client();
+    let clients = (0..CLIENTS).map(|n| {
+        let client = client.clone();
+        tokio::spawn(async move {
+            let mut socket = crate::support::ws::Ws::chat(&client).await;
+            for round in 0..ROUNDS {
+                client.post("/api/memory", &json!({"content": format!("{n} {round}")})).await.expect(200);
+                client.delete("/api/memory/67e55044-10b1-426f-9247-bb680e5fe0c8").await.expect(404);
+                client.post("/api/keys", &json!({"name": "x", "scopes": ["read"]})).await.expect(201);
+                socket.say("hello", None).await;
+                socket.until("done").await;
+            }
+        })
+    });
+    let clients: Vec<_> = clients.collect();
+    let home = server.home().to_owned();
+    let beside = tokio::task::spawn_blocking(move || {
+        for _ in 0..5 {
+            // A reader of a log that grows meanwhile sees a whole chain, too.
+            let (code, text) = verify(&home, &[]);
+            assert!(code == Some(0) || text.contains("this is no record") && text.matches("WRONG").count() == 1, "{text}");
+        }
+    });
+    for one in clients {
+        one.await.unwrap();
+    }
+    beside.await.unwrap();
+    let head = client.get("/api/audit/verify").await.expect(200).json()["head"].as_str().unwrap().to_owned();
+    server.stop().await;
+    let (code, text) = verify(server.home(), &["--head", &head]);
+    assert_eq!(code, Some(0), "{text}");
+    let log = std::fs::read_to_string(server.home().join("workspace/audit/1.log")).unwrap();
+    let count = |what: &str, outcome: &str| {
+        log.lines()
+            .filter(|line| line.contains(&format!("\"what\":\"{what}\"")) && line.contains(&format!("\"outcome\":\"{outcome}\"")))
+            .count()
+    };
+    let all = CLIENTS * ROUNDS;
+    for (what, outcomes) in [
+        ("POST /api/memory", &["200"][..]),
+        ("DELETE /api/memory/{name}", &["begun", "404"]),
+        ("POST /api/keys", &["begun", "201"]),
+        ("message", &["done"]),
+    ] {
+        for outcome in outcomes {
+            assert_eq!(count(what, outcome), all, "{what} {outcome}");
+        }
+    }
+}
+
+/// A full disk never yields an action without a record: by default it is refused; where it was set to go on, the log says how many
+/// records are missing.
+#[tokio::test]
+async fn a_full_disk_yields_no_unaudited_action_refusing_or_counting_it() {
+    for on_failure in ["refuse", "continue"] {
+        let home = std::sync::Arc::new(crate::support::server::TempDir::new());
+        let Some(_small) = crate::support::small_disk::SmallDisk::mount(home.path(), "4m") else {
+            println!("SKIPPED a_full_disk_yields_no_unaudited_action: no file system can be mounted here");
+            return;
+        };
+        let setup = Setup::new().env("OXIOS_SECURITY__RATE_LIMIT_PER_MINUTE", "0").env("OXIOS_AUDIT__ON_FAILURE", on_failure);
+        let server = setup.start_in(home.clone());
+        let client = server.client();
+        let filler = home.path().join("filler");
+        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(&filler).unwrap();
+        let mut fill = || {
+            while std::io::Write::write_all(&mut file, &[0; 4096]).is_ok() {}
+        };
+        // Needs no disk itself, so that only its record may fail. The reserve pays for the first ones, until it is full, too.
+        let act = async || client.post_empty("/api/logout").await;
+        let (mut done, mut refused) = (0, None);
+        for _ in 0..200 {
+            fill();
+            match act().await {
+                answer if answer.status == 200 => done += 1,
+                answer => {
+                    refused = Some(answer);
+                    break;
+                }
+            }
+        }
+        // What is recorded before it is done: nothing of it is done, and nothing else was lost meanwhile.
+        fill();
+        let grave = client.delete("/api/sessions/67e55044-10b1-426f-9247-bb680e5fe0c8").await;
+        let metric = client.get("/metrics").await.expect(200).text();
+        let lost: usize = metric.lines().find_map(|line| line.strip_prefix("oxios_audit_lost_total ")).unwrap().parse().unwrap();
+        if on_failure == "refuse" {
+            let refused = refused.expect("a full disk is met within 200 records");
+            assert_eq!(refused.status, 507, "{}", refused.text());
+            assert!(refused.error().contains("nothing was done"), "{}", refused.error());
+            assert_eq!((grave.status, lost), (507, 0), "{}", grave.text());
+        } else {
+            assert!(refused.is_none() && lost > 0, "{lost}: {refused:?}");
+            assert_eq!(grave.status, 404, "{}", grave.text());
+        }
+        client.get("/api/sessions").await.expect(200);
+        std::fs::remove_file(&filler).unwrap();
+        drop(file);
+        act().await.expect(200);
+        done += 1;
+        let all = entries(&client, "").await;
+        let count = |what: &str, outcome: &str| all.iter().filter(|entry| says(entry, what, outcome)).count();
+        let log = std::fs::read_to_string(home.path().join("workspace/audit/1.log")).unwrap();
+        let told: usize = log
+            .lines()
+            .filter(|line| line.contains("\"what\":\"records lost\""))
+            .map(|line| line.split("\"outcome\":\"").nth(1).unwrap().split('"').next().unwrap().parse::<usize>().unwrap())
+            .sum();
+        assert_eq!(told, lost, "the log tells how many are missing");
+        if on_failure == "refuse" {
+            assert_eq!(count("POST /api/logout", "200"), done, "every one that was done is recorded");
+            assert_eq!(
+                count("DELETE /api/sessions/{id}", "begun") + count("DELETE /api/sessions/{id}", "404"),
+                0,
+                "what was refused was not done"
+            );
+        } else {
+            let begun = count("DELETE /api/sessions/{id}", "begun") + count("DELETE /api/sessions/{id}", "404");
+            assert_eq!(count("POST /api/logout", "200") + begun + told, done + 2, "every one is recorded or counted");
+        }
+        let told = client.get("/api/audit/verify").await.expect(200).json();
+        assert_eq!(told["valid"], true, "{told}");
+    }
+}

@@ -164,6 +164,23 @@ fn doctor_says_what_to_do() {
     assert!(text(&output).contains("127.0.0.1:9"), "{}", text(&output));
 }
 
+/// A list of models proves nothing: the model is asked to say something.
+#[test]
+fn doctor_asks_the_model_for_real() {
+    for (reply, status, word) in [(Reply::text(&["ok"]), 0, "answered in"), (Reply::status(500, "no"), 1, "FAIL")] {
+        let (home, model) = (TempDir::new(), Scripted::start());
+        model.always(reply);
+        let output = command(home.path())
+            .args(["doctor", "--listen", "127.0.0.1:0"])
+            .env("OXIOS_ENGINE__DEFAULT_MODEL", "openai/scripted")
+            .env("OXIOS_ENGINE__BASE_URL", format!("http://{}/v1", model.address()))
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(status), "{}", text(&output));
+        assert!(text(&output).contains(word) && text(&output).contains("scripted"), "{}", text(&output));
+    }
+}
+
 /// `serve` is the default command, and the home is made by it.
 #[test]
 fn without_a_command_it_serves() {

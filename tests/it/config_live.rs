@@ -184,8 +184,8 @@ async fn budgets_and_judges_are_felt_by_the_next_task() {
     put(&client, "orchestrator.max_model_calls", json!(40)).await;
     put(&client, "orchestrator.max_tokens_per_run", json!(10)).await;
     model.next(Reply::tool("list_files", &json!({})));
-    let answer = say(&client, "hello").await.expect(200).json();
-    assert!(answer["reply"].as_str().unwrap().contains("did not finish"), "18 were used: {answer}");
+    let answer = say(&client, "hello").await.expect(502).json();
+    assert!(answer["error"].as_str().unwrap().contains("max_tokens_per_run"), "18 were used: {answer}");
 }
 
 #[tokio::test]

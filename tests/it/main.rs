@@ -10,6 +10,7 @@
 )]
 
 // Parts of the support are used by some tests only.
+mod access;
 mod agents;
 mod audit;
 mod budgets;
@@ -35,6 +36,7 @@ mod metrics;
 mod model_faults;
 mod openai;
 mod openai_history;
+mod owners;
 mod panics;
 mod personas;
 mod phases;

@@ -277,6 +277,45 @@ async fn a_program_works_in_the_files_of_the_owner_who_uses_it() {
     }
 }
 
+/// Says what it was started with and called with.
+const REPEATS: &str = r#"
+import sys, json, os
+for line in sys.stdin:
+    m = json.loads(line)
+    if m.get("method") == "initialize": r = {"protocolVersion": "2025-06-18", "capabilities": {}}
+    elif m.get("method") == "tools/list":
+        r = {"tools": [{"name": "repeat", "inputSchema": {"type": "object"}, "annotations": {"readOnlyHint": True}}]}
+    elif m.get("method") == "tools/call":
+        r = {"content": [{"type": "text", "text": "started " + repr(sys.argv[1:]) + " called " + repr(m["params"]["arguments"]["text"])}]}
+    else: continue
+    sys.stdout.write(json.dumps({"jsonrpc": "2.0", "id": m["id"], "result": r}) + "\n"); sys.stdout.flush()
+"#;
+
+/// THREATS 20: there is no shell that reads what a configuration, a model or a client says.
+#[tokio::test]
+async fn a_program_gets_its_arguments_as_they_are_and_no_shell_reads_them() {
+    let (model, scripts) = (Scripted::start(), TempDir::new());
+    let script = scripts.path().join("repeats.py");
+    std::fs::write(&script, REPEATS).unwrap();
+    let trap = scripts.path().join("trap");
+    let evil = format!("$(touch {0}); `touch {0}` | touch {0} && touch {0} > {0} *", trap.display());
+    let config = format!("[mcp.servers.r]\ncommand = \"python3\"\nargs = [{script:?}, {evil:?}, \"$HOME\", \"a b\"]\ntrust = true\n");
+    let server = Setup::new().openai(&model).config(&config).start();
+    model.next(Reply::tool("r__repeat", &json!({"text": evil})));
+    model.next(Reply::text(&["Fine."]));
+    server.client().post("/api/chat", &json!({"content": evil})).await.expect(200);
+    let told = model.seen().last().unwrap().told();
+    let repeated = |text: &str| told.contains(&text.replace('"', "\\\""));
+    assert!(repeated(&format!("started ['{evil}', '$HOME', 'a b'] called '{evil}'")), "{told}");
+    assert!(!trap.exists(), "a shell has read it");
+    // What no program has is no program, whatever a shell would make of it.
+    let change = json!({"mcp": {"servers": {"r": {"command": format!("python3 -c 1; touch {}", trap.display())}}}});
+    server.client().send(Ask::new("PUT", "/api/config").json(&change)).await.expect(200);
+    model.always(Reply::text(&["Fine."]));
+    server.client().post("/api/chat", &json!({"content": "again"})).await.expect(200);
+    assert!(!trap.exists(), "a shell has read it");
+}
+
 #[tokio::test]
 async fn a_server_of_the_python_sdk_that_was_started_anew_is_found_again() {
     let Some(python) = python() else { return skip("a_server_of_the_python_sdk_anew", "PyPI's mcp") };

@@ -158,6 +158,27 @@ async fn what_is_kept_here_reaches_the_model_and_what_the_model_keeps_is_found_h
     assert!(!told.contains("Miez"), "{told}");
 }
 
+/// A long one does not keep the others out, and is not kept out itself.
+#[tokio::test]
+async fn long_memories_share_the_room_before_the_model() {
+    let model = Scripted::start();
+    model.always(Reply::text(&["Fine."]));
+    let server = Setup::new().openai(&model).start();
+    let client = server.client();
+    for n in 0..4 {
+        let content = format!("boiler manual {n}: {}", "turn the valve slowly. ".repeat(200));
+        keep(&client, json!({"content": content})).await;
+    }
+    keep(&client, json!({"content": "the boiler manual is in the kitchen"})).await;
+    keep(&client, json!({"content": format!("house rules: {}", "be kind. ".repeat(1000)), "pinned": true})).await;
+    client.post("/api/chat", &json!({"content": "where is the boiler manual?"})).await.expect(200);
+    let told = model.request(1).await.told();
+    for word in ["manual 0", "manual 1", "manual 2", "manual 3", "in the kitchen", "house rules", "[…]"] {
+        assert!(told.contains(word), "{word}: {told}");
+    }
+    assert!(told.len() < 12 * 1024, "{}", told.len());
+}
+
 #[tokio::test]
 async fn the_tool_and_the_route_share_one_memory() {
     let server = Setup::new().start();

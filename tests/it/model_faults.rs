@@ -321,3 +321,40 @@ async fn an_unknown_certificate_is_refused_before_anything_is_said() {
     let heard: String = lines.map_while(Result::ok).collect();
     assert!(!heard.contains("prompt-canary") && !heard.contains(crate::support::server::MODEL_KEY), "{heard}");
 }
+
+/// THREATS 21: a server that redirects leads nobody to an address that is not in the configuration.
+#[tokio::test]
+async fn a_redirect_of_a_model_server_is_not_followed_and_the_key_goes_nowhere_else() {
+    for status in [301, 302, 307, 308] {
+        let (model, elsewhere) = (Scripted::start(), Scripted::start());
+        elsewhere.always(Reply::text(&["stolen"]));
+        let to = format!("http://{}/v1/chat/completions", elsewhere.address());
+        model.always(Reply::status(status, "{}").header("location", &to));
+        let server = Setup::new().openai(&model).start();
+        let answer = say(&server.client(), "secret").await.expect(502);
+        assert!(answer.error().contains("redirects elsewhere, which is not followed"), "{}", answer.error());
+        assert!(elsewhere.seen().is_empty(), "{status}");
+    }
+}
+
+/// THREATS 21: no tool that a model is offered takes an address, so that none can be chosen for it.
+#[tokio::test]
+async fn no_tool_of_ours_takes_an_address() {
+    let model = Scripted::start();
+    model.phase("interview", Reply::tool("start_task", &json!({"goal": "g", "acceptance_criteria": []})));
+    model.always(Reply::text(&["done"]));
+    let server = Setup::new().openai(&model).start();
+    say(&server.client(), "go").await.expect(200);
+    let mut seen = std::collections::BTreeSet::new();
+    for request in model.seen() {
+        for tool in request.body["tools"].as_array().into_iter().flatten() {
+            let function = &tool["function"];
+            seen.insert(function["name"].as_str().unwrap().to_owned());
+            for (name, schema) in function["parameters"]["properties"].as_object().into_iter().flatten() {
+                let text = format!("{name} {schema}").to_lowercase();
+                assert!(!["url", "uri", "host", "address", "http", "port\""].iter().any(|word| text.contains(word)), "{function}");
+            }
+        }
+    }
+    assert!(seen.contains("write_file") && seen.contains("start_task") && seen.contains("read_file"), "{seen:?}");
+}

@@ -155,6 +155,23 @@ async fn an_unclear_request_is_asked_about_and_the_answer_continues_it() {
     assert!(request.contains("Write me something") && request.contains("for my mother"), "{request}");
 }
 
+#[tokio::test]
+async fn the_offline_model_takes_the_next_message_for_its_answer() {
+    for (answer, said) in [("list files", "no files"), ("echo tea; list files", "tea")] {
+        let server = Setup::new().start();
+        assert_eq!(say(&server.client(), "task").await.expect(200).json()["phase"], "Interview");
+        let done = say(&server.client(), answer).await.expect(200).json();
+        assert_eq!(done["phase"], "Evaluate", "{done}");
+        assert!(done["reply"].as_str().unwrap().contains(said), "{done}");
+    }
+    let server = Setup::new().start();
+    let done = say(&server.client(), "task list files constraints: be short").await.expect(200).json();
+    assert!(!done["reply"].as_str().unwrap().contains("nothing is known"), "what was done is done: {done}");
+    let seed = server.client().get("/api/seeds").await.expect(200).json()["items"][0]["id"].clone();
+    let came = server.client().get(&format!("/api/seeds/{}/evolution", seed.as_str().unwrap())).await.expect(200).json();
+    assert_eq!((came.as_array().unwrap().len(), &came[0]["passed"]), (1, &json!(true)), "{came}");
+}
+
 /// Ambiguity = 1 − (0.4·goal + 0.3·constraints + 0.3·criteria); ready at ≤ 0.2.
 #[tokio::test]
 async fn a_task_that_the_model_itself_finds_ambiguous_is_asked_about() {

@@ -87,7 +87,8 @@ async fn what_is_open_ends_with_its_key_revoked_or_expired() {
             }
             _ => drop(admin.post(&format!("/api/keys/{id}/rotate"), &json!({"overlap_secs": 1})).await.expect(201)),
         }
-        open.ends().await;
+        // A stream that goes on is kept alive by comments for ever.
+        tokio::time::timeout(std::time::Duration::from_secs(20), open.ends()).await.expect("what is open ends with its key");
         assert!(began.elapsed().as_secs() < 6, "{way}: {:?}", began.elapsed());
         gate.open_for_good();
         let log = admin.sse(&format!("/api/sessions/{SESSION}/events?until=done")).await.rest().await;

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::support::client::Client;
 use crate::support::scripted::{Reply, Scripted};
 use crate::support::server::Setup;
 
@@ -52,4 +53,26 @@ async fn a_task_that_was_repaired_shows_its_lineage_with_scores_after_a_restart(
     }
     client.get("/api/seeds/x").await.expect(400);
     assert_eq!(client.get("/api/seeds?limit=1&page=2").await.expect(200).json()["items"][0]["id"], root);
+}
+
+#[tokio::test]
+async fn a_task_is_in_the_listing_while_it_waits_and_its_words_go_with_its_session() {
+    let mut server = Setup::new().start();
+    let client = server.client();
+    let asked = client.post("/api/chat", &json!({"content": "task write a.md: hi criteria: names a.md"})).await.expect(202).json();
+    let session = asked["session_id"].as_str().unwrap();
+    let listed = async |client: &Client| client.get("/api/sessions").await.expect(200).json()["items"][0]["active_seed_id"].clone();
+    let seed = listed(&client).await;
+    assert_eq!(seed, client.get(&format!("/api/sessions/{session}")).await.expect(200).json()["active_seed_id"]);
+    assert_eq!(seed, client.get("/api/agents").await.expect(200).json()["items"][0]["seed_id"]);
+    server.kill9();
+    server.restart();
+    let client = server.client();
+    assert_eq!(seed, listed(&client).await);
+    let path = format!("/api/seeds/{}", seed.as_str().unwrap());
+    client.get(&path).await.expect(200);
+    client.delete(&format!("/api/sessions/{session}")).await.expect(200);
+    client.get(&path).await.expect(404);
+    server.restart();
+    assert_eq!(server.client().get("/api/seeds").await.expect(200).json()["total"], 0);
 }

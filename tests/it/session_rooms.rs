@@ -154,6 +154,9 @@ async fn a_fork_has_the_turns_up_to_its_message_and_goes_its_own_way() {
     let part = client.post(&path, &json!({"message_id": first["id"]})).await.expect(201).json();
     let whole = client.post_empty(&path).await.expect(201).json();
     assert_eq!((&part["message_count"], &whole["message_count"], &part["title"]), (&json!(1), &json!(2), &json!("Numbers")));
+    for fork in [&part, &whole] {
+        assert_eq!(fork["updated_at"], detail(&client, fork["id"].as_str().unwrap()).await["updated_at"]);
+    }
     let part = part["id"].as_str().unwrap();
     say(&client, "three", Some(part)).await;
     let source = detail(&client, session).await;

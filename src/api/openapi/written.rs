@@ -15,6 +15,7 @@ const MORE: &[(&str, &str, u16, &str)] = &[
     ("POST", "/api/chat", 202, "ChatWaits"),
     ("POST", "/api/chat", 502, "Error"),
     ("POST", "/api/chat", 504, "Error"),
+    ("POST", "/api/cron-jobs", 404, "Error"),
     ("GET", "/api/engine/models", 502, "Error"),
     ("PUT", "/api/engine/model", 502, "Error"),
     ("PUT", "/api/engine/api-key", 502, "Error"),
@@ -170,8 +171,10 @@ fn operation(row: &Route, refusals: &mut BTreeSet<Refusal>) -> Value {
         "responses": responses(row, refusals),
         "security": security(row),
     });
-    if let Access::Scope(scope) = row.access {
-        operation["description"] = format!("Needs a key with the scope `{}`.", scope.name()).into();
+    if let Access::Scopes(scopes) = row.access {
+        let names: Vec<_> = scopes.iter().map(|scope| format!("`{}`", scope.name())).collect();
+        let what = if let [_] = scopes { "scope" } else { "scopes" };
+        operation["description"] = format!("Needs a key with the {what} {}.", names.join(" and ")).into();
     }
     let parameters: Vec<Value> = in_path(row.path).chain(in_query(row)).collect();
     if !parameters.is_empty() {
@@ -268,7 +271,7 @@ fn responses(row: &Route, refusals: &mut BTreeSet<Refusal>) -> Value {
     if row.entry == Entry::Socket {
         refuse(426, false);
     }
-    if acts || row.entry == Entry::Socket || matches!(row.access, Access::Scope(_)) {
+    if acts || row.entry == Entry::Socket || matches!(row.access, Access::Scopes(_)) {
         refuse(403, false);
     }
     if row.class == RateClass::Counted {

@@ -30,7 +30,7 @@ pub(super) async fn answer(app: Arc<App>, call: &Call, request: ChatCompletionRe
             fields.insert("idempotency_key".to_owned(), key.into());
         }
     }
-    let said: Said = serde_json::from_value(fields).map_err(|e| HttpError::internal(e.to_string()))?;
+    let said: Said = serde_json::from_value(fields).map_err(|_| HttpError::internal("a message made here has another shape"))?;
     let user = request.user.clone().filter(|user| !user.is_empty()).unwrap_or_else(|| "default".to_owned());
     let incoming = IncomingMessage { history, ..said.check(call.caller()?, "v1", user)? };
     let submitted = app.gateway.submit(incoming).await?;

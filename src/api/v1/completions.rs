@@ -247,6 +247,7 @@ fn read(call: &Call) -> Result<ChatCompletionRequest, HttpError> {
     }
     let parsed = crate::wire::json::parse(call.body.bytes(), crate::base::limits::JSON_DEPTH_MAX);
     let request: ChatCompletionRequest = parsed.map_err(|bad| match bad {
+        BadJson::Shape { place, what } if place.is_empty() => HttpError::bad_request(what),
         BadJson::Shape { place, what } => HttpError::bad_request(format!("field `{place}`: {what}")).param(place),
         other => other.into(),
     })?;

@@ -409,7 +409,7 @@ mod tests {
         assert_eq!(
             seed,
             serde_json::json!({
-                "goal": "write a.md: hi; list files", "constraints": ["be brief"], "acceptance_criteria": ["write a.md", "list files"],
+                "goal": "write a.md: hi; list files", "constraints": ["be brief"], "acceptance_criteria": ["names a.md"],
                 "ontology": [{"name": "a.md", "entity_type": "file", "description": "A file of the workspace."}],
             })
         );

@@ -35,8 +35,9 @@ pub(super) fn interview(request: &Request) -> Reply {
     let (said, after) = turn(request);
     let results = results(after);
     let command = parse(said);
+    // Whatever could be a step is the answer; who asks for help, or begins another task, does not answer.
     if let Some((_, open)) = request.system.split_once(ANSWERING)
-        && matches!(command, Command::Talk(_) | Command::Question(_) | Command::Write { .. } | Command::Echo(_))
+        && !matches!(command, Command::Help | Command::Who | Command::Hello | Command::Thanks | Command::Earlier | Command::Task(_))
         && offered(request, "start_task")
     {
         return start(&continued(open, said));

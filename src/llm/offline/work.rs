@@ -85,7 +85,7 @@ impl Spec {
     }
 }
 
-/// Writes a specification: what was said, and a criterion for each step where none was.
+/// Writes a specification: what was said, and where no criterion was, that the files it speaks of are named.
 pub(super) fn seed(request: &Request) -> Reply {
     let (said, _) = turn(request);
     let (said, known) = said.rsplit_once("\n\nWhat is known of the task: ").unwrap_or((said, ""));
@@ -95,16 +95,17 @@ pub(super) fn seed(request: &Request) -> Reply {
     };
     let goal = if known.trim().is_empty() { told.goal } else { known.trim().to_owned() };
     let steps = steps(&goal);
-    let criteria = if told.criteria.is_empty() { steps.iter().take(STEPS_MAX).map(named).collect() } else { told.criteria };
-    let things: Vec<_> = steps
+    let files: Vec<&String> = steps
         .iter()
         .filter_map(|step| match step {
-            Command::Write { path, .. } | Command::Read(path) => {
-                Some(json!({"name": path, "entity_type": "file", "description": "A file of the workspace."}))
-            }
+            Command::Write { path, .. } | Command::Read(path) => Some(path),
             _ => None,
         })
+        .take(STEPS_MAX)
         .collect();
+    let criteria = if told.criteria.is_empty() { files.iter().map(|path| format!("names {path}")).collect() } else { told.criteria };
+    let things: Vec<_> =
+        files.iter().map(|path| json!({"name": path, "entity_type": "file", "description": "A file of the workspace."})).collect();
     Reply::say(json!({"goal": goal, "constraints": told.constraints, "acceptance_criteria": criteria, "ontology": things}).to_string())
 }
 

@@ -308,7 +308,7 @@ fn a_refusal_is_told_and_not_asked_for_again() {
 }
 
 #[test]
-fn empty_answers_and_endless_tools_end_with_words() {
+fn empty_answers_end_with_words_and_endless_tools_with_a_failure() {
     check(
         vec![ended(), ended()],
         &["+Interview", "ask verdicts", "ask plain", &format!("show {NO_ANSWER}"), "-Interview:degraded", "end Done Interview None"],
@@ -326,8 +326,7 @@ fn empty_answers_and_endless_tools_end_with_words() {
             }
         }
         assert!(play.state.spent.calls <= 12);
-        assert_eq!(play.log.last().unwrap(), "end Done Interview None");
-        assert_eq!(play.state.answer, NOT_FINISHED);
+        assert_eq!(play.log.last().unwrap(), "end Failed Interview None exhausted");
     }
     // Within a task as well.
     let mut play = Play::new(rules());
@@ -338,8 +337,8 @@ fn empty_answers_and_endless_tools_end_with_words() {
             play.give(tool("x"));
         }
     }
-    assert!(play.log.last().unwrap().starts_with("end Done"), "{:?}", play.log);
-    assert!(!play.state.answer.is_empty() && play.state.spent.calls <= 12);
+    assert_eq!(play.log.last().unwrap(), "end Failed Evaluate Some(false) exhausted");
+    assert!(play.state.spent.calls <= 12);
 }
 
 #[test]
@@ -348,8 +347,7 @@ fn tokens_are_a_budget_too() {
     play.all([call("list_files", ""), ended(), tool("x"), call("list_files", ""), ended()]);
     assert_eq!(
         play.log[2..],
-        ["run call_1 list_files", "ask plain", &format!("show {NOT_FINISHED}"), "-Interview:degraded", "end Done Interview None"]
-            .map(str::to_owned)
+        ["run call_1 list_files", "ask plain", "-Interview:exhausted", "end Failed Interview None exhausted"].map(str::to_owned)
     );
 }
 

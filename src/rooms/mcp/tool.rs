@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::Offered;
 use crate::base::limits::{MCP_DESCRIPTION_BYTES_MAX, MCP_SCHEMA_BYTES_MAX, MCP_TOOLS_MAX};
+use crate::base::text::beginning;
 
 /// Longest name that providers take for a tool.
 const NAME_BYTES_MAX: usize = 64;
@@ -36,7 +37,7 @@ pub(super) fn read(server: &str, trust: bool, page: &Value, tools: &mut Vec<Tool
         let hint = tool.get("annotations").and_then(|hints| hints.get("readOnlyHint")).and_then(Value::as_bool);
         let Some(name) = name(server, theirs, &taken) else { continue };
         taken.insert(name.clone());
-        let description = cut(description, MCP_DESCRIPTION_BYTES_MAX).to_owned();
+        let description = beginning(description, MCP_DESCRIPTION_BYTES_MAX).to_owned();
         let offered = Offered { name, description, parameters, risky: !(trust && hint == Some(true)) };
         tools.push(Tool { theirs: theirs.to_owned(), offered });
     }
@@ -76,15 +77,9 @@ fn name(server: &str, tool: &str, taken: &BTreeSet<String>) -> Option<String> {
     (1..=MCP_TOOLS_MAX)
         .map(|n| {
             let end = if n == 1 { String::new() } else { format!("_{n}") };
-            format!("{}{end}", cut(&wanted, NAME_BYTES_MAX - end.len()))
+            format!("{}{end}", beginning(&wanted, NAME_BYTES_MAX - end.len()))
         })
         .find(|name| !taken.contains(name))
-}
-
-/// At most `max` bytes, cut between characters.
-fn cut(text: &str, max: usize) -> &str {
-    let end = (0..=max.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
-    text.get(..end).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use crate::base::limits::MEMORY_FILE_BYTES_MAX;
 use crate::base::time::Timestamp;
 use crate::rooms::memory::entry::{Category, Entry};
 use crate::store::atomic::{self, Durable};
+use crate::store::error::damaged;
 use crate::store::home::Seams;
 use crate::sys::disk::read_whole;
 
@@ -40,7 +41,7 @@ impl Files {
     /// Reads a memory. Its kind is that of its directory, so that a file may be moved by hand.
     pub(super) fn read(&self, category: Category, id: MemoryId) -> io::Result<Entry> {
         let bytes = read_whole(&*self.seams.disk, &self.path(category, id), MEMORY_FILE_BYTES_MAX)?;
-        let entry: Entry = serde_json::from_slice(&bytes)?;
+        let entry: Entry = serde_json::from_slice(&bytes).map_err(|e| damaged(&e))?;
         if entry.id != id {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the file has another id than its name"));
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::base::ids::{MemoryId, OwnerId};
 use crate::base::limits::{EMBEDDED_BYTES_MAX, EMBEDDINGS_AT_ONCE, HITS_MAX, QUERY_WORDS_MAX};
 use crate::base::log;
+use crate::base::text::beginning;
 use crate::llm::embeddings::Embedder;
 use crate::llm::error::{Kind, LlmError};
 use crate::rooms::memory::index::{Doc, Found};
@@ -70,7 +71,7 @@ impl Memory {
             let (memory, query, model) = (self.clone(), query.to_owned(), model.clone());
             blocking(move || memory.ground(owner, &query, category, &model)).await?
         };
-        let asked = [cut(query)];
+        let asked = [beginning(query, EMBEDDED_BYTES_MAX)];
         let texts: Vec<&str> = ground.missing.iter().map(|(_, _, text)| text.as_str()).collect();
         let both = async { tokio::join!(embedder.embed(&asked), filled(&embedder, &texts)) };
         let (asked, new) = match tokio::time::timeout(PATIENCE, both).await {
@@ -122,7 +123,7 @@ impl Memory {
         let missing = self.vectors.missing(model, docs.iter().map(|doc| (doc.id, doc.digest))).into_iter().take(at_once);
         let text = |(id, digest): (MemoryId, Digest)| {
             let entry = self.read(owner, *places.get(&id)?, id).ok()?;
-            Some((id, digest, cut(&entry.content).to_owned()))
+            Some((id, digest, beginning(&entry.content, EMBEDDED_BYTES_MAX).to_owned()))
         };
         Ok(Ground { found, missing: missing.filter_map(text).collect(), docs })
     }
@@ -191,13 +192,4 @@ impl Memory {
 
 async fn filled(embedder: &Embedder, texts: &[&str]) -> Result<Vec<Vec<f32>>, LlmError> {
     if texts.is_empty() { Ok(Vec::new()) } else { embedder.embed(texts).await }
-}
-
-/// What a model with a small context takes of a text.
-fn cut(text: &str) -> &str {
-    let mut end = text.len().min(EMBEDDED_BYTES_MAX);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text.get(..end).unwrap_or_default()
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
-use crate::base::ids::{OwnerId, SeedId};
+use crate::base::ids::{OwnerId, SeedId, SessionId};
 use crate::base::limits::{SEED_BYTES_MAX, SEEDS_LISTED_MAX};
 use crate::base::time::Timestamp;
 use crate::rooms::seeds::Seed;
@@ -17,6 +17,7 @@ pub(super) struct Index(BTreeMap<(Timestamp, SeedId), Known>);
 
 struct Known {
     owner: OwnerId,
+    session: SessionId,
     parent: Option<SeedId>,
 }
 
@@ -44,10 +45,24 @@ impl Index {
     }
 
     pub(super) fn add(&mut self, seed: &Seed) {
-        self.0.insert((seed.created_at, seed.id), Known { owner: seed.owner, parent: seed.parent_seed_id });
+        let known = Known { owner: seed.owner, session: seed.session_id, parent: seed.parent_seed_id };
+        self.0.insert((seed.created_at, seed.id), known);
         while self.0.len() > SEEDS_LISTED_MAX {
             self.0.pop_first();
         }
+    }
+
+    /// Takes out those of a session.
+    pub(super) fn take(&mut self, session: SessionId) -> Vec<SeedId> {
+        let mut taken = Vec::new();
+        self.0.retain(|(_, id), known| {
+            let stays = known.session != session;
+            if !stays {
+                taken.push(*id);
+            }
+            stays
+        });
+        taken
     }
 
     /// This owner's, newest first: those of one page, and how many there are in all.

@@ -17,6 +17,7 @@ use crate::base::limits::{LINEAGE_MAX, SEED_BYTES_MAX};
 use crate::base::time::Timestamp;
 use crate::rooms::seeds::index::Index;
 use crate::store::atomic::{self, Durable};
+use crate::store::error::damaged;
 use crate::store::home::Seams;
 use crate::sys::disk::read_whole;
 
@@ -164,6 +165,20 @@ impl Seeds {
         self.write(&self.evals, evaluation.seed_id, evaluation)
     }
 
+    /// Removes those of a deleted session, with what came of them: they say what was said in it.
+    pub fn forget_session(&self, session: SessionId) -> Result<(), SeedError> {
+        let mut index = self.index();
+        for id in self.loaded(&mut index)?.take(session) {
+            for dir in [&self.seeds, &self.evals] {
+                match self.seams.disk.remove_file(&dir.join(format!("{id}.json"))) {
+                    Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e.into()),
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// One specification of this owner.
     pub fn find(&self, owner: OwnerId, id: SeedId) -> Result<Seed, SeedError> {
         self.read(&self.seeds, id).and_then(|seed: Seed| if seed.owner == owner { Ok(seed) } else { Err(SeedError::NotFound) })
@@ -216,11 +231,11 @@ impl Seeds {
         self.index.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    fn loaded<'a>(&self, index: &'a mut Option<Index>) -> Result<&'a Index, SeedError> {
+    fn loaded<'a>(&self, index: &'a mut Option<Index>) -> Result<&'a mut Index, SeedError> {
         if index.is_none() {
             *index = Some(Index::read(&*self.seams.disk, &self.seeds)?);
         }
-        index.as_ref().ok_or(SeedError::NotFound)
+        index.as_mut().ok_or(SeedError::NotFound)
     }
 
     fn write(&self, dir: &Path, id: SeedId, value: &impl Serialize) -> Result<(), SeedError> {
@@ -231,7 +246,7 @@ impl Seeds {
 
     fn read<T: DeserializeOwned>(&self, dir: &Path, id: SeedId) -> Result<T, SeedError> {
         let bytes = read_whole(&*self.seams.disk, &dir.join(format!("{id}.json")), SEED_BYTES_MAX)?;
-        serde_json::from_slice(&bytes).map_err(|e| SeedError::Io(e.into()))
+        serde_json::from_slice(&bytes).map_err(|e| SeedError::Io(damaged(&e)))
     }
 }
 

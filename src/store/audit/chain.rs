@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::base::digest::{Sha256, hex};
-use crate::base::limits::{AUDIT_SEGMENT_BYTES, AUDIT_TAIL_BYTES};
+use crate::base::limits::AUDIT_TAIL_BYTES;
 use crate::store::StoreError;
 use crate::store::atomic;
 use crate::store::audit::key::Signer;
@@ -22,6 +22,8 @@ pub(crate) struct Chain {
     dir: PathBuf,
     seams: Seams,
     signer: Signer,
+    /// A segment that has so many bytes is followed by another one.
+    segment_bytes: u64,
     /// The last record that was written; 0: none yet.
     pub(crate) n: u64,
     /// Its hash.
@@ -72,13 +74,13 @@ fn last_record(file: &dyn DiskFile, len: u64) -> io::Result<Option<(u64, [u8; 32
 
 impl Chain {
     /// Finds the end of the chain; tells how many bytes of a torn end were cut.
-    pub(crate) fn open(dir: PathBuf, seams: Seams, signer: Signer) -> Result<(Self, u64), StoreError> {
+    pub(crate) fn open(dir: PathBuf, seams: Seams, signer: Signer, segment_bytes: u64) -> Result<(Self, u64), StoreError> {
         let disk = seams.disk.clone();
         atomic::make_dir(&*disk, &dir).map_err(StoreError::io("making the audit directory"))?;
         let items = disk.list(&dir).map_err(StoreError::io("reading the audit directory"))?;
         let mut segments: Vec<u64> = items.iter().filter_map(|item| segment_number(&item.name)).collect();
         segments.sort_unstable();
-        let mut chain = Self { dir, seams, signer, n: 0, hash: [0; 32], signed: 0, file: None };
+        let mut chain = Self { dir, seams, signer, segment_bytes, n: 0, hash: [0; 32], signed: 0, file: None };
         let mut cut = 0;
         // The newest one may have been made and never written.
         while let Some(segment) = segments.pop() {
@@ -123,7 +125,7 @@ impl Chain {
 
     /// Writes one record; a checkpoint goes with it where it is due. After an error nothing of it is there.
     pub(crate) fn write(&mut self, line: AuditLine<'_>) -> Result<(), StoreError> {
-        if self.file.as_ref().is_none_or(|file| file.len() >= AUDIT_SEGMENT_BYTES) {
+        if self.file.as_ref().is_none_or(|file| file.len() >= self.segment_bytes) {
             self.next_segment()?;
         }
         self.add(&[line])?;

@@ -11,7 +11,7 @@ use crate::base::ids::{KeyId, OwnerId};
 pub struct Who {
     /// The owner; none where the server itself acted.
     pub owner: Option<OwnerId>,
-    /// The key that was shown; none where a run of the owner acted.
+    /// The key that was shown, or that began the run which acts; none where the clock or the command line did.
     pub key: Option<KeyId>,
 }
 

@@ -20,7 +20,7 @@ use tokio::sync::Notify;
 
 use crate::base::cancel::Cancel;
 use crate::base::digest::{Keyed, hex};
-use crate::base::limits::AUDIT_WAITING_MAX;
+use crate::base::limits::{AUDIT_SEGMENT_BYTES, AUDIT_WAITING_MAX};
 use crate::base::live::Live;
 use crate::base::log;
 use crate::base::metrics::Metrics;
@@ -106,9 +106,19 @@ impl Audit {
     /// # Errors
     /// The key or the directory cannot be used.
     pub fn open(home: &Arc<Home>, settings: Arc<Live<Settings>>, metrics: Arc<Metrics>) -> Result<Arc<Self>, StoreError> {
+        Self::in_segments(home, settings, metrics, AUDIT_SEGMENT_BYTES)
+    }
+
+    /// The same with segments of another size.
+    fn in_segments(
+        home: &Arc<Home>,
+        settings: Arc<Live<Settings>>,
+        metrics: Arc<Metrics>,
+        segment_bytes: u64,
+    ) -> Result<Arc<Self>, StoreError> {
         let seams = home.seams().clone();
         let signer = Signer::open(home.path(), &seams)?;
-        let (chain, cut) = Chain::open(home.workspace().join("audit"), seams, signer)?;
+        let (chain, cut) = Chain::open(home.workspace().join("audit"), seams, signer, segment_bytes)?;
         let synced = tokio::sync::Mutex::new(chain.n);
         let inner = Mutex::new(Inner { chain, waiting: VecDeque::new(), lost: 0 });
         let audit = Arc::new(Self { home: home.clone(), settings, metrics, inner, synced, dirty: Notify::new() });
@@ -320,5 +330,7 @@ fn add(chain: &mut Chain, event: &Event) -> Result<(), StoreError> {
     chain.write(AuditLine { what: &what, owner: &owner, key: &key, on: &on, outcome: &outcome, ..AuditLine::default() })
 }
 
+#[cfg(test)]
+mod mutation_tests;
 #[cfg(test)]
 mod tests;

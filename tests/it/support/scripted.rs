@@ -162,7 +162,10 @@ impl Seen {
     }
     /// The phase that asks, as far as tools and schema tell.
     pub fn phase(&self) -> &'static str {
-        let wanted = &self.body["response_format"]["json_schema"]["schema"]["properties"];
+        // Anthropic's way to a structured answer is the one tool that must be called.
+        let forced = self.body["tool_choice"]["type"] == "tool";
+        let wanted = if forced { &self.body["tools"][0]["input_schema"] } else { &self.body["response_format"]["json_schema"]["schema"] };
+        let wanted = &wanted["properties"];
         let has = |name: &str| !wanted[name].is_null();
         let tools = self.tools();
         let offers = |name: &str| tools.iter().any(|t| t == name);

@@ -37,6 +37,8 @@ struct State {
     breaks_off: bool,
     /// What is answered to an unknown session.
     unknown: u16,
+    /// Is in everything that it says: names, descriptions, results, errors.
+    word: Option<String>,
     told: Vec<Told>,
 }
 
@@ -77,6 +79,10 @@ impl ToolServer {
     /// An unknown session gets this status instead of 404.
     pub fn answer_unknown_with(&self, status: u16) {
         self.state.lock().unwrap().unknown = status;
+    }
+    /// Puts this word into everything that it says, and offers a second tool of that name, which fails.
+    pub fn say(&self, word: &str) {
+        self.state.lock().unwrap().word = Some(word.to_owned());
     }
     /// What it was told since this was last asked.
     pub fn told(&self) -> Vec<Told> {
@@ -132,7 +138,11 @@ fn answer(state: &mut State, what: &str, session: Option<&str>, message: &Value)
         state.made += 1;
         let session = format!("session-{}", state.made);
         state.sessions.insert(session.clone());
-        let hello = json!({"protocolVersion": "2025-06-18", "capabilities": {"tools": {"listChanged": true}}});
+        let mut hello = json!({"protocolVersion": "2025-06-18", "capabilities": {"tools": {"listChanged": true}}});
+        if let Some(word) = &state.word {
+            hello["serverInfo"] = json!({"name": word, "title": word, "version": word});
+            hello["instructions"] = json!(word);
+        }
         return (200, format!("{json}mcp-session-id: {session}\r\n"), result(hello));
     }
     let known = session.is_some_and(|session| state.sessions.contains(session));
@@ -146,9 +156,28 @@ fn answer(state: &mut State, what: &str, session: Option<&str>, message: &Value)
         }
         "tools/list" => {
             let tool = json!({"name": "echo", "inputSchema": {"type": "object"}, "annotations": {"readOnlyHint": true}});
-            (200, json.to_owned(), result(json!({"tools": [tool]})))
+            let mut tools = vec![tool];
+            if let Some(word) = &state.word {
+                let schema = json!({"type": "object", "title": word, "properties": {word: {"type": "string", "description": word}}});
+                let hints = json!({"readOnlyHint": true, "title": word});
+                tools.push(json!({"name": word, "title": word, "description": word, "inputSchema": schema, "annotations": hints}));
+            }
+            (200, json.to_owned(), result(json!({"tools": tools})))
         }
         "tools/call" if state.breaks_off => (200, "content-type: text/event-stream\r\n".into(), ": working\n\n".into()),
+        "tools/call" if state.word.is_some() => {
+            let word = state.word.clone().unwrap_or_default();
+            let said = if message["params"]["name"] == "echo" {
+                result(
+                    json!({"content": [{"type": "text", "text": word}, {"type": word, "data": word}], "structuredContent": {word.clone(): word}}),
+                )
+            } else {
+                json!({"jsonrpc": "2.0", "id": message["id"], "error": {"code": -32000, "message": word, "data": word}}).to_string()
+            };
+            let noted =
+                json!({"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": word, "logger": word, "data": word}});
+            (200, "content-type: text/event-stream\r\n".into(), format!("event: {word}\ndata: {noted}\n\ndata: {said}\n\n"))
+        }
         "tools/call" => {
             let changed = json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"});
             let said = result(json!({"content": [{"type": "text", "text": format!("echoed in {}", session.unwrap_or_default())}]}));
