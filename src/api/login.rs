@@ -79,7 +79,7 @@ pub(crate) async fn login(app: Arc<App>, call: Call) -> Result<Response, HttpErr
         _ => return Err(HttpError::unprocessable("send either `key` or `code`")),
     };
     let (now, time) = (app.clock.monotonic(), app.clock.now());
-    let key = app.doorkeeper.log_in(&*app.keys, &app.logins, with, call.peer.key(), (now, time))?;
+    let key = app.doorkeeper.log_in(&*app.keys, &app.logins, with, call.peer, (now, time))?;
     let ends = time.plus(LOGIN_TTL);
     let expires_at = key.expires_at.map_or(ends, |expires| expires.min(ends));
     let cookie = app.logins.begin(key.id, LOGIN_TTL, &*app.random, now).ok_or_else(|| {

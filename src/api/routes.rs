@@ -12,7 +12,7 @@ use crate::api::{
     system, tickets, v1, workspace,
 };
 use crate::base::limits::{
-    CHAT_BODY_BYTES_MAX, COMPLETION_BODY_BYTES_MAX, FILE_WRITE_BYTES_MAX, JSON_BODY_BYTES_MAX, MEMORY_BODY_BYTES_MAX,
+    CHAT_BODY_BYTES_MAX, COMPLETION_BODY_BYTES_MAX, FILE_WRITE_BYTES_MAX, JSON_BODY_BYTES_MAX, LOGIN_BODY_BYTES_MAX, MEMORY_BODY_BYTES_MAX,
     SESSION_IMPORT_BYTES_MAX,
 };
 use crate::http::Response;
@@ -320,7 +320,7 @@ pub static ROUTES: &[Route] = &[
         .takes("Rotation")
         .answers(201, "KeyMade"),
     row(POST, "/api/login", PUBLIC, "A key or a one-time code for a browser's cookie", to!(login::login))
-        .body(JSON_BODY_BYTES_MAX)
+        .body(LOGIN_BODY_BYTES_MAX)
         .takes("LoginRequest")
         .answers(200, "LoggedIn"),
     row(POST, "/api/login/code", ANY_KEY, "A one-time code for a login with this key's rights", to!(login::code))

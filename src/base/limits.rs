@@ -16,6 +16,9 @@ pub const INSTRUCTIONS_BYTES_MAX: usize = 8 * 1024;
 pub const PLAIN_CALLS_MAX: usize = 32;
 /// A JSON body of a route that says nothing else.
 pub const JSON_BODY_BYTES_MAX: usize = 64 * 1024;
+/// The body of a login, the one that is read before anybody knows whose it is: a token of 512 bytes, where each is an escape of six,
+/// fits. Every stranger may send it at the same time.
+pub const LOGIN_BODY_BYTES_MAX: usize = 4 * 1024;
 /// config.toml: a thousand times what all keys take.
 pub const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 /// Deepest nesting of a JSON body: no documented shape is deeper than 8, and a parser must not recurse at a stranger's will.

@@ -6,6 +6,7 @@ pub mod audit_line;
 pub mod credentials;
 pub mod cron;
 pub mod field;
+pub mod forwarded;
 pub mod front_matter;
 pub mod host;
 pub mod json;

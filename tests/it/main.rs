@@ -38,6 +38,7 @@ mod model_faults;
 mod openai;
 mod openai_history;
 mod owners;
+mod panics;
 mod personas;
 mod phases;
 mod readers;
@@ -50,6 +51,7 @@ mod sessions;
 mod skills;
 mod socket;
 mod spaces;
+mod strangers;
 #[allow(dead_code, reason = "the support is a small library; what one test needs another does not")]
 mod support;
 mod tidy;
