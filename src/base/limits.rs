@@ -1,6 +1,8 @@
 //! Every cap of the product: its unit is in the name, its reason in the doc. Relations are asserted at compile time.
 //! A room that needs a cap adds it here.
 
+use std::time::Duration;
+
 /// Largest decoded text of one user message (API A3), in UTF-8 bytes.
 pub const CONTENT_BYTES_MAX: usize = 64 * 1024;
 /// A chat body: the content fits even when every byte is a JSON escape of six.
@@ -92,6 +94,9 @@ pub const BUDGET_TOKENS_MAX: u64 = 1_000_000_000_000;
 pub const BUDGET_PARTS: u64 = 64;
 /// Tokens of such a part at the least, so that a small budget is not written at every call either.
 pub const BUDGET_PART_TOKENS_MIN: u64 = 4096;
+/// A budget of which no call is under way for so long rests: then its exact use is written down. Long enough that calls of one run do
+/// not pay for it, short enough that a crash of an idle server costs nothing.
+pub const BUDGET_REST: Duration = Duration::from_secs(2);
 /// `budgets.json`; a key's books take about 130 bytes.
 pub const BUDGETS_FILE_BYTES_MAX: u64 = 1024 * 1024;
 

@@ -1,5 +1,7 @@
 //! Token budgets of keys (THREATS 25): reserved before, settled after, closed where in doubt, the same after a restart.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::support::client::{Answer, Ask, Client};
@@ -179,6 +181,27 @@ async fn a_crash_keeps_what_was_set_aside_as_used() {
     server.restart();
     let kept = used(&server.client(), &id).await;
     assert!((2_048..=20_000).contains(&kept), "{kept}");
+}
+
+/// Nothing was under way: a crash forgets nothing and takes nothing.
+#[tokio::test]
+async fn a_crash_of_an_idle_server_costs_no_tokens() {
+    let model = Scripted::start();
+    model.next(using(Reply::text(&["one"]), 300));
+    let mut server = Setup::new().openai(&model).start();
+    let (client, id) = make(&server.client(), &["chat"], json!({"tokens": 20_000, "per": "total"})).await;
+    say(&client, "hello").await.expect(200);
+    let books = server.home().join("budgets.json");
+    let written = || serde_json::from_slice::<Value>(&std::fs::read(&books).unwrap()).unwrap()["budgets"][0]["tokens"].clone();
+    let exact = async {
+        while written() != 300 {
+            server.client().get("/health").await.expect(200);
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(60), exact).await.is_ok(), "{}", written());
+    server.kill9();
+    server.restart();
+    assert_eq!(used(&server.client(), &id).await, 300);
 }
 
 #[tokio::test]
