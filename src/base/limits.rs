@@ -64,6 +64,14 @@ pub const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 pub const MODEL_EVENT_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Body of a model server's error that is read to find out what it means.
 pub const MODEL_ERROR_BYTES_MAX: usize = 64 * 1024;
+/// What a model says of the likelihood of its words (`logprobs` of a plain call): some 2,000 tokens with 20 others beside each.
+pub const LOGPROBS_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// What a provider lists on `/v1/models` is kept for so long: clients ask at each start, and models come seldom.
+pub const OFFERS_KEPT: Duration = Duration::from_secs(60);
+/// One that could not be asked is asked again after this.
+pub const OFFERS_RETRY: Duration = Duration::from_secs(10);
+/// A provider that does not list its models in this time is left out of the list.
+pub const OFFERED_WITHIN: Duration = Duration::from_secs(5);
 /// A model server's list of models.
 pub const MODEL_LIST_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Recent records of one session kept in memory for its live readers; older ones are read from disk.

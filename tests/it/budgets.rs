@@ -65,6 +65,8 @@ async fn a_key_is_answered_until_its_budget_is_used_up_also_over_a_restart() {
     assert_eq!(used(&admin, &id).await, 99_500);
     // Something is left, but no call fits into it: the run ends and says why, and nothing was asked of the model.
     let short = say(&client, "once more").await.expect(429);
+    let wait: u64 = short.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=24 * 3600 + 1).contains(&wait), "{wait}");
     assert!(short.error().contains("100000 tokens a day has 500 left") && short.error().contains("begins anew at"), "{}", short.error());
     let sessions = client.get("/api/sessions").await.expect(200).json();
     let log = client.sse(&format!("/api/sessions/{}/events?until=idle", sessions["items"][0]["id"].as_str().unwrap())).await.rest().await;

@@ -21,7 +21,10 @@ async fn no_canary_leaves_by_log_metric_event_audit_record_or_error() {
     // Every field of a message, in words, in a refused form, and behind tools and approvals.
     let chat =
         |content: String| json!({"content": content, "user_id": canary(1), "idempotency_key": canary(2), "attachments": [canary(3)]});
+    client.post("/api/chat", &chat(canary(4))).await.expect(400);
+    client.send(Ask::new("PUT", format!("/api/workspace/file/{}", canary(3))).body(b"x".to_vec())).await.expect(200);
     client.post("/api/chat", &chat(canary(4))).await.expect(200);
+    client.post("/v1/chat/completions", &json!({"model": canary(33), "messages": [{"role": "user", "content": "x"}]})).await.expect(404);
     let asked = client.post("/api/chat", &json!({"content": format!("write {}.md: {}", canary(5), canary(6))})).await.expect(202).json();
     let approval = asked["approval"]["id"].as_str().unwrap().to_owned();
     client.post_empty(&format!("/api/approvals/{approval}/approve")).await.expect(200);

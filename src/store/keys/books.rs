@@ -119,13 +119,16 @@ impl Books {
                 keys.budgets().map(|budget| (budget.id, Account::used_up(&budget, now))).collect()
             }
         };
-        Ok(Arc::new(Self { seams, path, keys, metrics, accounts: Mutex::new(accounts), writing: Mutex::default(), settled: Notify::new(), ahead: Notify::new() }))
-    }
-
-    #[cfg(test)]
-    pub(crate) fn for_tests(home: &Arc<crate::store::home::Home>) -> Arc<Self> {
-        let keys = Arc::new(Keys::open(home).unwrap());
-        Self::open(home.path(), home.seams().clone(), keys, Metrics::new(0)).unwrap()
+        Ok(Arc::new(Self {
+            seams,
+            path,
+            keys,
+            metrics,
+            accounts: Mutex::new(accounts),
+            writing: Mutex::default(),
+            settled: Notify::new(),
+            ahead: Notify::new(),
+        }))
     }
 
     /// What the calls of a message are paid from; none: they have no limit.
@@ -349,6 +352,14 @@ fn read(seams: &Seams, path: &Path) -> Result<Vec<Line>, StoreError> {
     let page: Page =
         serde_json::from_slice(&bytes).map_err(|e| StoreError::Damaged(format!("{} is damaged at line {}", path.display(), e.line())))?;
     if page.version == FORMAT { Ok(page.budgets) } else { Err(StoreError::Newer { found: page.version }) }
+}
+
+#[cfg(test)]
+impl Books {
+    pub(crate) fn for_tests(home: &Arc<crate::store::home::Home>) -> Arc<Self> {
+        let keys = Arc::new(Keys::open(home).unwrap());
+        Self::open(home.path(), home.seams().clone(), keys, Metrics::new(0)).unwrap()
+    }
 }
 
 #[cfg(test)]
