@@ -2,6 +2,7 @@
 
 mod agents;
 mod approvals;
+mod attachments;
 mod audit;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod bodies;

@@ -342,7 +342,7 @@ pub static ROUTES: &[Route] = &[
         .body(CHAT_BODY_BYTES_MAX)
         .takes("McpMessage")
         .answers(200, "McpAnswer"),
-    row(GET, "/v1/models", ANY_KEY, "OpenAI-compatible: `oxios`, the agent, and the configured model", to!(v1::models::list))
+    row(GET, "/v1/models", ANY_KEY, "OpenAI-compatible: `oxios`, the agent, and what the providers offer", to!(v1::models::list))
         .answers(200, "ModelList"),
     row(GET, "/v1/models/{*model}", ANY_KEY, "OpenAI-compatible: one of these; its name may have slashes", to!(v1::models::detail))
         .answers(200, "ModelEntry"),

@@ -92,7 +92,7 @@ async fn a_disk_of_four_mebibytes_that_fills_up_loses_nothing_and_does_nothing_u
     assert_eq!(client.get("/api/config").await.expect(200).json()["memory"]["max_recall"], recall);
     let keys = client.get("/api/keys").await.expect(200).json();
     let other = keys["items"].as_array().unwrap().iter().find(|k| k["id"] == key["id"]).unwrap();
-    assert_eq!(other["revoked"], revoked);
+    assert_eq!(other["status"] == "revoked", revoked);
     let list = client.get("/api/approvals").await.expect(200).json();
     for (id, rejected) in approvals {
         let one = list.as_array().unwrap().iter().find(|a| a["id"] == id.as_str()).unwrap_or_else(|| panic!("{id} in {list}"));
@@ -123,7 +123,7 @@ async fn a_full_disk_refuses_messages_and_nothing_else_and_heals() {
     socket.until("token").await;
     let filler = home.path().join("filler");
     let mut file = std::fs::File::create(&filler).unwrap();
-    while std::io::Write::write_all(&mut file, &[0; 16 * 1024]).is_ok() {}
+    while file.write_all(&[0; 16 * 1024]).is_ok() {}
     drop(file);
 
     // It is looked at every few seconds; until then a message that still fits is taken.

@@ -223,4 +223,11 @@ async fn what_was_exported_is_imported_again() {
     for (body, status) in [(json!({}), 400), (json!([]), 422), (json!({"user_messages": 7}), 422)] {
         assert_eq!(client.post("/api/sessions/import", &body).await.status, status, "{body}");
     }
+    // What no export has is a mistake of whoever sends it.
+    for place in ["", "/user_messages/0", "/agent_responses/0"] {
+        let mut odd = exported.clone();
+        odd.pointer_mut(place).unwrap()["sesion"] = json!("x");
+        let error = client.post("/api/sessions/import", &odd).await.expect(422).error();
+        assert!(error.contains("unknown field"), "{place}: {error}");
+    }
 }

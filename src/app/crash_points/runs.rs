@@ -35,7 +35,7 @@ pub(super) async fn all(house: &House, ledger: &Ledger) {
             let json = String::from_utf8(entry.json.to_vec()).unwrap();
             ledger.of_session(id, |now, talked| talked.saw(now, [json]));
             if let Body::ApprovalRequested { approval_id, .. } = &entry.record.body {
-                house.app.gateway.decide(house.owner, *approval_id, Decision::Approved).await.unwrap();
+                house.app.gateway.decide(house.owner, None, *approval_id, Decision::Approved).await.unwrap();
                 ledger.of_session(id, |now, talked| talked.approved(now, *approval_id));
             }
             if entry.terminal {
