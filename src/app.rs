@@ -32,6 +32,7 @@ use crate::rooms::mcp::Mcp;
 use crate::rooms::memory::Memory;
 use crate::rooms::personas::Personas;
 use crate::rooms::seeds::Seeds;
+use crate::rooms::site::Site;
 use crate::rooms::skills::Skills;
 use crate::rooms::spaces::Spaces;
 use crate::rooms::workspace::owners::Workspaces;
@@ -182,6 +183,8 @@ fn build(setup: Setup, shutdown: Cancel, drained: Cancel) -> Result<Built, AppEr
     let approvals = Arc::new(Approvals::open(at.join("approvals"), seams.clone()));
     let memory = Arc::new(Memory::open(at.join("memory"), seams.clone(), lives.memory.clone(), client.clone()));
     let skills = Arc::new(Skills::open(at.join("skills"), seams.disk.clone(), lives.skills.clone()));
+    let logins = Arc::new(Logins::open(home.path().join("logins.json"), seams.disk.clone()));
+    let site = Arc::new(Site::new(seams.disk.clone(), home.path(), at, lives.site.clone()));
     let personas = Arc::new(Personas::open(at.join("personas"), seams.clone()));
     let spaces = Arc::new(Spaces::open(at.join("spaces"), seams.clone()));
     let seeds = Arc::new(Seeds::open(at, seams.clone()));
@@ -239,16 +242,18 @@ fn build(setup: Setup, shutdown: Cancel, drained: Cancel) -> Result<Built, AppEr
         approvals,
         events,
         memory,
+        site,
         personas,
         skills,
         spaces,
         workspaces,
         tickets: Arc::new(Tickets::new()),
-        logins: Arc::new(Logins::new()),
+        logins,
         doorkeeper: Arc::new(Doorkeeper::new()),
         started: clock.monotonic(),
         clock,
         random,
+        base_path: settings.api.base_path,
         settings: lives.api.clone(),
         configuration: running.clone(),
         engine: lives.engine.clone(),

@@ -15,7 +15,7 @@ use hyper::http::request::Parts;
 
 use crate::api::router::{Found, Router, allow_value};
 use crate::api::routes::{Access, Entry, ROUTES, RateClass, Route};
-use crate::api::{App, Call, v1};
+use crate::api::{App, Call, site, v1};
 use crate::base::ids::RequestId;
 use crate::base::live::Live;
 use crate::base::log;
@@ -91,7 +91,8 @@ impl Pipeline {
         let request_id = self.ids.next();
         let (head, body) = request.into_parts();
         // An OpenAI client reads the errors of its own API only, whoever refuses.
-        let answer = if is_beneath("/v1", head.uri.path()) { v1::error::response } else { HttpError::into_response };
+        let answer =
+            if is_beneath("/v1", beneath(&self.app.base_path, head.uri.path())) { v1::error::response } else { HttpError::into_response };
         // Written when dropped: also where the client vanishes and this future with it.
         let mut entry = self.log.begin(request_id, &head.method, line.peer().ip());
         let mut intake = Intake::new(body);
@@ -149,14 +150,15 @@ impl Pipeline {
 
         // 4. Who calls: 401, or 429 for the eleventh wrong credential. What the path leads to is looked up before, since
         //    the row says which credentials count, and told after: without a key nothing tells which paths exist.
-        let found = self.router.find(&head.method, head.uri.path());
+        let path = beneath(&self.app.base_path, head.uri.path());
+        let found = self.router.find(&head.method, path);
         let row = match &found {
             Found::Route(route, _) => Some(*route),
             Found::OtherMethod(_) | Found::Nothing => None,
         };
         let query = head.uri.query().map_or(Ok(Query::default()), Query::parse);
         let public = settings.metrics_public && row.is_some_and(|row| row.path == METRICS);
-        let caller = if public || is_open(row, head.uri.path()) {
+        let caller = if public || is_open(row, path) {
             None
         } else {
             let no_query = Query::default();
@@ -178,11 +180,18 @@ impl Pipeline {
             Some(caller)
         };
 
-        // 5. What is called: 404, 405.
+        // 5. What is called: 404, 405. What is no API path is one of the page.
         let (row, values) = match found {
             Found::Route(row, values) => (row, values),
             Found::OtherMethod(allow) => return Err(other_method(allow)),
-            Found::Nothing => return Err(HttpError::not_found("there is nothing at this path")),
+            Found::Nothing if !is_open(None, path) => return Err(HttpError::not_found("there is nothing at this path")),
+            Found::Nothing => {
+                seen.entry.route = "page";
+                return match path {
+                    "" => Ok(site::slash(&self.app.base_path)),
+                    path => site::answer(&self.app, &head.method, &head.headers, path).await,
+                };
+            }
         };
         seen.entry.route = row.path;
         *seen.place = row.place();
@@ -265,12 +274,17 @@ struct Seen<'a> {
 /// The one row that may be opened by the configuration.
 const METRICS: &str = "/metrics";
 
-/// Needs no credential: a public row, or no API path at all (there is no page yet, and that is no secret).
+/// Needs no credential: a public row, or no API path at all, which is one of the page.
 fn is_open(row: Option<&Route>, path: &str) -> bool {
     match row {
         Some(row) => row.access == Access::Public,
         None => !["/api", "/v1", "/mcp", METRICS].iter().any(|api| is_beneath(api, path)),
     }
+}
+
+/// The path without `gateway.base_path`, where it has it: a proxy in front takes it away or leaves it.
+fn beneath<'p>(base: &str, path: &'p str) -> &'p str {
+    path.strip_prefix(base).filter(|rest| rest.is_empty() || rest.starts_with('/')).unwrap_or(path)
 }
 
 /// This path, or one below it.
@@ -379,6 +393,22 @@ mod tests {
             .await,
             None
         );
+    }
+
+    #[test]
+    fn the_base_path_may_be_there_or_not() {
+        for (base, path, rest) in [
+            ("", "/api", "/api"),
+            ("", "", ""),
+            ("/ox", "/ox/api", "/api"),
+            ("/ox", "/ox", ""),
+            ("/ox", "/ox/", "/"),
+            ("/ox", "/oxen", "/oxen"),
+            ("/ox", "/api", "/api"),
+            ("/ox", "/ox/ox/x", "/ox/x"),
+        ] {
+            assert_eq!(beneath(base, path), rest, "{base} {path}");
+        }
     }
 
     #[test]

@@ -40,6 +40,16 @@ struct Question<'a> {
     digest: &'a str,
 }
 
+/// A question with exactly what would happen.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct QuestionShown<'a> {
+    #[serde(flatten)]
+    question: Question<'a>,
+    /// What would happen, by its tool: of a file its path, whether it exists, the new text.
+    shown: &'a serde_json::Value,
+}
+
 /// What was decided.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -53,6 +63,7 @@ struct Decided {
 #[cfg(test)]
 pub(super) fn shapes(all: &mut api::shapes::Shapes) {
     all.answers::<Vec<Question<'static>>>("Approvals");
+    all.answers::<QuestionShown<'static>>("Approval");
     all.answers::<Decided>("Decided");
 }
 
@@ -62,6 +73,15 @@ pub(crate) async fn list(app: Arc<App>, call: Call) -> Result<Response, HttpErro
     let room = app.approvals.clone();
     let list = tokio::task::spawn_blocking(move || room.list(owner)).await.map_err(|e| HttpError::internal(e.to_string()))?;
     api::json(&list?.iter().map(item).collect::<Vec<_>>())
+}
+
+/// `GET /api/approvals/{id}`.
+pub(crate) async fn detail(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
+    let owner = call.caller()?.owner();
+    let id = ApprovalId::parse(call.param("id")).map_err(|_| HttpError::bad_request("id: expected a UUID in lower case"))?;
+    let room = app.approvals.clone();
+    let found = api::blocking(move || room.find(owner, id)).await?;
+    api::json(&QuestionShown { question: item(&found), shown: &found.shown })
 }
 
 /// `POST /api/approvals/{id}/approve`.

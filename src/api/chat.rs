@@ -93,6 +93,30 @@ struct ChatWaits {
     approval: Value,
 }
 
+/// The two answers of 202.
+#[cfg(test)]
+#[derive(Serialize, schemars::JsonSchema)]
+#[serde(untagged)]
+#[allow(dead_code, reason = "for its schema only")]
+enum ChatPending {
+    Waits(ChatWaits),
+    Accepted(ChatAccepted),
+}
+
+/// The message is accepted; its session's events tell the answer.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct ChatAccepted {
+    /// The message's id.
+    id: MessageId,
+    /// Where.
+    session_id: SessionId,
+    /// The space that was named.
+    space_id: Option<SpaceId>,
+    /// `accepted`.
+    status: &'static str,
+}
+
 /// A run that was stopped.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -114,7 +138,7 @@ fn one_content() -> Value {
 pub(super) fn shapes(all: &mut api::shapes::Shapes) {
     all.takes::<Said>("ChatRequest");
     all.answers::<ChatReply>("ChatReply");
-    all.answers::<ChatWaits>("ChatWaits");
+    all.answers::<ChatPending>("ChatPending");
     all.answers::<Cancelled>("Cancelled");
 }
 
@@ -130,6 +154,11 @@ pub(crate) async fn chat(app: Arc<App>, call: Call) -> Result<Response, HttpErro
     let echo = incoming.content.clone();
     let submitted = app.gateway.submit(incoming).await?;
     let (id, session_id, space_id) = (submitted.id, submitted.session.id(), submitted.session.about().space_id);
+    if call.headers.get_all("prefer").iter().any(asks_not_to_wait) {
+        let mut response = api::json(&ChatAccepted { id, session_id, space_id, status: "accepted" })?;
+        *response.status_mut() = StatusCode::ACCEPTED;
+        return Ok(response);
+    }
     match wait(&app, &submitted, &call.ends).await? {
         End::Done(ending) => api::json(&ChatReply { id, echo, reply: ending.text, session_id, space_id, phase: ending.phase }),
         End::Asked(record) => {
@@ -309,6 +338,15 @@ pub(super) fn cut(books: &Books, budget: Option<Budget>, ending: &Ending) -> Htt
     };
     let error = HttpError::new(status, code, problem.message.clone());
     if let Some(secs) = again { error.retry_after(secs) } else { error }
+}
+
+/// `Prefer: respond-async` (RFC 7240 §4.1): whoever follows the session's events need not hold another connection for the answer.
+fn asks_not_to_wait(prefer: &hyper::header::HeaderValue) -> bool {
+    prefer
+        .to_str()
+        .unwrap_or_default()
+        .split(',')
+        .any(|one| one.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("respond-async"))
 }
 
 fn none_if_empty(text: Option<String>) -> Option<String> {

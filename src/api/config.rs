@@ -20,6 +20,8 @@ pub trait Configuration: Send + Sync {
     /// # Errors
     /// See [`Refused`]; nothing is changed then.
     fn change(&self, wanted: &Map<String, Value>) -> Result<Changed, Refused>;
+    /// Every key: what it means, what it takes, and where its value comes from.
+    fn keys(&self) -> Vec<ConfigKey>;
     /// The engine that a change would make; nothing is written.
     ///
     /// # Errors
@@ -30,6 +32,41 @@ pub trait Configuration: Send + Sync {
     fn provider_engine(&self, provider: &str, api_key: Option<&str>) -> Option<Engine>;
     /// Every provider.
     fn providers(&self) -> Vec<EngineProvider>;
+}
+
+/// A key of the configuration. Its value in force is in `GET /api/config`.
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct ConfigKey {
+    /// `section.key`; in `mcp.servers.<name>.…` the name is free.
+    pub path: &'static str,
+    /// What it means, with its unit.
+    pub meaning: &'static str,
+    /// `text`, `whole`, `decimal`, `bool`, `word`, `list` or `secrets` (a table of secret texts).
+    pub kind: &'static str,
+    /// The words of a `word`.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub words: &'static [&'static str],
+    /// Least and greatest value of a number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bounds: Option<[f64; 2]>,
+    /// Its default as one writes it in the environment; empty: not set.
+    pub default: &'static str,
+    /// Shown as `***`.
+    pub secret: bool,
+    /// A change is felt without a restart.
+    pub live: bool,
+    /// The environment variable or flag that sets it and goes before the file; none where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub set_by: Option<String>,
+}
+
+/// Every key.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct ConfigKeys {
+    /// By section, in the order of the documents.
+    keys: Vec<ConfigKey>,
 }
 
 /// What a change did.
@@ -97,6 +134,7 @@ pub(super) fn shapes(to: &mut api::shapes::Shapes) {
     to.answers::<Config>("Config");
     to.takes::<Map<String, Value>>("ConfigChange");
     to.answers::<Changed>("ConfigChanged");
+    to.answers::<ConfigKeys>("ConfigKeys");
 }
 
 /// `GET /api/config`.
@@ -104,6 +142,13 @@ pub(crate) async fn show(app: Arc<App>, _call: Call) -> Result<Response, HttpErr
     let configuration = app.configuration.clone();
     let shown = api::blocking(move || Ok::<_, HttpError>(configuration.show())).await?;
     api::json(&Config(shown))
+}
+
+/// `GET /api/config/keys`.
+pub(crate) async fn keys(app: Arc<App>, _call: Call) -> Result<Response, HttpError> {
+    let configuration = app.configuration.clone();
+    let keys = api::blocking(move || Ok::<_, HttpError>(configuration.keys())).await?;
+    api::json(&ConfigKeys { keys })
 }
 
 /// `PUT /api/config`.

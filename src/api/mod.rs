@@ -13,6 +13,7 @@ mod cron_jobs;
 mod engine;
 pub mod error;
 mod events;
+mod file_body;
 mod keys;
 mod login;
 mod mcp;
@@ -32,6 +33,7 @@ mod session_import;
 mod sessions;
 #[cfg(test)]
 mod shapes;
+pub(crate) mod site;
 mod skills;
 mod socket_follows;
 mod socket_frames;
@@ -74,6 +76,7 @@ use crate::rooms::mcp::Mcp;
 use crate::rooms::memory::Memory;
 use crate::rooms::personas::Personas;
 use crate::rooms::seeds::Seeds;
+use crate::rooms::site::Site;
 use crate::rooms::skills::Skills;
 use crate::rooms::spaces::Spaces;
 use crate::rooms::workspace::owners::Workspaces;
@@ -95,6 +98,10 @@ pub struct Settings {
     pub max_execution: Duration,
     /// `memory.enabled`.
     pub memory_enabled: bool,
+    /// `security.auth_enabled`: a key is asked for.
+    pub auth_enabled: bool,
+    /// `gateway.base_path`: what stands before every path; empty, or `/` and names.
+    pub base_path: String,
 }
 
 /// Everything a handler may use, built by `app`.
@@ -127,6 +134,8 @@ pub struct App {
     pub events: Arc<Events>,
     /// What is remembered.
     pub memory: Arc<Memory>,
+    /// The web page.
+    pub site: Arc<Site>,
     /// Manners of speaking.
     pub personas: Arc<Personas>,
     /// What the agent was taught.
@@ -147,6 +156,8 @@ pub struct App {
     pub random: Arc<dyn Random>,
     /// Monotonic time of the start.
     pub started: Duration,
+    /// `gateway.base_path` as the server was started with: what stands before every path; empty, or `/` and names.
+    pub base_path: String,
     /// Settings of the API.
     pub settings: Arc<Live<Settings>>,
     /// The configuration in force.

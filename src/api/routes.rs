@@ -167,6 +167,7 @@ pub static ROUTES: &[Route] = &[
     row(GET, "/api/seeds/{id}/evolution", READ, "A specification and its repairs, with their scores", to!(seeds::evolution))
         .answers(200, "SeedEvolution"),
     row(GET, "/api/approvals", READ, "Questions to a person, open and decided", to!(approvals::list)).answers(200, "Approvals"),
+    row(GET, "/api/approvals/{id}", READ, "One question, with exactly what would happen", to!(approvals::detail)).answers(200, "Approval"),
     row(POST, "/api/approvals/{id}/approve", APPROVE, "Let a waiting tool run", to!(approvals::approve))
         .body(JSON_BODY_BYTES_MAX)
         .answers(200, "Decided"),
@@ -267,6 +268,8 @@ pub static ROUTES: &[Route] = &[
         .body(JSON_BODY_BYTES_MAX)
         .takes("ConfigChange")
         .answers(200, "ConfigChanged"),
+    row(GET, "/api/config/keys", ADMIN, "Every key of the configuration: what it means and takes, and who sets it", to!(config::keys))
+        .answers(200, "ConfigKeys"),
     row(GET, "/api/engine/providers", READ, "Providers of models, and which are configured", to!(engine::providers))
         .answers(200, "EngineProviders"),
     row(GET, "/api/engine/models", READ, "The models that a provider offers now", to!(engine::models))
@@ -319,6 +322,7 @@ pub static ROUTES: &[Route] = &[
         .body(JSON_BODY_BYTES_MAX)
         .takes("Rotation")
         .answers(201, "KeyMade"),
+    row(GET, "/api/login", PUBLIC, "Whether this browser is logged in, and what it may do", to!(login::state)).answers(200, "LoginState"),
     row(POST, "/api/login", PUBLIC, "A key or a one-time code for a browser's cookie", to!(login::login))
         .body(LOGIN_BODY_BYTES_MAX)
         .takes("LoginRequest")

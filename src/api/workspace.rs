@@ -1,22 +1,19 @@
 //! Workspace files (API A7): the caller's own files, the same that its agent reads and writes. Names are resolved beneath the
 //! directory by the kernel; what a browser gets runs nothing (`Content-Security-Policy: sandbox`, `nosniff`).
 
-use std::io;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use futures_util::stream::unfold;
 use hyper::StatusCode;
 use hyper::header::{self, HeaderValue};
 use serde::{Deserialize, Serialize};
 
+use crate::api::file_body::{content, is_known};
 use crate::api::{self, App, Call};
-use crate::base::limits::FILE_CHUNK_BYTES;
 use crate::http::error::HttpError;
 use crate::http::{Body, Response};
 use crate::rooms::workspace::{Workspace, WorkspaceError};
 use crate::store::home::Space;
-use crate::sys::disk::{DiskFile, read_full};
+use crate::wire::media::media_type;
 
 /// One entry of a directory.
 #[derive(Serialize)]
@@ -69,7 +66,7 @@ pub(crate) async fn read(app: Arc<App>, call: Call) -> Result<Response, HttpErro
     let media_type = media_type(&path);
     let (file, item) = files(&app, &call, move |files| files.open_file(&path)).await?;
     let tag = format!("\"{:x}-{:x}\"", item.size, item.modified.millis());
-    let mut response = if call.headers.get(header::IF_NONE_MATCH).is_some_and(|known| matches(known, &tag)) {
+    let mut response = if call.headers.get(header::IF_NONE_MATCH).is_some_and(|known| is_known(known, &tag)) {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         response
@@ -130,71 +127,5 @@ fn room_on_disk(app: &App) -> Result<(), HttpError> {
     match app.home.space() {
         Space::Full { why } => Err(crate::store::StoreError::DiskFull(why).into()),
         Space::Enough => Ok(()),
-    }
-}
-
-/// RFC 9110 §13.1.2; the tag is strong, a weak comparison is what is asked for.
-fn matches(known: &HeaderValue, tag: &str) -> bool {
-    let known = known.to_str().unwrap_or_default();
-    known.trim() == "*" || known.split(',').any(|one| one.trim().trim_start_matches("W/") == tag)
-}
-
-/// A small file whole, a larger one piece by piece: the server never holds more than one piece of it.
-async fn content(file: Arc<dyn DiskFile>, size: u64) -> Result<Body, HttpError> {
-    let first = piece(file.clone(), 0).await.map_err(|e| HttpError::internal(e.to_string()))?;
-    if size <= first.len() as u64 {
-        return Ok(Body::full(first));
-    }
-    Ok(Body::stream(unfold((file, 0, Some(first)), move |(file, at, ready)| async move {
-        let bytes = match ready {
-            Some(first) => Ok(first),
-            None if at >= size => return None,
-            None => piece(file.clone(), at).await,
-        };
-        match bytes {
-            Ok(bytes) if bytes.is_empty() => None,
-            Ok(bytes) => {
-                let next = at + bytes.len() as u64;
-                Some((Ok(bytes), (file, next, None)))
-            }
-            Err(e) => Some((Err(e), (file, size, None))),
-        }
-    })))
-}
-
-async fn piece(file: Arc<dyn DiskFile>, at: u64) -> io::Result<Bytes> {
-    let read = move || {
-        let mut bytes = vec![0; FILE_CHUNK_BYTES];
-        let read = read_full(file.as_ref(), &mut bytes, at)?;
-        bytes.truncate(read);
-        Ok(Bytes::from(bytes))
-    };
-    tokio::task::spawn_blocking(read).await.unwrap_or_else(|e| Err(io::Error::other(e)))
-}
-
-/// By the name's ending. A text whose ending nobody knows is data: a browser is to save it, not to guess.
-fn media_type(path: &str) -> &'static str {
-    let ending = path.rsplit('/').next().and_then(|name| name.rsplit_once('.')).map(|(_, ending)| ending.to_ascii_lowercase());
-    match ending.as_deref().unwrap_or_default() {
-        "txt" | "log" | "toml" | "yaml" | "yml" | "rs" | "py" | "sh" | "c" | "h" | "conf" | "ini" | "ts" => "text/plain; charset=utf-8",
-        "md" => "text/markdown; charset=utf-8",
-        "html" | "htm" => "text/html; charset=utf-8",
-        "css" => "text/css; charset=utf-8",
-        "csv" => "text/csv; charset=utf-8",
-        "js" | "mjs" => "text/javascript; charset=utf-8",
-        "json" => "application/json",
-        "xml" => "application/xml",
-        "pdf" => "application/pdf",
-        "svg" => "image/svg+xml",
-        "png" => "image/png",
-        "jpg" | "jpeg" => "image/jpeg",
-        "gif" => "image/gif",
-        "webp" => "image/webp",
-        "mp3" => "audio/mpeg",
-        "wav" => "audio/wav",
-        "mp4" => "video/mp4",
-        "gz" => "application/gzip",
-        "zip" => "application/zip",
-        _ => "application/octet-stream",
     }
 }

@@ -275,6 +275,13 @@ pub const SKILL_ENTRY_DEPTH_MAX: usize = 16;
 pub const SKILL_CHOICES_BYTES_MAX: u64 = 256 * 1024;
 /// Skills that are looked at.
 pub const SKILLS_MAX: usize = 500;
+/// A file of somebody's own page that is read whole before it is sent, so that its digest tells whether it has changed; larger ones
+/// are sent piece by piece.
+pub const SITE_FILE_WHOLE_BYTES_MAX: usize = 1024 * 1024;
+/// An archive of a page: builds have some hundred kilobytes to a few megabytes.
+pub const SITE_ARCHIVE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Compressed files of the page that are kept in memory; ours are a third of it, an own build may have some more.
+pub const SITE_PACKED_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Events of the bus kept for readers that come back.
 pub const EVENTS_KEPT_MAX: usize = 1024;
 /// Bytes of these, so that an idle process stays small.
@@ -310,6 +317,8 @@ pub const WRONG_CREDENTIALS_PER_MINUTE: u32 = 10;
 pub const RATE_ENTRIES_MAX: usize = 4096;
 /// Logged-in browsers of the process.
 pub const LOGINS_MAX: usize = 4096;
+/// The file that keeps them; each takes some 170 bytes.
+pub const LOGINS_FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// Of one key; the oldest goes first.
 pub const LOGINS_PER_KEY_MAX: usize = 64;
 /// Open one-time tickets of the process; each lives 30 s.

@@ -18,6 +18,7 @@ mod setup;
 mod skill;
 mod socket;
 mod terminal;
+mod web;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -77,6 +78,7 @@ fn run(args: impl IntoIterator<Item = OsString>, env: &Env) -> Result<(), Failur
         "skill enable" => skill::enable(&parsed, env),
         "skill disable" => skill::disable(&parsed, env),
         "skill remove" => skill::remove(&parsed, env),
+        "web fetch" => web::fetch(&parsed, env),
         "doctor" => doctor::run(&parsed, env),
         "version" => {
             print(format_args!("oxios-edge {}\n", env!("CARGO_PKG_VERSION")));

@@ -6,10 +6,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::args::Parsed;
 use super::banner::Banner;
-use super::load;
 use super::output::{Failure, print, tell};
 use super::reach::quoted;
 use super::setup;
+use super::{load, login_code};
 use crate::app;
 use crate::base::cancel::{self, Canceller, Why};
 use crate::base::log;
@@ -45,13 +45,13 @@ pub(super) fn run(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|e| Failure::failed(format!("the runtime does not start: {e}")))?;
-    let result = runtime.block_on(serve(&config, &listen));
+    let result = runtime.block_on(serve(&config, &listen, env));
     // Everything that matters is on disk when `app::serve` returns; what still blocks may be left behind.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
 }
 
-async fn serve(config: &Config, listen: &Listen) -> Result<(), Failure> {
+async fn serve(config: &Config, listen: &Listen, env: &Env) -> Result<(), Failure> {
     // Signals are caught before anything is written, so that a start that is interrupted ends in order too.
     let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
     let [Ok(terminate), Ok(interrupt)] = signals else { return Err(Failure::failed("signals cannot be caught")) };
@@ -86,6 +86,17 @@ async fn serve(config: &Config, listen: &Listen) -> Result<(), Failure> {
             );
         }
         print(format_args!("listening on {address}\n"));
+        // Where a person reads along. Into a file or a pipe no code is written: it is as good as the key for five minutes.
+        if auth && std::io::IsTerminal::is_terminal(&std::io::stderr()) {
+            let (config, env) = (config.clone(), env.clone());
+            tokio::spawn(async move {
+                if let Some(link) = login_code::first_link(&config, &env).await {
+                    tell(format_args!(
+                        "Open the page, logged in (once, within five minutes; later ones: oxios-edge login-code):\n  {link}"
+                    ));
+                }
+            });
+        }
     };
     app::serve(setup, listener, shutdown, ready).await.map_err(|e| Failure::failed(e.to_string()))
 }

@@ -35,6 +35,7 @@ impl Config {
             ("engine.default_model", Value::Unset) => json!(self.model().model),
             ("engine.base_url", Value::Unset) => json!(self.base_url(provider())),
             ("engine.api_key", Value::Unset) => json!(self.api_key(provider()).map(|_| HIDDEN)),
+            ("gateway.base_path", Value::Unset) => json!(""),
             (_, Value::Unset) => Json::Null,
             (_, Value::Text(text)) => json!(text),
             (_, Value::Whole(n)) => json!(n),

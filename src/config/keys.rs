@@ -86,6 +86,15 @@ pub const KEYS: &[Key] = &[
         )),
         proxies,
     ),
+    checked(
+        restart(key(
+            "gateway.base_path",
+            Text,
+            "",
+            "What stands before every path, for example `/oxios`, where a reverse proxy serves this beneath a path of its own; paths without it are answered, too.",
+        )),
+        base_path,
+    ),
     key(
         "gateway.lane_policy",
         OneOf(&["enqueue", "reject", "interrupt"]),
@@ -213,6 +222,12 @@ pub const KEYS: &[Key] = &[
         "Where the audit log cannot be written: changes are refused, or go on and are counted as lost in the log.",
     ),
     key("metrics.public", Bool, "false", "Let everyone who reaches the port read `/metrics`, without a key."),
+    key(
+        "web.dist",
+        Text,
+        "",
+        "Directory of a page of your own, with an `index.html`; relative paths start at the home. Not set, or without one: `<home>/web/dist`, `<workspace>/web/dist`, else the page that the binary carries.",
+    ),
     key("logging.format", OneOf(&["pretty", "json"]), "pretty", "Form of the log on standard error."),
     key("logging.level", OneOf(&["error", "warn", "info"]), "info", "How much the log says."),
     key("mcp.servers.<name>.command", Text, "", "Tool server that is a program: a path, or a name on `PATH`. Either this or `url`."),
@@ -364,6 +379,14 @@ fn host(value: &Value) -> Result<(), Expected> {
     all(value, "an IP address (without port) or localhost", |text| text == "localhost" || text.parse::<std::net::IpAddr>().is_ok())
 }
 
+fn base_path(value: &Value) -> Result<(), Expected> {
+    all(value, "a path such as /oxios: a slash and a name, without one at its end", |text| {
+        text.split('/').skip(1).all(|name| {
+            !name.is_empty() && name != "." && name != ".." && name.chars().all(|c| c.is_ascii_alphanumeric() || "-._~".contains(c))
+        }) && text.starts_with('/')
+    })
+}
+
 fn proxies(value: &Value) -> Result<(), Expected> {
     all(value, "a list of IP addresses, or unix", |text| TrustedProxies::parse([text]).is_some())
 }
@@ -422,6 +445,13 @@ mod tests {
             ("security.cors_origins", "*", false),
             ("orchestrator.min_evaluation_score", "1.5", false),
             ("orchestrator.min_evaluation_score", "nan", false),
+            ("gateway.base_path", "/a", true),
+            ("gateway.base_path", "/a/b-c", true),
+            ("gateway.base_path", "/", false),
+            ("gateway.base_path", "a", false),
+            ("gateway.base_path", "/a/", false),
+            ("gateway.base_path", "/a/../b", false),
+            ("gateway.base_path", "/a%2fb", false),
             ("gateway.host", "0.0.0.0", true),
             ("gateway.host", "a:80", false),
         ];

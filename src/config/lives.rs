@@ -47,6 +47,8 @@ pub struct Lives {
     pub memory: Arc<Live<rooms::memory::Settings>>,
     /// What skills may require of the configuration.
     pub skills: Arc<Live<rooms::skills::Settings>>,
+    /// The web page.
+    pub site: Arc<Live<rooms::site::Settings>>,
     /// Tool servers.
     pub mcp: Arc<Live<rooms::mcp::Settings>>,
     /// Budgets; a run keeps those it began with.
@@ -75,6 +77,7 @@ impl Lives {
             judges: Arc::new(Live::new(judges)),
             memory: live(&settings.memory),
             skills: live(&settings.skills),
+            site: live(&settings.site),
             mcp: live(&settings.mcp),
             orchestrator: live(&settings.orchestrator),
             gateway: live(&settings.gateway),
@@ -100,6 +103,7 @@ impl Lives {
         self.judges.store(judges);
         self.memory.store(settings.memory.clone());
         self.skills.store(settings.skills.clone());
+        self.site.store(settings.site.clone());
         self.mcp.store(settings.mcp.clone());
         self.orchestrator.store(settings.orchestrator.clone());
         self.gateway.store(settings.gateway.clone());

@@ -7,10 +7,10 @@ use serde_json::{Map, Value as Json, json};
 use toml_edit::{DocumentMut, Item};
 
 use super::json::{HIDDEN, Wish, toml, wishes};
-use super::keys::Key;
+use super::keys::{KEYS, Key};
 use super::value::{Kind, Value};
 use super::{Config, FILE_NAME, Lives, Origin, Provider, edit, settings};
-use crate::api::config::{Changed, Configuration, EngineProvider, Refused};
+use crate::api::config::{Changed, ConfigKey, Configuration, EngineProvider, Refused};
 use crate::base::limits::CONFIG_BYTES_MAX;
 use crate::base::log;
 use crate::llm::Engine;
@@ -190,6 +190,11 @@ impl Configuration for Running {
         Ok(Changed { status: "updated", restart_required, overridden_by_env: overridden })
     }
 
+    fn keys(&self) -> Vec<ConfigKey> {
+        let now = self.state().config.clone();
+        KEYS.iter().map(|key| described(&now, key)).collect()
+    }
+
     fn engine_with(&self, wanted: &Map<String, Json>) -> Result<Engine, Refused> {
         let now = self.state().config.clone();
         let plan = self.plan(&now, wanted)?;
@@ -241,6 +246,25 @@ impl Configuration for Running {
             named("anthropic", Provider::Anthropic, ANTHROPIC_URL),
         ]
     }
+}
+
+/// A key for whoever may change it.
+fn described(now: &Config, key: &'static Key) -> ConfigKey {
+    let (kind, words, bounds): (_, &'static [&'static str], _) = match key.kind {
+        Kind::Text => ("text", &[], None),
+        Kind::Whole(min, max) => ("whole", &[], Some([min as f64, max as f64])),
+        Kind::Decimal(min, max) => ("decimal", &[], Some([min, max])),
+        Kind::Bool => ("bool", &[], None),
+        Kind::OneOf(words) => ("word", words, None),
+        Kind::List => ("list", &[], None),
+        Kind::Secrets => ("secrets", &[], None),
+    };
+    let set_by = match now.origin_at(key.path) {
+        Some(Origin::Env(name) | Origin::Flag(name)) => Some(name.to_string()),
+        _ => None,
+    };
+    let Key { path, meaning, default, secret, live, .. } = key;
+    ConfigKey { path, meaning, kind, words, bounds, default, secret: *secret, live: *live, set_by }
 }
 
 /// What a wish comes to: nothing, or a value to set (or, without one, to take out).

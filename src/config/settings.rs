@@ -34,6 +34,8 @@ pub struct Settings {
     pub memory: rooms::memory::Settings,
     /// What skills may require of the configuration.
     pub skills: rooms::skills::Settings,
+    /// The web page.
+    pub site: rooms::site::Settings,
     /// Tool servers.
     pub mcp: mcp::Settings,
     /// Budgets of a run.
@@ -74,6 +76,7 @@ pub fn settings(config: &Config) -> Settings {
             embedding: embedding(config),
         },
         skills: rooms::skills::Settings { set: config.set_keys() },
+        site: rooms::site::Settings { dist: config.text("web.dist").map(|path| config.home().join(path)) },
         mcp: mcp(config),
         orchestrator: orchestrator::Settings {
             max_evolution_iterations: small(config.whole("orchestrator.max_evolution_iterations")),
@@ -100,6 +103,8 @@ pub fn settings(config: &Config) -> Settings {
             ttl_hours: config.whole("session.ttl_hours"),
             max_execution: seconds(config, "security.max_execution_time_secs"),
             memory_enabled: config.yes("memory.enabled"),
+            auth_enabled: config.yes("security.auth_enabled"),
+            base_path: config.text("gateway.base_path").unwrap_or_default().to_owned(),
         },
         checks: middleware::settings::Settings {
             allowed_hosts: config.list("security.allowed_hosts").to_vec(),

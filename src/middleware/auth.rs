@@ -178,7 +178,7 @@ impl Doorkeeper {
             Credential::Ticket(ticket) => {
                 tickets.redeem(ticket, shown.now).and_then(|id| keys.by_id(id)).ok_or("unknown, used or expired ticket")
             }
-            Credential::Cookie(cookie) => logins.find(cookie, shown.now).and_then(|id| keys.by_id(id)).ok_or("log in again"),
+            Credential::Cookie(cookie) => logins.find(cookie, shown.time).and_then(|id| keys.by_id(id)).ok_or("log in again"),
         };
         match good(found, shown.time) {
             Ok(key) => Ok(Caller {

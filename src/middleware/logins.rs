@@ -1,46 +1,62 @@
 //! Logged-in browsers: a cookie that stands for a key (API B, login).
 //!
-//! The cookie is one more credential in the one `admit`; it has its key's owner and scopes, and dies with it. Logins live in memory:
-//! after a restart of the server a browser logs in again, and a stolen home opens no browser's session.
+//! The cookie is one more credential in the one `admit`; it has its key's owner and scopes, and dies with it. Logins outlive a
+//! restart, so that an open page goes on by itself: `<home>/logins.json` keeps their digests. A stolen home opens no browser's session.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use crate::base::digest::{hex, sha256};
 use crate::base::ids::KeyId;
-use crate::base::limits::{LOGINS_MAX, LOGINS_PER_KEY_MAX};
+use crate::base::limits::{LOGINS_FILE_BYTES_MAX, LOGINS_MAX, LOGINS_PER_KEY_MAX};
+use crate::base::log;
 use crate::base::random::Random;
 use crate::base::secret::Secret;
+use crate::base::time::Timestamp;
 use crate::middleware::tickets::Tickets;
+use crate::store::atomic::{self, Durable};
+use crate::sys::disk::{Disk, read_whole};
 
 /// The cookie's name.
 pub const COOKIE: &str = "oxios";
 /// How long a login lasts.
 pub const LOGIN_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// All logins of the process, and the codes for further ones.
+/// All logins, and the codes for further ones.
 pub struct Logins {
     /// One-time codes, as in a printed link.
     pub codes: Tickets,
     /// By the digest of the cookie: looking one up tells nothing by its duration. Taken at login, logout and for each cookie.
-    open: Mutex<HashMap<[u8; 32], Login>>,
+    open: Mutex<HashMap<String, Login>>,
+    /// Where they are kept; none in tests of other things.
+    file: Option<(PathBuf, Arc<dyn Disk>)>,
 }
 
+#[derive(Clone, Serialize, Deserialize)]
 struct Login {
     key: KeyId,
-    /// Monotonic.
-    expires: Duration,
+    expires: Timestamp,
 }
 
 impl Logins {
-    /// None yet.
+    /// None yet, and none is kept.
     pub fn new() -> Self {
-        Self { codes: Tickets::codes(), open: Mutex::default() }
+        Self { codes: Tickets::codes(), open: Mutex::default(), file: None }
     }
 
-    /// A new cookie for this key; none where too many are logged in. `now` is monotonic.
-    pub fn begin(&self, key: KeyId, lasts: Duration, random: &dyn Random, now: Duration) -> Option<Secret> {
+    /// Those that this file holds; changes are written to it. One that cannot be read is as good as none: browsers log in again.
+    pub fn open(path: PathBuf, disk: Arc<dyn Disk>) -> Self {
+        let read = read_whole(&*disk, &path, LOGINS_FILE_BYTES_MAX);
+        let open = read.ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+        Self { codes: Tickets::codes(), open: Mutex::new(open), file: Some((path, disk)) }
+    }
+
+    /// A new cookie for this key; none where too many are logged in. Writes a small file.
+    pub fn begin(&self, key: KeyId, lasts: Duration, random: &dyn Random, now: Timestamp) -> Option<Secret> {
         let mut bytes = [0; 32];
         random.fill(&mut bytes);
         let text = hex(&bytes);
@@ -48,27 +64,44 @@ impl Logins {
         open.retain(|_, login| login.expires > now);
         let own = open.iter().filter(|(_, login)| login.key == key);
         if own.clone().count() >= LOGINS_PER_KEY_MAX
-            && let Some(oldest) = own.min_by_key(|(_, login)| login.expires).map(|(digest, _)| *digest)
+            && let Some(oldest) = own.min_by_key(|(_, login)| login.expires).map(|(digest, _)| digest.clone())
         {
             open.remove(&oldest);
         }
         if open.len() >= LOGINS_MAX {
             return None;
         }
-        open.insert(sha256(text.as_bytes()), Login { key, expires: now + lasts });
+        open.insert(digest(&text), Login { key, expires: now.plus(lasts) });
+        self.keep(&open);
         Some(Secret::new(text))
     }
 
     /// The key that a cookie stands for.
-    pub(super) fn find(&self, cookie: &str, now: Duration) -> Option<KeyId> {
+    pub(super) fn find(&self, cookie: &str, now: Timestamp) -> Option<KeyId> {
         let open = self.open.lock().unwrap_or_else(|e| e.into_inner());
-        open.get(&sha256(cookie.as_bytes())).filter(|login| login.expires > now).map(|login| login.key)
+        open.get(&digest(cookie)).filter(|login| login.expires > now).map(|login| login.key)
     }
 
     /// Logs out.
     pub fn end(&self, cookie: &str) {
-        self.open.lock().unwrap_or_else(|e| e.into_inner()).remove(&sha256(cookie.as_bytes()));
+        let mut open = self.open.lock().unwrap_or_else(|e| e.into_inner());
+        if open.remove(&digest(cookie)).is_some() {
+            self.keep(&open);
+        }
     }
+
+    fn keep(&self, open: &HashMap<String, Login>) {
+        let Some((path, disk)) = &self.file else { return };
+        let written = serde_json::to_vec(open).map_err(std::io::Error::other);
+        if let Err(error) = written.and_then(|bytes| atomic::replace(&**disk, path, &bytes, Durable::Yes)) {
+            // They hold until the next restart; an ended one would be back after it.
+            log::warn("logins", format_args!("logged-in browsers are not kept: {error}"));
+        }
+    }
+}
+
+fn digest(cookie: &str) -> String {
+    hex(&sha256(cookie.as_bytes()))
 }
 
 impl Default for Logins {
@@ -85,10 +118,10 @@ mod tests {
     #[test]
     fn a_login_lasts_until_its_end_or_logout() {
         let (logins, random) = (Logins::new(), SystemRandom::new());
-        let (key, now) = (KeyId::derived(&[1; 32]), Duration::from_secs(5));
+        let (key, now) = (KeyId::derived(&[1; 32]), Timestamp::from_millis(5000));
         let cookie = logins.begin(key, Duration::from_secs(60), &random, now).unwrap();
-        assert_eq!(logins.find(cookie.reveal(), Duration::from_secs(64)), Some(key));
-        assert_eq!(logins.find(cookie.reveal(), Duration::from_secs(65)), None);
+        assert_eq!(logins.find(cookie.reveal(), Timestamp::from_millis(64_000)), Some(key));
+        assert_eq!(logins.find(cookie.reveal(), Timestamp::from_millis(65_000)), None);
         assert_eq!(logins.find("guess", now), None);
         logins.end(cookie.reveal());
         assert_eq!(logins.find(cookie.reveal(), now), None);
@@ -98,10 +131,28 @@ mod tests {
     fn one_key_keeps_a_bounded_number_and_the_oldest_goes() {
         let (logins, random) = (Logins::new(), SystemRandom::new());
         let key = KeyId::derived(&[1; 32]);
-        let begin = |secs| logins.begin(key, LOGIN_TTL, &random, Duration::from_secs(secs)).unwrap();
+        let begin = |secs| logins.begin(key, LOGIN_TTL, &random, Timestamp::from_millis(secs * 1000)).unwrap();
         let (first, second) = (begin(1), begin(2));
         (0..LOGINS_PER_KEY_MAX as u64 - 1).for_each(|n| drop(begin(3 + n)));
-        let now = Duration::from_secs(1000);
+        let now = Timestamp::from_millis(1_000_000);
         assert_eq!((logins.find(first.reveal(), now), logins.find(second.reveal(), now)), (None, Some(key)));
+    }
+
+    #[test]
+    fn logins_outlive_a_restart_and_no_cookie_is_in_the_file() {
+        use crate::sys::disk::RealDisk;
+        let path = std::env::temp_dir().join(format!("oxios-logins-{}.json", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        let (random, key, now) = (SystemRandom::new(), KeyId::derived(&[1; 32]), Timestamp::from_millis(5000));
+        let logins = Logins::open(path.clone(), Arc::new(RealDisk));
+        let (stays, goes) = (logins.begin(key, LOGIN_TTL, &random, now).unwrap(), logins.begin(key, LOGIN_TTL, &random, now).unwrap());
+        logins.end(goes.reveal());
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(!text.contains(stays.reveal()), "{text}");
+        let logins = Logins::open(path.clone(), Arc::new(RealDisk));
+        assert_eq!((logins.find(stays.reveal(), now), logins.find(goes.reveal(), now)), (Some(key), None));
+        std::fs::write(&path, "{").unwrap();
+        assert_eq!(Logins::open(path.clone(), Arc::new(RealDisk)).find(stays.reveal(), now), None);
+        std::fs::remove_file(path).unwrap();
     }
 }

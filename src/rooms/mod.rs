@@ -1,4 +1,4 @@
-//! Floor 3: workspace, memory, skills, personas, spaces, approvals, seeds, tool servers (mcp); independent of each other.
+//! Floor 3: workspace, memory, skills, personas, spaces, approvals, seeds, tool servers (mcp), the page; independent of each other.
 
 pub mod agents;
 pub mod approvals;
@@ -6,6 +6,7 @@ pub mod mcp;
 pub mod memory;
 pub mod personas;
 pub mod seeds;
+pub mod site;
 pub mod skills;
 pub mod spaces;
 pub mod workspace;

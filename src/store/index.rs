@@ -31,7 +31,11 @@ const CACHE_HEADER: &[u8] = b"{\"oxios_index\":2}";
 
 /// All items. Locked for moments: an update, or one page.
 #[derive(Default)]
-pub(crate) struct Index(Mutex<Inner>);
+pub(crate) struct Index {
+    inner: Mutex<Inner>,
+    /// Held while what did not fit is read again: who comes meanwhile waits, and does not take it for settled. Taken before `inner`.
+    settling: Mutex<()>,
+}
 
 #[derive(Default)]
 struct Inner {
@@ -95,7 +99,7 @@ pub(crate) struct Unfinished {
 
 impl Index {
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(|e| e.into_inner())
+        self.inner.lock().unwrap_or_else(|e| e.into_inner())
     }
 
     /// A session was appended to: `messages` new ones, the log grew from `before` (0: it is new) to `after`.
@@ -154,6 +158,7 @@ impl Index {
     }
     /// Reads again what did not fit. Blocking.
     pub(crate) fn settle(&self, core: &Core) {
+        let _alone = self.settling.lock().unwrap_or_else(|e| e.into_inner());
         let ids = std::mem::take(&mut self.lock().recheck);
         for id in ids {
             match read_item(core, id, None) {

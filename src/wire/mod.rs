@@ -3,8 +3,10 @@
 #[cfg(feature = "archives")]
 pub mod archive;
 pub mod audit_line;
+pub mod bundle;
 pub mod credentials;
 pub mod cron;
+pub mod encodings;
 pub mod field;
 pub mod forwarded;
 pub mod front_matter;
@@ -13,6 +15,7 @@ pub mod json;
 mod json_place;
 pub mod json_rpc;
 pub mod log_line;
+pub mod media;
 pub mod origin;
 pub mod path;
 pub mod query;

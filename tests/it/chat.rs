@@ -536,3 +536,17 @@ async fn attachments_are_files_of_the_workspace_or_the_message_is_refused() {
     client.post("/api/chat", &json!({"content": "see", "attachments": ["notes/a.md", "b.md"]})).await.expect(200);
     assert!(model.seen()[0].told().contains("notes/a.md, b.md"));
 }
+
+/// RFC 7240 §4.1: a page that follows the session's events need not hold a second connection for the answer.
+#[tokio::test]
+async fn who_prefers_not_to_wait_is_told_at_once_that_it_is_accepted() {
+    let server = Setup::new().start();
+    let session = "67e55044-10b1-426f-9247-bb680e5fe0c8";
+    let ask = Ask::new("POST", "/api/chat")
+        .header("prefer", "respond-async, wait=1")
+        .json(&json!({"content": "count to 3", "session_id": session}));
+    let told = server.client().send(ask).await.expect(202).json();
+    assert_eq!((&told["status"], &told["session_id"]), (&json!("accepted"), &json!(session)));
+    let events = server.client().get(&format!("/api/sessions/{session}/events?until=done")).await.expect(200);
+    assert!(events.text().contains("\"kind\":\"done\"") && events.text().contains(told["id"].as_str().unwrap()), "{}", events.text());
+}

@@ -50,6 +50,7 @@ mod routes;
 mod seeds;
 mod session_rooms;
 mod sessions;
+mod site;
 mod skills;
 mod socket;
 mod spaces;

@@ -231,3 +231,19 @@ async fn what_was_exported_is_imported_again() {
         assert!(error.contains("unknown field"), "{place}: {error}");
     }
 }
+
+/// What one request reads again is not missing for another one meanwhile.
+#[tokio::test]
+async fn copies_made_at_the_same_time_are_all_found() {
+    let server = Setup::new().env("OXIOS_SECURITY__RATE_LIMIT_PER_MINUTE", "0").start();
+    let client = server.client();
+    let said = client.post("/api/chat", &json!({"content": "hello"})).await.expect(200).json();
+    let path = format!("/api/sessions/{}/fork", said["session_id"].as_str().unwrap());
+    for _ in 0..8 {
+        let whole = json!({});
+        let made = futures_util::future::join_all((0..16).map(|_| client.post(&path, &whole))).await;
+        for answer in made {
+            answer.expect(201);
+        }
+    }
+}

@@ -12,7 +12,7 @@ use crate::base::limits::{NAME_BYTES_MAX, PAGE_DEFAULT, PAGE_MAX, SEARCH_CHARS_M
 /// Answers of single rows besides what every row of their kind may answer: status, shape or media type.
 const MORE: &[(&str, &str, u16, &str)] = &[
     ("GET", "/health/ready", 503, "Ready"),
-    ("POST", "/api/chat", 202, "ChatWaits"),
+    ("POST", "/api/chat", 202, "ChatPending"),
     ("POST", "/api/chat", 502, "Error"),
     ("POST", "/api/chat", 504, "Error"),
     ("POST", "/api/cron-jobs", 404, "Error"),

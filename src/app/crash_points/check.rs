@@ -57,7 +57,8 @@ impl Check<'_> {
     /// what is read here.
     pub(super) async fn run(&self, seed: u64, seen: &mut BTreeMap<SessionId, Conversation>) -> Result<(), String> {
         let (disk, at, ledger) = (self.disk, self.at, self.ledger);
-        let mut files: BTreeMap<Option<SessionId>, Vec<(String, Arc<Vec<u8>>)>> = BTreeMap::new();
+        type File = (String, Arc<Vec<u8>>);
+        let mut files: BTreeMap<Option<SessionId>, Vec<File>> = BTreeMap::new();
         for (path, content) in disk.contents() {
             let of = path.split_once("/sessions/").and_then(|(_, name)| SessionId::parse(name.get(..36)?).ok());
             files.entry(of).or_default().push((path, content));
@@ -159,7 +160,7 @@ impl Check<'_> {
         let last = talked.last_seen(at).max(before.last_seen(at));
         before.saw(0, now);
         // The conversation goes on, with a number that nobody has seen.
-        if open.is_empty() && (at.begun + id.as_bytes()[0] as usize) % 2 == 0 {
+        if open.is_empty() && (at.begun + id.as_bytes()[0] as usize).is_multiple_of(2) {
             let (message, next) = go_on(&session, house).await?;
             before.said(0, message, "next");
             if next <= last {

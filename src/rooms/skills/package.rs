@@ -3,6 +3,7 @@
 
 use super::{ORIGIN, SkillError, is_name, manifest};
 use crate::base::limits::SKILL_FILE_BYTES_MAX;
+use crate::wire::bundle::{self, Files};
 use crate::wire::path::RelPath;
 
 /// The file that makes a skill.
@@ -50,16 +51,9 @@ pub(super) fn read(bytes: Vec<u8>) -> Result<Package, SkillError> {
 }
 
 /// The files of the one skill of an archive: SKILL.md lies at its top, or in the one directory that all of it lies in.
-fn within(files: Vec<(RelPath, Vec<u8>)>) -> Result<Vec<(RelPath, Vec<u8>)>, SkillError> {
-    let is_there = |files: &[(RelPath, Vec<u8>)]| files.iter().any(|(path, _)| path.as_str() == SKILL_FILE);
-    if is_there(&files) {
-        return Ok(files);
-    }
-    let top = files.first().and_then(|(path, _)| path.as_str().split_once('/')).map(|(top, _)| format!("{top}/")).unwrap_or_default();
-    let inside = |(name, bytes): (RelPath, Vec<u8>)| name.as_str().strip_prefix(&top).map(|name| Ok((path(name)?, bytes)));
-    let inside = files.into_iter().map(inside).collect::<Option<Result<Vec<_>, SkillError>>>().transpose()?;
-    let inside = inside.filter(|files| is_there(files));
-    inside.ok_or_else(|| SkillError::Refused(format!("the archive has no {SKILL_FILE} at its top or in its one directory")))
+fn within(files: Files) -> Result<Files, SkillError> {
+    bundle::around(files, SKILL_FILE)
+        .ok_or_else(|| SkillError::Refused(format!("the archive has no {SKILL_FILE} at its top or in its one directory")))
 }
 
 /// A name that was checked as a whole before.

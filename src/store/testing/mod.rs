@@ -123,6 +123,7 @@ pub(crate) fn dice(mut seed: u64) -> impl FnMut(u64) -> u64 {
 }
 
 /// A seed for [`dice`]: a fresh one, or that of `OXIOS_TEST_SEED`; says it, so that a failure can be repeated.
+#[expect(clippy::print_stdout, reason = "a test's output")]
 pub(crate) fn test_seed(what: &str) -> u64 {
     let fresh = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().subsec_nanos().into();
     let seed = std::env::var("OXIOS_TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(fresh);

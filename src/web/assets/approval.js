@@ -1,0 +1,65 @@
+// A question to a person: exactly what will happen, and the two answers.
+
+import {ask, filePath, get, post, Refused} from './api.js';
+import {diffView} from './diff.js';
+import {announce, button, fill, h, icon, time, toast, trying} from './dom.js';
+import {values} from './tool.js';
+
+const SAID = {approved: 'Approved', rejected: 'Rejected', expired: 'Nobody answered in time'};
+
+// `question`: `{id, action, resource, reason, shown, decision, expires}`.
+export function approvalCard(question, {onDecided = () => {}, place = null} = {}) {
+	const what = h('div.what', h('p.waiting', 'Reading what is there now…'));
+	const foot = h('div.acts');
+	const title = question.action === 'write_file' ? 'wants to write a file' : `wants to use ${question.action}`;
+	const card = h(`section.card.approval${question.decision ? '' : '.open'}`, {tabindex: '-1', says: `Question: ${title} ${question.resource}`},
+		h('header', icon('hand'), h('div', h('strong', `The agent ${title}`), h('code', question.resource)), place),
+		question.reason && h('p.small', question.reason), what, foot);
+	settle(question.decision);
+	// What was decided on is no difference any more.
+	if (question.decision) fill(what, h('details', h('summary.small', 'What was decided on'), values(question.shown)));
+	else show(question).then((nodes) => fill(what, nodes), (error) => fill(what, h('p.note.bad', error.message)));
+	return card;
+
+	function settle(decision) {
+		card.classList.toggle('open', !decision);
+		if (decision) return fill(foot, h('p.verdict', {class: decision}, icon(decision === 'approved' ? 'check' : 'close'), SAID[decision] ?? decision));
+		const decide = (word) => trying(async () => {
+			const held = foot.contains(document.activeElement);
+			try {
+				await post(`api/approvals/${question.id}/${word}`);
+			} catch (error) {
+				if (!(error instanceof Refused) || error.status !== 404 && error.status !== 409) throw error;
+				toast('This question was decided already, or is too old.', true);
+				return onDecided(null);
+			}
+			const decision = word === 'approve' ? 'approved' : 'rejected';
+			question.decision = decision;
+			settle(decision);
+			// The buttons are gone; whoever has no mouse stays here.
+			if (held) card.focus();
+			announce(SAID[decision]);
+			onDecided(decision);
+		});
+		fill(foot, button('Approve', decide('approve'), {kind: 'primary', sign: 'check'}), button('Reject', decide('reject'), {sign: 'close'}), question.expires && h('span.small', 'Lapses ', time(question.expires)));
+	}
+}
+
+async function show({shown, action}) {
+	if (typeof shown?.path === 'string' && typeof shown?.content === 'string') {
+		const there = await present(shown.path);
+		const now = shown.path ? `${there === null ? 'A new file' : 'Changes a file'}: ` : '';
+		return [h('p.small', now, h('code', shown.path)), diffView(there ?? '', shown.content)];
+	}
+	return [h('p.small', `It would run ${action} with exactly this:`), values(shown)];
+}
+
+// The file as it is now. Its directories are looked into first: a missing file is no error.
+async function present(path) {
+	const names = path.split('/');
+	for (let i = 0; i < names.length; i++) {
+		const items = await get(`api/workspace/tree?dir=${encodeURIComponent(names.slice(0, i).join('/'))}`);
+		if (!items.some((item) => item.name === names[i])) return null;
+	}
+	return (await ask('GET', `api/workspace/file/${filePath(path)}`)).text();
+}

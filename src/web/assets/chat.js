@@ -1,0 +1,325 @@
+// The conversation: the session's log, followed from a cursor. What is shown is what the log says, also after a restart.
+
+import {ask, events, post} from './api.js';
+import {Composer} from './composer.js';
+import {announce, button, fill, h, icon, signButton, toast, trying} from './dom.js';
+import {follow} from './feed.js';
+import {edited, field} from './form.js';
+import {known, sessionMenu, titleOf} from './session.js';
+import {TurnView} from './turn.js';
+import {Turns} from './turns.js';
+import {Windowed} from './windowed.js';
+
+// How much of a log is read at first, and then each time somebody scrolls up, in seqs.
+const PAGE = 1500;
+// A cursor beyond every end: the server answers it with the last seq.
+const BEYOND = 9007199254740991;
+
+const TRIES = ['What can you do here?', 'remember that the pump was serviced on 3 May', 'write notes/today.md: first line', 'task say hi; list files criteria: says hi'];
+
+export class Chat {
+	constructor({go, relist}) {
+		Object.assign(this, {go, relist, id: null, turns: new Turns(), views: new Map(), feed: null, start: 0, title: ''});
+		this.heading = h('h1', 'New conversation');
+		this.tools = h('div.tools');
+		this.scroller = h('div.talk', {tabindex: '0', role: 'region', says: 'Conversation'});
+		this.intro = h('div.intro');
+		this.older = h('p.waiting', {hidden: true}, 'Reading what was said before…');
+		this.down = signButton('down', 'To the newest message', () => this.list.toEnd(), 'round');
+		this.down.hidden = true;
+		this.scroller.append(this.older, this.intro);
+		this.list = new Windowed(this.scroller, {make: (turn) => this.view(turn).node, onTop: () => this.readOlder()});
+		this.list.onStuck = (stuck) => (this.down.hidden = stuck);
+		this.composer = new Composer({send: (...said) => this.send(...said), stop: trying(() => this.stop())});
+		this.node = h('div.room.chat', h('header.bar', this.heading, this.tools), this.scroller, this.down, h('div.below', this.composer.node));
+	}
+
+	open(id) {
+		if (id === this.id && id !== null) return;
+		this.close();
+		this.id = id;
+		this.composer.open(id);
+		this.setTitle(id ? 'Conversation' : 'New conversation');
+		this.welcome(!id);
+		if (id) this.read(id);
+		this.focus();
+	}
+
+	// On a phone a keyboard would cover what is to be read.
+	focus() {
+		if (!matchMedia('(pointer: coarse)').matches) this.composer.field.focus({preventScroll: true});
+	}
+
+	close() {
+		this.feed?.close();
+		this.reading?.abort();
+		this.feed = this.reading = null;
+		this.turns.clear();
+		this.views.clear();
+		this.list.clear();
+		this.start = 0;
+		this.composer.busy(false);
+		cancelAnimationFrame(this.frame);
+		this.frame = 0;
+	}
+
+	setTitle(title) {
+		this.heading.textContent = title;
+		document.title = `${title} – oxios`;
+		fill(this.tools, this.id && sessionMenu(() => ({id: this.id, title: this.heading.textContent}), {go: this.go, changed: (item) => {
+			if (item?.id === this.id) this.setTitle(titleOf(item));
+			this.relist();
+		}}));
+	}
+
+	welcome(shown) {
+		this.intro.hidden = !shown;
+		if (shown) fill(this.intro, h('h2', 'What is to be done?'), h('p', 'The answer is kept even if you close this page while it is written.'), h('div.tries', TRIES.map((text) => button(text, () => (this.composer.set(text), this.composer.field.focus())))), this.noModel);
+	}
+
+	// Whoever has no model is told how to get one.
+	setModel(label) {
+		this.noModel = label === 'offline' ? h('p.card.hint', icon('model'), h('span', 'No language model is connected: the built-in helper answers, which knows a few commands. ', h('a', {href: '#/model'}, 'Connect a model'))) : null;
+		if (!this.intro.hidden) this.welcome(true);
+	}
+
+	// The end of the log first; what came before when somebody scrolls up.
+	async read(id) {
+		const reading = (this.reading = new AbortController());
+		this.older.hidden = false;
+		try {
+			const last = await this.lastSeq(id, reading.signal);
+			this.start = Math.max(0, last - PAGE);
+			const records = await this.span(id, this.start, last, reading.signal);
+			if (reading.signal.aborted) return;
+			records.forEach((record) => this.turns.take(record));
+			this.turns.lastSeq = Math.max(this.turns.lastSeq, this.start);
+			this.about(records);
+			this.list.prepend(this.turns.shown);
+			this.list.toEnd();
+			this.older.hidden = true;
+			this.state();
+			this.listen(id);
+			// A log may have large holes; somebody wants to see something.
+			if (this.turns.shown.length < 8) this.readOlder();
+			this.name(id);
+		} catch (error) {
+			if (error.name === 'AbortError' || reading.signal.aborted) return;
+			this.older.hidden = true;
+			if (error.status === 404) return this.gone('There is no such conversation; it may have been deleted.');
+			if (error.status === 401) return;
+			toast(error.message, true);
+			setTimeout(() => this.id === id && this.reading === reading && this.read(id), 3000);
+		}
+	}
+
+	async lastSeq(id, signal) {
+		const probe = new AbortController();
+		signal.addEventListener('abort', () => probe.abort());
+		for await (const event of events(`api/sessions/${id}/events?after=${BEYOND}`, {signal: probe.signal})) {
+			probe.abort();
+			return event.last_seq ?? event.seq ?? 0;
+		}
+		return 0;
+	}
+
+	// Records behind `after`, up to and with `last`.
+	async span(id, after, last, signal) {
+		const records = [];
+		if (last <= after) return records;
+		const own = new AbortController();
+		signal.addEventListener('abort', () => own.abort());
+		for await (const record of events(`api/sessions/${id}/events?after=${after}&until=idle`, {signal: own.signal})) {
+			if (!record.seq) continue;
+			if (record.seq > last) break;
+			records.push(record);
+			if (record.seq === last) break;
+		}
+		own.abort();
+		return records;
+	}
+
+	async readOlder() {
+		if (this.busyOlder || this.start === 0 || !this.id) return;
+		this.busyOlder = true;
+		const {id, reading} = this;
+		this.older.hidden = false;
+		try {
+			let step = PAGE, fresh = 0;
+			while (fresh < 10 && this.start > 0 && this.id === id) {
+				const from = Math.max(0, this.start - step);
+				const records = await this.span(id, from, this.start, reading.signal);
+				if (this.id !== id) return;
+				const first = this.turns.shown[0];
+				this.turns.before(records);
+				this.start = from;
+				const now = this.turns.shown;
+				const until = first ? now.indexOf(first) : now.length;
+				this.list.prepend(now.slice(0, until));
+				fresh += until;
+				step *= 2;
+			}
+		} catch (error) {
+			if (error.name !== 'AbortError') toast(error.message, true);
+		} finally {
+			this.busyOlder = false;
+			if (this.id === id) this.older.hidden = true;
+		}
+	}
+
+	// Live, from the cursor on; also after an hour of sleep.
+	listen(id) {
+		this.feed = follow({
+			path: () => `api/sessions/${id}/events?after=${this.turns.lastSeq}`,
+			onEvent: (record) => this.id === id && this.take(record),
+			onGone: (error) => this.id === id && error.status === 404 && this.gone('This conversation was deleted.'),
+		});
+	}
+
+	take(record) {
+		if (record.kind === 'deleted') return this.gone('This conversation was deleted.');
+		if (record.kind === 'resync') {
+			// The log is another one (a restored backup): from its beginning.
+			this.turns.clear();
+			this.views.clear();
+			this.list.clear();
+			this.start = 0;
+			return;
+		}
+		const turn = this.turns.take(record);
+		this.about([record]);
+		if (!turn || turn.content === null) return;
+		if (record.kind === 'message') {
+			this.welcome(false);
+			this.list.append(turn);
+		}
+		if (record.kind === 'approval_requested') announce(`The agent asks: ${record.action} ${record.resource}. Approve or reject.`);
+		if (turn.over && record.kind === turn.state) announce(turn.state === 'done' ? `Answer: ${turn.text.slice(0, 400)}` : `The answer ${turn.state === 'failed' ? 'failed' : 'was stopped'}.`);
+		this.changed.add(turn);
+		// Pieces come faster than a screen is drawn.
+		this.frame ||= requestAnimationFrame(() => this.draw());
+		if (document.hidden) this.draw();
+	}
+
+	changed = new Set();
+
+	draw() {
+		cancelAnimationFrame(this.frame);
+		this.frame = 0;
+		const turns = [...this.changed];
+		this.changed.clear();
+		this.list.keep(() => turns.forEach((turn) => this.views.get(turn.id)?.update()));
+		this.state();
+	}
+
+	state() {
+		this.composer.busy(this.turns.list.some((turn) => !turn.over));
+	}
+
+	view(turn) {
+		let view = this.views.get(turn.id);
+		if (!view || view.turn !== turn) {
+			view = new TurnView(turn, this.acts);
+			this.views.set(turn.id, view);
+			// Those far away are made again when somebody comes back.
+			if (this.views.size > 300) for (const [id, old] of this.views) if (!old.node.isConnected && old !== view && this.views.size > 200) this.views.delete(id);
+		} else view.update();
+		return view;
+	}
+
+	about(records) {
+		const about = records.findLast((record) => record.kind === 'about');
+		if (about?.title) this.setTitle(about.title);
+	}
+
+	// Its name: as the list knows it, else made from its first message.
+	async name(id) {
+		if (this.heading.textContent !== 'Conversation') return;
+		let title = known.get(id)?.title;
+		if (!title) {
+			const [first] = await this.span(id, 0, 1, this.reading?.signal ?? new AbortController().signal).catch(() => []);
+			title = first?.content?.split('\n')[0].slice(0, 80);
+		}
+		if (title && this.id === id && this.heading.textContent === 'Conversation') this.setTitle(title);
+	}
+
+	gone(text) {
+		this.close();
+		this.id = null;
+		this.setTitle('Conversation');
+		this.intro.hidden = false;
+		fill(this.intro, h('h2', 'Nothing here'), h('p', text), h('a.button', {href: '#/'}, 'Begin a new one'));
+	}
+
+	async send(content, attachments, key, {id = this.id, space = this.space} = {}) {
+		// A name of our own: the page knows where to look before the server answers.
+		const session = id ?? newId();
+		const body = {content, session_id: session, user_id: 'web-user'};
+		if (attachments?.length) body.attachments = attachments;
+		if (!id && space) body.space_id = space;
+		const headers = {prefer: 'respond-async', 'content-type': 'application/json'};
+		if (key) headers['idempotency-key'] = key;
+		await (await ask('POST', 'api/chat', {raw: JSON.stringify(body), headers})).json();
+		this.list.toEnd();
+		if (!id) {
+			this.id = session;
+			this.composer.session = session;
+			this.setTitle(content.split('\n')[0].slice(0, 80));
+			history.replaceState(null, '', `#/s/${session}`);
+			this.listen(session);
+			this.go(null);
+			this.relist();
+		}
+	}
+
+	async stop() {
+		const running = this.turns.list.filter((turn) => !turn.over);
+		for (const turn of running.reverse()) {
+			await post(`api/chat/${turn.id}/cancel`).catch((error) => {
+				if (![404, 409].includes(error.status)) throw error;
+			});
+		}
+	}
+
+	acts = {
+		decided: () => this.state(),
+		retry: trying(async (turn) => this.send(turn.content, turn.attachments)),
+		fork: trying(async (turn) => {
+			if (!turn.over) throw new Error('Wait for the answer, or stop it; then a conversation can begin from here.');
+			const made = await post(`api/sessions/${this.id}/fork`, {message_id: turn.id});
+			toast('A new conversation that begins with this one.');
+			this.go(`#/s/${made.id}`);
+		}),
+		edit: (turn) => this.edit(turn),
+	};
+
+	// The same conversation up to here, and then another word.
+	async edit(turn) {
+		const text = (await edited('Edit the message', {text: field('Message', {kind: 'area', rows: 8, value: turn.content, hint: 'This conversation stays as it is; the edited message goes into a new one that begins with what was said before.'})}, (said) => said, 'Send in a new branch'))?.text;
+		if (!text?.trim()) return;
+		await trying(async () => {
+			const i = this.turns.list.indexOf(turn);
+			if (i === 0 && this.start > 0) throw new Error('Scroll up first, so that what came before is read.');
+			const before = this.turns.list.slice(0, i).findLast((other) => other.over);
+			let id = null;
+			if (before) id = (await post(`api/sessions/${this.id}/fork`, {message_id: before.id})).id;
+			if (id) {
+				await this.send(text, turn.attachments, null, {id});
+				this.go(`#/s/${id}`);
+			} else {
+				this.go('#/');
+				this.open(null);
+				await this.send(text, turn.attachments);
+			}
+		})();
+	}
+}
+
+// A random UUID; without HTTPS the browser's own way is closed to pages.
+function newId() {
+	const b = crypto.getRandomValues(new Uint8Array(16));
+	b[6] = (b[6] & 0x0f) | 0x40;
+	b[8] = (b[8] & 0x3f) | 0x80;
+	const x = [...b].map((n) => n.toString(16).padStart(2, '0')).join('');
+	return [x.slice(0, 8), x.slice(8, 12), x.slice(12, 16), x.slice(16, 20), x.slice(20)].join('-');
+}

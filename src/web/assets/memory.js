@@ -1,0 +1,40 @@
+import {get, patch, post} from './api.js';
+import {button, h, icon, plural, seldom, signButton, time, trying} from './dom.js';
+import {badge, edited, field, list, loading, pager, remover, room} from './form.js';
+
+const KINDS = [['fact', 'Fact'], ['episode', 'Episode'], ['knowledge', 'Knowledge']];
+const KIND_OF = {facts: 'fact', episodes: 'episode'};
+
+// What the agent remembers.
+export function memoryRoom() {
+	let page = 1, query = '';
+	const into = h('div', {'aria-live': 'polite'});
+	const search = h('input', {type: 'search', placeholder: 'Search memories', says: 'Search memories', oninput: seldom(250, () => ((query = search.value.trim()), reload()))});
+	const {node} = room('Memory', {acts: [button('Add', () => edit(null), {kind: 'primary', sign: 'plus'})], intro: 'What the agent keeps beyond one conversation. What fits a question is given to it.'}, h('div.search', icon('search'), search), into);
+
+	const reload = loading(into, async () => {
+		if (query) {
+			const {entries, engine} = await post('api/memory/semantic', {query, limit: 50});
+			return [h('p.small', `${plural(entries.length, 'memory', 'memories')}, ranked by ${engine}`), cards(entries.map((entry) => ({...entry, name: entry.id, category: entry.type, preview: entry.content})))];
+		}
+		const found = await get(`api/memory?page=${page}&limit=50`);
+		if (!found.total) return h('p.empty', 'Nothing is remembered yet. Say “remember …” to the agent, or add something here.');
+		return [cards(found.items), pager(found, (to) => ((page = to), reload()))];
+	});
+
+	const cards = (items) => h('ul.cards', items.map((item) => h('li.card', h('p.text', item.preview), h('footer', badge(item.category), item.pinned && badge('pinned', 'good'), item.tags?.map((tag) => badge(tag)), h('span.small', time(item.created_at)), h('span.grow'),
+		signButton('pin', item.pinned ? 'Unpin' : 'Pin: it goes along with every question', trying(async () => (await patch(`api/memory/${item.name}`, {pinned: !item.pinned}), reload()))),
+		signButton('edit', 'Edit', trying(async () => edit(await get(`api/memory/${item.name}`)))),
+		remover('Forget', 'Forget this?', item.preview, `api/memory/${item.name}`, () => reload(), 'Forget')))));
+
+	async function edit(entry) {
+		const fields = {
+			content: field('What is to be remembered', {kind: 'area', value: entry?.content ?? '', required: true}),
+			memory_type: field('Kind', {kind: 'select', options: KINDS, value: entry ? (KIND_OF[entry.category] ?? entry.category) : 'fact'}),
+			tags: field('Tags', {value: entry?.tags.join(', ') ?? '', hint: 'Apart by commas.', as: list}),
+			importance: field('Importance, 0 to 1', {kind: 'number', min: 0, max: 1, step: 0.1, value: entry?.importance ?? 0.5, as: Number}),
+		};
+		if (await edited(entry ? 'Edit a memory' : 'Add a memory', fields, (body) => (entry ? patch(`api/memory/${entry.id}`, body) : post('api/memory', body)))) reload();
+	}
+	return {node};
+}

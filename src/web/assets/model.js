@@ -1,0 +1,69 @@
+import {get, put} from './api.js';
+import {button, fill, h, icon, toast, trying} from './dom.js';
+import {field, loading, room} from './form.js';
+
+const WAYS = [
+	{name: 'openai', title: 'OpenAI-compatible', says: 'llama.cpp, Ollama, LM Studio, vLLM, OpenAI …', address: 'http://127.0.0.1:11434/v1'},
+	{name: 'anthropic', title: 'Anthropic', says: 'Needs a key.', address: ''},
+	{name: 'offline', title: 'Built-in helper', says: 'No language model: a few commands, no network.', address: null},
+];
+
+// Connects a model, and tries it before it is kept.
+export function modelRoom({modelChanged}) {
+	const into = h('div');
+	const {node} = room('Connect a model', {intro: 'It is asked a word before it is kept; where that fails, what answers now stays.'}, into);
+	const reload = loading(into, async () => {
+		const [config, {providers}] = await Promise.all([get('api/engine/config'), get('api/engine/providers')]);
+		const [nowWay] = config.default_model.split('/');
+		let way = nowWay;
+		const form = h('form', {onsubmit: trying(save)});
+		const rest = h('div');
+		const verdict = h('p.note', {role: 'status', hidden: true});
+		let address, key, model;
+		const choice = h('fieldset.ways', h('legend', 'Who answers'), WAYS.map((one) => h('label.card', h('input', {type: 'radio', name: 'way', value: one.name, checked: one.name === way, onchange: () => ((way = one.name), draw())}), h('strong', one.title), h('span.small', one.says))));
+		form.append(h('p', 'Now: ', h('strong', config.default_model)), choice, rest, verdict, h('div.acts', h('button.primary', {type: 'submit'}, 'Try it and use it')));
+		draw();
+		return form;
+
+		function draw() {
+			const own = WAYS.find((one) => one.name === way);
+			const provider = providers.find((one) => one.name === way);
+			if (way === 'offline') return fill(rest);
+			const active = way === nowWay;
+			const names = h('datalist', {id: 'models'});
+			address = field('Address', {kind: 'url', value: active ? (config.base_url ?? '') : '', placeholder: own.address || provider?.base_url || '', hint: `With its version segment, for example ${own.address || provider?.base_url}. Empty: the provider’s own (${provider?.base_url}).`});
+			key = field('Key', {kind: 'password', autocomplete: 'new-password', placeholder: provider?.api_key_set ? 'set; leave empty to keep it' : 'local servers need none'});
+			model = field('Model', {value: active ? config.default_model.split('/').slice(1).join('/') : '', list: 'models', placeholder: 'auto', hint: way === 'openai' ? 'Empty: the first one that the server lists.' : 'For example claude-sonnet-4-5.'});
+			// A provider is asked for its models where its address is in force.
+			fill(rest, address.node, key.node, model.node, names, active && button('Ask which models there are', trying(async () => {
+				const {models} = await get(`api/engine/models?provider=${way}`);
+				const found = models.map((one) => one.split('/').slice(1).join('/'));
+				fill(names, found.map((value) => h('option', {value})));
+				say(found.length ? `There are: ${found.join(', ')}` : 'The server lists none.');
+			})));
+		}
+
+		function say(text, bad = false) {
+			fill(verdict, icon(bad ? 'warn' : 'check'), text);
+			verdict.className = `note${bad ? ' bad' : ''}`;
+			verdict.hidden = false;
+		}
+
+		async function save() {
+			say('Trying it; a small machine may take a while to load a model…');
+			const moved = way !== 'offline' && address.value !== (way === nowWay ? (config.base_url ?? '') : '');
+			const wanted = way === 'offline' ? 'offline' : `${way}/${model.value.trim() || 'auto'}`;
+			try {
+				if (moved) await put('api/config', {engine: {base_url: address.value || null}});
+				const {model: now} = key?.value && way !== 'offline' ? await put('api/engine/api-key', {api_key: key.value, model: wanted}) : await put('api/engine/model', {model: wanted});
+				toast(`${now} answers from now on.`);
+				modelChanged();
+				reload();
+			} catch (error) {
+				say(error.message, true);
+				if (moved) await put('api/config', {engine: {base_url: config.base_url}}).catch(() => {});
+			}
+		}
+	});
+	return {node};
+}

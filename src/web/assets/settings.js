@@ -1,0 +1,122 @@
+import {get, put, Refused} from './api.js';
+import {button, fill, h, icon, plural, toast, trying} from './dom.js';
+import {badge, edited, field, list, loading, room} from './form.js';
+
+const SECTION = {kernel: 'Storage', gateway: 'Gateway', engine: 'Model', security: 'Security', session: 'Conversations', orchestrator: 'Tasks', memory: 'Memory', audit: 'Audit', metrics: 'Metrics', web: 'Page', logging: 'Log', mcp: 'Tool servers'};
+
+// Every key of the configuration, made from its definition.
+export function settingsRoom() {
+	const into = h('div');
+	const {node} = room('Settings', {acts: [h('a.button', {href: '#/model'}, icon('model'), 'Connect a model')]}, into);
+	const reload = loading(into, async () => {
+		const [{keys}, config] = await Promise.all([get('api/config/keys'), get('api/config')]);
+		const fields = [];
+		const names = Object.keys(config.mcp?.servers ?? {});
+		const rows = keys.flatMap((key) => (key.path.includes('<name>') ? names.map((name) => ({...key, at: key.path.replace('<name>', name)})) : [{...key, at: key.path}]));
+		const sections = {};
+		for (const key of rows) (sections[group(key)] ??= []).push(key);
+		const search = h('input', {type: 'search', placeholder: 'Find a setting', says: 'Find a setting', oninput: () => narrow(search.value.toLowerCase())});
+		const waiting = h('p.note', {hidden: !config.restart_required?.length}, icon('warn'), 'In force after a restart: ', (config.restart_required ?? []).join(', '));
+		const problem = h('div.note.bad', {role: 'alert', hidden: true});
+		const save = h('button.primary', {type: 'submit', disabled: true}, 'Save');
+		const form = h('form.settings', {onsubmit: trying(store), oninput: changed}, waiting, h('div.search', icon('search'), search), Object.entries(sections).map(([name, own]) => h('fieldset.card', h('legend', own[0].path.startsWith('mcp.') ? `Tool server ${name.split('.').pop()}` : (SECTION[name] ?? name)), own.map(row))),
+			h('div.acts', button('Add a tool server', trying(addServer), {sign: 'plus'})), h('div.sticky', problem, h('div.acts', save)));
+		return form;
+
+		function group(key) {
+			return key.path.startsWith('mcp.') ? key.at.split('.').slice(0, 3).join('.') : key.path.split('.')[0];
+		}
+
+		function value(path) {
+			return path.split('.').reduce((inner, name) => inner?.[name], config);
+		}
+
+		function row(key) {
+			const now = value(key.at);
+			const hint = [key.meaning, key.default !== '' && `Default: ${key.default}.`].filter(Boolean).join(' ');
+			const common = {hint, disabled: Boolean(key.set_by), name: key.at};
+			const label = key.at;
+			let made;
+			if (key.kind === 'bool') made = field(label, {kind: 'check', value: now, ...common});
+			else if (key.kind === 'word') made = field(label, {kind: 'select', options: key.words, value: now, ...common});
+			else if (key.kind === 'whole' || key.kind === 'decimal') made = field(label, {kind: 'number', value: now, min: key.bounds[0], max: key.bounds[1], step: key.kind === 'whole' ? 1 : 'any', ...common});
+			else if (key.kind === 'list') made = field(label, {value: (now ?? []).join(', '), ...common, hint: `${hint} Apart by commas.`});
+			else if (key.kind === 'secrets') made = field(label, {kind: 'area', rows: 2, value: JSON.stringify(now ?? {}), ...common, hint: `${hint} As JSON; *** keeps what is there.`});
+			else if (key.secret) made = field(label, {kind: 'password', autocomplete: 'new-password', placeholder: now ? 'set; leave empty to keep it' : 'not set', ...common});
+			else made = field(label, {value: now ?? '', ...common});
+			made.node.append(h('div.tags', !key.live && badge('needs a restart', 'warn'), key.set_by && badge(`set by ${key.set_by}`)));
+			const error = h('p.small.bad', {hidden: true, id: `${made.input.id}e`});
+			made.node.append(error);
+			fields.push({key, made, error, before: made.value, text: `${key.at} ${key.meaning}`.toLowerCase()});
+			return made.node;
+		}
+
+		function parsed({key, made}) {
+			const text = made.value;
+			if (key.kind === 'bool') return text;
+			if (key.kind === 'whole' || key.kind === 'decimal') return text === '' ? null : Number(text);
+			if (key.kind === 'list') return list(text);
+			if (key.kind === 'secrets') return JSON.parse(text || '{}');
+			return text === '' ? null : text;
+		}
+
+		function different() {
+			return fields.filter(({made, before}) => made.value !== before);
+		}
+
+		function changed() {
+			const n = different().length;
+			save.disabled = !n;
+			save.textContent = n ? `Save ${plural(n, 'change')}` : 'Save';
+		}
+
+		async function store() {
+			const wanted = {};
+			for (const one of different()) {
+				const names = one.key.at.split('.');
+				const last = names.pop();
+				names.reduce((inner, name) => (inner[name] ??= {}), wanted)[last] = parsed(one);
+			}
+			fields.forEach(({error, made}) => ((error.hidden = true), made.input.removeAttribute('aria-invalid')));
+			problem.hidden = true;
+			try {
+				const {restart_required, overridden_by_env} = await put('api/config', wanted);
+				toast(restart_required.length ? `Saved. After a restart: ${restart_required.join(', ')}.` : 'Saved and in force.');
+				if (overridden_by_env?.length) toast(`The environment goes before: ${overridden_by_env.join(', ')}.`, true);
+				reload();
+			} catch (error) {
+				if (!(error instanceof Refused) || error.status !== 400) throw error;
+				// "section.key: expected …; section.key: …"
+				const rest = [];
+				for (const part of error.message.split('; ')) {
+					const [path, ...says] = part.split(': ');
+					const own = fields.find(({key}) => key.at === path.toLowerCase());
+					if (!own) rest.push(part);
+					else {
+						own.error.textContent = says.join(': ');
+						own.error.hidden = false;
+						own.made.input.setAttribute('aria-invalid', 'true');
+						own.made.input.setAttribute('aria-describedby', `${own.made.input.id}h ${own.error.id}`);
+					}
+				}
+				fill(problem, rest.length ? rest.join('; ') : 'Nothing was changed: see the marked fields.');
+				problem.hidden = false;
+				fields.find(({error: text}) => !text.hidden)?.made.input.focus();
+			}
+		}
+
+		function narrow(words) {
+			for (const {made, text} of fields) made.node.hidden = !text.includes(words);
+			form.querySelectorAll('fieldset').forEach((set) => (set.hidden = ![...set.querySelectorAll('.field')].some((one) => !one.hidden)));
+		}
+
+		async function addServer() {
+			const fields = {name: field('Name', {required: true, hint: 'Letters, digits, - and _.'}), place: field('Its address (http…), or the path of its program', {required: true})};
+			const made = await edited('Add a tool server', fields, ({name, place}) => put('api/config', {mcp: {servers: {[name.trim()]: {[/^https?:/.test(place) ? 'url' : 'command']: place.trim()}}}}));
+			if (!made) return;
+			toast('Added; its tools are offered from now on.');
+			reload();
+		}
+	});
+	return {node};
+}

@@ -1,0 +1,193 @@
+// Long lists stay fluid because only what is near the window is in the document.
+
+import {h} from './dom.js';
+
+// Items of a block; a block is filled and emptied as one.
+const BLOCK = 10;
+// How far around the window blocks are filled, in windows.
+const NEAR = '120%';
+
+/**
+ * Items of unknown height, newest at the bottom, in a scroller. `make(item)` gives an item's node; `key(item)` tells items apart.
+ * Whoever reads in the middle does not feel what happens above; whoever is at the end stays there.
+ */
+export class Windowed {
+	constructor(scroller, {make, estimate = 180, onTop = () => {}}) {
+		Object.assign(this, {scroller, make, estimate, onTop, blocks: [], stuck: true});
+		this.inner = h('div.window');
+		scroller.append(this.inner);
+		this.observer = new IntersectionObserver((entries) => this.keep(() => entries.forEach((entry) => this.show(entry.target.block, entry.isIntersecting, entry.boundingClientRect.height))), {root: scroller, rootMargin: `${NEAR} 0px`});
+		this.sizes = new ResizeObserver(() => this.stuck && this.toEnd());
+		this.sizes.observe(this.inner);
+		this.sizes.observe(scroller);
+		// Only a hand takes somebody from the end; that the text grows does not.
+		scroller.addEventListener('scroll', () => {
+			const {scrollTop, clientHeight, scrollHeight} = scroller;
+			if (this.last === undefined || Math.abs(scrollTop - this.last) > 1) this.stuck = scrollHeight - scrollTop - clientHeight < 60;
+			this.last = scrollTop;
+			if (scrollTop < clientHeight) this.onTop();
+		}, {passive: true});
+	}
+
+	get stuck() {
+		return this.atEnd;
+	}
+
+	set stuck(now) {
+		this.atEnd = now;
+		this.onStuck?.(now);
+	}
+
+	toEnd() {
+		this.stuck = true;
+		this.scroller.scrollTop = this.scroller.scrollHeight;
+		this.last = this.scroller.scrollTop;
+	}
+
+	// Does something to the list without moving what is being read.
+	keep(work) {
+		if (this.stuck) {
+			work();
+			return this.toEnd();
+		}
+		const top = this.scroller.getBoundingClientRect().top;
+		const anchor = [...this.inner.querySelectorAll('[data-item]')].find((node) => node.getBoundingClientRect().bottom > top);
+		const was = anchor?.getBoundingClientRect().top;
+		work();
+		if (anchor?.isConnected) this.scroller.scrollTop += anchor.getBoundingClientRect().top - was;
+		this.last = this.scroller.scrollTop;
+	}
+
+	show(block, shown, height) {
+		if (block.shown === shown) return;
+		// What is in use is left alone: a field, a selection, an open menu.
+		if (!shown && (block.node.contains(document.activeElement) || getSelection()?.containsNode?.(block.node, true) && !getSelection().isCollapsed)) return;
+		block.shown = shown;
+		if (shown) {
+			block.node.replaceChildren(...block.items.map((item) => this.node(item)));
+			block.node.style.height = '';
+		} else {
+			block.node.style.height = `${height}px`;
+			block.node.replaceChildren();
+		}
+	}
+
+	node(item) {
+		const node = this.make(item);
+		node.dataset.item = '';
+		return node;
+	}
+
+	block(items) {
+		const block = {items, shown: false, node: h('div')};
+		block.node.block = block;
+		block.node.style.height = `${items.length * this.estimate}px`;
+		return block;
+	}
+
+	append(item) {
+		this.keep(() => {
+			let block = this.blocks.at(-1);
+			if (!block || block.items.length >= BLOCK) {
+				block = this.block([]);
+				block.shown = true;
+				block.node.style.height = '';
+				this.blocks.push(block);
+				this.inner.append(block.node);
+				this.observer.observe(block.node);
+			}
+			block.items.push(item);
+			if (block.shown) block.node.append(this.node(item));
+			else block.node.style.height = `${parseFloat(block.node.style.height) + this.estimate}px`;
+		});
+	}
+
+	prepend(items) {
+		this.keep(() => {
+			const made = [];
+			for (let end = items.length; end > 0; end -= BLOCK) made.unshift(this.block(items.slice(Math.max(0, end - BLOCK), end)));
+			this.blocks.unshift(...made);
+			this.inner.prepend(...made.map((block) => block.node));
+			made.forEach((block) => this.observer.observe(block.node));
+		});
+	}
+
+	clear() {
+		this.blocks.forEach((block) => this.observer.unobserve(block.node));
+		this.blocks = [];
+		this.inner.replaceChildren();
+		this.stuck = true;
+	}
+
+	close() {
+		this.observer.disconnect();
+		this.sizes.disconnect();
+	}
+}
+
+// Any number of rows of one height. `load(page)` gives `{items, total}`.
+export class Rows {
+	constructor(scroller, {height, size = 100, load, make, empty}) {
+		Object.assign(this, {scroller, height, size, load, make, empty, total: 0, pages: new Map(), asked: new Map(), made: new Map(), turn: 0});
+		this.inner = h('ul.rows', {role: 'list'});
+		this.note = h('div');
+		scroller.append(this.inner, this.note);
+		scroller.addEventListener('scroll', () => this.draw(), {passive: true});
+		this.sizes = new ResizeObserver(() => this.draw());
+		this.sizes.observe(scroller);
+	}
+
+	// Everything anew; what is shown stays until the new is there.
+	async refresh() {
+		const turn = ++this.turn;
+		this.asked.clear();
+		const page = await this.load(0);
+		if (turn !== this.turn) return;
+		this.pages = new Map([[0, page.items]]);
+		this.total = page.total;
+		this.inner.replaceChildren();
+		this.made.clear();
+		this.draw();
+	}
+
+	draw() {
+		this.inner.style.height = `${this.total * this.height}px`;
+		this.note.replaceChildren(...(this.total ? [] : [this.empty()]));
+		const [top, tall] = [Math.max(0, this.scroller.scrollTop - this.inner.offsetTop), this.scroller.clientHeight || 600];
+		const first = Math.max(0, Math.floor(top / this.height) - 10);
+		const last = Math.min(this.total, Math.ceil((top + tall) / this.height) + 10);
+		for (const [i, node] of this.made) if ((i < first || i >= last) && !node.contains(document.activeElement)) node.remove(), this.made.delete(i);
+		for (let i = first; i < last; i++) {
+			const page = this.pages.get(Math.floor(i / this.size));
+			if (!page) {
+				this.fetch(Math.floor(i / this.size));
+				continue;
+			}
+			const item = page[i % this.size];
+			if (!item || this.made.has(i)) continue;
+			const node = h('li', {'aria-setsize': this.total, 'aria-posinset': i + 1}, this.make(item));
+			node.style.top = `${i * this.height}px`;
+			node.style.height = `${this.height}px`;
+			// In the order of their places, so that the keyboard goes through them as the eye does.
+			const behind = [...this.made.keys()].filter((other) => other > i).sort((a, b) => a - b)[0];
+			this.inner.insertBefore(node, behind === undefined ? null : this.made.get(behind));
+			this.made.set(i, node);
+		}
+	}
+
+	async fetch(page) {
+		if (this.asked.has(page)) return;
+		const turn = this.turn;
+		this.asked.set(page, true);
+		try {
+			const found = await this.load(page);
+			if (turn !== this.turn) return;
+			this.pages.set(page, found.items);
+			this.total = found.total;
+			this.draw();
+		} catch {
+			// It is asked for again when it comes near again.
+			this.asked.delete(page);
+		}
+	}
+}

@@ -1,0 +1,136 @@
+// Issue "chat": streaming, approval with its difference, stop, edit and fork, drafts, files, keyboard.
+
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { holds, PHONE, same, say } from './browser.mjs';
+import { startModel } from './model.mjs';
+import { Server } from './server.mjs';
+
+const MARKDOWN = '# Title\n\nSome **bold**, *soft* and `code` <img src=x onerror=alert(1)> [bad](javascript:alert(1)) [good](https://example.org/)\n\n- one\n  - two\n\n1. first\n2. second\n\n```js\nlet a = "<b>";\n```\n\n| a | b |\n|---|--:|\n| 1 | 2 |\n\n> said';
+
+export default [
+  ['an answer is streamed word by word', async (browser) => {
+    const model = await startModel();
+    const server = await Server.start({ env: model.env });
+    const page = await browser.enter(server);
+    await page.getByLabel('Message', { exact: true }).fill('slow 100');
+    await page.keyboard.press('Enter');
+    const answer = page.locator('article.turn .reply > .md');
+    await answer.getByText('w5').waitFor();
+    const early = (await answer.textContent()).trim().split(/\s+/).length;
+    holds(early < 100, `it comes piece by piece, not at once: ${early}`);
+    await page.locator('article[data-state=done]').waitFor();
+    same((await answer.textContent()).trim(), Array.from({ length: 100 }, (_, i) => `w${i}`).join(' '), 'the answer');
+    holds(/#\/s\/[0-9a-f-]{36}$/.test(page.url()), 'the address carries the conversation');
+  }],
+  ['stop ends the answer and keeps what was written', async (browser) => {
+    const model = await startModel();
+    const server = await Server.start({ env: model.env });
+    const page = await browser.enter(server);
+    await page.getByLabel('Message', { exact: true }).fill('slow 2000');
+    await page.keyboard.press('Enter');
+    await page.locator('.reply > .md').getByText('w9').waitFor();
+    await page.getByRole('button', { name: 'Stop the answer' }).click();
+    await page.locator('article[data-state=cancelled]').waitFor();
+    await page.getByText('what was written is kept').waitFor();
+    holds((await page.locator('.reply > .md').textContent()).startsWith('w0 w1 w2'), 'what was written is there');
+    holds(await page.getByRole('button', { name: 'Stop the answer' }).isHidden(), 'there is nothing to stop any more');
+  }],
+  ['Markdown is shown and no HTML of a model reaches the document', async (browser) => {
+    const model = await startModel();
+    const server = await Server.start({ env: model.env });
+    const page = await browser.enter(server);
+    const turn = await say(page, MARKDOWN);
+    const md = turn.locator('.reply > .md');
+    for (const [what, n] of [['strong', 1], ['em', 1], ['ul ul li', 1], ['ol > li', 2], ['figure.code pre', 1], ['td', 2], ['blockquote', 1], ['img', 0], ['script', 0]]) same(await md.locator(what).count(), n, what);
+    same(await md.locator('a').evaluateAll((all) => all.map((one) => one.href)), ['https://example.org/'], 'links');
+    holds((await md.textContent()).includes('<img src=x onerror=alert(1)>'), 'HTML is text');
+    await md.getByRole('button', { name: 'Copy' }).click();
+    await page.getByText('Copied.').waitFor();
+    await browser.shoot('markdown', page);
+  }],
+  ['a file is written after its difference was shown and approved', async (browser) => {
+    const server = await Server.start();
+    await server.call('PUT', 'api/workspace/file/notes/pump.md', '# Pump\n\n- installed 2019\n- serviced in April\n- filter: F7\n');
+    const page = await browser.enter(server);
+    const turn = await say(page, 'write notes/pump.md: # Pump\n\n- installed 2019\n- serviced on 3 May\n- filter: F7', { state: 'waiting' });
+    await turn.locator('.diff').waitFor();
+    same(await turn.locator('.diff .minus').allTextContents(), ['-- serviced in April'], 'removed');
+    same(await turn.locator('.diff .plus').allTextContents(), ['+- serviced on 3 May'], 'added');
+    await page.locator('.count').getByText('1').waitFor();
+    await browser.shoot('approval', page);
+    await turn.getByRole('button', { name: 'Approve' }).click();
+    await turn.and(page.locator('[data-state=done]')).waitFor();
+    same(readFileSync(join(server.home, 'workspace/files/notes/pump.md'), 'utf8'), '# Pump\n\n- installed 2019\n- serviced on 3 May\n- filter: F7', 'the file');
+    // And the other answer.
+    const other = await say(page, 'write notes/pump.md: nothing', { state: 'waiting' });
+    await other.getByRole('button', { name: 'Reject' }).click();
+    await other.and(page.locator('[data-state=done]')).waitFor();
+    holds(readFileSync(join(server.home, 'workspace/files/notes/pump.md'), 'utf8').startsWith('# Pump'), 'a rejected change is not made');
+    await page.locator('.count').waitFor({ state: 'hidden' });
+  }],
+  ['a task shows its phases, its tools and its specification', async (browser) => {
+    const server = await Server.start();
+    const page = await browser.enter(server);
+    const turn = await say(page, 'task say hi; list files criteria: names the kettle; says hi');
+    same((await turn.locator('.phases li').allTextContents()).map((text) => text.replace(/[\d %]+$|repaired/, '')), ['Understand', 'Specify', 'Work', 'Judge', 'Improve', 'Work', 'Judge'], 'phases');
+    const tool = turn.locator('details.tool').filter({ hasText: 'recall' });
+    await tool.locator('summary').click();
+    await tool.getByText('names the kettle').first().waitFor();
+    await tool.getByText('nothing remembered').waitFor();
+    await browser.shoot('task', page);
+    await turn.getByRole('link', { name: 'Specification' }).click();
+    await page.getByRole('heading', { name: 'Evolution' }).waitFor();
+    same(await page.locator('.tree .card').count(), 2, 'generations');
+  }],
+  ['edit and fork make branches, and the first conversation stays', async (browser) => {
+    const server = await Server.start();
+    const page = await browser.enter(server);
+    await say(page, 'echo one');
+    const second = await say(page, 'echo two');
+    const first = page.url();
+    await second.hover();
+    await second.getByRole('button', { name: 'Edit this message in a new branch' }).click();
+    await page.getByRole('dialog').getByLabel('Message').fill('echo three');
+    await page.getByRole('button', { name: 'Send in a new branch' }).click();
+    await page.waitForURL((url) => url.href !== first);
+    await page.locator('article.turn').nth(1).and(page.locator('[data-state=done]')).waitFor();
+    same(await page.locator('.bubble').allTextContents(), ['echo one', 'echo three'], 'the branch');
+    await page.locator('article.turn').first().hover();
+    await page.getByRole('button', { name: 'New conversation from here' }).first().click();
+    await page.waitForFunction(() => document.querySelectorAll('article.turn').length === 1);
+    await page.goto(first);
+    await page.locator('article.turn').nth(1).waitFor();
+    same(await page.locator('.bubble').allTextContents(), ['echo one', 'echo two'], 'the first one');
+  }],
+  ['drafts and text files are kept until they are sent', async (browser) => {
+    const server = await Server.start();
+    const page = await browser.enter(server);
+    await page.setInputFiles('.composer input[type=file]', { name: 'readings of may.txt', mimeType: 'text/plain', buffer: Buffer.from('12 bar\n') });
+    await page.getByLabel('Message', { exact: true }).fill('what is in it');
+    await page.locator('.composer .chips').getByText('readings of may.txt').waitFor();
+    await page.reload();
+    await page.locator('.composer .chips').getByText('readings of may.txt').waitFor();
+    same(await page.getByLabel('Message', { exact: true }).inputValue(), 'what is in it', 'the draft');
+    const turn = await say(page, 'what is in it');
+    await turn.locator('.bubble .chips').getByText('readings of may.txt').waitFor();
+    same(await page.getByLabel('Message', { exact: true }).inputValue(), '', 'it was sent');
+    await page.setInputFiles('.composer input[type=file]', { name: 'x.bin', mimeType: 'application/octet-stream', buffer: Buffer.from([1, 0, 2]) });
+    await page.getByText('x.bin is no text file').waitFor();
+  }],
+  ['on a phone everything is in reach', async (browser) => {
+    const server = await Server.start();
+    const page = await browser.enter(server, PHONE);
+    await browser.shoot('phone', page);
+    await page.getByLabel('Message', { exact: true }).fill('write a.md: text');
+    await page.getByRole('button', { name: 'Send' }).tap();
+    await page.getByRole('button', { name: 'Approve' }).tap();
+    await page.locator('article[data-state=done]').waitFor();
+    await browser.shoot('phone-approved', page);
+    await page.getByRole('button', { name: 'Menu' }).tap();
+    await page.getByRole('link', { name: 'Settings' }).tap();
+    await page.getByRole('heading', { name: 'Settings' }).waitFor();
+    const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+    holds(wide <= 0, `nothing is wider than the screen: ${wide}`);
+  }],
+];

@@ -1,0 +1,72 @@
+// Issue "chat": a killed server, a closed laptop: the whole answer, without a reload, without a doubled or missing word.
+
+import { holds, same, say } from './browser.mjs';
+import { startModel } from './model.mjs';
+import { startProxy } from './proxy.mjs';
+import { Server } from './server.mjs';
+
+const words = (n) => Array.from({ length: n }, (_, i) => `w${i}`).join(' ');
+const BROKEN = /ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED|ERR_EMPTY_RESPONSE|ERR_CONNECTION_RESET|ERR_SOCKET_NOT_CONNECTED/;
+
+export default [
+  ['the line breaks in the middle of an answer and comes back', async (browser) => {
+    const model = await startModel();
+    const server = await Server.start({ env: model.env });
+    const proxy = await startProxy(server.url);
+    const page = await browser.enter(server, { base: proxy.url });
+    browser.expected.push(BROKEN);
+    await page.evaluate(() => (window.sameDocument = true));
+    await page.getByLabel('Message', { exact: true }).fill('slow 150');
+    await page.keyboard.press('Enter');
+    await page.locator('.reply > .md').getByText('w20 ').waitFor();
+    proxy.close();
+    await page.locator('.line.waiting').waitFor();
+    await browser.shoot('reconnecting', page);
+    // The answer goes on without a reader.
+    const [{ id }] = (await server.call('GET', 'api/sessions')).items;
+    await server.call('GET', `api/sessions/${id}/events?until=done`);
+    proxy.open();
+    await page.locator('article[data-state=done]').waitFor();
+    same((await page.locator('.reply > .md').textContent()).trim(), words(150), 'every word once');
+    await page.locator('.line.live').waitFor();
+    holds(await page.evaluate(() => window.sameDocument), 'without a reload');
+  }],
+  ['the server is killed in the middle of an answer and started again', async (browser) => {
+    const model = await startModel();
+    const server = await Server.start({ env: model.env });
+    const page = await browser.enter(server);
+    browser.expected.push(BROKEN);
+    await page.evaluate(() => (window.sameDocument = true));
+    await page.getByLabel('Message', { exact: true }).fill('slow 3000');
+    await page.keyboard.press('Enter');
+    await page.locator('.reply > .md').getByText('w40 ').waitFor();
+    await server.kill();
+    await page.locator('.line.waiting').waitFor();
+    const seen = (await page.locator('.reply > .md').textContent()).trim().split(' ').length;
+    await server.restart();
+    await page.locator('article[data-state=interrupted]').waitFor();
+    const kept = (await page.locator('.reply > .md').textContent()).trim();
+    const n = kept.split(' ').length;
+    same(kept, words(n), 'every word once');
+    holds(n >= seen, `nothing that was seen is gone: ${n} of ${seen}`);
+    await page.getByText('The server was stopped while it answered').waitFor();
+    const again = await say(page, 'slow 5');
+    same((await again.locator('.reply > .md').textContent()).trim(), words(5), 'and it goes on');
+    holds(await page.evaluate(() => window.sameDocument), 'without a reload');
+  }],
+  ['what is written while the server is away is not lost', async (browser) => {
+    const server = await Server.start();
+    const page = await browser.enter(server);
+    browser.expected.push(BROKEN);
+    await say(page, 'echo one');
+    await server.kill();
+    await page.getByLabel('Message', { exact: true }).fill('echo two');
+    await page.keyboard.press('Enter');
+    await page.getByText('The server cannot be reached').waitFor();
+    same(await page.getByLabel('Message', { exact: true }).inputValue(), 'echo two', 'the text is still there');
+    await server.restart();
+    await page.locator('.line.live').waitFor();
+    await say(page, 'echo two');
+    same(await page.locator('.bubble').allTextContents(), ['echo one', 'echo two'], 'said once');
+  }],
+];
