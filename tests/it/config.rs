@@ -179,3 +179,26 @@ async fn a_tool_server_is_configured_with_its_secrets_hidden() {
     set(&client, json!({"mcp": {"servers": {"files": null}}})).await;
     assert_eq!(client.get("/api/config").await.expect(200).json()["mcp"], json!({"servers": {}}));
 }
+
+/// A form is made from this: every key of `GET /api/config` is described, and who sets it is named.
+#[tokio::test]
+async fn every_key_is_described_for_whoever_may_change_it() {
+    let server = Setup::new().env("OXIOS_MEMORY__MAX_RECALL", "7").start();
+    let client = server.client();
+    let described = client.get("/api/config/keys").await.expect(200).json();
+    let keys = described["keys"].as_array().unwrap();
+    let of = |path: &str| keys.iter().find(|key| key["path"] == path).unwrap_or_else(|| panic!("{path} is described"));
+    let config = client.get("/api/config").await.expect(200).json();
+    for (section, values) in config.as_object().unwrap().iter().filter(|(section, _)| *section != "restart_required" && *section != "mcp") {
+        for name in values.as_object().unwrap().keys().filter(|name| *name != "api_key_set") {
+            assert!(!of(&format!("{section}.{name}"))["meaning"].as_str().unwrap().is_empty());
+        }
+    }
+    assert_eq!(
+        (&of("memory.max_recall")["set_by"], &of("memory.max_recall")["bounds"]),
+        (&json!("OXIOS_MEMORY__MAX_RECALL"), &json!([1.0, 100.0]))
+    );
+    assert_eq!((&of("gateway.port")["live"], &of("gateway.port")["kind"]), (&json!(false), &json!("whole")));
+    assert_eq!((&of("engine.api_key")["secret"], of("engine.api_key").get("set_by")), (&json!(true), None));
+    assert_eq!(of("logging.level")["words"], json!(["error", "warn", "info"]));
+}

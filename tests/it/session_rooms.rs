@@ -223,13 +223,6 @@ async fn what_was_exported_is_imported_again() {
     for (body, status) in [(json!({}), 400), (json!([]), 422), (json!({"user_messages": 7}), 422)] {
         assert_eq!(client.post("/api/sessions/import", &body).await.status, status, "{body}");
     }
-    // What no export has is a mistake of whoever sends it.
-    for place in ["", "/user_messages/0", "/agent_responses/0"] {
-        let mut odd = exported.clone();
-        odd.pointer_mut(place).unwrap()["sesion"] = json!("x");
-        let error = client.post("/api/sessions/import", &odd).await.expect(422).error();
-        assert!(error.contains("unknown field"), "{place}: {error}");
-    }
 }
 
 /// What one request reads again is not missing for another one meanwhile.
@@ -239,9 +232,9 @@ async fn copies_made_at_the_same_time_are_all_found() {
     let client = server.client();
     let said = client.post("/api/chat", &json!({"content": "hello"})).await.expect(200).json();
     let path = format!("/api/sessions/{}/fork", said["session_id"].as_str().unwrap());
+    let body = json!({});
     for _ in 0..8 {
-        let whole = json!({});
-        let made = futures_util::future::join_all((0..16).map(|_| client.post(&path, &whole))).await;
+        let made = futures_util::future::join_all((0..16).map(|_| client.post(&path, &body))).await;
         for answer in made {
             answer.expect(201);
         }

@@ -185,3 +185,35 @@ async fn beneath_a_base_path_everything_works_with_and_without_it() {
     let cookie = answer.header("set-cookie").unwrap();
     assert!(cookie.contains("; Path=/agents/ox/;"), "other programs behind the proxy do not get it: {cookie}");
 }
+
+/// Whoever decides elsewhere than in the conversation sees exactly what would happen, too.
+#[tokio::test]
+async fn one_question_is_shown_with_what_would_happen() {
+    let server = Setup::new().start();
+    let asked = server.client().post("/api/chat", &json!({"content": "write a.md: text"})).await.expect(202).json();
+    let id = asked["approval"]["id"].as_str().unwrap();
+    let shown = server.client().get(&format!("/api/approvals/{id}")).await.expect(200).json();
+    assert_eq!((&shown["shown"], &shown["digest"]), (&asked["approval"]["shown"], &asked["approval"]["digest"]));
+    assert_eq!(shown["shown"]["content"], "text");
+    let other = server.client().post("/api/keys", &json!({"name": "x", "scopes": ["read"], "owner": "new"})).await.expect(201).json();
+    let other = server.stranger().with_key(other["key"].as_str());
+    other.get(&format!("/api/approvals/{id}")).await.expect(404);
+}
+
+/// A first visit asks whether it is one, and gets no error for it.
+#[tokio::test]
+async fn a_browser_may_ask_whether_it_is_logged_in() {
+    let server = Setup::new().start();
+    let state = server.stranger().get("/api/login").await.expect(200).json();
+    assert_eq!(state, json!({"logged_in": false, "scopes": []}));
+    let key = server.client().post("/api/keys", &json!({"name": "x", "scopes": ["read", "chat"]})).await.expect(201).json();
+    let answer = server.stranger().post("/api/login", &json!({"key": key["key"]})).await.expect(200);
+    let cookie = answer.header("set-cookie").unwrap().split(';').next().unwrap().to_owned();
+    let ask = |cookie: String| Ask::new("GET", "/api/login").header("cookie", cookie).header("sec-fetch-site", "same-origin");
+    let state = server.stranger().send(ask(cookie)).await.expect(200).json();
+    assert_eq!(state, json!({"logged_in": true, "scopes": ["read", "chat"]}));
+    let state = server.stranger().send(ask("oxios=guess".into())).await.expect(200).json();
+    assert_eq!(state["logged_in"], false);
+    let open = Setup::new().env("OXIOS_SECURITY__AUTH_ENABLED", "false").start();
+    assert_eq!(open.stranger().get("/api/login").await.expect(200).json()["logged_in"], true);
+}
