@@ -24,6 +24,8 @@ use crate::http::connection::{Request, Service};
 use crate::http::error::{ErrorStatus, HttpError};
 use crate::http::line::Line;
 use crate::http::listener::{self, Listener};
+use crate::http::peer::PeerKey;
+use crate::http::proxies::TrustedProxies;
 use crate::http::{Body, Response, gate};
 use crate::middleware::access_log::{self, AccessLog};
 use crate::middleware::auth::{self, Caller, Presented};
@@ -67,7 +69,7 @@ pub struct Pipeline {
     watches: Arc<Watches>,
     ids: RequestIds,
     log: Arc<AccessLog>,
-    trusted_proxies: Vec<std::net::IpAddr>,
+    trusted_proxies: TrustedProxies,
 }
 
 impl Pipeline {
@@ -92,7 +94,7 @@ impl Pipeline {
         let answer =
             if is_beneath("/v1", beneath(&self.app.base_path, head.uri.path())) { v1::error::response } else { HttpError::into_response };
         // Written when dropped: also where the client vanishes and this future with it.
-        let mut entry = self.log.begin(request_id, &head.method);
+        let mut entry = self.log.begin(request_id, &head.method, line.peer().ip());
         let mut intake = Intake::new(body);
         let (mut listed, mut place) = (None, ROUTES.len());
         let seen = Seen { request_id, entry: &mut entry, listed: &mut listed, place: &mut place };
@@ -124,7 +126,13 @@ impl Pipeline {
     /// The straight line: each step may refuse. The order is API A1's; a test pins it.
     async fn route(&self, mut head: Parts, intake: &mut Intake, line: &Line, seen: Seen<'_>) -> Result<Response, HttpError> {
         let (settings, peer, now) = (self.settings.load(), line.peer(), self.app.clock.monotonic());
-        let proxied = peer.ip().is_some_and(|ip| self.trusted_proxies.contains(&ip));
+        // Whom it comes from: the other end, or whom a trusted proxy names. A stranger's word about that is not looked at.
+        let proxied = self.trusted_proxies.trusts(peer);
+        let client = if proxied { self.trusted_proxies.client(&head.headers) } else { None };
+        let from = client.map_or_else(|| peer.key(), PeerKey::of);
+        if client.is_some() {
+            seen.entry.peer = client;
+        }
 
         // 1. Bytes that two readers could take for two things: 400 or 414, and the connection ends.
         let host = gate::pass(&head)?;
@@ -161,7 +169,7 @@ impl Pipeline {
                 ticket: entry != Entry::Header,
                 cookie: origin::takes_cookies(&asked),
                 token: entry == Entry::Socket && settings.query_token.allows(peer.is_loopback() && !proxied),
-                peer: peer.key(),
+                peer: from,
                 now,
                 time: self.app.clock.now(),
             };
@@ -198,7 +206,7 @@ impl Pipeline {
 
         // 7. How often: 429.
         let own = caller.as_ref().and_then(Caller::rate_limit_per_minute);
-        let payer = caller.as_ref().map_or(Payer::Peer(peer.key()), |caller| Payer::Key(caller.key_id()));
+        let payer = caller.as_ref().map_or(Payer::Peer(from), |caller| Payer::Key(caller.key_id()));
         if row.class == RateClass::Counted {
             self.rates.take(payer, own.unwrap_or(settings.rate_limit_per_minute), now)?;
         }
@@ -223,7 +231,7 @@ impl Pipeline {
             headers: head.headers,
             body,
             request_id: seen.request_id,
-            peer,
+            peer: from,
             proxied,
             ends,
             pace: Pace::new(self.rates.clone(), self.settings.clone(), self.app.clock.clone(), payer, own),
@@ -241,10 +249,10 @@ impl Service for Pipeline {
         Box::pin(async move { self.handle(request, line).await })
     }
 
-    fn refuse(&self, _line: &Line, error: HttpError) -> Response {
+    fn refuse(&self, line: &Line, error: HttpError) -> Response {
         let request_id = self.ids.next();
         // No request was read, so no method is known.
-        let mut entry = self.log.begin(request_id, &hyper::Method::TRACE);
+        let mut entry = self.log.begin(request_id, &hyper::Method::TRACE, line.peer().ip());
         let mut response = refuse(error, request_id, &mut entry, HttpError::into_response);
         finish(&mut response, request_id, None);
         entry.complete = true;

@@ -1,6 +1,6 @@
 //! A small load generator: keep-alive connections that send one request after the other, on threads of their own.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
@@ -49,27 +49,39 @@ pub(crate) struct Connection {
 impl Connection {
     /// Connects to `ADDR:PORT`.
     pub(crate) fn open(address: &str) -> Self {
-        let socket = TcpStream::connect(address).unwrap();
-        socket.set_nodelay(true).unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        Self { socket, buffer: Vec::new() }
+        Self::try_open(address).unwrap()
     }
 
-    /// Sends one request and reads one answer with a Content-Length; returns the body.
+    /// As [`Self::open`]; an error where nobody answers.
+    pub(crate) fn try_open(address: &str) -> io::Result<Self> {
+        let socket = TcpStream::connect_timeout(&address.parse().unwrap(), Duration::from_secs(10))?;
+        socket.set_nodelay(true)?;
+        socket.set_read_timeout(Some(Duration::from_secs(60)))?;
+        Ok(Self { socket, buffer: Vec::new() })
+    }
+
+    /// Sends one request and reads one answer with a Content-Length, which must be a 200; returns the body.
     pub(crate) fn exchange(&mut self, request: &[u8]) -> Vec<u8> {
-        self.socket.write_all(request).unwrap();
+        self.try_exchange(request).unwrap()
+    }
+
+    /// As [`Self::exchange`]; an error where the connection ends.
+    pub(crate) fn try_exchange(&mut self, request: &[u8]) -> io::Result<Vec<u8>> {
+        self.socket.write_all(request)?;
         self.buffer.clear();
         let mut chunk = [0; 16 * 1024];
         loop {
-            let n = self.socket.read(&mut chunk).unwrap();
-            assert!(n > 0, "connection closed within an answer");
+            let n = self.socket.read(&mut chunk)?;
+            if n == 0 {
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "connection closed within an answer"));
+            }
             self.buffer.extend_from_slice(&chunk[..n]);
             let Some(end) = self.buffer.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4) else { continue };
             let head = String::from_utf8_lossy(&self.buffer[..end]).to_ascii_lowercase();
             assert!(head.starts_with("http/1.1 200"), "{}", String::from_utf8_lossy(&self.buffer));
             let length: usize = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap().trim().parse().unwrap();
             if self.buffer.len() >= end + length {
-                return self.buffer[end..end + length].to_vec();
+                return Ok(self.buffer[end..end + length].to_vec());
             }
         }
     }

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout, clippy::panic, reason = "a bench that goes wrong stops")]
 
+mod attackers;
 mod audit;
 mod bare;
 mod first_token;
@@ -10,6 +11,7 @@ mod footprint;
 mod load;
 mod process;
 mod requests;
+mod strangers;
 mod table;
 mod turns;
 
@@ -36,13 +38,17 @@ fn main() {
     if args.first().is_some_and(|arg| arg == bare::ARGUMENT) {
         return bare::serve();
     }
+    if args.first().is_some_and(|arg| arg == attackers::ARGUMENT) {
+        return attackers::serve(&args[1..]);
+    }
     let size = if args.iter().any(|arg| arg == "--quick") { Size::Quick } else { Size::Full };
     let words: Vec<&String> = args.iter().filter(|arg| !arg.starts_with("--")).collect();
-    let benches: [Bench; 5] = [
+    let benches: [Bench; 6] = [
         ("footprint", footprint::run),
         ("requests", requests::run),
         ("first_token", first_token::run),
         ("turns", turns::run),
+        ("strangers", strangers::run),
         ("audit", audit::run),
     ];
     for (name, run) in benches {

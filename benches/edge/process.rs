@@ -63,6 +63,17 @@ impl Server {
         Duration::from_nanos(nanos)
     }
 
+    /// `VmHWM` counts from now on.
+    pub(crate) fn forget_peak(&self) {
+        // proc(5): 5 resets the peak resident set size.
+        std::fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5").unwrap();
+    }
+
+    /// Descriptors that are open now.
+    pub(crate) fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
+    }
+
     /// A field of `/proc/<pid>/status` in kB, such as `VmRSS`.
     pub(crate) fn status_kb(&self, field: &str) -> u64 {
         let text = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();

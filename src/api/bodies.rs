@@ -3,9 +3,10 @@
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::api::{chat, cron_jobs, engine, keys, login, memory, personas, session_change, session_fork, skills, spaces, v1, workspace};
+use crate::api::{
+    chat, cron_jobs, engine, keys, login, memory, personas, session_change, session_fork, session_import, skills, spaces, v1, workspace,
+};
 use crate::base::limits::JSON_DEPTH_MAX;
-use crate::store::import::Old;
 use crate::wire::json::{self, BadJson};
 
 /// Reads a body as a route does and forgets it.
@@ -33,7 +34,7 @@ pub(crate) const BODIES: &[(&str, Read)] = &[
     ("Rotation", read::<keys::Rotation>),
     ("SessionChange", read::<session_change::SessionChange>),
     ("SessionFork", read::<session_fork::SessionFork>),
-    ("SessionImport", read::<Old>),
+    ("SessionImport", read::<session_import::SessionImport>),
     ("SpaceChange", read::<spaces::SpaceChange>),
     ("SpaceMerge", read::<spaces::SpaceMerge>),
     ("SpaceText", read::<spaces::SpaceText>),

@@ -9,7 +9,7 @@ use hyper::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::api::{self, App, Call, spaces};
+use crate::api::{self, App, Call, attachments, spaces};
 use crate::base::ids::{MessageId, SessionId, SpaceId};
 use crate::base::limits::{ATTACHMENTS_MAX, CONTENT_BYTES_MAX, LABEL_BYTES_MAX, PATH_BYTES_MAX};
 use crate::gateway::{IncomingMessage, Submitted};
@@ -17,6 +17,7 @@ use crate::http::Response;
 use crate::http::error::{ErrorStatus, HttpError};
 use crate::middleware::auth::{self, Caller, Ends};
 use crate::store::history::History;
+use crate::store::keys::{Books, Budget};
 use crate::store::record::{Body, Ending, Phase, Record};
 use crate::store::tail::Step;
 
@@ -39,7 +40,7 @@ pub(super) struct Said {
     /// The space that this is said in, which must not be archived; an unknown id makes one, as with sessions. Null where it is absent.
     #[cfg_attr(test, schemars(regex(pattern = api::shapes::id_or_nothing())))]
     space_id: Option<String>,
-    /// Paths in the workspace, at most 8.
+    /// Paths of files in the workspace, at most 8; each must be there.
     #[cfg_attr(test, schemars(length(max = ATTACHMENTS_MAX), inner(length(max = PATH_BYTES_MAX), regex(pattern = api::shapes::PATH))))]
     attachments: Option<Vec<String>>,
     /// The same key and body find the first run instead of making another one.
@@ -148,6 +149,7 @@ pub(crate) async fn chat(app: Arc<App>, call: Call) -> Result<Response, HttpErro
     said.take_key(&call.headers)?;
     let user = said.user_id.take().filter(|user| !user.is_empty()).unwrap_or_else(|| "default".to_owned());
     let incoming = said.check(caller, "rest", user)?;
+    attachments::check(&app, &incoming).await?;
     spaces::enter(&app, caller.owner(), incoming.space_id).await?;
     let echo = incoming.content.clone();
     let submitted = app.gateway.submit(incoming).await?;
@@ -167,7 +169,7 @@ pub(crate) async fn chat(app: Arc<App>, call: Call) -> Result<Response, HttpErro
             *response.status_mut() = StatusCode::ACCEPTED;
             Ok(response)
         }
-        End::Cut(ending) => Err(cut(&ending)),
+        End::Cut(ending) => Err(cut(&app.books, caller.budget(), &ending)),
     }
 }
 
@@ -314,8 +316,8 @@ pub(super) async fn wait(app: &App, submitted: &Submitted, ends: &Ends) -> Resul
     }
 }
 
-/// A run that did not end as `done`, in terms of HTTP.
-pub(super) fn cut(ending: &Ending) -> HttpError {
+/// A run of this caller that did not end as `done`, in terms of HTTP.
+pub(super) fn cut(books: &Books, budget: Option<Budget>, ending: &Ending) -> HttpError {
     let Some(problem) = &ending.error else { return HttpError::internal("a cut run does not say why") };
     let (status, code) = match problem.code.as_str() {
         "model" => (ErrorStatus::BadGateway, "model"),
@@ -328,8 +330,14 @@ pub(super) fn cut(ending: &Ending) -> HttpError {
         "budget_unwritten" => (ErrorStatus::Unavailable, "budget_unwritten"),
         _ => (ErrorStatus::Internal, "internal"),
     };
+    // A total never begins anew: coming back is of no use.
+    let again = match status {
+        ErrorStatus::Unavailable => Some(1),
+        ErrorStatus::TooManyRequests => budget.and_then(|budget| books.anew(&budget)).map(|(_, secs)| secs),
+        _ => None,
+    };
     let error = HttpError::new(status, code, problem.message.clone());
-    if status == ErrorStatus::Unavailable { error.retry_after(1) } else { error }
+    if let Some(secs) = again { error.retry_after(secs) } else { error }
 }
 
 /// `Prefer: respond-async` (RFC 7240 §4.1): whoever follows the session's events need not hold another connection for the answer.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::api::attachments;
 use crate::api::chat::Said;
 use crate::api::socket_follows::Follows;
 use crate::api::{App, Call, socket_frames, spaces};
@@ -128,6 +129,7 @@ impl Talk {
         let incoming = said.check(&self.caller, "ws", USER.to_owned())?;
         // Before it is accepted: afterwards it could not be answered.
         self.place(incoming.session_id)?;
+        attachments::check(&self.app, &incoming).await?;
         spaces::enter(&self.app, self.caller.owner(), incoming.space_id).await?;
         let submitted = self.app.gateway.submit(incoming).await?;
         let space = submitted.session.about().space_id;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::api::error::disk_full;
 use crate::api::{self, App, Call};
 use crate::http::Response;
 use crate::http::error::{ErrorStatus, HttpError};
@@ -88,6 +89,8 @@ pub enum Refused {
     Bad(String),
     /// What is there stands against it.
     Conflict(String),
+    /// There is no space to write it; nothing was changed.
+    DiskFull,
     /// The disk failed; for the log.
     Failed(String),
 }
@@ -113,6 +116,7 @@ impl From<Refused> for HttpError {
         match refused {
             Refused::Bad(text) => Self::bad_request(text).code("config"),
             Refused::Conflict(text) => Self::conflict(text).code("config"),
+            Refused::DiskFull => disk_full("the disk is full, config.toml is as it was; free some space".to_owned()),
             Refused::Failed(text) => Self::internal(text).code("config"),
         }
     }

@@ -111,7 +111,7 @@ impl From<ApprovalError> for HttpError {
         match error {
             ApprovalError::NotFound => Self::not_found("no such approval"),
             ApprovalError::TooMany => Self::new(ErrorStatus::TooManyRequests, "approvals_full", error.to_string()),
-            ApprovalError::Io(_) => Self::internal(error.to_string()).code("approvals"),
+            ApprovalError::Io(ref e) => room(e, error.to_string(), "approvals"),
         }
     }
 }
@@ -180,7 +180,7 @@ impl From<CronError> for HttpError {
             CronError::Busy => Self::conflict(text).code("busy"),
             CronError::Space(error) => error.into(),
             CronError::Gateway(error) => error.into(),
-            CronError::Io(_) => Self::internal(text).code("cron"),
+            CronError::Io(e) => room(&e, text, "cron"),
         }
     }
 }
@@ -232,7 +232,7 @@ fn too_large(field: &str, size: usize, limit: usize) -> HttpError {
     HttpError::new(ErrorStatus::PayloadTooLarge, "payload_too_large", format!("`{field}` has {size} bytes; at most {limit} are taken"))
 }
 
-fn disk_full(why: String) -> HttpError {
+pub(super) fn disk_full(why: String) -> HttpError {
     HttpError::new(ErrorStatus::InsufficientStorage, "disk_full", why).retry_after(DISK_RETRY_SECS)
 }
 
@@ -251,6 +251,20 @@ mod tests {
         ] {
             assert_eq!(error.status, ErrorStatus::Internal);
             assert!(!error.public.contains("secret") && error.private.is_some_and(|text| text.contains("secret")));
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_507_whichever_room_met_it() {
+        let full = || std::io::Error::from(std::io::ErrorKind::StorageFull);
+        for error in [
+            HttpError::from(StoreError::io("writing")(full())),
+            HttpError::from(ApprovalError::Io(full())),
+            HttpError::from(MemoryError::Io(full())),
+            HttpError::from(CronError::Io(full())),
+            HttpError::from(crate::api::config::Refused::DiskFull),
+        ] {
+            assert_eq!(error.status, ErrorStatus::InsufficientStorage, "{}", error.public);
         }
     }
 

@@ -92,7 +92,7 @@ pub(crate) async fn state(app: Arc<App>, call: Call) -> Result<Response, HttpErr
         token: false,
         // It only reads, and no page of another origin can read the answer.
         cookie: true,
-        peer: call.peer.key(),
+        peer: call.peer,
         now: app.clock.monotonic(),
         time: app.clock.now(),
     };
@@ -112,7 +112,7 @@ pub(crate) async fn login(app: Arc<App>, call: Call) -> Result<Response, HttpErr
         _ => return Err(HttpError::unprocessable("send either `key` or `code`")),
     };
     let (now, time) = (app.clock.monotonic(), app.clock.now());
-    let key = app.doorkeeper.log_in(&*app.keys, &app.logins, with, call.peer.key(), (now, time))?;
+    let key = app.doorkeeper.log_in(&*app.keys, &app.logins, with, call.peer, (now, time))?;
     let ends = time.plus(LOGIN_TTL);
     let expires_at = key.expires_at.map_or(ends, |expires| expires.min(ends));
     let (logins, random, id) = (app.logins.clone(), app.random.clone(), key.id);

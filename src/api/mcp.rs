@@ -8,6 +8,7 @@ use hyper::StatusCode;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use serde_json::{Map, Value, json};
 
+use crate::api::attachments;
 use crate::api::chat::{self, End, Said};
 use crate::api::{App, Call, is_json};
 use crate::base::limits::{CONTENT_BYTES_MAX, HITS_MAX, PAGE_MAX};
@@ -190,6 +191,7 @@ async fn ask(app: &Arc<App>, (caller, ends): (&Caller, &Ends), arguments: Map<St
     let said: Said = serde_json::from_value(Value::Object(arguments))
         .map_err(|_| HttpError::bad_request("expected `content` and perhaps `session_id`, both texts"))?;
     let incoming = said.check(caller, "mcp", "default".to_owned())?;
+    attachments::check(app, &incoming).await?;
     let submitted = app.gateway.submit(incoming).await?;
     let session = submitted.session.id();
     match chat::wait(app, &submitted, ends).await? {
@@ -200,7 +202,7 @@ async fn ask(app: &Arc<App>, (caller, ends): (&Caller, &Ends), arguments: Map<St
             let approval = chat::question(&record).get("id").cloned();
             Ok(said_and_shown(text, &json!({"session_id": session, "status": "approval_required", "approval_id": approval})))
         }
-        End::Cut(ending) => Err(chat::cut(&ending)),
+        End::Cut(ending) => Err(chat::cut(&app.books, caller.budget(), &ending)),
     }
 }
 

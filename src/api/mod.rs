@@ -2,6 +2,7 @@
 
 mod agents;
 mod approvals;
+mod attachments;
 mod audit;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod bodies;
@@ -61,7 +62,7 @@ use crate::cron::Cron;
 use crate::events::Events;
 use crate::gateway::Gateway;
 use crate::http::error::{ErrorStatus, HttpError};
-use crate::http::peer::Peer;
+use crate::http::peer::PeerKey;
 use crate::http::{Body, Response};
 use crate::llm::Engine;
 use crate::middleware::auth::{Caller, Doorkeeper, Ends};
@@ -188,8 +189,8 @@ pub struct Call {
     pub upgrade: Option<OnUpgrade>,
     /// The request's id.
     pub request_id: RequestId,
-    /// The other end.
-    pub peer: Peer,
+    /// Whom it comes from, as limits count: the other end, or the client that a trusted proxy names.
+    pub peer: PeerKey,
     /// It came through a trusted proxy.
     pub proxied: bool,
     /// For streams: ends with the key or the server.

@@ -12,7 +12,7 @@ use crate::api::{
     system, tickets, v1, workspace,
 };
 use crate::base::limits::{
-    CHAT_BODY_BYTES_MAX, COMPLETION_BODY_BYTES_MAX, FILE_WRITE_BYTES_MAX, JSON_BODY_BYTES_MAX, MEMORY_BODY_BYTES_MAX,
+    CHAT_BODY_BYTES_MAX, COMPLETION_BODY_BYTES_MAX, FILE_WRITE_BYTES_MAX, JSON_BODY_BYTES_MAX, LOGIN_BODY_BYTES_MAX, MEMORY_BODY_BYTES_MAX,
     SESSION_IMPORT_BYTES_MAX,
 };
 use crate::http::Response;
@@ -324,7 +324,7 @@ pub static ROUTES: &[Route] = &[
         .answers(201, "KeyMade"),
     row(GET, "/api/login", PUBLIC, "Whether this browser is logged in, and what it may do", to!(login::state)).answers(200, "LoginState"),
     row(POST, "/api/login", PUBLIC, "A key or a one-time code for a browser's cookie", to!(login::login))
-        .body(JSON_BODY_BYTES_MAX)
+        .body(LOGIN_BODY_BYTES_MAX)
         .takes("LoginRequest")
         .answers(200, "LoggedIn"),
     row(POST, "/api/login/code", ANY_KEY, "A one-time code for a login with this key's rights", to!(login::code))
@@ -346,7 +346,7 @@ pub static ROUTES: &[Route] = &[
         .body(CHAT_BODY_BYTES_MAX)
         .takes("McpMessage")
         .answers(200, "McpAnswer"),
-    row(GET, "/v1/models", ANY_KEY, "OpenAI-compatible: `oxios`, the agent, and the configured model", to!(v1::models::list))
+    row(GET, "/v1/models", ANY_KEY, "OpenAI-compatible: `oxios`, the agent, and what the providers offer", to!(v1::models::list))
         .answers(200, "ModelList"),
     row(GET, "/v1/models/{*model}", ANY_KEY, "OpenAI-compatible: one of these; its name may have slashes", to!(v1::models::detail))
         .answers(200, "ModelEntry"),

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-#[cfg(test)]
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use crate::api::{self, App, Call, blocking};
 use crate::base::digest::sha256;
@@ -13,12 +13,13 @@ use crate::rooms::personas::PersonaError;
 use crate::rooms::spaces::{SpaceError, Status};
 use crate::store::import::Old;
 
-/// What [`import`] takes, at most 4 MiB: what `GET /api/sessions/{id}` and the export answer. Other fields are ignored.
-#[cfg(test)]
-#[derive(serde::Deserialize, schemars::JsonSchema)]
-#[schemars(extend("anyOf" = some_text()))]
-#[expect(dead_code, reason = "only its shape is wanted; `store::import` reads it")]
-struct SessionImport {
+/// What [`import`] takes, at most 4 MiB: what `GET /api/sessions/{id}` and the export answer, and no other fields. A file on the disk may
+/// have more: `store::import` reads both.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(extend("anyOf" = some_text())))]
+#[expect(dead_code, reason = "only its shape is wanted; `store::import` reads what is in it")]
+pub(super) struct SessionImport {
     /// Is kept where it is free; else the session gets a new one. What is odd here and below is left out.
     #[serde(default)]
     id: Value,
@@ -33,15 +34,21 @@ struct SessionImport {
     /// What was answered. One of the texts, here or there, is not empty.
     #[serde(default)]
     agent_responses: Vec<ImportedAnswer>,
+    /// The specification last worked on.
+    #[serde(default)]
+    active_seed_id: Value,
     /// Is kept where it is a persona of yours.
     #[serde(default)]
     active_persona_id: Value,
     /// When it began.
     #[serde(default)]
     created_at: Value,
-    /// More; `title` is what it is called.
+    /// When it last changed.
     #[serde(default)]
-    metadata: serde_json::Map<String, Value>,
+    updated_at: Value,
+    /// More, of any name; `title` is what it is called.
+    #[serde(default)]
+    metadata: Map<String, Value>,
 }
 
 #[cfg(test)]
@@ -54,8 +61,9 @@ fn some_text() -> Value {
 }
 
 /// One message of the user.
-#[cfg(test)]
-#[derive(serde::Deserialize, schemars::JsonSchema)]
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[expect(dead_code, reason = "only its shape is wanted")]
 struct ImportedMessage {
     /// What was said.
@@ -66,12 +74,25 @@ struct ImportedMessage {
 }
 
 /// One answer.
-#[cfg(test)]
-#[derive(serde::Deserialize, schemars::JsonSchema)]
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[expect(dead_code, reason = "only its shape is wanted")]
 struct ImportedAnswer {
     /// The text.
     content: String,
+    /// Where; the answers are of the new session.
+    #[serde(default)]
+    session_id: Value,
+    /// The specification that it was made by.
+    #[serde(default)]
+    seed_id: Value,
+    /// How far the run came.
+    #[serde(default)]
+    phase_reached: Value,
+    /// What the evaluation said.
+    #[serde(default)]
+    evaluation_passed: Value,
     /// When.
     #[serde(default)]
     timestamp: Value,
@@ -88,6 +109,7 @@ pub(super) fn shapes(all: &mut api::shapes::Shapes) {
 /// `POST /api/sessions/import`.
 pub(crate) async fn import(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
     let owner = call.caller()?.owner();
+    call.json::<SessionImport>()?;
     let old: Old = call.json()?;
     if !old.texts().any(|text| !text.is_empty()) {
         return Err(HttpError::bad_request("there is no message in it; send what the export of a session answers"));

@@ -1,6 +1,8 @@
 //! Every cap of the product: its unit is in the name, its reason in the doc. Relations are asserted at compile time.
 //! A room that needs a cap adds it here.
 
+use std::time::Duration;
+
 /// Largest decoded text of one user message (API A3), in UTF-8 bytes.
 pub const CONTENT_BYTES_MAX: usize = 64 * 1024;
 /// A chat body: the content fits even when every byte is a JSON escape of six.
@@ -16,6 +18,9 @@ pub const INSTRUCTIONS_BYTES_MAX: usize = 8 * 1024;
 pub const PLAIN_CALLS_MAX: usize = 32;
 /// A JSON body of a route that says nothing else.
 pub const JSON_BODY_BYTES_MAX: usize = 64 * 1024;
+/// The body of a login, the one that is read before anybody knows whose it is: a token of 512 bytes, where each is an escape of six,
+/// fits. Every stranger may send it at the same time.
+pub const LOGIN_BODY_BYTES_MAX: usize = 4 * 1024;
 /// config.toml: a thousand times what all keys take.
 pub const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 /// Deepest nesting of a JSON body: no documented shape is deeper than 8, and a parser must not recurse at a stranger's will.
@@ -62,6 +67,14 @@ pub const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 pub const MODEL_EVENT_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Body of a model server's error that is read to find out what it means.
 pub const MODEL_ERROR_BYTES_MAX: usize = 64 * 1024;
+/// What a model says of the likelihood of its words (`logprobs` of a plain call): some 2,000 tokens with 20 others beside each.
+pub const LOGPROBS_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// What a provider lists on `/v1/models` is kept for so long: clients ask at each start, and models come seldom.
+pub const OFFERS_KEPT: Duration = Duration::from_secs(60);
+/// One that could not be asked is asked again after this.
+pub const OFFERS_RETRY: Duration = Duration::from_secs(10);
+/// A provider that does not list its models in this time is left out of the list.
+pub const OFFERED_WITHIN: Duration = Duration::from_secs(5);
 /// A model server's list of models.
 pub const MODEL_LIST_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Recent records of one session kept in memory for its live readers; older ones are read from disk.
@@ -92,6 +105,9 @@ pub const BUDGET_TOKENS_MAX: u64 = 1_000_000_000_000;
 pub const BUDGET_PARTS: u64 = 64;
 /// Tokens of such a part at the least, so that a small budget is not written at every call either.
 pub const BUDGET_PART_TOKENS_MIN: u64 = 4096;
+/// A budget of which no call is under way for so long rests: then its exact use is written down. Long enough that calls of one run do
+/// not pay for it, short enough that a crash of an idle server costs nothing.
+pub const BUDGET_REST: Duration = Duration::from_secs(2);
 /// `budgets.json`; a key's books take about 130 bytes.
 pub const BUDGETS_FILE_BYTES_MAX: u64 = 1024 * 1024;
 

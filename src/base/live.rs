@@ -2,14 +2,16 @@
 
 use std::sync::{Arc, RwLock};
 
+use tokio::sync::Notify;
+
 /// One snapshot, swapped whole: a reader keeps the one it took, the next reader sees the new one.
 #[derive(Default)]
-pub struct Live<T>(RwLock<Arc<T>>);
+pub struct Live<T>(RwLock<Arc<T>>, Notify);
 
 impl<T> Live<T> {
     /// Starts with this value.
     pub fn new(value: T) -> Self {
-        Self(RwLock::new(Arc::new(value)))
+        Self(RwLock::new(Arc::new(value)), Notify::new())
     }
     /// The snapshot of now.
     pub fn load(&self) -> Arc<T> {
@@ -19,5 +21,10 @@ impl<T> Live<T> {
     /// Replaces the snapshot.
     pub fn store(&self, value: T) {
         *self.0.write().unwrap_or_else(|e| e.into_inner()) = Arc::new(value);
+        self.1.notify_one();
+    }
+    /// Waits until it was replaced since this was last waited for; for one who waits.
+    pub async fn changed(&self) {
+        self.1.notified().await;
     }
 }

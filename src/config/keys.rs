@@ -7,6 +7,7 @@ use super::suggest::nearest;
 use super::tool_servers;
 use super::value::{Kind, Value};
 use crate::base::limits::GROUP_MAX;
+use crate::http::proxies::TrustedProxies;
 
 /// One key.
 #[derive(Debug)]
@@ -81,9 +82,9 @@ pub const KEYS: &[Key] = &[
             "gateway.trusted_proxies",
             List,
             "",
-            "IP addresses of proxies in front; they are exempt from the cap on connections of one peer.",
+            "IP addresses of proxies in front (`unix`: whoever opens the socket file). What they say in `Forwarded` or `X-Forwarded-For` counts as the peer; they are exempt from the cap on connections of one peer.",
         )),
-        addresses,
+        proxies,
     ),
     checked(
         restart(key(
@@ -386,8 +387,8 @@ fn base_path(value: &Value) -> Result<(), Expected> {
     })
 }
 
-fn addresses(value: &Value) -> Result<(), Expected> {
-    all(value, "a list of IP addresses", |text| text.parse::<std::net::IpAddr>().is_ok())
+fn proxies(value: &Value) -> Result<(), Expected> {
+    all(value, "a list of IP addresses, or unix", |text| TrustedProxies::parse([text]).is_some())
 }
 
 fn hosts(value: &Value) -> Result<(), Expected> {
@@ -438,7 +439,7 @@ mod tests {
             ("engine.base_url", "http://[::1]:8080/v1", true),
             ("engine.base_url", "ftp://x", false),
             ("engine.base_url", "http://user:pw@x/v1", false),
-            ("gateway.trusted_proxies", "10.0.0.1,::1", true),
+            ("gateway.trusted_proxies", "10.0.0.1,::1,unix", true),
             ("gateway.trusted_proxies", "proxy", false),
             ("security.cors_origins", "https://a.example", true),
             ("security.cors_origins", "*", false),

@@ -16,7 +16,7 @@ use crate::base::log;
 use crate::llm::Engine;
 use crate::llm::engine::{ANTHROPIC_URL, OPENAI_URL};
 use crate::store::atomic::{Durable, replace};
-use crate::sys::disk::{Disk, FileStat, read_whole};
+use crate::sys::disk::{Disk, FileStat, is_full, read_whole};
 
 /// The configuration in force, and everything that a change touches.
 pub struct Running {
@@ -178,8 +178,9 @@ impl Configuration for Running {
         let rooms = settings(&config);
         let made = self.lives.prepare(&rooms).map_err(|e| Refused::Bad(e.public))?;
         if state.seen.as_deref().unwrap_or_default() != text.as_bytes() {
-            replace(&*self.disk, &self.path, text.as_bytes(), Durable::Yes)
-                .map_err(|e| Refused::Failed(format!("config.toml cannot be written: {e}")))?;
+            replace(&*self.disk, &self.path, text.as_bytes(), Durable::Yes).map_err(|e| {
+                if is_full(&e) { Refused::DiskFull } else { Refused::Failed(format!("config.toml cannot be written: {e}")) }
+            })?;
             state.seen = Some(text.into_bytes());
             state.stamp = self.disk.stat(&self.path).ok().flatten();
         }

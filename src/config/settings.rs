@@ -7,6 +7,7 @@ use super::{Config, Provider};
 use crate::base::log;
 use crate::base::secret::Secret;
 use crate::http::listener;
+use crate::http::proxies::TrustedProxies;
 use crate::middleware::settings::QueryToken;
 use crate::rooms::mcp;
 use crate::wire::url::Url;
@@ -120,7 +121,7 @@ pub fn settings(config: &Config) -> Settings {
         },
         connections: listener::Settings {
             connections_max: size(config.whole("gateway.max_connections")),
-            trusted_proxies: config.list("gateway.trusted_proxies").iter().filter_map(|text| text.parse().ok()).collect(),
+            trusted_proxies: TrustedProxies::parse(config.list("gateway.trusted_proxies").iter().map(String::as_str)).unwrap_or_default(),
             drain: seconds(config, "gateway.drain_secs") + LAST_WORDS,
             ..listener::Settings::default()
         },

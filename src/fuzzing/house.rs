@@ -169,7 +169,7 @@ impl House {
     pub(super) fn converse(&self, steps: &[Step], then: Then) -> Heard {
         self.runtime.block_on(async {
             let (ours, theirs) = duplex(16 * 1024);
-            self.dial.send((theirs, peer())).await.unwrap_or_else(|_| panic!("nobody listens any more"));
+            self.dial.send(Ok((theirs, peer()))).await.unwrap_or_else(|_| panic!("nobody listens any more"));
             let (mut from, mut to) = tokio::io::split(ours);
             let (mut heard, mut page, sent) = (Vec::new(), vec![0; 16 * 1024], Cell::new(false));
             let write = async {

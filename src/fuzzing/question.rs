@@ -1,5 +1,7 @@
 //! What clients send: paths, header fields, bodies.
 
+use std::net::IpAddr;
+
 use serde_json::Value;
 
 use crate::api::bodies::BODIES;
@@ -7,6 +9,7 @@ use crate::base::limits::JSON_DEPTH_MAX;
 use crate::fuzzing::depth;
 use crate::wire::credentials;
 use crate::wire::field;
+use crate::wire::forwarded;
 use crate::wire::host::Host;
 use crate::wire::json::{self, BadJson};
 use crate::wire::origin::Origin;
@@ -30,9 +33,24 @@ pub(super) fn target(data: &[u8]) {
     }
 }
 
+/// Whatever stands in `Forwarded` and `X-Forwarded-For` already, what a trusted proxy writes behind it counts, or nothing does.
+fn forwarded_fields(data: &[u8]) {
+    let seen = Some(IpAddr::from([203, 0, 113, 7]));
+    let nobody = |_| false;
+    assert_eq!(forwarded::client(&[&[data, b", 203.0.113.7"].concat()], &[], nobody), seen);
+    assert_eq!(forwarded::client(&[], &[data, b"for=203.0.113.7"], nobody), seen);
+    for behind in [&b", for=203.0.113.7"[..], b", for=\"203.0.113.7:80\";by=\"[::1]:1\""] {
+        let told = forwarded::client(&[], &[&[data, behind].concat()], nobody);
+        assert!(told.is_none() || told == seen, "{told:?}");
+    }
+    // Through any number of trusted proxies somebody is found, or nobody.
+    let _ = forwarded::client(&[data], &[data], |ip| ip.is_loopback());
+}
+
 /// Header fields: hosts, origins, credentials, URLs, names and values; what reads as a host has no byte that another parser reads differently.
 pub(super) fn fields(data: &[u8]) {
     let _ = credentials::bearer(data);
+    forwarded_fields(data);
     match credentials::cookie([data].into_iter(), "oxios") {
         credentials::Cookie::Token(token) => {
             assert!(credentials::token(token.as_bytes()) == Some(token) && !token.contains([';', ',', ' ']))

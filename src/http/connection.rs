@@ -39,8 +39,8 @@ pub(super) async fn run(socket: Socket, line: Arc<Line>, service: Arc<dyn Servic
         .header_read_timeout(None)
         .max_headers(HEADER_FIELDS_MAX)
         .max_header_size(HEADER_BYTES_MAX)
-        // Twice the head: hyper reads bodies through the same buffer.
-        .max_buf_size(HEADER_BYTES_MAX * 2)
+        // No more than a head, though bodies come through the same buffer: every stranger may fill it.
+        .max_buf_size(HEADER_BYTES_MAX)
         .keep_alive(true)
         // A client that closes its side has gone: its request is dropped, what it asked for goes on by itself.
         .half_close(false)

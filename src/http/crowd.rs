@@ -1,12 +1,16 @@
 //! Who may hold a connection: caps on all, on strangers, and on strangers of one peer; the oldest stranger goes first.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use crate::http::peer::PeerKey;
+
+/// One place in so many is kept free among the strangers': the time in which one of them leaves is then nobody's waiting time.
+const VACANT_SHARE: usize = 16;
 
 /// How many may be here.
 #[derive(Debug, Clone, Copy)]
@@ -27,10 +31,13 @@ pub(super) struct Crowd {
 
 #[derive(Default)]
 struct State {
+    /// Whoever has a socket of ours: strangers, the known, and those that were sent away and still leave.
     all: usize,
     next: u64,
-    /// In order of arrival. One that was sent away is taken out at once and leaves `all` when its task has ended.
+    /// In order of arrival.
     strangers: BTreeMap<u64, Stranger>,
+    /// Sent away; their tasks have not ended yet, so that what they hold is still held.
+    leaving: usize,
     per_peer: HashMap<PeerKey, usize>,
 }
 
@@ -45,6 +52,7 @@ struct Stranger {
 pub(super) struct Seat {
     crowd: Arc<Crowd>,
     id: u64,
+    known: AtomicBool,
 }
 
 impl Crowd {
@@ -52,23 +60,27 @@ impl Crowd {
         Arc::new(Self { caps, state: Mutex::default(), left: Notify::new() })
     }
 
-    /// Waits until one more can be let in, if need be by sending a stranger away.
+    /// Waits until one more can be let in, if need be by sending a stranger away. Whoever was sent away counts until it is gone: a
+    /// flood never holds more than the caps say, however fast it comes.
     pub(super) async fn room(&self) {
         loop {
             let left = self.left.notified();
             {
-                let state = self.state();
-                if state.all < self.caps.all || !state.strangers.is_empty() {
+                let mut state = self.state();
+                if state.all < self.caps.all && state.strangers.len() + state.leaving < self.caps.strangers {
                     return;
+                }
+                if state.leaving == 0 {
+                    state.send_away(None);
                 }
             }
             left.await;
         }
     }
 
-    /// Waits until somebody leaves.
-    pub(super) async fn left(&self) {
-        self.left.notified().await;
+    /// Waits until somebody leaves, from this call on.
+    pub(super) fn left(&self) -> impl Future<Output = ()> {
+        self.left.notified()
     }
 
     /// Waits until nobody is left.
@@ -82,7 +94,7 @@ impl Crowd {
         }
     }
 
-    /// Lets one in. `peer` is none where the cap per peer does not apply. Whoever has to go for it goes.
+    /// Lets one in, where there is [`Self::room`]. `peer` is none where the cap per peer does not apply. Whoever has to go for it goes.
     pub(super) fn admit(self: &Arc<Self>, peer: Option<PeerKey>) -> Seat {
         let mut state = self.state();
         if let Some(peer) = peer
@@ -90,7 +102,8 @@ impl Crowd {
         {
             state.send_away(Some(peer));
         }
-        if state.strangers.len() >= self.caps.strangers || state.all >= self.caps.all {
+        // Some places are kept free ahead of time, so that the next one need not wait until somebody has left.
+        if state.strangers.len() >= self.caps.strangers - self.caps.strangers / VACANT_SHARE {
             state.send_away(None);
         }
         let id = state.next;
@@ -100,12 +113,12 @@ impl Crowd {
         if let Some(peer) = peer {
             *state.per_peer.entry(peer).or_default() += 1;
         }
-        Seat { crowd: self.clone(), id }
+        Seat { crowd: self.clone(), id, known: AtomicBool::new(false) }
     }
 
-    /// Sends the oldest stranger away (no descriptor is left for the next one). False if there is none.
-    pub(super) fn make_room(&self) -> bool {
-        self.state().send_away(None)
+    /// Sends the oldest stranger away, if there is one (no descriptor is left for the next one).
+    pub(super) fn make_room(&self) {
+        self.state().send_away(None);
     }
 
     /// The task that serves a seat, so that it can be ended.
@@ -121,13 +134,14 @@ impl Crowd {
 }
 
 impl State {
-    fn send_away(&mut self, peer: Option<PeerKey>) -> bool {
+    /// The oldest stranger (of this peer) goes, if there is one.
+    fn send_away(&mut self, peer: Option<PeerKey>) {
         let oldest = self.strangers.iter().find(|(_, s)| peer.is_none() || s.peer == peer).map(|(id, _)| *id);
-        let gone = oldest.and_then(|id| self.forget(id));
-        if let Some(task) = gone.as_ref().and_then(|s| s.task.as_ref()) {
+        let Some(gone) = oldest.and_then(|id| self.forget(id)) else { return };
+        self.leaving += 1;
+        if let Some(task) = gone.task {
             task.abort();
         }
-        gone.is_some()
     }
 
     fn forget(&mut self, id: u64) -> Option<Stranger> {
@@ -151,7 +165,10 @@ impl Seat {
 
     /// A request on this connection was authenticated: it is no stranger from now on.
     pub(super) fn known(&self) {
-        self.crowd.state().forget(self.id);
+        // Said with each of its requests; the first one counts.
+        if !self.known.load(Ordering::Relaxed) && self.crowd.state().forget(self.id).is_some() {
+            self.known.store(true, Ordering::Relaxed);
+        }
     }
 }
 
@@ -159,7 +176,9 @@ impl Drop for Seat {
     fn drop(&mut self) {
         {
             let mut state = self.crowd.state();
-            state.forget(self.id);
+            if !self.known.load(Ordering::Relaxed) && state.forget(self.id).is_none() {
+                state.leaving = state.leaving.saturating_sub(1);
+            }
             state.all = state.all.saturating_sub(1);
         }
         self.crowd.left.notify_waiters();
@@ -181,6 +200,11 @@ mod tests {
         crowd.state().strangers.keys().copied().collect()
     }
 
+    fn all_and_leaving(crowd: &Crowd) -> (usize, usize) {
+        let state = crowd.state();
+        (state.all, state.leaving)
+    }
+
     #[test]
     fn one_peer_cannot_take_every_place() {
         let crowd = crowd(100, 10, 2);
@@ -199,7 +223,32 @@ mod tests {
         assert_eq!(here(&crowd), [1, 2, 3]);
         let _e = crowd.admit(B);
         assert_eq!(here(&crowd), [2, 3, 4]);
-        assert_eq!(crowd.state().all, 5, "the one sent away leaves when its task ends");
+        assert_eq!(all_and_leaving(&crowd), (5, 1), "the one sent away leaves when its task ends");
+    }
+
+    #[tokio::test]
+    async fn whoever_is_sent_away_counts_until_it_is_gone() {
+        let crowd = crowd(9, 2, 9);
+        let (oldest, _other) = (crowd.admit(A), crowd.admit(B));
+        let mut room = Box::pin(crowd.room());
+        assert!(futures_util::future::poll_immediate(&mut room).await.is_none(), "its socket is still open");
+        assert_eq!(here(&crowd), [1], "but it was sent away");
+        drop(oldest);
+        room.await;
+        assert_eq!(crowd.state().leaving, 0);
+        // The same where one peer's cap sends it away.
+        let _mine: Vec<Seat> = (0..2).map(|_| crowd.admit(B)).collect();
+        assert!(futures_util::future::poll_immediate(Box::pin(crowd.room())).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn some_places_are_free_ahead_of_time() {
+        let crowd = crowd(1000, 32, 1000);
+        let seats: Vec<Seat> = (0..31).map(|_| crowd.admit(A)).collect();
+        assert_eq!((here(&crowd).len(), all_and_leaving(&crowd)), (30, (31, 1)));
+        crowd.room().await;
+        drop(seats);
+        assert_eq!(all_and_leaving(&crowd), (0, 0));
     }
 
     #[test]
@@ -216,7 +265,6 @@ mod tests {
     async fn a_full_house_of_known_people_waits() {
         let crowd = crowd(1, 1, 1);
         let seat = crowd.admit(A);
-        crowd.room().await; // a stranger can be sent away
         seat.known();
         let mut room = Box::pin(crowd.room());
         assert!(futures_util::future::poll_immediate(&mut room).await.is_none());

@@ -1,7 +1,7 @@
 //! Listening: TCP or a Unix socket, admission before accept, drain with a deadline.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use tokio::net::{TcpListener, UnixListener};
 #[cfg(any(test, feature = "fuzzing"))]
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::base::cancel::Cancel;
 use crate::base::limits::{CONNECTIONS_MAX, DESCRIPTORS_KEPT, STRANGERS_MAX, STRANGERS_PER_PEER_MAX};
@@ -21,6 +22,7 @@ use crate::http::connection::{self, Service};
 use crate::http::crowd::{Caps, Crowd};
 use crate::http::line::Line;
 use crate::http::peer::Peer;
+use crate::http::proxies::TrustedProxies;
 use crate::http::socket::Socket;
 use crate::sys;
 
@@ -54,7 +56,7 @@ pub struct Settings {
     /// Strangers of one peer.
     pub strangers_per_peer_max: usize,
     /// Peers that the line above does not count (`gateway.trusted_proxies`).
-    pub trusted_proxies: Vec<IpAddr>,
+    pub trusted_proxies: TrustedProxies,
     /// Requests that run when the server stops get this long.
     pub drain: Duration,
 }
@@ -65,7 +67,7 @@ impl Default for Settings {
             connections_max: CONNECTIONS_MAX,
             strangers_max: STRANGERS_MAX,
             strangers_per_peer_max: STRANGERS_PER_PEER_MAX,
-            trusted_proxies: Vec::new(),
+            trusted_proxies: TrustedProxies::default(),
             drain: Duration::from_secs(30),
         }
     }
@@ -88,6 +90,8 @@ impl Settings {
 
 /// Waits after an accept that failed for want of descriptors or memory, so that the loop does not spin.
 const BACK_OFF: Duration = Duration::from_millis(100);
+/// A failure to accept comes ten times a second or more; this often it is logged.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 /// Connections that the kernel keeps for us while we are busy or full.
 const BACKLOG: u32 = 1024;
 
@@ -107,14 +111,18 @@ enum Bound {
         /// Removed when the listener goes.
         _file: SocketFile,
     },
-    /// Ends of pipes in memory, and who is said to hold the others.
+    /// What accepting gives.
     #[cfg(any(test, feature = "fuzzing"))]
-    Memory(mpsc::Receiver<(DuplexStream, Peer)>),
+    Memory(mpsc::Receiver<Dialled>),
 }
+
+/// The end of a pipe in memory and who is said to hold the other one, or why there is none.
+#[cfg(any(test, feature = "fuzzing"))]
+type Dialled = io::Result<(DuplexStream, Peer)>;
 
 /// Connects to a listener in memory.
 #[cfg(any(test, feature = "fuzzing"))]
-pub type Dial = mpsc::Sender<(DuplexStream, Peer)>;
+pub type Dial = mpsc::Sender<Dialled>;
 
 /// A socket's name in the file system.
 struct SocketFile(PathBuf);
@@ -162,9 +170,8 @@ impl Listener {
         match &mut self.socket {
             Bound::Tcp(listener) => {
                 let (socket, from) = listener.accept().await?;
-                // Small frames of a stream leave at once.
-                socket.set_nodelay(true)?;
-                let at = socket.local_addr()?;
+                // Small frames of a stream leave at once. What fails from here on fails for this one connection, which is gone.
+                let at = socket.set_nodelay(true).and_then(|()| socket.local_addr()).map_err(|_| io::ErrorKind::ConnectionAborted)?;
                 Ok((Socket::Tcp(socket), Peer::Tcp { from, at }))
             }
             Bound::Unix { listener, .. } => {
@@ -173,7 +180,7 @@ impl Listener {
             }
             #[cfg(any(test, feature = "fuzzing"))]
             Bound::Memory(connections) => match connections.recv().await {
-                Some((socket, peer)) => Ok((Socket::Memory(socket), peer)),
+                Some(dialled) => dialled.map(|(socket, peer)| (Socket::Memory(socket), peer)),
                 // Nobody can connect any more; the server goes on until it is stopped.
                 None => std::future::pending().await,
             },
@@ -203,6 +210,7 @@ async fn trim(crowd: &Crowd) {
 async fn accept_until(mut listener: Listener, settings: Settings, service: Arc<dyn Service>, stop: Cancel, crowd: &Arc<Crowd>) {
     // One task a connection; each ends with its connection, or when the set is dropped.
     let mut connections = JoinSet::new();
+    let mut complaint = Complaint::default();
     loop {
         while connections.try_join_next().is_some() {}
         let accepted = tokio::select! {
@@ -213,11 +221,11 @@ async fn accept_until(mut listener: Listener, settings: Settings, service: Arc<d
         let (socket, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                rest(&error, crowd).await;
+                rest(&error, crowd, &mut complaint).await;
                 continue;
             }
         };
-        let trusted = peer.ip().is_some_and(|ip| settings.trusted_proxies.contains(&ip));
+        let trusted = settings.trusted_proxies.trusts(peer);
         let seat = crowd.admit((!trusted).then(|| peer.key()));
         let id = seat.id();
         let task = connections.spawn(connection::run(socket, Line::new(peer, seat), service.clone(), stop.clone()));
@@ -230,16 +238,39 @@ async fn accept_until(mut listener: Listener, settings: Settings, service: Arc<d
     connections.shutdown().await;
 }
 
-/// After an accept that failed: a connection that died in the queue is no reason to wait; a lack of descriptors is, and
-/// to let the oldest stranger go.
-async fn rest(error: &io::Error, crowd: &Crowd) {
+/// After an accept that failed: a connection that died in the queue is no reason to wait; a lack of descriptors is. Whoever leaves
+/// meanwhile gives one back; where nobody does, the oldest stranger has to. (Not at once: accepting fails for want of a descriptor
+/// where nobody waits, too, and who has just come in could never say who he is.)
+async fn rest(error: &io::Error, crowd: &Crowd, complaint: &mut Complaint) {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted, NotConnected};
     if matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted | NotConnected) {
         return;
     }
-    let room = crowd.make_room();
-    log::warn("http", format_args!("accept failed ({error}); {}", if room { "the oldest stranger was let go" } else { "waiting" }));
-    tokio::time::sleep(BACK_OFF).await;
+    if let Some(before) = complaint.is_due() {
+        log::warn("http", format_args!("accept failed ({error}); strangers are shown out until it works ({before} times unsaid before)"));
+    }
+    if tokio::time::timeout(BACK_OFF, crowd.left()).await.is_err() {
+        crowd.make_room();
+    }
+}
+
+/// What goes wrong again and again is logged at once, then at most once in [`COMPLAIN_EVERY`].
+#[derive(Debug, Default)]
+struct Complaint {
+    last: Option<Instant>,
+    unsaid: u64,
+}
+
+impl Complaint {
+    /// Now is a time to say it, with how often it was not said before.
+    fn is_due(&mut self) -> Option<u64> {
+        if self.last.is_some_and(|last| last.elapsed() < COMPLAIN_EVERY) {
+            self.unsaid += 1;
+            return None;
+        }
+        self.last = Some(Instant::now());
+        Some(std::mem::take(&mut self.unsaid))
+    }
 }
 
 fn bind_unix(path: &Path) -> io::Result<UnixListener> {
@@ -263,7 +294,14 @@ fn bind_unix(path: &Path) -> io::Result<UnixListener> {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::Pin;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
     use super::*;
+    use crate::base::cancel::{self, Why};
+    use crate::http::error::HttpError;
+    use crate::http::{Body, Response};
 
     #[test]
     fn where_to_listen() {
@@ -272,6 +310,70 @@ mod tests {
         for bad in ["", "unix:", "4200", "localhost:4200", "127.0.0.1"] {
             assert_eq!(Listen::parse(bad), None, "{bad}");
         }
+    }
+
+    /// Answers every request with nothing.
+    struct Mute;
+
+    impl Service for Mute {
+        fn call(self: Arc<Self>, _: connection::Request, _: Arc<Line>) -> Pin<Box<dyn Future<Output = Response> + Send>> {
+            Box::pin(async { Response::new(Body::empty()) })
+        }
+        fn refuse(&self, _: &Line, error: HttpError) -> Response {
+            error.into_response()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_descriptors_it_neither_ends_nor_spins_and_serves_again() {
+        let (listener, dial) = Listener::memory();
+        let (canceller, stop) = cancel::pair();
+        let server = tokio::spawn(serve(listener, Settings::default(), Arc::new(Mute), stop));
+        let begin = Instant::now();
+        for n in 0..100 {
+            // EMFILE, ENFILE, ENOBUFS, ENOMEM.
+            let error = io::Error::from_raw_os_error([24, 23, 105, 12][n % 4]);
+            dial.send(Err(error)).await.unwrap();
+        }
+        // A connection that died in the queue is no reason to wait.
+        for _ in 0..1000 {
+            dial.send(Err(io::ErrorKind::ConnectionAborted.into())).await.unwrap();
+        }
+        assert_eq!(begin.elapsed(), BACK_OFF * 100);
+        let (mut client, theirs) = tokio::io::duplex(1024);
+        assert!(dial.send(Ok((theirs, Peer::Unix))).await.is_ok());
+        client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.unwrap();
+        let mut said = String::new();
+        client.read_to_string(&mut said).await.unwrap();
+        assert!(said.starts_with("HTTP/1.1 200 "), "{said}");
+        canceller.cancel(Why::Shutdown);
+        server.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_descriptors_the_oldest_stranger_has_a_moment_to_say_who_he_is() {
+        let (listener, dial) = Listener::memory();
+        let (_canceller, stop) = cancel::pair();
+        tokio::spawn(serve(listener, Settings::default(), Arc::new(Mute), stop));
+        let (mut oldest, theirs) = tokio::io::duplex(1024);
+        assert!(dial.send(Ok((theirs, Peer::Unix))).await.is_ok());
+        let begin = Instant::now();
+        dial.send(Err(io::Error::from_raw_os_error(24))).await.unwrap();
+        assert_eq!(oldest.read(&mut [0; 1]).await.unwrap(), 0, "it was shown out");
+        assert_eq!(begin.elapsed(), BACK_OFF);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_goes_wrong_again_and_again_is_logged_at_a_bounded_rate() {
+        let mut complaint = Complaint::default();
+        let mut said = Vec::new();
+        for n in 0..250 {
+            if let Some(before) = complaint.is_due() {
+                said.push((n, before));
+            }
+            tokio::time::advance(BACK_OFF).await;
+        }
+        assert_eq!(said, [(0, 0), (100, 99), (200, 99)]);
     }
 
     #[test]

@@ -31,14 +31,7 @@ pub enum PeerKey {
 impl Peer {
     /// The peer as limits count it.
     pub fn key(&self) -> PeerKey {
-        match self.ip() {
-            None => PeerKey::Unix,
-            Some(IpAddr::V4(ip)) => PeerKey::V4(ip.octets()),
-            Some(IpAddr::V6(ip)) => {
-                let [a, b, c, d, e, f, g, h, ..] = ip.octets();
-                PeerKey::V6([a, b, c, d, e, f, g, h])
-            }
-        }
+        self.ip().map_or(PeerKey::Unix, PeerKey::of)
     }
 
     /// The address of the other end, IPv4-mapped IPv6 unmapped; none for a Unix socket.
@@ -52,6 +45,19 @@ impl Peer {
     /// On this machine. A Unix socket is.
     pub fn is_loopback(&self) -> bool {
         self.ip().is_none_or(|ip| ip.is_loopback())
+    }
+}
+
+impl PeerKey {
+    /// Of an address, where IPv4-mapped IPv6 is unmapped.
+    pub fn of(ip: IpAddr) -> Self {
+        match ip {
+            IpAddr::V4(ip) => Self::V4(ip.octets()),
+            IpAddr::V6(ip) => {
+                let [a, b, c, d, e, f, g, h, ..] = ip.octets();
+                Self::V6([a, b, c, d, e, f, g, h])
+            }
+        }
     }
 }
 

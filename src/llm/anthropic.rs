@@ -9,6 +9,7 @@ use crate::base::limits::ANSWER_BYTES_MAX;
 use crate::llm::error::Fault;
 use crate::llm::form::Form;
 use crate::llm::history::{CallIds, arguments, paired, word};
+use crate::llm::plain::Plain;
 use crate::llm::request::{Event, Finish, Message, Request, Sampling, ToolCall, ToolChoice, Usage};
 use crate::wire::sse_in::SseEvent;
 
@@ -40,10 +41,17 @@ pub fn encode(request: &Request, model: &str) -> Vec<u8> {
         let tools =
             request.tools.iter().map(|tool| json!({"name": tool.name, "description": tool.description, "input_schema": tool.parameters}));
         fields.insert("tools".to_owned(), tools.collect());
-        match &request.tool_choice {
-            ToolChoice::Auto => {}
-            ToolChoice::Required => drop(fields.insert("tool_choice".to_owned(), json!({"type": "any"}))),
-            ToolChoice::Named(name) => drop(fields.insert("tool_choice".to_owned(), json!({"type": "tool", "name": name}))),
+        let one = request.plain.as_ref().is_some_and(Plain::one_call);
+        let mut choice = match &request.tool_choice {
+            ToolChoice::Auto => json!({"type": "auto"}),
+            ToolChoice::Required => json!({"type": "any"}),
+            ToolChoice::Named(name) => json!({"type": "tool", "name": name}),
+        };
+        if let (true, Some(choice)) = (one, choice.as_object_mut()) {
+            choice.insert("disable_parallel_tool_use".to_owned(), true.into());
+        }
+        if one || request.tool_choice != ToolChoice::Auto {
+            fields.insert("tool_choice".to_owned(), choice);
         }
     }
     let Sampling { temperature, top_p, stop } = &request.sampling;
@@ -501,6 +509,7 @@ data: {"type":"message_stop"}
             schema: None,
             tool_choice: ToolChoice::Auto,
             sampling: Sampling::default(),
+            plain: None,
             max_tokens: 0,
             purpose: Purpose::Interview,
         };

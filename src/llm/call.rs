@@ -14,7 +14,7 @@ use hyper::header::{HeaderMap, RETRY_AFTER};
 use tokio::time::Sleep;
 
 use crate::base::cancel::Cancel;
-use crate::base::limits::{ANSWER_BYTES_MAX, MODEL_ERROR_BYTES_MAX};
+use crate::base::limits::{ANSWER_BYTES_MAX, LOGPROBS_BYTES_MAX, MODEL_ERROR_BYTES_MAX};
 use crate::base::log;
 use crate::base::time::Timestamp;
 use crate::http::client::Incoming;
@@ -45,6 +45,8 @@ pub struct Call {
     visible: bool,
     /// Bytes of texts and arguments given out.
     bytes: usize,
+    /// The same of what is said of their likelihood.
+    logprobs_bytes: usize,
     /// Why the default model failed: what is reported when the fallbacks fail too.
     first_error: Option<LlmError>,
 }
@@ -82,6 +84,7 @@ impl Call {
             queue: VecDeque::new(),
             visible: false,
             bytes: 0,
+            logprobs_bytes: 0,
             first_error: None,
         }
     }
@@ -149,7 +152,7 @@ impl Call {
             State::Streaming(Stream::Server(server)) => {
                 let (incoming, decoder) = &mut **server;
                 let mut out = Vec::new();
-                let name = self.shared.models.get(self.at).map_or("", |m| m.known_as());
+                let name = self.shared.models.get(self.at).map_or("", |m| m.told_as());
                 let pushed = match incoming.chunk().await {
                     Ok(Some(bytes)) => decoder.push(&bytes, &mut out).map_err(|fault| LlmError::from_fault(name, &fault)),
                     Ok(None) => decoder.end(&mut out).map_err(|fault| LlmError::from_fault(name, &fault)),
@@ -194,6 +197,13 @@ impl Call {
                 }
             }
             Event::Finish(_) => self.over(),
+            Event::Logprobs(value) => {
+                self.logprobs_bytes += value.to_string().len();
+                if self.logprobs_bytes > LOGPROBS_BYTES_MAX {
+                    self.over();
+                    return Event::Finish(Finish::Length);
+                }
+            }
             Event::Usage(_) => {}
         }
         event
@@ -218,7 +228,7 @@ impl Call {
         if seen {
             return Err(e);
         }
-        if e.blames_tools && !self.request.tools.is_empty() {
+        if e.blames_tools && !self.request.tools.is_empty() && self.request.plain.is_none() {
             // The same question would go wrong again; without tools the model can still talk. Happens once: then there are none.
             log::warn("llm", format_args!("{}; asked again without tools", e.private));
             self.request = Arc::new(Request { tools: Vec::new(), ..(*self.request).clone() });
@@ -232,9 +242,11 @@ impl Call {
             self.state = State::Pausing(Box::pin(tokio::time::sleep(wait)));
             return Ok(());
         }
-        if let Some(next) = self.shared.models.get(self.at + 1).filter(|_| self.at + 1 < self.models) {
+        let fallbacks = self.shared.models.iter().enumerate().take(self.models).skip(self.at + 1);
+        let next = fallbacks.into_iter().find(|(_, model)| self.request.beyond(&model.place).is_none());
+        if let Some((at, next)) = next {
             log::warn("llm", format_args!("{}; falling back to {}", e.private, next.name));
-            self.at += 1;
+            self.at = at;
             self.state = State::Ready;
             self.first_error.get_or_insert(e);
             return Ok(());
@@ -290,12 +302,12 @@ async fn start(shared: Arc<Shared>, at: usize, request: Arc<Request>) -> Result<
     match server.protocol {
         Protocol::Anthropic => {
             let body = anthropic::encode(&request, &id);
-            let incoming = shared.send(model.known_as(), server, Method::POST, "messages", body).await?;
-            let incoming = accepted(&shared, model.known_as(), incoming).await.map_err(|(e, _)| e)?;
+            let incoming = shared.send(model.told_as(), server, Method::POST, "messages", body).await?;
+            let incoming = accepted(&shared, model.told_as(), incoming).await.map_err(|(e, _)| e)?;
             Ok(Stream::Server(Box::new((incoming, Decoder::Anthropic(anthropic::Decoder::new(&request))))))
         }
         Protocol::OpenAi => {
-            let incoming = chat(&shared, model.known_as(), server, &id, &request).await?;
+            let incoming = chat(&shared, model.told_as(), server, &id, &request).await?;
             Ok(Stream::Server(Box::new((incoming, Decoder::OpenAi(openai::Decoder::new(&request))))))
         }
     }

@@ -15,6 +15,7 @@ use crate::http::client::{Client, Incoming, Outgoing, Target};
 use crate::llm::anthropic;
 use crate::llm::call::Call;
 use crate::llm::error::{Kind, LlmError};
+use crate::llm::offers::Offers;
 use crate::llm::openai::Dialect;
 use crate::llm::request::Request;
 use crate::wire::url::Url;
@@ -25,6 +26,10 @@ pub const OPENAI_URL: &str = "https://api.openai.com/v1";
 pub const ANTHROPIC_URL: &str = "https://api.anthropic.com/v1";
 /// What `openai/auto` is at OpenAI itself, whose list of models is long and in no order.
 pub const OPENAI_MODEL: &str = "gpt-4.1-mini";
+/// The model in this program.
+const OFFLINE: &str = "offline";
+/// The first model that a server lists.
+const AUTO: &str = "auto";
 /// What the offline model's context is said to be: it reads everything that a request can hold.
 const OFFLINE_CONTEXT_TOKENS: u32 = 1_000_000;
 
@@ -86,8 +91,12 @@ impl Default for Settings {
 }
 
 /// The models that answer. Cheap to make; swapped whole when settings change (calls under way keep the old one).
+#[derive(Clone)]
 pub struct Engine {
     shared: Arc<Shared>,
+    /// What it was made of, for models that a client names.
+    settings: Arc<Settings>,
+    offers: Arc<Offers>,
 }
 
 /// What the calls of an engine have in common.
@@ -107,8 +116,10 @@ pub(crate) struct Shared {
 
 /// One model that may answer.
 pub(crate) struct Model {
-    /// `provider/model` as configured.
+    /// `provider/model` as configured, or as a client named it.
     pub(crate) name: String,
+    /// What errors and the log call it, where a client chose the name: that is content.
+    told_as: Option<&'static str>,
     pub(crate) place: Place,
 }
 
@@ -146,9 +157,58 @@ impl Engine {
         let own = provider(&settings.default_model).map(|(protocol, _)| protocol);
         let names = std::iter::once(&settings.default_model).chain(&settings.fallback_models);
         let models = names.map(|name| model(name, &settings, own)).collect::<Result<_, _>>()?;
+        let offers = Offers::of([Protocol::OpenAi, Protocol::Anthropic].map(|protocol| {
+            // An address that is none shows where a model of this provider is configured.
+            settings.reach(protocol).then(|| model(&format!("{}/auto", protocol.word()), &settings, own)).and_then(Result::ok)
+        }));
         let Settings { context_tokens, max_tokens, connect, first_byte, between, retry_pause, .. } = settings;
         let shared = Shared { models, context_tokens, max_tokens, connect, first_byte, between, retry_pause, client, clock, random };
-        Ok(Self { shared: Arc::new(shared) })
+        Ok(Self { shared: Arc::new(shared), settings: Arc::new(settings), offers: Arc::new(offers) })
+    }
+
+    /// The engine for the model that a client names: the default model, with its fallbacks, by its name with or without the
+    /// provider; else this model alone, at the provider that stands before it or at the default model's. None where that provider
+    /// is not configured, or where this is no name of a model. Whether the provider has it shows when it is called.
+    pub fn named(&self, asked: &str) -> Option<Self> {
+        let own = self.model_name();
+        let own_provider = own.split_once('/');
+        if asked == own || own_provider.is_some_and(|(_, bare)| asked == bare) {
+            return Some(self.clone());
+        }
+        let name = match (asked.split_once('/'), own_provider) {
+            _ if asked == OFFLINE => asked.to_owned(),
+            (Some(("openai" | "anthropic", _)), _) => asked.to_owned(),
+            (Some((OFFLINE | "", _)), _) | (_, None) => return None,
+            (_, Some((provider, _))) => format!("{provider}/{asked}"),
+        };
+        if provider(&name).is_some_and(|(protocol, wanted)| !self.settings.reach(protocol) || wanted == AUTO) {
+            return None;
+        }
+        let own = provider(own).map(|(protocol, _)| protocol);
+        let mut model = model(&name, &self.settings, own).ok()?;
+        model.told_as = match &model.place {
+            Place::Server(server) => Some(server.protocol.told_as()),
+            Place::Offline => None,
+        };
+        let shared = Shared { models: vec![model], ..self.shared.like() };
+        Some(Self { shared: Arc::new(shared), ..self.clone() })
+    }
+
+    /// The field of a plain call that the model cannot do, and without which the answer would be another one.
+    pub fn beyond(&self, request: &Request) -> Option<&'static str> {
+        self.shared.models.first().and_then(|model| request.beyond(&model.place))
+    }
+
+    /// What its calls are counted as: a name that a client chose only where its provider offers it.
+    pub fn counted_as(&self) -> &str {
+        match self.shared.models.first() {
+            Some(Model { name, told_as: Some(_), .. }) if !self.offers.known(name) => "other",
+            _ => self.model_name(),
+        }
+    }
+
+    pub(crate) fn offers(&self) -> &Offers {
+        &self.offers
     }
 
     /// Begins a model call. Nothing is sent before the first [`Call::next`].
@@ -193,7 +253,26 @@ impl Engine {
     }
 }
 
+impl Settings {
+    /// This provider can be asked: the default model or a fallback is one of its, or it has a key or an address of its own.
+    fn reach(&self, protocol: Protocol) -> bool {
+        let access = match protocol {
+            Protocol::OpenAi => &self.openai,
+            Protocol::Anthropic => &self.anthropic,
+        };
+        let mut named = std::iter::once(&self.default_model).chain(&self.fallback_models);
+        named.any(|name| provider(name).is_some_and(|(of, _)| of == protocol))
+            || !access.base_url.is_empty()
+            || !access.api_key.reveal().is_empty()
+    }
+}
+
 impl Shared {
+    /// The same without models.
+    fn like(&self) -> Self {
+        Self { models: Vec::new(), client: self.client.clone(), clock: self.clock.clone(), random: self.random.clone(), ..*self }
+    }
+
     /// Sends a request to a model's server; any status but a redirect is an answer.
     pub(crate) async fn send(&self, name: &str, server: &Server, method: Method, path: &str, body: Vec<u8>) -> Result<Incoming, LlmError> {
         let outgoing = Outgoing {
@@ -218,6 +297,11 @@ impl Model {
             Place::Offline => &self.name,
         }
     }
+
+    /// The same in errors and in the log.
+    pub(crate) fn told_as(&self) -> &str {
+        self.told_as.unwrap_or_else(|| self.known_as())
+    }
 }
 
 impl Server {
@@ -225,7 +309,7 @@ impl Server {
     pub(crate) fn model(&self) -> Option<&str> {
         match self.found.get() {
             Some((id, _)) => Some(id),
-            None if self.wanted != "auto" => Some(&self.wanted),
+            None if self.wanted != AUTO => Some(&self.wanted),
             // SECURITY: no question needed, and none sent, where the answer is known.
             None if self.is_openai() => Some(OPENAI_MODEL),
             None => None,
@@ -278,10 +362,17 @@ impl Server {
 }
 
 impl Protocol {
-    fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Self::OpenAi => "openai",
             Self::Anthropic => "anthropic",
+        }
+    }
+    /// A model of it whose name a client chose.
+    fn told_as(self) -> &'static str {
+        match self {
+            Self::OpenAi => "openai/(as asked)",
+            Self::Anthropic => "anthropic/(as asked)",
         }
     }
 }
@@ -302,8 +393,8 @@ fn provider(name: &str) -> Option<(Protocol, &str)> {
 
 fn model(name: &str, settings: &Settings, own: Option<Protocol>) -> Result<Model, LlmError> {
     let wrong = |text: String| LlmError::new(Kind::BadRequest, text.clone(), text);
-    if name == "offline" {
-        return Ok(Model { name: name.to_owned(), place: Place::Offline });
+    if name == OFFLINE {
+        return Ok(Model { name: name.to_owned(), told_as: None, place: Place::Offline });
     }
     let usable = name.len() <= 256 && !name.chars().any(|c| c.is_control());
     let Some((protocol, wanted)) = provider(name).filter(|_| usable) else {
@@ -325,7 +416,7 @@ fn model(name: &str, settings: &Settings, own: Option<Protocol>) -> Result<Model
     let dialect = Mutex::new(Dialect { completion_tokens: is_openai(&base), ..Dialect::default() });
     let server = Server { protocol, base, key: Secret::new(key.trim()), wanted: wanted.to_owned(), found: OnceLock::new(), dialect };
     server.headers(false)?;
-    Ok(Model { name: name.to_owned(), place: Place::Server(server) })
+    Ok(Model { name: name.to_owned(), told_as: None, place: Place::Server(server) })
 }
 
 #[cfg(test)]

@@ -8,8 +8,10 @@ pub mod engine;
 pub mod error;
 mod form;
 mod history;
+mod offers;
 pub mod offline;
 pub mod openai;
+mod plain;
 mod probe;
 pub mod request;
 
@@ -17,4 +19,5 @@ pub use call::Call;
 pub use counted::CountedCall;
 pub use engine::{Engine, Settings};
 pub use error::{Kind, LlmError};
+pub use plain::Plain;
 pub use probe::Probe;

@@ -10,6 +10,7 @@ use crate::base::limits::ANSWER_BYTES_MAX;
 use crate::llm::error::Fault;
 use crate::llm::form::Form;
 use crate::llm::history::{CallIds, arguments, paired, word};
+use crate::llm::plain::Plain;
 use crate::llm::request::{Event, Finish, Message, Request, Sampling, ToolCall, ToolChoice, Usage};
 use crate::wire::sse_in::SseEvent;
 
@@ -37,8 +38,10 @@ impl Dialect {
     /// `body` is what the server said. Each field is changed at most once, so asking again ends.
     pub fn after(self, request: &Request, body: &[u8]) -> Option<Self> {
         let says = |words: &[&str]| words.iter().any(|w| body.windows(w.len()).any(|part| part.eq_ignore_ascii_case(w.as_bytes())));
+        // What a client wrote is not left out.
+        let ours = request.plain.is_none();
         // Ollama, llama.cpp without templates, vLLM without a parser.
-        if self.tools && !request.tools.is_empty() && says(&["not support tools", "tools param requires", "tool choice requires"]) {
+        if ours && self.tools && !request.tools.is_empty() && says(&["not support tools", "tools param requires", "tool choice requires"]) {
             return Some(Self { tools: false, ..self });
         }
         if self.usage && says(&["stream_options"]) {
@@ -48,7 +51,7 @@ impl Dialect {
             return Some(Self { completion_tokens: true, ..self });
         }
         // Any other refusal may be about the schema: servers word it in too many ways.
-        (self.schema && request.schema.is_some()).then_some(Self { schema: false, ..self })
+        (ours && self.schema && request.schema.is_some()).then_some(Self { schema: false, ..self })
     }
 }
 
@@ -58,6 +61,7 @@ pub fn encode(request: &Request, model: &str, dialect: Dialect) -> Vec<u8> {
     let mut system = request.system.clone();
     if let Some(schema) = &request.schema
         && !dialect.schema
+        && request.plain.is_none()
     {
         // The server cannot be held to the schema, so the model is asked.
         system.push_str("\n\nAnswer with one JSON object and nothing else. Its JSON schema:\n");
@@ -108,6 +112,9 @@ pub fn encode(request: &Request, model: &str, dialect: Dialect) -> Vec<u8> {
         let format = json!({"type": "json_schema", "json_schema": {"name": word(&schema.name), "schema": schema.schema}});
         fields.insert("response_format".to_owned(), format);
     }
+    if let Some(Plain(written)) = &request.plain {
+        fields.extend(written.clone());
+    }
     body.to_string().into_bytes()
 }
 
@@ -145,6 +152,8 @@ pub struct Decoder {
     held: String,
     /// Text is given out as it comes: it is no tool call, or none was offered.
     open: bool,
+    /// How likely the words were is wanted.
+    logprobs: bool,
     finish: Option<Finish>,
     ended: bool,
 }
@@ -173,6 +182,7 @@ impl Decoder {
             calls: Vec::new(),
             held: String::new(),
             open: request.tools.is_empty(),
+            logprobs: request.plain.as_ref().is_some_and(Plain::logprobs),
             finish: None,
             ended: false,
         }
@@ -226,6 +236,9 @@ impl Decoder {
         }
         // Only one choice is asked for.
         if let Some(choice) = chunk.choices.into_iter().flatten().find(|c| c.index.unwrap_or(0) == 0) {
+            if let Some(logprobs) = choice.logprobs.filter(|_| self.logprobs) {
+                out.push(Event::Logprobs(logprobs));
+            }
             if let Some(delta) = choice.delta.or(choice.message) {
                 for text in [delta.content.map(Content::text), delta.refusal].into_iter().flatten() {
                     self.text(text, out);
@@ -342,6 +355,7 @@ struct Choice {
     index: Option<u64>,
     delta: Option<Delta>,
     message: Option<Delta>,
+    logprobs: Option<Value>,
     finish_reason: Option<String>,
 }
 
@@ -595,6 +609,7 @@ mod tests {
             tool_choice: ToolChoice::Auto,
             sampling: Sampling::default(),
             max_tokens: 50,
+            plain: None,
             purpose: Purpose::Execute,
         };
         let body = |dialect| -> Value { serde_json::from_slice(&encode(&request, "m", dialect)).unwrap() };

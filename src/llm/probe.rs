@@ -106,7 +106,7 @@ impl Engine {
 
 impl Shared {
     /// The server's models, in its order.
-    async fn list(&self, name: &str, server: &Server) -> Result<Vec<String>, LlmError> {
+    pub(crate) async fn list(&self, name: &str, server: &Server) -> Result<Vec<String>, LlmError> {
         let incoming = self.send(name, server, Method::GET, "models", Vec::new()).await?;
         let incoming = accepted(self, name, incoming).await.map_err(|(e, _)| e)?;
         let body = incoming.collect(MODEL_LIST_BYTES_MAX).await.map_err(|e| LlmError::from_client(name, &e))?;

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::llm::error::LlmError;
+use crate::llm::plain::Plain;
 
 /// One model call.
 #[derive(Debug, Clone, Default)]
@@ -22,6 +23,8 @@ pub struct Request {
     pub schema: Option<Schema>,
     /// Most tokens the model may write.
     pub max_tokens: u32,
+    /// A client of the plain model asks, in OpenAI's words. None: a call of ours.
+    pub plain: Option<Plain>,
     /// What the call is for; the offline model takes its part from here, no prompt depends on it.
     pub purpose: Purpose,
 }
@@ -137,6 +140,8 @@ pub struct Schema {
 pub enum Event {
     /// A piece of text.
     Text(String),
+    /// How likely the words of the next text were, as OpenAI writes it; only where a plain call asked for it.
+    Logprobs(Value),
     /// One whole tool call.
     Call(ToolCall),
     /// Tokens used; may come more than once, the last counts.
@@ -206,6 +211,7 @@ impl Tally {
         match event {
             // A piece may be less than a token; the four that are added to a text are for the text as a whole.
             Event::Text(text) => self.wrote(tokens(text).saturating_sub(3)),
+            Event::Logprobs(_) => {}
             Event::Call(call) => self.wrote(tokens(&call.arguments)),
             Event::Usage(usage) => self.said = Some(*usage),
             Event::Finish(_) => self.over = true,

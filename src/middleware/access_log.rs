@@ -3,6 +3,7 @@
 //! Lines are written together: 8 KiB or 100 ms, errors of ours at once.
 
 use std::io::Write;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -41,6 +42,8 @@ pub struct Entry {
     request_id: RequestId,
     started: Duration,
     method: &'static str,
+    /// Whom it comes from: the other end, or the client that a trusted proxy names. None for the Unix socket.
+    pub peer: Option<IpAddr>,
     /// The route's template; `-` where none was reached.
     pub route: &'static str,
     /// The key that was shown, once it is known to be good.
@@ -73,12 +76,13 @@ impl AccessLog {
     }
 
     /// A request has begun.
-    pub fn begin(self: &Arc<Self>, request_id: RequestId, method: &Method) -> Entry {
+    pub fn begin(self: &Arc<Self>, request_id: RequestId, method: &Method, peer: Option<IpAddr>) -> Entry {
         Entry {
             log: self.clone(),
             request_id,
             started: self.clock.monotonic(),
             method: name(method),
+            peer,
             route: "-",
             key: None,
             status: 0,
@@ -148,6 +152,12 @@ impl Batch {
             ),
         };
         let json = format == Format::Json;
+        let _ = match (json, entry.peer) {
+            (false, Some(peer)) => write!(out, " peer={peer}"),
+            (false, None) => write!(out, " peer=unix"),
+            (true, Some(peer)) => write!(out, ",\"peer\":\"{peer}\""),
+            (true, None) => write!(out, ",\"peer\":\"unix\""),
+        };
         if let Some(key) = key {
             let _ = if json { write!(out, ",\"key_id\":\"{key}\"") } else { write!(out, " key={key}") };
         }
@@ -216,7 +226,7 @@ mod tests {
     }
 
     fn entry(log: &Arc<AccessLog>) -> Entry {
-        log.begin(RequestId::derived(&[1; 32]), &Method::GET)
+        log.begin(RequestId::derived(&[1; 32]), &Method::GET, Some([10, 0, 0, 9].into()))
     }
 
     #[test]
@@ -249,9 +259,10 @@ mod tests {
         let (pretty, json) = text.split_once('\n').unwrap();
         assert_eq!(
             pretty,
-            "2026-11-23T06:43:55.123Z 200 GET /api/sessions/{id} 12B 345us id=01010101-0101-8101-8101-010101010101 key=02020202-0202-8202-8202-020202020202"
+            "2026-11-23T06:43:55.123Z 200 GET /api/sessions/{id} 12B 345us id=01010101-0101-8101-8101-010101010101 peer=10.0.0.9 key=02020202-0202-8202-8202-020202020202"
         );
         let json: serde_json::Value = serde_json::from_str(json).unwrap();
+        assert_eq!(json["peer"], "10.0.0.9");
         assert_eq!((&json["route"], &json["micros"], &json["status"]), (&"/api/sessions/{id}".into(), &345.into(), &200.into()));
     }
 }

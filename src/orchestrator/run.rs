@@ -297,7 +297,7 @@ impl<'a> Run<'a> {
             let input = match event {
                 Ok(Some(Event::Text(text))) => Input::Text(text),
                 Ok(Some(Event::Call(call))) => Input::Call(call),
-                Ok(Some(Event::Usage(_))) => continue,
+                Ok(Some(Event::Usage(_) | Event::Logprobs(_))) => continue,
                 Ok(Some(Event::Finish(why))) => {
                     finish = Some(why);
                     continue;

@@ -76,6 +76,11 @@ impl LogFile {
         Ok(())
     }
 
+    /// What failed writes left is gone when this returns, and does not come back with a power cut.
+    pub(crate) fn mend(&mut self) -> io::Result<()> {
+        self.append(&[], true)
+    }
+
     /// A sync of [`Self::file`] made elsewhere has failed: everything since the last good one here is written again.
     pub(crate) fn doubt(&mut self) {
         self.doubtful = true;

@@ -35,7 +35,7 @@ mod space;
 mod state;
 pub mod tail;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod turns;
 mod writer;
 

@@ -288,7 +288,7 @@ impl Sessions {
 
     /// Removes what a crash left of deleted sessions and of files that were being written, and tombstones that are old enough: else a
     /// box that runs for a year and prunes every day has as many as it ever had sessions.
-    async fn tend_graves(&self, cancel: &Cancel) {
+    pub(crate) async fn tend_graves(&self, cancel: &Cancel) {
         let core = self.core.clone();
         let names = Arc::new(blocking(move || Ok(remove::Names::read(&core))).await.unwrap_or_default());
         for id in names.buried() {
@@ -565,5 +565,7 @@ pub(crate) fn look(core: &Arc<Core>, id: SessionId) -> Result<Looked, StoreError
 
 #[cfg(test)]
 mod power_tests;
+#[cfg(test)]
+mod schedule_tests;
 #[cfg(test)]
 mod tests;

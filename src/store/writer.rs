@@ -161,8 +161,12 @@ impl Session {
         self.write_now(w, message, bodies)
     }
 
-    /// Writes the terminal records that a crash left out.
+    /// Takes away for good what failed writes left, and writes the terminal records that a crash left out.
     pub(crate) fn mend(self: &Arc<Self>, w: &mut Writer) -> Result<(), StoreError> {
+        // Log and pieces share their numbers: what was refused in one file may not come back under one that the other was given since.
+        for file in [&mut w.log, &mut w.run].into_iter().flatten().filter(|file| file.needs_mending()) {
+            file.mend().map_err(StoreError::of("mending the log of session", self.id()))?;
+        }
         while let Some((message, body)) = w.repairs.pop() {
             match self.write_now(w, message, vec![body.clone()]) {
                 Ok(_) | Err(StoreError::Ended) => {}

@@ -42,6 +42,8 @@ struct State {
     lists: u64,
     /// How often each file was opened, by name.
     opened: HashMap<PathBuf, u64>,
+    /// The next look at a file of this name panics.
+    panics_at: Option<String>,
     /// Bytes read, bytes written.
     read: u64,
     written: u64,
@@ -54,6 +56,11 @@ impl Default for FaultDisk {
 }
 
 impl FaultDisk {
+    /// The next look ([`Disk::stat`]) at a file of this name panics, once: for tests of who survives that.
+    pub fn panic_at(&self, name: &str) {
+        self.state().panics_at = Some(name.to_owned());
+    }
+
     /// Before the real disk. Its syncs are counted, not made: the page cache survives what these tests do, and a real sync would
     /// only make them slow.
     pub fn new() -> Self {
@@ -174,7 +181,7 @@ impl Disk for FaultDisk {
         if self.state().no_exchange {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        RealDisk.exchange(one, other)
+        self.disk.exchange(one, other)
     }
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         self.change()?;
@@ -193,6 +200,9 @@ impl Disk for FaultDisk {
         self.disk.list(path)
     }
     fn stat(&self, path: &Path) -> io::Result<Option<FileStat>> {
+        let name = path.file_name().and_then(|name| name.to_str());
+        let panics = self.state().panics_at.take_if(|at| Some(at.as_str()) == name).is_some();
+        assert!(!panics, "the test wants a panic here");
         self.disk.stat(path)
     }
     fn sync_dir(&self, path: &Path) -> io::Result<()> {

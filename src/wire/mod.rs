@@ -8,6 +8,7 @@ pub mod credentials;
 pub mod cron;
 pub mod encodings;
 pub mod field;
+pub mod forwarded;
 pub mod front_matter;
 pub mod host;
 pub mod json;

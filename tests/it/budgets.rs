@@ -1,5 +1,7 @@
 //! Token budgets of keys (THREATS 25): reserved before, settled after, closed where in doubt, the same after a restart.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::support::client::{Answer, Ask, Client};
@@ -63,6 +65,8 @@ async fn a_key_is_answered_until_its_budget_is_used_up_also_over_a_restart() {
     assert_eq!(used(&admin, &id).await, 99_500);
     // Something is left, but no call fits into it: the run ends and says why, and nothing was asked of the model.
     let short = say(&client, "once more").await.expect(429);
+    let wait: u64 = short.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=24 * 3600 + 1).contains(&wait), "{wait}");
     assert!(short.error().contains("100000 tokens a day has 500 left") && short.error().contains("begins anew at"), "{}", short.error());
     let sessions = client.get("/api/sessions").await.expect(200).json();
     let log = client.sse(&format!("/api/sessions/{}/events?until=idle", sessions["items"][0]["id"].as_str().unwrap())).await.rest().await;
@@ -179,6 +183,27 @@ async fn a_crash_keeps_what_was_set_aside_as_used() {
     server.restart();
     let kept = used(&server.client(), &id).await;
     assert!((2_048..=20_000).contains(&kept), "{kept}");
+}
+
+/// Nothing was under way: a crash forgets nothing and takes nothing.
+#[tokio::test]
+async fn a_crash_of_an_idle_server_costs_no_tokens() {
+    let model = Scripted::start();
+    model.next(using(Reply::text(&["one"]), 300));
+    let mut server = Setup::new().openai(&model).start();
+    let (client, id) = make(&server.client(), &["chat"], json!({"tokens": 20_000, "per": "total"})).await;
+    say(&client, "hello").await.expect(200);
+    let books = server.home().join("budgets.json");
+    let written = || serde_json::from_slice::<Value>(&std::fs::read(&books).unwrap()).unwrap()["budgets"][0]["tokens"].clone();
+    let exact = async {
+        while written() != 300 {
+            server.client().get("/health").await.expect(200);
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(60), exact).await.is_ok(), "{}", written());
+    server.kill9();
+    server.restart();
+    assert_eq!(used(&server.client(), &id).await, 300);
 }
 
 #[tokio::test]

@@ -148,6 +148,8 @@ fn script(model: &Scripted) -> Vec<&'static str> {
 }
 
 async fn talk(teller: &Teller, names: &[&'static str]) {
+    let attached = Ask::new("PUT", format!("/api/workspace/file/{}", c("attachment"))).body(b"x".to_vec());
+    teller.0.send(attached).await.expect(200);
     for name in names {
         let body = json!({"content": format!("{}.", c(name)), "user_id": c("user-id"), "idempotency_key": c(name), "attachments": [c("attachment")],
             "metadata": {c("metadata-key"): c("metadata-value")}, c("unknown-field"): c("unknown-value")});

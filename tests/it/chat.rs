@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::support::client::{Answer, Ask, Client};
 use crate::support::scripted::{Do, Gate, Reply, Scripted};
 use crate::support::server::{Server, Setup};
+use crate::support::ws::Ws;
 
 /// The documented keys of an answer.
 #[track_caller]
@@ -400,7 +401,7 @@ async fn a_second_signal_ends_at_once_and_nothing_is_lost() {
     let mut server = Setup::new().openai(&model).start();
     let session = "0f3ae2a4-9c1b-4f6e-8d57-1f2e3d4c5b74";
     let client = server.client();
-    let mut socket = crate::support::ws::Ws::chat(&client).await;
+    let mut socket = Ws::chat(&client).await;
     socket.say("go", Some(session)).await;
     let upto = socket.until("token").await;
     assert_eq!(upto.last().unwrap()["content"], "so far");
@@ -506,6 +507,34 @@ async fn health_status_and_readiness_have_the_documented_shape() {
         assert!(parts["agents"][count].is_u64(), "{count} in {status}");
     }
     assert!(parts["spaces_active"].is_u64());
+}
+
+/// Nobody is told of a file that is not there: not the model, and not the log.
+#[tokio::test]
+async fn attachments_are_files_of_the_workspace_or_the_message_is_refused() {
+    let model = Scripted::start();
+    model.next(Reply::text(&["read"]));
+    let server = Setup::new().openai(&model).start();
+    let client = server.client();
+    for path in ["notes/a.md", "b.md"] {
+        client.send(Ask::new("PUT", format!("/api/workspace/file/{path}")).body(b"x".to_vec())).await.expect(200);
+    }
+    for (paths, at) in [
+        (json!(["b.md", "missing.md"]), 1),
+        (json!(["../x"]), 0),
+        (json!(["/etc/passwd"]), 0),
+        (json!(["notes"]), 0),
+        (json!(["b.md", "notes/a.md", "notes/../../x"]), 2),
+    ] {
+        let error = client.post("/api/chat", &json!({"content": "see", "attachments": paths})).await.expect(400).error();
+        assert!(error.contains(&format!("attachments[{at}]")) && !error.contains("missing") && !error.contains("passwd"), "{error}");
+        let mut socket = Ws::chat(&client).await;
+        socket.send(&json!({"type": "message", "content": "see", "attachments": paths})).await;
+        assert_eq!(socket.json().await["type"], "error");
+    }
+    assert_eq!(client.get("/api/sessions").await.expect(200).json()["total"], 0);
+    client.post("/api/chat", &json!({"content": "see", "attachments": ["notes/a.md", "b.md"]})).await.expect(200);
+    assert!(model.seen()[0].told().contains("notes/a.md, b.md"));
 }
 
 /// RFC 7240 §4.1: a page that follows the session's events need not hold a second connection for the answer.

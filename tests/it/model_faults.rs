@@ -246,7 +246,7 @@ async fn a_model_that_calls_tools_for_ever_is_stopped_by_its_budget() {
     model.always(Reply::tool("list_files", &json!({"dir": ""})));
     let server = Setup::new().openai(&model).env("OXIOS_ORCHESTRATOR__MAX_MODEL_CALLS", "5").start();
     let answer = say(&server.client(), "loop").await;
-    assert!(matches!(answer.status, 200 | 500), "{} {}", answer.status, answer.text());
+    assert!(matches!(answer.status, 200 | 502), "{} {}", answer.status, answer.text());
     assert!(model.seen().len() <= 6, "{} calls with a budget of 5", model.seen().len());
 }
 

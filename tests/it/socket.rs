@@ -251,6 +251,8 @@ async fn protocol_errors_close_with_the_codes_of_the_rfc() {
     over.extend(big.to_be_bytes());
     over.extend([0, 0, 0, 0]);
     over.extend(vec![b'a'; 1024]);
+    // 600 frames of 1 KiB that want to be one message.
+    let fragments: Vec<u8> = (0..600).flat_map(|n| [&[u8::from(n == 0), 0xfe, 4, 0, 0, 0, 0, 0][..], &[b'a'; 1024]].concat()).collect();
     for (what, code, frame) in [
         ("an unmasked frame", 1002_u16, vec![0x81, 0x02, b'h', b'i']),
         ("a reserved bit", 1002, vec![0xc1, 0x82, 0, 0, 0, 0, b'h', b'i']),
@@ -259,6 +261,7 @@ async fn protocol_errors_close_with_the_codes_of_the_rfc() {
         ("a continuation of nothing", 1002, vec![0x80, 0x80, 0, 0, 0, 0]),
         ("bad UTF-8", 1007, vec![0x81, 0x82, 0, 0, 0, 0, 0xff, 0xfe]),
         ("a frame over the limit", 1009, over),
+        ("fragments over the limit", 1009, fragments),
     ] {
         let mut socket = server.address.connect().await;
         socket.write_all(head.as_bytes()).await.unwrap();
@@ -270,6 +273,49 @@ async fn protocol_errors_close_with_the_codes_of_the_rfc() {
         assert!(left.len() >= 4 && left[0] == 0x88, "{what}: a close frame, not {left:?}");
         assert_eq!(u16::from_be_bytes([left[2], left[3]]), code, "{what}");
     }
+}
+
+/// THREATS 17: what is compressed grows when it is unpacked, so nothing is.
+#[tokio::test]
+async fn compression_is_not_agreed_on_however_often_it_is_offered() {
+    let server = Setup::new().start();
+    let client = server.client();
+    for offer in ["permessage-deflate", "permessage-deflate; client_max_window_bits, x-webkit-deflate-frame", "deflate-stream"] {
+        let answer = client.open(handshake("/api/chat/stream").header("sec-websocket-extensions", offer)).await;
+        assert_eq!((answer.status, answer.header("sec-websocket-extensions")), (101, None), "{offer}");
+    }
+    for accepted in ["gzip", "deflate, gzip, br, zstd", "*"] {
+        let answer = client.send(Ask::new("GET", "/api/sessions").header("accept-encoding", accepted)).await.expect(200);
+        assert_eq!(answer.header("content-encoding"), None, "{accepted}");
+    }
+    // Nor is anything unpacked: these are the bytes of no JSON.
+    let packed = Ask::new("POST", "/api/chat").header("content-type", "application/json").header("content-encoding", "gzip");
+    client.send(packed.body(b"\x1f\x8b\x08\0\0\0\0\0\x02\x03".to_vec())).await.expect(400);
+}
+
+/// THREATS 17: line ends in what a client chose end no field of a stream and no header.
+#[tokio::test]
+async fn line_ends_in_what_a_client_says_forge_no_event_and_no_header() {
+    let server = Setup::new().start();
+    let client = server.client();
+    let forged = "a\r\n\r\nevent: done\ndata: {\"type\":\"forged\"}\n\nid: 99\r\rdata: forged\u{2028}\u{85}b";
+    let answer = client.post("/api/chat", &json!({"content": forged})).await.expect(200).json();
+    let session = answer["session_id"].as_str().unwrap();
+    let events = client.sse(&format!("/api/sessions/{session}/events?after=0&until=idle")).await.rest().await;
+    assert!(events.iter().any(|event| event["content"] == forged), "{events:?}");
+    assert!(events.iter().all(|event| event["type"] != "forged" && event["seq"].as_u64().is_some_and(|seq| seq < 99)), "{events:?}");
+    for target in [
+        "/api/sessions/x%0d%0aset-cookie:%20forged=1",
+        "/api/%0d%0aset-cookie:%20forged=1",
+        "/api/sessions?page=1%0d%0aset-cookie:%20forged=1",
+    ] {
+        for (name, value) in [("accept", "text/event-stream"), ("origin", "http://a\u{85}b")] {
+            let answer = client.send(Ask::new("GET", target).header(name, value)).await;
+            assert_eq!(answer.header("set-cookie"), None, "{target}: {:?}", answer.headers);
+        }
+    }
+    let kept = client.post("/api/chat", &json!({"content": "hello", "user_id": "a\r\nset-cookie: forged=1"})).await;
+    assert_eq!(kept.header("set-cookie"), None, "{:?}", kept.headers);
 }
 
 #[tokio::test]

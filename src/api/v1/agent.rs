@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use crate::api::chat::{self, Said};
-use crate::api::v1::answer::{self, Voice};
+use crate::api::v1::answer::{self, Logprobs, Voice};
 use crate::api::v1::completions::ChatCompletionRequest;
 use crate::api::v1::conversation::{self, Conversation};
 use crate::api::v1::models::AGENT;
@@ -17,6 +17,7 @@ use crate::http::error::HttpError;
 use crate::http::{Response, sse};
 use crate::llm::request::Usage;
 use crate::middleware::auth;
+use crate::store::keys::Budget;
 use crate::store::record::{Body, Record};
 use crate::store::tail::{Step, Tail};
 
@@ -42,7 +43,8 @@ pub(super) async fn answer(app: Arc<App>, call: &Call, request: ChatCompletionRe
         session: Some(submitted.session.id()),
     };
     let tail = submitted.session.tail(submitted.seq);
-    let mut run = Run { app, submitted, tail, said: String::new(), usage: None, asked: None, ended: false };
+    let budget = call.caller()?.budget();
+    let mut run = Run { app, submitted, tail, said: String::new(), usage: None, asked: None, budget, ended: false };
     if request.stream.unwrap_or(false) {
         let ends = call.ends.clone();
         let usage = request.include_usage();
@@ -62,7 +64,7 @@ pub(super) async fn answer(app: Arc<App>, call: &Call, request: ChatCompletionRe
             break;
         }
     }
-    api::json(&voice.whole(run.said, Vec::new(), "stop", run.usage))
+    api::json(&voice.whole(run.said, Vec::new(), Logprobs::default(), "stop", run.usage))
 }
 
 /// What is said, and the session that it goes to.
@@ -91,6 +93,8 @@ struct Run {
     /// Of all model calls so far; those before an attached retry count, too.
     usage: Option<Usage>,
     asked: Option<Record>,
+    /// Of the key that asks.
+    budget: Option<Budget>,
     /// Nothing more is read.
     ended: bool,
 }
@@ -138,7 +142,9 @@ impl Run {
                         };
                         return Ok(if rest.is_empty() { None } else { Some(self.say(rest)) });
                     }
-                    Body::Failed(ending) | Body::Cancelled(ending) | Body::Interrupted(ending) => return Err(chat::cut(ending)),
+                    Body::Failed(ending) | Body::Cancelled(ending) | Body::Interrupted(ending) => {
+                        return Err(chat::cut(&self.app.books, self.budget, ending));
+                    }
                     Body::ApprovalRequested { .. } => self.asked = Some(entry.record.clone()),
                     Body::ApprovalResolved { .. } => self.asked = None,
                     _ => {}
@@ -195,10 +201,10 @@ impl sse::Source for Stream {
             return Some(self.voice.role());
         }
         Some(match self.run.next().await {
-            Ok(Some(text)) => self.voice.text(text),
+            Ok(Some(text)) => self.voice.text(text, Logprobs::default()),
             Ok(None) => {
                 self.over = true;
-                self.voice.end("stop", self.run.usage.filter(|_| self.usage))
+                self.voice.end("stop", Logprobs::default(), self.run.usage.filter(|_| self.usage))
             }
             Err(error) => {
                 self.over = true;

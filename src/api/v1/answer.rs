@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use crate::api::v1::error;
 use crate::base::ids::SessionId;
@@ -51,8 +52,35 @@ struct ChatChoice {
     /// What is new; only in a chunk.
     #[serde(skip_serializing_if = "Option::is_none")]
     delta: Option<ChatSaid>,
+    /// How likely the words were, where that was asked for, as the model's server tells it.
+    #[serde(skip_serializing_if = "Logprobs::is_none")]
+    logprobs: Logprobs,
     /// `stop`, `length`, `tool_calls` or `content_filter`; null while more is to come.
     finish_reason: Option<&'static str>,
+}
+
+/// How likely words were: lists by name, as OpenAI has them.
+#[derive(Default, Serialize)]
+#[serde(transparent)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "ChatLogprobs"))]
+pub(super) struct Logprobs(Map<String, Value>);
+
+impl Logprobs {
+    /// Those of more words behind these.
+    pub(super) fn add(&mut self, more: Value) {
+        let Value::Object(more) = more else { return };
+        for (name, value) in more {
+            match (self.0.get_mut(&name), value) {
+                (Some(Value::Array(all)), Value::Array(more)) => all.extend(more),
+                (Some(_), Value::Null) => {}
+                (_, value) => drop(self.0.insert(name, value)),
+            }
+        }
+    }
+
+    fn is_none(&self) -> bool {
+        self.0.is_empty()
+    }
 }
 
 /// What was said.
@@ -125,34 +153,41 @@ pub(super) struct Voice {
 
 impl Voice {
     /// The answer as one object.
-    pub(super) fn whole(self, text: String, calls: Vec<ToolCall>, finish: &'static str, usage: Option<Usage>) -> ChatCompletion {
+    pub(super) fn whole(
+        self,
+        text: String,
+        calls: Vec<ToolCall>,
+        logprobs: Logprobs,
+        finish: &'static str,
+        usage: Option<Usage>,
+    ) -> ChatCompletion {
         let said = ChatSaid {
             role: Some("assistant"),
             content: (!text.is_empty() || calls.is_empty()).then_some(text),
             tool_calls: numbered(calls, 0),
         };
-        let choice = ChatChoice { index: 0, message: Some(said), delta: None, finish_reason: Some(finish) };
+        let choice = ChatChoice { index: 0, message: Some(said), delta: None, logprobs, finish_reason: Some(finish) };
         self.object("chat.completion", vec![choice], usage)
     }
 
     /// The first chunk.
     pub(super) fn role(&self) -> Bytes {
-        self.delta(ChatSaid { role: Some("assistant"), content: Some(String::new()), ..ChatSaid::default() }, None)
+        self.delta(ChatSaid { role: Some("assistant"), content: Some(String::new()), ..ChatSaid::default() }, Logprobs::default(), None)
     }
 
     /// A piece of text.
-    pub(super) fn text(&self, text: String) -> Bytes {
-        self.delta(ChatSaid { content: Some(text), ..ChatSaid::default() }, None)
+    pub(super) fn text(&self, text: String, logprobs: Logprobs) -> Bytes {
+        self.delta(ChatSaid { content: Some(text), ..ChatSaid::default() }, logprobs, None)
     }
 
     /// A whole tool call, the `at`th.
     pub(super) fn call(&self, call: ToolCall, at: usize) -> Bytes {
-        self.delta(ChatSaid { tool_calls: numbered(vec![call], at), ..ChatSaid::default() }, None)
+        self.delta(ChatSaid { tool_calls: numbered(vec![call], at), ..ChatSaid::default() }, Logprobs::default(), None)
     }
 
-    /// The end: why, the usage where it is wanted and known, `[DONE]`.
-    pub(super) fn end(&self, finish: &'static str, usage: Option<Usage>) -> Bytes {
-        let mut frames = self.delta(ChatSaid::default(), Some(finish)).to_vec();
+    /// The end: why, the likelihoods that are left, the usage where it is wanted and known, `[DONE]`.
+    pub(super) fn end(&self, finish: &'static str, rest: Logprobs, usage: Option<Usage>) -> Bytes {
+        let mut frames = self.delta(ChatSaid::default(), rest, Some(finish)).to_vec();
         if usage.is_some() {
             frames.extend_from_slice(&frame(&self.copy().object("chat.completion.chunk", Vec::new(), usage)));
         }
@@ -160,8 +195,8 @@ impl Voice {
         frames.into()
     }
 
-    fn delta(&self, said: ChatSaid, finish: Option<&'static str>) -> Bytes {
-        let choice = ChatChoice { index: 0, message: None, delta: Some(said), finish_reason: finish };
+    fn delta(&self, said: ChatSaid, logprobs: Logprobs, finish: Option<&'static str>) -> Bytes {
+        let choice = ChatChoice { index: 0, message: None, delta: Some(said), logprobs, finish_reason: finish };
         frame(&self.copy().object("chat.completion.chunk", vec![choice], None))
     }
 

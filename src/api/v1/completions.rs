@@ -1,8 +1,9 @@
 //! `POST /v1/chat/completions`: what is asked, and whom.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::api::v1::{agent, models, plain};
@@ -14,15 +15,25 @@ use crate::wire::json::BadJson;
 
 /// Highest `temperature`, as OpenAI has it.
 pub(super) const TEMPERATURE_MAX: f64 = 2.0;
+/// Highest penalty, and with a minus the lowest, as OpenAI has it.
+pub(super) const PENALTY_MAX: f64 = 2.0;
+/// Most tokens in `logit_bias`, as OpenAI has it.
+pub(super) const LOGIT_BIASES_MAX: usize = 300;
+/// Highest bias, and with a minus the lowest, as OpenAI has it.
+pub(super) const LOGIT_BIAS_MAX: f64 = 100.0;
+/// Most other words beside one, as OpenAI has it.
+pub(super) const TOP_LOGPROBS_MAX: u32 = 20;
 /// Most texts in `stop`, as OpenAI has it.
 pub(super) const STOPS_MAX: usize = 4;
 
 /// A conversation to go on with. Fields that are not here are ignored. With model `oxios` only `messages`, `stream`,
-/// `stream_options`, `metadata.session_id` and `user` count.
+/// `stream_options`, `metadata.session_id` and `user` count. Otherwise they go to an OpenAI-compatible server as they came; a model of
+/// another kind refuses `logprobs`, `logit_bias` and `json_object`, the offline model also `json_schema`, and both may not hear `seed`,
+/// penalties, `reasoning_effort` and a tool's `strict`.
 #[derive(Debug, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct ChatCompletionRequest {
-    /// `oxios`, the agent, or the configured model with or without its provider.
+    /// `oxios`, the agent; or `provider/model` of a configured provider; or a model of the configured model's provider.
     #[cfg_attr(test, schemars(extend("examples" = [models::AGENT])))]
     pub(super) model: String,
     /// Oldest first; the last one is the user's or a tool's, at most 64 KiB. With model `oxios`: with `metadata.session_id` the last
@@ -37,10 +48,10 @@ pub(crate) struct ChatCompletionRequest {
     /// What a stream tells besides.
     #[serde(default)]
     pub(super) stream_options: Option<StreamOptions>,
-    /// Most tokens to write; the older name of the next one.
+    /// Most tokens to write, at most `engine.max_tokens`; the older name of the next one.
     #[serde(default)]
     pub(super) max_tokens: Option<u32>,
-    /// Most tokens to write; the server's own limit holds besides.
+    /// Most tokens to write, at most `engine.max_tokens`.
     #[serde(default)]
     pub(super) max_completion_tokens: Option<u32>,
     /// Tools that the client runs; model `oxios` refuses them.
@@ -65,6 +76,39 @@ pub(crate) struct ChatCompletionRequest {
     /// A text or up to 4 of them; the answer ends before it.
     #[serde(default)]
     pub(super) stop: Option<Stop>,
+    /// Draws the same words again, where the model can.
+    #[serde(default)]
+    pub(super) seed: Option<i64>,
+    /// -2 to 2.
+    #[serde(default)]
+    #[cfg_attr(test, schemars(range(min = -PENALTY_MAX, max = PENALTY_MAX)))]
+    pub(super) presence_penalty: Option<f64>,
+    /// -2 to 2.
+    #[serde(default)]
+    #[cfg_attr(test, schemars(range(min = -PENALTY_MAX, max = PENALTY_MAX)))]
+    pub(super) frequency_penalty: Option<f64>,
+    /// -100 to 100 for each of up to 300 tokens, by their numbers.
+    #[serde(default)]
+    #[cfg_attr(test, schemars(extend("maxProperties" = LOGIT_BIASES_MAX)))]
+    pub(super) logit_bias: Option<BTreeMap<String, f64>>,
+    /// The answer says how likely its words were.
+    #[serde(default)]
+    pub(super) logprobs: Option<bool>,
+    /// So many other words beside each, 0 to 20; needs `logprobs`.
+    #[serde(default)]
+    #[cfg_attr(test, schemars(range(min = 0, max = TOP_LOGPROBS_MAX)))]
+    pub(super) top_logprobs: Option<u32>,
+    /// Several tools may be called at once.
+    #[serde(default)]
+    pub(super) parallel_tool_calls: Option<bool>,
+    /// How much a model thinks before it answers, as `low`.
+    #[serde(default)]
+    #[cfg_attr(test, schemars(regex(pattern = "^[a-z]{1,16}$")))]
+    pub(super) reasoning_effort: Option<String>,
+    /// The older form of `tools`; refused.
+    #[serde(default)]
+    #[cfg_attr(test, schemars(schema_with = "shapes::refused"))]
+    functions: Option<Value>,
     /// Only 1.
     #[serde(default)]
     #[cfg_attr(test, schemars(range(min = 1, max = 1)))]
@@ -156,7 +200,7 @@ pub(super) struct CalledFunction {
 }
 
 /// A tool.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct CompletionTool {
     /// `function`.
@@ -167,17 +211,20 @@ pub(super) struct CompletionTool {
 }
 
 /// What a tool is.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct CompletionFunction {
     /// Its name.
     pub(super) name: String,
     /// What it does, for the model.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) description: Option<String>,
     /// JSON schema of its arguments.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) parameters: Option<Value>,
+    /// Its arguments always fit their schema, where the model can be held to that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) strict: Option<bool>,
 }
 
 /// `POST /v1/chat/completions`.
@@ -199,6 +246,9 @@ impl ChatCompletionRequest {
         };
         if self.n.is_some_and(|n| n != 1) {
             return Err(HttpError::bad_request("only one choice is made; leave `n` out").param("n"));
+        }
+        if self.functions.as_ref().is_some_and(|functions| !functions.is_null()) {
+            return Err(HttpError::bad_request("`functions` is not taken; use `tools`").param("functions"));
         }
         for (at, tool) in self.tools.iter().flatten().enumerate() {
             if tool.r#type != "function" {
@@ -233,7 +283,7 @@ impl CompletionMessage {
                         }
                     }
                 }
-                Ok(texts.join("\n"))
+                Ok(texts.concat())
             }
         }
     }
@@ -266,6 +316,10 @@ pub(super) mod shapes {
         all.takes::<ChatCompletionRequest>("ChatCompletionRequest");
     }
 
+    pub(super) fn refused(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "null"})
+    }
+
     pub(super) fn tool_choice(_: &mut SchemaGenerator) -> Schema {
         let name = json_schema!({"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}});
         json_schema!({"anyOf": [{"type": "null"}, {"enum": ["auto", "none", "required"]},
@@ -273,8 +327,8 @@ pub(super) mod shapes {
     }
 
     pub(super) fn response_format(_: &mut SchemaGenerator) -> Schema {
-        let of = json_schema!({"type": "object", "required": ["schema"],
-            "properties": {"name": {"type": "string"}, "schema": {"type": "object"}}});
+        let of = json_schema!({"type": "object", "required": ["schema"], "properties": {"name": {"type": ["string", "null"]},
+            "description": {"type": ["string", "null"]}, "strict": {"type": ["boolean", "null"]}, "schema": {"type": "object"}}});
         json_schema!({"anyOf": [{"type": "null"},
             {"type": "object", "required": ["type"], "properties": {"type": {"enum": ["text", "json_object"]}}},
             {"type": "object", "required": ["type", "json_schema"], "properties": {"type": {"const": "json_schema"}, "json_schema": of}}]})

@@ -164,7 +164,7 @@ mod tests {
         let parts = json!([{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
             {"role": "assistant", "content": null}, {"role": "assistant", "content": [{"type": "text", "text": "c"}]},
             {"role": "user", "content": "d"}]);
-        assert_eq!(whole(&messages(parts)).unwrap().history.turns, turns(&[("a\nb", "c")]));
+        assert_eq!(whole(&messages(parts)).unwrap().history.turns, turns(&[("ab", "c")]));
     }
 
     #[test]

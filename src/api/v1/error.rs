@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::api::v1::models;
 use crate::base::log;
 use crate::http::Response;
 use crate::http::error::{ErrorStatus, HttpError};
@@ -62,7 +63,8 @@ pub(super) fn of_model(error: LlmError) -> HttpError {
         Kind::ContextTooLong => (ErrorStatus::BadRequest, "context_length_exceeded"),
         Kind::Stalled => (ErrorStatus::GatewayTimeout, "model_stalled"),
         Kind::Cancelled(_) => (ErrorStatus::Unavailable, "cancelled"),
-        Kind::Unreachable | Kind::Refused | Kind::NotFound(_) | Kind::Server | Kind::Broken | Kind::TooLarge | Kind::Garbage => {
+        Kind::NotFound(_) => return models::unknown().private(error.private),
+        Kind::Unreachable | Kind::Refused | Kind::Server | Kind::Broken | Kind::TooLarge | Kind::Garbage => {
             (ErrorStatus::BadGateway, "model")
         }
     };

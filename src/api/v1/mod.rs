@@ -2,6 +2,7 @@
 
 mod agent;
 mod answer;
+mod asked;
 pub(crate) mod completions;
 mod conversation;
 pub(crate) mod error;

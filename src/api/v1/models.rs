@@ -18,7 +18,8 @@ pub(super) const AGENT: &str = "oxios";
 struct ModelList {
     /// `list`.
     object: &'static str,
-    /// The agent, then the configured model.
+    /// The agent, the configured model, what the configured providers list, and the offline model. Read from a provider at most once
+    /// a minute; one that does not answer is left out.
     data: Vec<ModelEntry>,
 }
 
@@ -26,7 +27,7 @@ struct ModelList {
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct ModelEntry {
-    /// What stands in `model`: `oxios`, or the name of the configured model.
+    /// What stands in `model`: `oxios`, or `provider/model`.
     id: String,
     /// `model`.
     object: &'static str,
@@ -38,18 +39,23 @@ struct ModelEntry {
 
 /// `GET /v1/models`.
 pub(crate) async fn list(app: Arc<App>, _: Call) -> Result<Response, HttpError> {
-    let engine = app.engine.load();
-    api::json(&ModelList { object: "list", data: vec![entry(AGENT), entry(engine.model_name())] })
+    let offered = app.engine.load().models_offered().await;
+    let data = std::iter::once(AGENT).chain(offered.iter().map(String::as_str)).map(entry).collect();
+    api::json(&ModelList { object: "list", data })
 }
 
-/// `GET /v1/models/{model}`.
+/// `GET /v1/models/{model}`: of the list, also without the default model's provider.
 pub(crate) async fn detail(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
     let (engine, asked) = (app.engine.load(), call.param("model"));
     if asked == AGENT {
         return api::json(&entry(AGENT));
     }
-    check(&engine, asked)?;
-    api::json(&entry(engine.model_name()))
+    let named = choose(&engine, asked)?;
+    let name = named.model_name();
+    if name != engine.model_name() && !engine.models_offered().await.iter().any(|offered| offered == name) {
+        return Err(unknown());
+    }
+    api::json(&entry(name))
 }
 
 fn entry(id: &str) -> ModelEntry {
@@ -57,14 +63,15 @@ fn entry(id: &str) -> ModelEntry {
     ModelEntry { id: id.to_owned(), object: "model", created: 0, owned_by: provider.to_owned() }
 }
 
-/// The plain model is the configured one, with or without its provider.
-pub(super) fn check(engine: &Engine, asked: &str) -> Result<(), HttpError> {
-    let name = engine.model_name();
-    if asked == name || name.split_once('/').is_some_and(|(_, bare)| asked == bare) {
-        return Ok(());
-    }
+/// The plain model of this name.
+pub(super) fn choose(engine: &Engine, asked: &str) -> Result<Engine, HttpError> {
+    engine.named(asked).ok_or_else(unknown)
+}
+
+/// 404 as OpenAI words it.
+pub(super) fn unknown() -> HttpError {
     let public = "there is no such model here; GET /v1/models names those there are";
-    Err(HttpError::new(ErrorStatus::NotFound, "model_not_found", public).param("model"))
+    HttpError::new(ErrorStatus::NotFound, "model_not_found", public).param("model")
 }
 
 #[cfg(test)]

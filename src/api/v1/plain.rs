@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde_json::{Value, json};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
-use crate::api::v1::answer::{self, Voice};
-use crate::api::v1::completions::{ChatCompletionRequest, STOPS_MAX, Stop, TEMPERATURE_MAX};
+use crate::api::v1::answer::{self, Logprobs, Voice};
+use crate::api::v1::asked::asked;
+use crate::api::v1::completions::ChatCompletionRequest;
 use crate::api::v1::{error, models};
 use crate::api::{self, App, Call};
 use crate::base::cancel::{self, Canceller};
@@ -16,7 +16,7 @@ use crate::base::ids::MessageId;
 use crate::base::time::Clock;
 use crate::http::error::{ErrorStatus, HttpError};
 use crate::http::{Response, sse};
-use crate::llm::request::{Event, Finish, Message, Request, Sampling, Schema, Tally, ToolCall, ToolChoice, ToolSpec, Usage};
+use crate::llm::request::{Event, Finish, Tally, Usage};
 use crate::llm::{self, CountedCall, LlmError};
 use crate::middleware::auth;
 use crate::store::keys::Reservation;
@@ -26,9 +26,16 @@ const RETRY_SECS: u64 = 2;
 
 /// Answers as the plain model.
 pub(super) async fn answer(app: Arc<App>, call: &Call, request: ChatCompletionRequest) -> Result<Response, HttpError> {
-    let engine = app.engine.load();
-    models::check(&engine, &request.model)?;
+    let engine = models::choose(&app.engine.load(), &request.model)?;
     let asked = asked(&request)?;
+    if let Some(field) = engine.beyond(&asked) {
+        return Err(HttpError::bad_request(format!("this model's provider has no `{field}` of this kind; leave it out")).param(field));
+    }
+    if asked.max_tokens > engine.max_tokens() {
+        let text = format!("at most {} tokens can be asked for here (engine.max_tokens)", engine.max_tokens());
+        let field = if request.max_completion_tokens.is_some() { "max_completion_tokens" } else { "max_tokens" };
+        return Err(HttpError::bad_request(text).param(field));
+    }
     let Ok(permit) = app.plain_calls.clone().try_acquire_owned() else {
         let public = "too many model calls run; try again in a moment";
         return Err(HttpError::new(ErrorStatus::Unavailable, "busy", public).retry_after(RETRY_SECS));
@@ -45,7 +52,7 @@ pub(super) async fn answer(app: Arc<App>, call: &Call, request: ChatCompletionRe
     let mut model = Model {
         call: engine.call(asked, &cancel),
         deadline,
-        counted: CountedCall::begin(&app.metrics, engine.model_name(), app.clock.monotonic()),
+        counted: CountedCall::begin(&app.metrics, engine.counted_as(), app.clock.monotonic()),
         tally,
         reserved,
         told: None,
@@ -65,23 +72,34 @@ pub(super) async fn answer(app: Arc<App>, call: &Call, request: ChatCompletionRe
         let ends = call.ends.clone();
         let usage = request.include_usage();
         let of_stream = call.ends.clone();
-        let stream = Stream { voice, model, ends: of_stream, first, begun: false, calls: 0, wanted: usage, over: false };
+        let stream = Stream {
+            voice,
+            model,
+            ends: of_stream,
+            first,
+            begun: false,
+            calls: 0,
+            logprobs: Logprobs::default(),
+            wanted: usage,
+            over: false,
+        };
         return Ok(sse::response(stream, async move {
             ends.ended().await;
         }));
     }
-    let (mut text, mut calls, mut finish) = (String::new(), Vec::new(), Finish::Stop);
+    let (mut text, mut calls, mut logprobs, mut finish) = (String::new(), Vec::new(), Logprobs::default(), Finish::Stop);
     let mut next = first;
     while let Some(event) = next {
         match event {
             Event::Text(piece) => text.push_str(&piece),
+            Event::Logprobs(more) => logprobs.add(more),
             Event::Call(made) => calls.push(made),
             Event::Usage(_) => {}
             Event::Finish(why) => finish = why,
         }
         next = model.next(&call.ends).await?;
     }
-    api::json(&voice.whole(text, calls, answer::word(finish), model.told))
+    api::json(&voice.whole(text, calls, logprobs, answer::word(finish), model.told))
 }
 
 /// A call under way; dropping it closes its connection and gives its place back.
@@ -153,6 +171,8 @@ struct Stream {
     begun: bool,
     /// Tool calls so far.
     calls: usize,
+    /// Of the text that comes next.
+    logprobs: Logprobs,
     /// The usage is wanted.
     wanted: bool,
     over: bool,
@@ -173,7 +193,11 @@ impl sse::Source for Stream {
                 None => self.model.next(&self.ends).await,
             };
             return Some(match event {
-                Ok(Some(Event::Text(text))) => self.voice.text(text),
+                Ok(Some(Event::Text(text))) => self.voice.text(text, std::mem::take(&mut self.logprobs)),
+                Ok(Some(Event::Logprobs(more))) => {
+                    self.logprobs.add(more);
+                    continue;
+                }
                 Ok(Some(Event::Call(call))) => {
                     self.calls += 1;
                     self.voice.call(call, self.calls - 1)
@@ -193,127 +217,7 @@ impl sse::Source for Stream {
 impl Stream {
     fn end(&mut self, finish: Finish) -> Bytes {
         self.over = true;
-        self.voice.end(answer::word(finish), self.model.told.filter(|_| self.wanted))
-    }
-}
-
-/// The request in the engine's terms.
-fn asked(request: &ChatCompletionRequest) -> Result<Request, HttpError> {
-    let mut system = Vec::new();
-    let mut messages = Vec::with_capacity(request.messages.len());
-    for (at, message) in request.messages.iter().enumerate() {
-        let text = message.text(at)?;
-        messages.push(match message.role.as_str() {
-            "system" | "developer" => {
-                system.push(text);
-                continue;
-            }
-            "user" => Message::User { text },
-            "assistant" => {
-                let call = |call: &super::completions::CompletionCall| ToolCall {
-                    id: call.id.clone(),
-                    name: call.function.name.clone(),
-                    arguments: call.function.arguments.clone(),
-                };
-                Message::Assistant { text, calls: message.tool_calls.iter().flatten().map(call).collect() }
-            }
-            "tool" => {
-                let place = format!("messages[{at}].tool_call_id");
-                let call_id = message.tool_call_id.clone();
-                let call_id = call_id.ok_or_else(|| HttpError::bad_request("a tool's message names its call").param(place))?;
-                let name = called(&messages, &call_id).unwrap_or_default();
-                Message::Tool { call_id, name, content: text, is_error: false }
-            }
-            _ => {
-                let error = HttpError::bad_request("role: expected system, developer, user, assistant or tool");
-                return Err(error.param(format!("messages[{at}].role")));
-            }
-        });
-    }
-    if !matches!(messages.last(), Some(Message::User { .. } | Message::Tool { .. })) {
-        return Err(HttpError::bad_request("the last message must be the user's or a tool's").param("messages"));
-    }
-    let (choice, tools) = tools(request)?;
-    Ok(Request {
-        system: system.join("\n\n"),
-        messages,
-        tools,
-        tool_choice: choice,
-        sampling: sampling(request)?,
-        schema: schema(request.response_format.as_ref())?,
-        max_tokens: request.max_completion_tokens.or(request.max_tokens).unwrap_or(0),
-        ..Request::default()
-    })
-}
-
-/// The tool that a call of this id named.
-fn called(messages: &[Message], id: &str) -> Option<String> {
-    messages.iter().rev().find_map(|message| match message {
-        Message::Assistant { calls, .. } => calls.iter().find(|call| call.id == id).map(|call| call.name.clone()),
-        _ => None,
-    })
-}
-
-fn tools(request: &ChatCompletionRequest) -> Result<(ToolChoice, Vec<ToolSpec>), HttpError> {
-    let wrong = |text: &'static str| HttpError::bad_request(text).param("tool_choice");
-    let none = json!({"type": "object", "properties": {}});
-    let mut tools = Vec::new();
-    for tool in request.tools.iter().flatten() {
-        tools.push(ToolSpec {
-            name: tool.function.name.clone(),
-            description: tool.function.description.clone().unwrap_or_default(),
-            parameters: tool.function.parameters.clone().filter(Value::is_object).unwrap_or_else(|| none.clone()),
-        });
-    }
-    let choice = match &request.tool_choice {
-        None | Some(Value::Null) => ToolChoice::Auto,
-        Some(Value::String(word)) => match word.as_str() {
-            "auto" => ToolChoice::Auto,
-            "required" => ToolChoice::Required,
-            // What is not offered is not called.
-            "none" => return Ok((ToolChoice::Auto, Vec::new())),
-            _ => return Err(wrong("tool_choice: expected auto, none, required or a function")),
-        },
-        Some(object) => match object.pointer("/function/name").and_then(Value::as_str) {
-            Some(name) => ToolChoice::Named(name.to_owned()),
-            None => return Err(wrong("tool_choice: expected auto, none, required or a function")),
-        },
-    };
-    match &choice {
-        ToolChoice::Named(name) if !tools.iter().any(|tool| tool.name == *name) => Err(wrong("tool_choice names no tool of `tools`")),
-        ToolChoice::Required if tools.is_empty() => Err(wrong("tool_choice is `required` and there are no tools")),
-        _ => Ok((choice, tools)),
-    }
-}
-
-fn sampling(request: &ChatCompletionRequest) -> Result<Sampling, HttpError> {
-    for (name, value, most) in [("temperature", request.temperature, TEMPERATURE_MAX), ("top_p", request.top_p, 1.0)] {
-        if value.is_some_and(|value| !(0.0..=most).contains(&value)) {
-            return Err(HttpError::bad_request(format!("{name}: expected 0 to {most}")).param(name));
-        }
-    }
-    let stop = match &request.stop {
-        None => Vec::new(),
-        Some(Stop::One(text)) => vec![text.clone()],
-        Some(Stop::Some(texts)) => texts.clone(),
-    };
-    if stop.len() > STOPS_MAX {
-        return Err(HttpError::bad_request(format!("stop: at most {STOPS_MAX} are taken")).param("stop"));
-    }
-    Ok(Sampling { temperature: request.temperature, top_p: request.top_p, stop })
-}
-
-fn schema(format: Option<&Value>) -> Result<Option<Schema>, HttpError> {
-    let Some(format) = format.filter(|format| !format.is_null()) else { return Ok(None) };
-    let wrong = || HttpError::bad_request("response_format: expected text, json_object or json_schema").param("response_format");
-    match format.get("type").and_then(Value::as_str) {
-        Some("text") => Ok(None),
-        Some("json_object") => Ok(Some(Schema { name: "answer".to_owned(), schema: json!({"type": "object"}) })),
-        Some("json_schema") => {
-            let name = format.pointer("/json_schema/name").and_then(Value::as_str).unwrap_or("answer").to_owned();
-            let schema = format.pointer("/json_schema/schema").filter(|schema| schema.is_object()).cloned();
-            schema.map(|schema| Some(Schema { name, schema })).ok_or_else(wrong)
-        }
-        _ => Err(wrong()),
+        let rest = std::mem::take(&mut self.logprobs);
+        self.voice.end(answer::word(finish), rest, self.model.told.filter(|_| self.wanted))
     }
 }

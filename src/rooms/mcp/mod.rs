@@ -93,6 +93,8 @@ pub struct Whose<'a> {
     pub files: &'a Path,
 }
 
+/// A program whose call was stopped shows in this time that it does something else again; otherwise it is ended.
+const CANCEL_GRACE: Duration = Duration::from_secs(2);
 /// How often it is looked for servers that nobody uses.
 const TIDY_EVERY: Duration = Duration::from_secs(60);
 
@@ -106,7 +108,7 @@ pub struct Mcp {
 impl Mcp {
     /// The servers of these settings. Nothing is started.
     pub fn new(settings: Arc<Live<Settings>>, client: Client, clock: Arc<dyn Clock>) -> Self {
-        Self { settings, ground: Arc::new(Ground { client, clock }), pool: Pool::default() }
+        Self { settings, ground: Arc::new(Ground { client, clock, grace: CANCEL_GRACE }), pool: Pool::default() }
     }
 
     /// The tools of every server of this owner that can be reached within this time; those that do not run are started. One that
@@ -170,7 +172,13 @@ impl Mcp {
 
     /// Ends servers that nobody has used for a while or whose settings have changed, until it is stopped.
     pub async fn keep_tidy(self: Arc<Self>, stop: Cancel) {
-        while stop.guard(tokio::time::sleep(TIDY_EVERY)).await.is_ok() {
+        let look = || async {
+            tokio::select! {
+                () = tokio::time::sleep(TIDY_EVERY) => {}
+                () = self.settings.changed() => {}
+            }
+        };
+        while stop.guard(look()).await.is_ok() {
             self.tidy();
         }
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::server::{Ground, Server};
-use super::{Mcp, ServerSettings};
+use super::{CANCEL_GRACE, Mcp, ServerSettings};
 use crate::base::time::Clock;
 use crate::http::client::Client;
 
@@ -31,7 +31,7 @@ impl Mcp {
         clock: Arc<dyn Clock>,
     ) -> Result<usize, Problem> {
         let server = Server::new(name, settings, files.to_owned());
-        let found = server.tools(&Ground { client, clock }).await;
+        let found = server.tools(&Ground { client, clock, grace: CANCEL_GRACE }).await;
         server.close().await;
         found.map(|tools| tools.len()).map_err(|error| Problem { what: error.public(), advice: error.advice() })
     }

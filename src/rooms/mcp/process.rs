@@ -8,11 +8,12 @@ use std::path::Path;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::McpError;
 use crate::base::limits::{MCP_MESSAGE_BYTES_MAX, MCP_PENDING_MAX};
@@ -28,6 +29,8 @@ pub(super) struct Process {
     /// Lines for the program; the task that writes them ends when this is dropped, and with it the program's input.
     lines: mpsc::Sender<Vec<u8>>,
     next: AtomicI64,
+    /// How long it may be busy with a call that was stopped.
+    grace: Duration,
 }
 
 /// What the reading task and the callers share.
@@ -36,11 +39,15 @@ struct Shared {
     pending: Mutex<Pending>,
     /// The program says that its tools are others now.
     changed: AtomicBool,
+    /// Told when there is a doubt less.
+    settled: Notify,
 }
 
 #[derive(Default)]
 struct Pending {
     waiting: HashMap<i64, oneshot::Sender<Result<Value, McpError>>>,
+    /// A call was stopped, and whether the program still works on it is not known: it was pinged.
+    doubts: HashMap<i64, oneshot::Sender<()>>,
     /// Nothing more comes.
     over: bool,
     /// The process group; none once its leader may have been reaped, for its number may then be another's.
@@ -52,7 +59,13 @@ impl Process {
     ///
     /// # Errors
     /// It cannot be started.
-    pub(super) fn start(command: &str, args: &[String], env: &BTreeMap<String, Secret>, files: &Path) -> Result<Self, McpError> {
+    pub(super) fn start(
+        command: &str,
+        args: &[String],
+        env: &BTreeMap<String, Secret>,
+        files: &Path,
+        grace: Duration,
+    ) -> Result<Self, McpError> {
         let mut program = Command::new(command);
         program.args(args).current_dir(files).env_clear().process_group(0).kill_on_drop(true);
         // Passed on, not interpreted: what is set here is nobody's configuration.
@@ -65,12 +78,12 @@ impl Process {
         };
         let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
         let pending = Pending { group, ..Pending::default() };
-        let shared = Arc::new(Shared { pending: Mutex::new(pending), changed: AtomicBool::new(false) });
+        let shared = Arc::new(Shared { pending: Mutex::new(pending), changed: AtomicBool::new(false), settled: Notify::new() });
         let (lines, waiting) = mpsc::channel(MCP_PENDING_MAX);
         tokio::spawn(write(input, waiting));
         // The reader must not keep the writer alive: it has a weak end.
         tokio::spawn(read(child, output, shared.clone(), lines.downgrade()));
-        Ok(Self { shared, lines, next: AtomicI64::new(1) })
+        Ok(Self { shared, lines, next: AtomicI64::new(1), grace })
     }
 
     /// Sends a request and waits for its answer. Dropping the future tells the program that nobody waits any more.
@@ -102,6 +115,48 @@ impl Process {
     /// It can still answer.
     pub(super) fn alive(&self) -> bool {
         !self.shared.pending().over
+    }
+
+    /// Waits while it is in doubt whether the program is still busy with a call that was stopped; at most for the grace.
+    pub(super) async fn settled(&self) {
+        loop {
+            let mut settled = std::pin::pin!(self.shared.settled.notified());
+            settled.as_mut().enable();
+            if self.shared.pending().doubts.is_empty() {
+                return;
+            }
+            settled.await;
+        }
+    }
+
+    /// Asks for a sign of life behind a call that was stopped: a program that gives none within the grace is ended, unless other
+    /// calls are under way.
+    fn doubt(&self) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let (tell, told) = oneshot::channel();
+        {
+            let mut pending = self.shared.pending();
+            if pending.over {
+                return;
+            }
+            pending.doubts.insert(id, tell);
+        }
+        // One that does not even read gives no answer either.
+        let _ = self.send(json_rpc::request(id, "ping", &json!({})));
+        let (shared, grace) = (self.shared.clone(), self.grace);
+        runtime.spawn(async move {
+            let silent = tokio::time::timeout(grace, told).await.is_err();
+            let idle = {
+                let mut pending = shared.pending();
+                pending.doubts.remove(&id);
+                pending.waiting.is_empty()
+            };
+            if silent && idle {
+                shared.kill();
+            }
+            shared.settled.notify_waiters();
+        });
     }
 
     /// Its tools have changed since this was last asked.
@@ -137,6 +192,7 @@ impl Drop for Wait<'_> {
         if self.cancel {
             // Best effort: a program that does not listen is ended soon.
             let _ = self.process.notify("notifications/cancelled", &json!({"requestId": self.id, "reason": "no longer wanted"}));
+            self.process.doubt();
         }
     }
 }
@@ -152,6 +208,7 @@ impl Shared {
         let mut pending = self.pending();
         pending.over = true;
         pending.waiting.clear();
+        pending.doubts.clear();
         if let Some(group) = pending.group.take() {
             // It may be gone already.
             let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
@@ -159,10 +216,13 @@ impl Shared {
     }
 
     fn answer(&self, id: i64, answer: Result<Value, McpError>) {
+        let mut pending = self.pending();
         // An answer that nobody waits for any more is dropped.
-        if let Some(waiting) = self.pending().waiting.remove(&id) {
+        if let Some(waiting) = pending.waiting.remove(&id) {
             let _ = waiting.send(answer);
         }
+        // Any answer to a ping is one.
+        pending.doubts.remove(&id);
     }
 }
 

@@ -28,6 +28,8 @@ pub(super) const WAIT_MAX: Duration = Duration::from_secs(300);
 pub(super) struct Ground {
     pub(super) client: Client,
     pub(super) clock: Arc<dyn Clock>,
+    /// How long a program may be busy with a call that was stopped.
+    pub(super) grace: Duration,
 }
 
 /// One server.
@@ -150,6 +152,9 @@ impl Server {
     /// The connection that there is, and its tools as they are now; none where there is none any more.
     async fn still(&self, running: &mut Running, now: Duration) -> Result<Option<Arc<Link>>, McpError> {
         let Some(link) = running.link.clone() else { return Ok(None) };
+        if let Link::Process(process) = &*link {
+            process.settled().await;
+        }
         if link.alive() && link.changed() {
             match self.within(self.list(&link)).await {
                 Ok(tools) => {
@@ -173,7 +178,7 @@ impl Server {
 
     async fn start(&self, ground: &Ground) -> Result<(Arc<Link>, Vec<Tool>), McpError> {
         let link = match &self.settings.transport {
-            Transport::Stdio { command, args, env } => Link::Process(Process::start(command, args, env, &self.files)?),
+            Transport::Stdio { command, args, env } => Link::Process(Process::start(command, args, env, &self.files, ground.grace)?),
             Transport::Http { url, headers } => Link::Http(Streamable::new(ground.client.clone(), url, headers, self.settings.timeout)?),
         };
         let info = json!({"name": "oxios-edge", "version": env!("CARGO_PKG_VERSION")});

@@ -18,6 +18,8 @@ for line in sys.stdin:
         say({"jsonrpc": "2.0", "id": m["id"], "result": {"protocolVersion": "2025-06-18", "capabilities": {}}})
     elif m.get("id") == "q":
         refused = m["error"]["code"]
+    elif m.get("method") == "ping":
+        say({"jsonrpc": "2.0", "id": m["id"], "result": {}})
     elif m.get("method") == "tools/list":
         page = m["params"].get("cursor")
         r = {"tools": [{"name": "echo" if page is None else "env", "inputSchema": {"type": "object"}}]}
@@ -26,10 +28,11 @@ for line in sys.stdin:
     elif m.get("method") == "tools/call":
         a = m["params"]["arguments"]
         if a.get("do") == "crash": os._exit(3)
-        if a.get("do") == "hang": continue
+        if a.get("do") == "hang": open("hang", "w").close(); continue
+        if a.get("do") == "deaf": open("deaf", "w").close(); open("pipe").readline(); continue
         if a.get("do") == "huge": say({"jsonrpc": "2.0", "id": m["id"], "result": "x" * 2000000}); continue
         if a.get("do") == "refuse": say({"jsonrpc": "2.0", "id": m["id"], "error": {"code": -1, "message": "no"}}); continue
-        if m["params"]["name"] == "env": a = {"env": sorted(os.environ), "refused": refused, "cwd": os.getcwd()}
+        if m["params"]["name"] == "env": a = {"env": sorted(os.environ), "refused": refused, "cwd": os.getcwd(), "pid": os.getpid()}
         say({"jsonrpc": "2.0", "id": m["id"], "result": {"content": [{"type": "text", "text": json.dumps(a)}]}})
 "#;
 
@@ -42,7 +45,10 @@ fn mcp(script: &str, timeout: Duration) -> (Mcp, Arc<ManualClock>) {
     let server = ServerSettings { transport, enabled: true, timeout, trust: false };
     let clock = Arc::new(ManualClock::default());
     let settings = Arc::new(Live::new(Settings { servers: [("s".to_owned(), server)].into() }));
-    (Mcp::new(settings, Client::new(ClientSettings::default()), clock.clone()), clock)
+    let mut mcp = Mcp::new(settings, Client::new(ClientSettings::default()), clock.clone());
+    mcp.ground =
+        Arc::new(Ground { client: Client::new(ClientSettings::default()), clock: clock.clone(), grace: Duration::from_millis(500) });
+    (mcp, clock)
 }
 
 /// The owner of this number, with files of its own.
@@ -215,4 +221,71 @@ async fn the_end_does_not_wait_for_a_start() {
     let one = Someone::new("end", 1);
     assert!(mcp.offered(one.whose(), Duration::ZERO, &cancel).await.is_empty());
     tokio::time::timeout(LONG, mcp.close()).await.expect("it ends at once");
+}
+
+/// What the program says of itself.
+async fn pid(mcp: &Mcp, someone: &Someone, cancel: &Cancel) -> Value {
+    let env = mcp.call(someone.whose(), "s__env", Map::new(), cancel).await.unwrap();
+    serde_json::from_str::<Value>(&env).unwrap()["pid"].clone()
+}
+
+/// Calls it, and stops the call once the program works on it.
+async fn stopped(mcp: &Mcp, someone: &Someone, what: &str) {
+    let (stop, cancel) = cancel::pair();
+    let begun = async {
+        while !someone.1.join(what).exists() {
+            tokio::task::yield_now().await;
+        }
+        stop.cancel(cancel::Why::Asked);
+    };
+    let (said, ()) = tokio::join!(mcp.call(someone.whose(), "s__echo", args(what), &cancel), begun);
+    assert_eq!(said, Err("it was stopped".to_owned()));
+}
+
+/// A stopped call ends a program that goes on with it, and no other one.
+#[tokio::test]
+async fn a_program_that_does_not_hear_that_its_call_was_stopped_is_ended() {
+    let one = Someone::new("deaf", 1);
+    let (mcp, _) = mcp(WELL, LONG);
+    let (_stop, cancel) = cancel::pair();
+    let first = pid(&mcp, &one, &cancel).await;
+    stopped(&mcp, &one, "hang").await;
+    assert_eq!(pid(&mcp, &one, &cancel).await, first, "it has left the call alone, and answers");
+    let pipe = one.1.join("pipe");
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).unwrap();
+    stopped(&mcp, &one, "deaf").await;
+    let next = tokio::time::timeout(LONG / 2, pid(&mcp, &one, &cancel)).await.expect("nobody waits for a call that was stopped");
+    assert_ne!(next, first);
+    assert!(!Path::new(&format!("/proc/{first}")).exists() || is_zombie(&first));
+    mcp.close().await;
+}
+
+fn is_zombie(pid: &Value) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "))
+}
+
+/// What is switched off or taken out of the configuration ends at once, not when it is next looked for idle ones.
+#[tokio::test]
+async fn a_server_that_is_no_longer_configured_ends_at_once() {
+    let one = Someone::new("off", 1);
+    let (mcp, _) = mcp(WELL, LONG);
+    let mcp = Arc::new(mcp);
+    let (stop, cancel) = cancel::pair();
+    let tidy = tokio::spawn(mcp.clone().keep_tidy(cancel.clone()));
+    let configured = Settings::clone(&mcp.settings.load());
+    let off = |settings: &ServerSettings| ServerSettings { enabled: false, ..settings.clone() };
+    let disabled = Settings { servers: configured.servers.iter().map(|(name, settings)| (name.clone(), off(settings))).collect() };
+    for after in [disabled, Settings::default()] {
+        mcp.settings.store(configured.clone());
+        let pid = pid(&mcp, &one, &cancel).await;
+        mcp.settings.store(after);
+        let gone = async {
+            while Path::new(&format!("/proc/{pid}")).exists() && !is_zombie(&pid) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(LONG / 2, gone).await.expect("it ends with its configuration");
+    }
+    stop.cancel(cancel::Why::Shutdown);
+    tidy.await.unwrap();
 }

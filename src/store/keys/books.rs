@@ -1,9 +1,10 @@
 //! What was used of each budget: reserved before a model is called, settled after it, refused where in doubt (THREATS 25).
 //!
 //! `<home>/budgets.json` says of each budget how far it may be used; no call goes beyond that before the file says more. It is
-//! written ahead in parts ([`BUDGET_PARTS`]), so that most calls write nothing. At an orderly end it says what was used. After a
-//! crash it says more than that, and what it says counts as used: at most one part, and what the calls under way could have used.
-//! A file that cannot be read counts as everything used up.
+//! written ahead in parts ([`BUDGET_PARTS`]), so that most calls write nothing. Once a budget has rested for a moment
+//! ([`BUDGET_REST`]), and at an orderly end, it says what was used. A crash in between leaves more than that, and what the file says
+//! counts as used: at most one part, and what the calls under way could have used. A file that cannot be read counts as everything
+//! used up.
 //!
 //! A reservation is of the time in which it was made: a call over midnight counts for the day before.
 
@@ -16,8 +17,9 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
+use crate::base::cancel::Cancel;
 use crate::base::ids::BudgetId;
-use crate::base::limits::{BUDGET_PART_TOKENS_MIN, BUDGET_PARTS, BUDGETS_FILE_BYTES_MAX};
+use crate::base::limits::{BUDGET_PART_TOKENS_MIN, BUDGET_PARTS, BUDGET_REST, BUDGETS_FILE_BYTES_MAX};
 use crate::base::log;
 use crate::base::metrics::Metrics;
 use crate::base::time::Timestamp;
@@ -42,10 +44,13 @@ pub struct Books {
     pub(super) metrics: Arc<Metrics>,
     /// Everyone takes it shortly; nobody waits for the disk while holding it.
     accounts: Mutex<HashMap<BudgetId, Account>>,
-    /// Held while the file is written, so that an older state never replaces a newer one.
-    writing: Mutex<()>,
+    /// Held while the file is written, so that an older state never replaces a newer one. True: it says more than it has to, as
+    /// lowering it failed.
+    writing: Mutex<bool>,
     /// Told when a reservation was settled: others may fit now.
     pub(super) settled: Notify,
+    /// Told then, too: the file may say more than was used.
+    ahead: Notify,
 }
 
 /// One budget in the time that it is in.
@@ -61,6 +66,8 @@ struct Account {
     held: u64,
     /// What the file says; `spent` and `held` together are at most this, or a settled call used more than was thought.
     aside: u64,
+    /// No call was settled since [`Books::rest`] looked last.
+    resting: bool,
 }
 
 /// What comes of asking for tokens.
@@ -112,13 +119,16 @@ impl Books {
                 keys.budgets().map(|budget| (budget.id, Account::used_up(&budget, now))).collect()
             }
         };
-        Ok(Arc::new(Self { seams, path, keys, metrics, accounts: Mutex::new(accounts), writing: Mutex::default(), settled: Notify::new() }))
-    }
-
-    #[cfg(test)]
-    pub(crate) fn for_tests(home: &Arc<crate::store::home::Home>) -> Arc<Self> {
-        let keys = Arc::new(Keys::open(home).unwrap());
-        Self::open(home.path(), home.seams().clone(), keys, Metrics::new(0)).unwrap()
+        Ok(Arc::new(Self {
+            seams,
+            path,
+            keys,
+            metrics,
+            accounts: Mutex::new(accounts),
+            writing: Mutex::default(),
+            settled: Notify::new(),
+            ahead: Notify::new(),
+        }))
     }
 
     /// What the calls of a message are paid from; none: they have no limit.
@@ -143,19 +153,66 @@ impl Books {
         budget.per.end(now).map(|end| (end, end.since(now).as_secs() + 1))
     }
 
+    /// Until `stop`: what a budget has used is on the disk once no call of it was under way for [`BUDGET_REST`] (and at most twice
+    /// that), so that a crash of an idle server costs nothing. A busy budget is left alone.
+    pub async fn keep_exact(self: Arc<Self>, stop: Cancel) {
+        let work = async {
+            loop {
+                self.ahead.notified().await;
+                let mut again = true;
+                while again {
+                    tokio::time::sleep(BUDGET_REST).await;
+                    let books = self.clone();
+                    again = tokio::task::spawn_blocking(move || books.rest()).await.unwrap_or(true);
+                }
+            }
+        };
+        // A write that has begun ends by itself.
+        let _ = stop.guard(work).await;
+    }
+
+    /// Lowers what the file says of the budgets that rest. True: there will be more to do. Blocks.
+    fn rest(&self) -> bool {
+        let mut more = false;
+        let lowered = self.lower(|account| {
+            let rested = account.held == 0 && account.resting;
+            account.resting = account.held == 0;
+            more |= !rested && account.aside > account.needed();
+            rested
+        });
+        if let Err(error) = lowered {
+            log::warn("store", format_args!("what a token budget has used was not written down yet; it is tried again: {error}"));
+            self.ahead.notify_one();
+        }
+        more
+    }
+
     /// At the orderly end of the server: from now on the file says what was used. Blocks. Its failure loses nothing: what was set
     /// aside counts as used then.
     pub fn close(&self) -> Result<(), StoreError> {
-        let _one = self.writing.lock().unwrap_or_else(|e| e.into_inner());
+        self.lower(|_| true)
+    }
+
+    /// Says in the file of these accounts no more than they need. Those that need a write again wait for this one.
+    fn lower(&self, mut which: impl FnMut(&mut Account) -> bool) -> Result<(), StoreError> {
+        let mut behind = self.writing.lock().unwrap_or_else(|e| e.into_inner());
         let page = {
             let mut accounts = self.accounts();
-            if accounts.values().all(|account| account.aside == account.needed()) {
+            for account in accounts.values_mut() {
+                // In force at once, on the disk later: nobody may use what the file no longer says.
+                if which(account) && account.aside != account.needed() {
+                    account.aside = account.needed();
+                    *behind = true;
+                }
+            }
+            if !*behind {
                 return Ok(());
             }
-            accounts.values_mut().for_each(|account| account.aside = account.needed());
             self.page(&accounts)
         };
-        self.write(&page)
+        self.write(&page)?;
+        *behind = false;
+        Ok(())
     }
 
     /// Holds these tokens, or says what that takes.
@@ -169,7 +226,7 @@ impl Books {
 
     /// Writes that so many tokens more may be used, and a part ahead. Blocks.
     pub(super) fn set_aside(&self, budget: &Budget, tokens: u64) -> Result<(), StoreError> {
-        let _one = self.writing.lock().unwrap_or_else(|e| e.into_inner());
+        let mut behind = self.writing.lock().unwrap_or_else(|e| e.into_inner());
         let (page, aside, turn) = {
             let mut accounts = self.accounts();
             let account = *accounts.entry(budget.id).or_default();
@@ -187,6 +244,7 @@ impl Books {
             (self.page(&then), aside, turn)
         };
         self.write(&page)?;
+        *behind = false;
         if let Some(account) = self.accounts().get_mut(&budget.id).filter(|account| account.turn == turn) {
             account.aside = account.aside.max(aside);
         }
@@ -200,9 +258,11 @@ impl Books {
             accounts.get_mut(&budget.id).filter(|account| account.turn == turn).is_some_and(|account| {
                 account.held = account.held.saturating_sub(held);
                 account.spent = account.spent.saturating_add(used);
+                account.resting = false;
                 account.needed() > account.aside
             })
         };
+        self.ahead.notify_one();
         // Also where its time is over: those who wait look anew.
         self.settled.notify_waiters();
         // It used more than was thought: a crash must not forget that. Without a runtime the process is about to end.
@@ -292,6 +352,14 @@ fn read(seams: &Seams, path: &Path) -> Result<Vec<Line>, StoreError> {
     let page: Page =
         serde_json::from_slice(&bytes).map_err(|e| StoreError::Damaged(format!("{} is damaged at line {}", path.display(), e.line())))?;
     if page.version == FORMAT { Ok(page.budgets) } else { Err(StoreError::Newer { found: page.version }) }
+}
+
+#[cfg(test)]
+impl Books {
+    pub(crate) fn for_tests(home: &Arc<crate::store::home::Home>) -> Arc<Self> {
+        let keys = Arc::new(Keys::open(home).unwrap());
+        Self::open(home.path(), home.seams().clone(), keys, Metrics::new(0)).unwrap()
+    }
 }
 
 #[cfg(test)]

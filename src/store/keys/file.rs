@@ -9,6 +9,7 @@ use crate::base::digest::sha256;
 use crate::base::ids::{KeyId, OwnerId};
 use crate::base::limits::KEYS_FILE_BYTES_MAX;
 use crate::base::secret::Secret;
+use crate::base::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::atomic::{self, Durable};
 use crate::store::home::{Seams, refuse_exposed};
@@ -31,6 +32,13 @@ pub(super) struct Stored {
     /// SHA-256 of the key's text, in hexadecimal.
     #[serde(with = "hash_text")]
     pub(super) hash: [u8; 32],
+}
+
+impl Stored {
+    /// It is good until then at most.
+    pub(super) fn ends_by(&mut self, until: Timestamp) {
+        self.record.expires_at = Some(self.record.expires_at.map_or(until, |expires| expires.min(until)));
+    }
 }
 
 /// The first table. The token file comes first: if a crash comes between, the next start takes the key from it.

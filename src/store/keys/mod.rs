@@ -165,22 +165,26 @@ impl Keys {
     /// `NotFound` where the owner has no such key, `Conflict` where it was revoked or has expired, `TooLarge`, `DiskFull`, `Io`.
     pub fn rotate(&self, owner: OwnerId, id: KeyId, overlap: Duration) -> Result<(KeyRecord, Secret), StoreError> {
         let secret = secret::make(&self.seams);
-        let (record, old_hash) = self.change(|table| {
-            let now = self.seams.clock.now();
-            let old = table.keys.iter_mut().find(|key| key.record.id == id && key.record.owner == owner).ok_or(StoreError::NotFound)?;
+        let now = self.seams.clock.now();
+        let until = now.plus(overlap);
+        let held = file::token(&self.seams, &self.token).map(|held| sha256(held.reveal().as_bytes()));
+        let (record, is_held) = self.change(|table| {
+            let old = find(table, owner, id)?;
             if !old.record.is_valid(now) {
                 return Err(StoreError::Conflict);
             }
             let record = KeyRecord { id: KeyId::random(self.seams.random.as_ref()), created_at: now, ..old.record.clone() };
-            let until = now.plus(overlap);
-            old.record.expires_at = Some(old.record.expires_at.map_or(until, |expires| expires.min(until)));
-            let old_hash = old.hash;
+            let is_held = held.is_some_and(|held| same(&held, &old.hash));
+            if !is_held {
+                old.ends_by(until);
+            }
             self.add(table, &record, &secret)?;
-            Ok((record, old_hash))
+            Ok((record, is_held))
         })?;
-        // Behind the table: after a crash in between, the old one still works for its overlap, and the new one is not lost as nobody has it.
-        if file::token(&self.seams, &self.token).is_some_and(|held| same(&sha256(held.reveal().as_bytes()), &old_hash)) {
+        if is_held {
+            // The token file holds a good key at every moment: a crash before the last step leaves the old one as it was.
             file::write_token(&self.seams, &self.token, &secret)?;
+            self.change(|table| find(table, owner, id).map(|old| old.ends_by(until)))?;
         }
         Ok((record, secret))
     }
@@ -200,8 +204,7 @@ impl Keys {
     /// `NotFound` where the owner has no such key, `DiskFull`, `Io`.
     pub fn revoke(&self, owner: OwnerId, id: KeyId) -> Result<(), StoreError> {
         self.change(|table| {
-            let key = table.keys.iter_mut().find(|key| key.record.id == id && key.record.owner == owner);
-            key.ok_or(StoreError::NotFound)?.record.revoked = true;
+            find(table, owner, id)?.record.revoked = true;
             Ok(())
         })
     }
@@ -252,6 +255,10 @@ impl Keys {
         self.reload_if_changed();
         Ok(value)
     }
+}
+
+fn find(table: &mut Table, owner: OwnerId, id: KeyId) -> Result<&mut Stored, StoreError> {
+    table.keys.iter_mut().find(|key| key.record.id == id && key.record.owner == owner).ok_or(StoreError::NotFound)
 }
 
 #[cfg(test)]
@@ -327,6 +334,28 @@ mod tests {
         assert!(matches!(keys.rotate(bench.owner(), new.id, Duration::ZERO), Err(StoreError::NotFound)), "not another owner's");
         let (third, other) = keys.rotate(new.owner, new.id, Duration::ZERO).unwrap();
         assert!(!good(secret.reveal()) && good(other.reveal()) && third.is_valid(bench.clock.now()));
+    }
+
+    #[test]
+    fn rotation_stopped_at_any_call_leaves_a_good_key_in_the_token_file() {
+        for k in 0.. {
+            let bench = Bench::new();
+            let home = bench.home();
+            let keys = Keys::open(&home).unwrap();
+            let first = keys.list_all().remove(0);
+            bench.disk.stop_after(Some(k));
+            let rotated = keys.rotate(first.owner, first.id, Duration::from_secs(60)).is_ok();
+            bench.disk.stop_after(None);
+            drop(keys);
+            bench.clock.advance(Duration::from_secs(3600));
+            let keys = Keys::open(&home).unwrap();
+            let token = std::fs::read_to_string(keys.token_path()).unwrap();
+            assert!(keys.find(token.trim()).unwrap().is_valid(bench.clock.now()), "stopped after {k} calls");
+            if rotated {
+                assert!(!keys.by_id(first.id).unwrap().is_valid(bench.clock.now()));
+                return;
+            }
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::*;
 use crate::base::cancel;
 use crate::base::ids::SeedId;
 use crate::store::record::{Body, Change, Phase, PhaseState, Record};
-use crate::store::testing::{Bench, done, kinds, read_on, say, token};
+use crate::store::testing::{Bench, dice, done, kinds, read_on, say, token};
 
 fn phase(seed: u8) -> Body {
     let seed_id = Some(SeedId::derived(&[seed; 32]));
@@ -27,14 +27,6 @@ async fn all(sessions: &Sessions, bench: &Bench, id: SessionId) -> Vec<String> {
         Err(e) => panic!("{e}"),
     }
 }
-/// A small generator; the same numbers in every run.
-fn dice(mut seed: u64) -> impl FnMut(u64) -> u64 {
-    move |n| {
-        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (seed >> 33) % n
-    }
-}
-
 /// What readers saw after the kill is no less true than what they saw before: a power cut behind it must not take it back.
 #[tokio::test]
 async fn what_is_seen_after_a_kill_is_there_after_a_power_cut_and_its_numbers_mean_nothing_else() {
@@ -117,6 +109,45 @@ async fn a_record_that_was_refused_never_takes_the_number_of_one_that_was_shown(
         for record in &seen {
             if let Some(other) = now.iter().find(|other| seq(other) == seq(record)) {
                 assert_eq!(other, record, "seed {seed}");
+            }
+        }
+    }
+}
+
+/// A message or a piece that was refused, on a disk that let nothing be taken back, lies in one file; the next number is given in
+/// the other.
+#[tokio::test]
+async fn a_refused_message_never_shares_its_number_with_a_piece_nor_a_refused_piece_with_a_record() {
+    for seed in 0..100 {
+        let bench = Bench::in_memory();
+        let (sid, id) = (bench.session_id(), bench.message_id());
+        let sessions = bench.sessions();
+        let session = sessions.load_or_create(sid, bench.owner()).await.unwrap();
+        session.accept(id, say("hello")).await.unwrap();
+        let mut reader = session.tail(0);
+        if seed % 2 == 0 {
+            // It is written; its sync fails, and so does the cut.
+            bench.disk.stop_after(Some(1));
+            session.accept(bench.message_id(), say("refused")).await.unwrap_err();
+            bench.disk.stop_after(None);
+            session.append(id, vec![token("shown")]).await.unwrap();
+        } else {
+            session.append(id, vec![token("before")]).await.unwrap();
+            bench.disk.tear(1000);
+            bench.disk.stop_after(Some(0));
+            session.append(id, vec![token("refused")]).await.unwrap_err();
+            bench.disk.stop_after(None);
+            session.append(id, vec![phase(1)]).await.unwrap();
+        }
+        let seen = read_on(&mut reader).await;
+        for left in [bench.killed(), bench.power_cut(), bench.power_cut_by(&mut dice(seed))] {
+            let now = all(&left.sessions(), &left, sid).await;
+            assert!(now.is_sorted_by(|a, b| seq(a) < seq(b)), "seed {seed}: {:?}", kinds(&now));
+            assert!(!now.concat().contains("refused"), "seed {seed}: {:?}", kinds(&now));
+            for record in &seen {
+                if let Some(other) = now.iter().find(|other| seq(other) == seq(record)) {
+                    assert_eq!(other, record, "seed {seed}");
+                }
             }
         }
     }

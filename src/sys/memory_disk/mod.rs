@@ -87,17 +87,24 @@ impl MemoryDisk {
     pub fn files(&self) -> Vec<String> {
         self.state().image.files().into_iter().map(|(path, ..)| path).collect()
     }
+    /// Path and content of all files, sorted.
+    pub fn contents(&self) -> Vec<(String, Arc<Vec<u8>>)> {
+        self.state().image.files()
+    }
     /// The same files with the same content.
     pub fn same_files(&self, other: &Self) -> bool {
-        let (ours, theirs) = (self.killed(), other.killed());
-        let (ours, theirs) = (ours.state().image.files(), theirs.state().image.files());
-        let same = |a: &Arc<Vec<u8>>, b: &Arc<Vec<u8>>| Arc::ptr_eq(a, b) || a == b;
-        ours.len() == theirs.len() && ours.iter().zip(&theirs).all(|((a, x), (b, y))| a == b && same(x, y))
+        same_contents(&self.contents(), &other.contents())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(|e| e.into_inner())
     }
+}
+
+/// The same paths with the same content.
+pub fn same_contents(a: &[(String, Arc<Vec<u8>>)], b: &[(String, Arc<Vec<u8>>)]) -> bool {
+    let same = |a: &Arc<Vec<u8>>, b: &Arc<Vec<u8>>| Arc::ptr_eq(a, b) || a == b;
+    a.len() == b.len() && a.iter().zip(b).all(|((a, x), (b, y))| a == b && same(x, y))
 }
 
 impl Moment {

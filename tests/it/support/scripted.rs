@@ -199,6 +199,9 @@ struct Scripts {
     vectors: Vec<Seen>,
     no_vectors: Option<u16>,
     unscripted: Vec<String>,
+    /// What `GET …/models` lists, and how often it was asked.
+    offered: Option<Vec<String>>,
+    listed: usize,
 }
 
 /// The server. Ends with the test process.
@@ -260,6 +263,15 @@ impl Scripted {
     /// Requests to `/embeddings` are refused with this status from now on, or answered again.
     pub fn refuse_vectors(&self, status: Option<u16>) {
         self.scripts.lock().unwrap().no_vectors = status;
+    }
+    /// Lists these models from now on; such requests are not among the others.
+    pub fn offer(&self, models: &[&str]) -> &Self {
+        self.scripts.lock().unwrap().offered = Some(models.iter().map(|id| (*id).to_owned()).collect());
+        self
+    }
+    /// How often it has listed them.
+    pub fn listed(&self) -> usize {
+        self.scripts.lock().unwrap().listed
     }
     /// All requests to `/embeddings` so far; they are not among the others.
     pub fn vectors(&self) -> Vec<Seen> {
@@ -331,6 +343,21 @@ async fn serve(mut stream: TcpStream, scripts: Arc<Mutex<Scripts>>, count: watch
             let text = if refused.is_some() { "{}".to_owned() } else { vectors(&body) };
             let status = refused.unwrap_or(200);
             let head = format!("HTTP/1.1 {status} x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", text.len());
+            if stream.write_all((head + &text).as_bytes()).await.is_err() {
+                return;
+            }
+            continue;
+        }
+        let offered = {
+            let mut scripts = scripts.lock().unwrap();
+            let offered = scripts.offered.clone().filter(|_| path.ends_with("/models"));
+            scripts.listed += usize::from(offered.is_some());
+            offered
+        };
+        if let Some(models) = offered {
+            let models: Vec<Value> = models.iter().map(|id| json!({"id": id, "object": "model"})).collect();
+            let text = json!({"object": "list", "data": models}).to_string();
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", text.len());
             if stream.write_all((head + &text).as_bytes()).await.is_err() {
                 return;
             }

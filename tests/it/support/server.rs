@@ -45,7 +45,10 @@ impl Drop for TempDir {
 
 /// A command of the binary with a clean environment.
 pub fn command(home: &Path) -> Command {
-    let mut command = Command::new(BINARY);
+    within(Command::new(BINARY), home)
+}
+
+fn within(mut command: Command, home: &Path) -> Command {
     command.env_clear().env("OXIOS_HOME", home).env("HOME", home).stdin(Stdio::null());
     if let Some(path) = std::env::var_os("PATH") {
         command.env("PATH", path);
@@ -59,6 +62,8 @@ pub struct Setup {
     env: Vec<(String, String)>,
     config: String,
     listen: Option<String>,
+    /// Soft and hard limit.
+    descriptors: Option<(u32, u32)>,
 }
 
 impl Setup {
@@ -80,6 +85,11 @@ impl Setup {
     /// Another `--listen`.
     pub fn listen(mut self, address: &str) -> Self {
         self.listen = Some(address.to_owned());
+        self
+    }
+    /// Limits on open descriptors, soft and hard, that it starts with.
+    pub fn descriptors(mut self, soft: u32, hard: u32) -> Self {
+        self.descriptors = Some((soft, hard));
         self
     }
     /// The scripted server as an OpenAI-compatible model.
@@ -124,7 +134,15 @@ pub struct Server {
 
 impl Server {
     fn spawn(setup: Setup, home: Arc<TempDir>) -> Self {
-        let mut command = command(home.path());
+        let mut command = match setup.descriptors {
+            None => command(home.path()),
+            Some((soft, hard)) => {
+                let limits = format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$0\" \"$@\"");
+                let mut shell = within(Command::new("sh"), home.path());
+                shell.args(["-c", &limits, BINARY]);
+                shell
+            }
+        };
         command.arg("serve").args(["--listen", setup.listen.as_deref().unwrap_or("127.0.0.1:0")]);
         for (name, value) in &setup.env {
             command.env(name, value);

@@ -139,6 +139,42 @@ async fn an_orderly_end_keeps_what_was_used_and_a_crash_what_was_set_aside() {
     drop(reserved);
 }
 
+/// A crash of an idle server costs nothing: it is written down by itself, once, and a busy budget is left alone.
+#[tokio::test(start_paused = true)]
+async fn a_budget_that_rests_is_exact_on_the_disk_and_a_busy_one_costs_no_writes() {
+    let place = Place::new(1_000_000, Period::Total);
+    let books = place.books();
+    let purse = place.purse(&books);
+    let (stop, stopped) = crate::base::cancel::pair();
+    let keeper = tokio::spawn(books.clone().keep_exact(stopped));
+    call(&purse, 3000, 300).await.unwrap();
+    let syncs = place.bench.disk.syncs();
+    for _ in 0..20 {
+        tokio::time::sleep(BUDGET_REST / 2).await;
+        call(&purse, 100, 10).await.unwrap();
+    }
+    assert_eq!(place.bench.disk.syncs(), syncs, "calls that follow each other");
+    let long = purse.reserve(100).await.unwrap();
+    tokio::time::sleep(BUDGET_REST * 10).await;
+    assert_eq!(place.bench.disk.syncs(), syncs, "a call that is under way");
+    drop(long);
+    tokio::time::sleep(BUDGET_REST * 3).await;
+    assert_eq!(place.books().used(&place.budget()), 600);
+    let syncs = place.bench.disk.syncs();
+    tokio::time::sleep(BUDGET_REST * 100).await;
+    assert_eq!(place.bench.disk.syncs(), syncs, "once");
+    // What the file no longer says is not used before it says it again.
+    let held = purse.reserve(2000).await.unwrap();
+    assert!(place.books().used(&place.budget()) >= 2600);
+    drop(held);
+    // A disk that fails is asked again, and meanwhile nothing is forgotten.
+    place.bench.disk.fail_syncs(1);
+    tokio::time::sleep(BUDGET_REST * 6).await;
+    assert_eq!(place.books().used(&place.budget()), 2600);
+    stop.cancel(crate::base::cancel::Why::Shutdown);
+    keeper.await.unwrap();
+}
+
 /// Whatever a process that is killed leaves behind: never less than was used.
 #[tokio::test]
 async fn stopped_at_any_call_of_the_disk_nothing_is_used_twice() {

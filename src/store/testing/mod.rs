@@ -1,5 +1,7 @@
 //! What the store's tests stand on: a home in a directory of its own, a clock that stands still, seeded randomness, a disk with faults.
 
+pub(crate) mod conversation;
+
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -15,6 +17,12 @@ use crate::sys::memory_disk::{Dice, MemoryDisk};
 
 /// A small generator (xorshift): the same bytes in every run.
 pub(crate) struct Seeded(Mutex<u64>);
+
+impl Seeded {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(Mutex::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1))
+    }
+}
 
 impl Random for Seeded {
     fn fill(&self, out: &mut [u8]) {
@@ -45,7 +53,7 @@ impl Bench {
         let dir = std::env::temp_dir().join(format!("oxios-store-{}-{n}", std::process::id()));
         let _ = std::fs::remove_dir_all(&dir);
         let clock = Arc::new(ManualClock::at(Timestamp::from_millis(1_800_000_000_000)));
-        Self { dir, clock, random: Arc::new(Seeded(Mutex::new(0x9E37_79B9_7F4A_7C15))), disk: FaultDisk::new(), memory: None }
+        Self { dir, clock, random: Arc::new(Seeded::new(1)), disk: FaultDisk::new(), memory: None }
     }
     /// The same in memory, so that the power can be cut.
     pub(crate) fn in_memory() -> Self {
@@ -104,6 +112,23 @@ impl Drop for Bench {
         }
         let _ = std::fs::remove_dir_all(&self.dir);
     }
+}
+
+/// A small generator of test choices: numbers below the given one, the same for the same seed.
+pub(crate) fn dice(mut seed: u64) -> impl FnMut(u64) -> u64 {
+    move |n| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) % n
+    }
+}
+
+/// A seed for [`dice`]: a fresh one, or that of `OXIOS_TEST_SEED`; says it, so that a failure can be repeated.
+#[expect(clippy::print_stdout, reason = "a test's output")]
+pub(crate) fn test_seed(what: &str) -> u64 {
+    let fresh = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().subsec_nanos().into();
+    let seed = std::env::var("OXIOS_TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(fresh);
+    println!("{what}: OXIOS_TEST_SEED={seed}");
+    seed
 }
 
 /// A message that says this.
