@@ -41,6 +41,7 @@ fn another(key: &Key) -> Value {
         ("security.cors_origins", _) => json!(["https://a.example"]),
         ("gateway.trusted_proxies", _) => json!(["10.0.0.1"]),
         ("gateway.host", _) => json!("localhost"),
+        ("gateway.base_path", _) => json!("/other"),
         (_, Kind::Text) => json!("other"),
         (_, Kind::Whole(..)) => json!(key.default.parse::<u64>().unwrap() + 1),
         (_, Kind::Decimal(..)) => json!(0.25),
