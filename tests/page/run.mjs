@@ -11,7 +11,7 @@ if (!binary) {
 }
 process.env.OXIOS_BINARY = binary;
 /** A scenario that takes longer hangs. */
-const PATIENCE_MS = 120000;
+const PATIENCE_MS = 240000;
 
 const files = ['first_visit', 'chat', 'reconnect', 'sessions', 'rooms', 'long', 'access'];
 let passed = 0;
