@@ -10,8 +10,10 @@ use crate::support::Dice;
 use crate::support::client::{Ask, Client};
 use crate::support::server::Setup;
 
-/// Microseconds until the server is killed, at most: a few requests.
-const LIFE_MICROS: u64 = 120_000;
+/// Requests of a round that come to their end, less than this; then one under which the server is killed.
+const CALM: u64 = 5;
+/// Microseconds of that one, at most.
+const LAST_MICROS: u64 = 30_000;
 /// Looking at everything would repair by looking; so mostly the next request is the first to meet what the kill left.
 const LOOK_EVERY: usize = 5;
 
@@ -65,14 +67,13 @@ async fn whatever_is_under_way_when_the_server_is_killed_is_done_or_not_and_what
     let (mut done, mut cut, mut head) = (0, 0, None::<String>);
     for round in 0..rounds {
         let client = server.client();
-        let moment = tokio::time::Instant::now() + Duration::from_micros(dice.below(LIFE_MICROS));
-        for step in 0.. {
+        for step in 0..dice.below(CALM) {
             let what = dice.below(9);
-            match tokio::time::timeout_at(moment, act(&client, &mut ledger, what, &format!("{round}-{step}"), &mut dice)).await {
-                Ok(()) => done += 1,
-                Err(_) => break,
-            }
+            act(&client, &mut ledger, what, &format!("{round}-{step}"), &mut dice).await;
+            done += 1;
         }
+        let (what, until) = (dice.below(9), Duration::from_micros(dice.below(LAST_MICROS)));
+        let _ = tokio::time::timeout(until, act(&client, &mut ledger, what, &format!("{round}-last"), &mut dice)).await;
         server.kill9();
         cut += 1;
         server.restart();
@@ -147,7 +148,8 @@ async fn act(client: &Client, ledger: &mut Ledger, what: u64, mark: &str, dice: 
         }
         7 => {
             let Some(name) = one_of(ledger.with("approval", "pending")) else { return };
-            let (verb, value) = if dice.below(2) == 0 { ("approve", "approved") } else { ("reject", "rejected") };
+            let (verb, value) =
+                if !ledger.values.contains("approved") || dice.below(2) == 0 { ("approve", "approved") } else { ("reject", "rejected") };
             ledger.asked(&name, Some(value));
             client.post_empty(&format!("/api/approvals/{}/{verb}", name.trim_start_matches("approval "))).await.expect(200);
             ledger.acknowledged(&name, Some(value));

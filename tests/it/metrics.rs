@@ -18,9 +18,14 @@ async fn the_numbers_move_and_hold_no_content() {
     client.post("/api/chat", &json!({"content": "remember canarymetric likes tea", "user_id": "canaryuser"})).await.expect(200);
     client.get("/api/sessions/67e55044-10b1-426f-9247-bb680e5fe0c8").await.expect(404);
     client.get("/api/canarypath").await.expect(404);
-    let answer = client.get("/metrics").await.expect(200);
-    assert_eq!(answer.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
-    let text = answer.text();
+    // A run is counted when it has left, a moment after its answer was seen.
+    let text = loop {
+        let answer = client.get("/metrics").await.expect(200);
+        assert_eq!(answer.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+        if !answer.text().contains("\noxios_runs_total{outcome=\"done\"} 0\n") {
+            break answer.text();
+        }
+    };
     for line in [
         "oxios_http_requests_total{method=\"POST\",route=\"/api/chat\",status=\"2xx\"} 1",
         "oxios_http_requests_total{method=\"GET\",route=\"/api/sessions/{id}\",status=\"4xx\"} 1",
