@@ -165,7 +165,13 @@ impl Session {
     pub(crate) fn mend(self: &Arc<Self>, w: &mut Writer) -> Result<(), StoreError> {
         // Log and pieces share their numbers: what was refused in one file may not come back under one that the other was given since.
         for file in [&mut w.log, &mut w.run].into_iter().flatten().filter(|file| file.needs_mending()) {
-            file.mend().map_err(StoreError::of("mending the log of session", self.id()))?;
+            let mut mended = file.mend();
+            if mended.as_ref().is_err_and(is_full) {
+                // As where a record does not fit: what ends, cancels or approves must come through.
+                self.core.home.give_up_reserve();
+                mended = file.mend();
+            }
+            mended.map_err(StoreError::of("mending the log of session", self.id()))?;
         }
         while let Some((message, body)) = w.repairs.pop() {
             match self.write_now(w, message, vec![body.clone()]) {
