@@ -72,7 +72,6 @@ mod tests {
     use crate::sys::disk::RealDisk;
     use std::io::Write;
 
-    #[expect(clippy::unwrap_used, reason = "a test")]
     fn packed(files: &[(&str, &str)]) -> Vec<u8> {
         let mut tar = tar::Builder::new(Vec::new());
         for (name, text) in files {
