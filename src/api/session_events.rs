@@ -33,15 +33,15 @@ pub(crate) async fn events(app: Arc<App>, call: Call) -> Result<Response, HttpEr
     let owner = call.caller()?.owner();
     let id = SessionId::parse(call.param("id")).map_err(|_| HttpError::bad_request("id: expected a UUID in lower case"))?;
     let until = match call.query.get("until") {
-        None | Some("") => Until::Gone,
+        None => Until::Gone,
         Some("done") => Until::Done,
         Some("idle") => Until::Idle,
         Some(_) => return Err(HttpError::bad_request("query `until`: expected done or idle")),
     };
     // A browser that reconnects sends the old query again and its place in the header, so the header counts.
     let header = call.headers.get("last-event-id").map(|value| value.to_str().unwrap_or("?"));
-    let after = match header.or(call.query.get("after")) {
-        None | Some("") => 0,
+    let after = match header.filter(|value| !value.is_empty()).or(call.query.get("after")) {
+        None => 0,
         Some(text) => text.parse::<Seq>().map_err(|_| HttpError::bad_request("`after` and `Last-Event-ID`: expected a seq"))?,
     };
     let session = app.sessions.load(id, owner).await?;
