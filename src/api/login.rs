@@ -15,6 +15,7 @@ use crate::http::error::{ErrorStatus, HttpError};
 use crate::middleware::auth::{Login, Presented, Scope};
 use crate::middleware::logins::{COOKIE, LOGIN_TTL};
 use crate::middleware::tickets::CODE_TTL;
+use crate::store::StoreError;
 use crate::wire::credentials::{self, Cookie};
 use crate::wire::query::Query;
 
@@ -132,7 +133,8 @@ pub(crate) async fn logout(app: Arc<App>, call: Call) -> Result<Response, HttpEr
     let fields = call.headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
     if let Cookie::Token(cookie) = credentials::cookie(fields, COOKIE) {
         let (logins, cookie) = (app.logins.clone(), cookie.to_owned());
-        tokio::task::spawn_blocking(move || logins.end(&cookie)).await.map_err(|e| HttpError::internal(e.to_string()))?;
+        let ended = tokio::task::spawn_blocking(move || logins.end(&cookie)).await.map_err(|e| HttpError::internal(e.to_string()))?;
+        ended.map_err(StoreError::io("logging out"))?;
     }
     let mut response = api::json(&LoggedOut { status: "logged_out" })?;
     set_cookie(&mut response, &app, &call, ("", 0))?;

@@ -4,8 +4,9 @@
 //! restart, so that an open page goes on by itself: `<home>/logins.json` keeps their digests. A stolen home opens no browser's session.
 
 use std::collections::HashMap;
+use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -30,8 +31,10 @@ pub const LOGIN_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
 pub struct Logins {
     /// One-time codes, as in a printed link.
     pub codes: Tickets,
-    /// By the digest of the cookie: looking one up tells nothing by its duration. Taken at login, logout and for each cookie.
+    /// By the digest of the cookie: looking one up tells nothing by its duration. Taken for each cookie, so never held over disk work.
     open: Mutex<HashMap<String, Login>>,
+    /// Held by the one login or logout that changes them; taken before `open`.
+    changing: Mutex<()>,
     /// Where they are kept; none in tests of other things.
     file: Option<(PathBuf, Arc<dyn Disk>)>,
 }
@@ -45,14 +48,14 @@ struct Login {
 impl Logins {
     /// None yet, and none is kept.
     pub fn new() -> Self {
-        Self { codes: Tickets::codes(), open: Mutex::default(), file: None }
+        Self { codes: Tickets::codes(), open: Mutex::default(), changing: Mutex::default(), file: None }
     }
 
     /// Those that this file holds; changes are written to it. One that cannot be read is as good as none: browsers log in again.
     pub fn open(path: PathBuf, disk: Arc<dyn Disk>) -> Self {
         let read = read_whole(&*disk, &path, LOGINS_FILE_BYTES_MAX);
         let open = read.ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
-        Self { codes: Tickets::codes(), open: Mutex::new(open), file: Some((path, disk)) }
+        Self { codes: Tickets::codes(), open: Mutex::new(open), changing: Mutex::default(), file: Some((path, disk)) }
     }
 
     /// A new cookie for this key; none where too many are logged in. Writes a small file.
@@ -60,7 +63,8 @@ impl Logins {
         let mut bytes = [0; 32];
         random.fill(&mut bytes);
         let text = hex(&bytes);
-        let mut open = self.open.lock().unwrap_or_else(|e| e.into_inner());
+        let _alone = self.changing.lock().unwrap_or_else(|e| e.into_inner());
+        let mut open = self.all().clone();
         open.retain(|_, login| login.expires > now);
         let own = open.iter().filter(|(_, login)| login.key == key);
         if own.clone().count() >= LOGINS_PER_KEY_MAX
@@ -72,31 +76,41 @@ impl Logins {
             return None;
         }
         open.insert(digest(&text), Login { key, expires: now.plus(lasts) });
-        self.keep(&open);
+        if let Err(error) = self.keep(&open) {
+            // Whoever has to mend the disk must come in; after a restart they do it again.
+            log::warn("logins", format_args!("a logged-in browser is not kept: {error}"));
+        }
+        *self.all() = open;
         Some(Secret::new(text))
     }
 
     /// The key that a cookie stands for.
     pub(super) fn find(&self, cookie: &str, now: Timestamp) -> Option<KeyId> {
-        let open = self.open.lock().unwrap_or_else(|e| e.into_inner());
-        open.get(&digest(cookie)).filter(|login| login.expires > now).map(|login| login.key)
+        self.all().get(&digest(cookie)).filter(|login| login.expires > now).map(|login| login.key)
     }
 
-    /// Logs out.
-    pub fn end(&self, cookie: &str) {
-        let mut open = self.open.lock().unwrap_or_else(|e| e.into_inner());
+    /// Logs out. Writes a small file.
+    ///
+    /// # Errors
+    /// It could not be written: then the login is as it was, since a restart would bring it back.
+    pub fn end(&self, cookie: &str) -> io::Result<()> {
+        let _alone = self.changing.lock().unwrap_or_else(|e| e.into_inner());
+        let mut open = self.all().clone();
         if open.remove(&digest(cookie)).is_some() {
-            self.keep(&open);
+            self.keep(&open)?;
+            *self.all() = open;
         }
+        Ok(())
     }
 
-    fn keep(&self, open: &HashMap<String, Login>) {
-        let Some((path, disk)) = &self.file else { return };
-        let written = serde_json::to_vec(open).map_err(std::io::Error::other);
-        if let Err(error) = written.and_then(|bytes| atomic::replace(&**disk, path, &bytes, Durable::Yes)) {
-            // They hold until the next restart; an ended one would be back after it.
-            log::warn("logins", format_args!("logged-in browsers are not kept: {error}"));
-        }
+    fn all(&self) -> MutexGuard<'_, HashMap<String, Login>> {
+        // A change is one assignment.
+        self.open.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    fn keep(&self, open: &HashMap<String, Login>) -> io::Result<()> {
+        let Some((path, disk)) = &self.file else { return Ok(()) };
+        atomic::replace(&**disk, path, &serde_json::to_vec(open)?, Durable::Yes)
     }
 }
 
@@ -123,7 +137,7 @@ mod tests {
         assert_eq!(logins.find(cookie.reveal(), Timestamp::from_millis(64_000)), Some(key));
         assert_eq!(logins.find(cookie.reveal(), Timestamp::from_millis(65_000)), None);
         assert_eq!(logins.find("guess", now), None);
-        logins.end(cookie.reveal());
+        logins.end(cookie.reveal()).unwrap();
         assert_eq!(logins.find(cookie.reveal(), now), None);
     }
 
@@ -139,6 +153,23 @@ mod tests {
     }
 
     #[test]
+    fn a_logout_that_is_not_written_is_none() {
+        use crate::sys::fault_disk::FaultDisk;
+        let path = std::env::temp_dir().join(format!("oxios-logout-{}.json", std::process::id()));
+        let (random, key, now) = (SystemRandom::new(), KeyId::derived(&[1; 32]), Timestamp::from_millis(5000));
+        let disk = FaultDisk::new();
+        let logins = Logins::open(path.clone(), Arc::new(disk.clone()));
+        let cookie = logins.begin(key, LOGIN_TTL, &random, now).unwrap();
+        disk.stop_after(Some(0));
+        assert!(logins.end(cookie.reveal()).is_err());
+        assert_eq!(logins.find(cookie.reveal(), now), Some(key), "a restart would bring it back");
+        disk.stop_after(None);
+        logins.end(cookie.reveal()).unwrap();
+        assert_eq!(Logins::open(path.clone(), Arc::new(disk)).find(cookie.reveal(), now), None);
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
     fn logins_outlive_a_restart_and_no_cookie_is_in_the_file() {
         use crate::sys::disk::RealDisk;
         let path = std::env::temp_dir().join(format!("oxios-logins-{}.json", std::process::id()));
@@ -146,7 +177,7 @@ mod tests {
         let (random, key, now) = (SystemRandom::new(), KeyId::derived(&[1; 32]), Timestamp::from_millis(5000));
         let logins = Logins::open(path.clone(), Arc::new(RealDisk));
         let (stays, goes) = (logins.begin(key, LOGIN_TTL, &random, now).unwrap(), logins.begin(key, LOGIN_TTL, &random, now).unwrap());
-        logins.end(goes.reveal());
+        logins.end(goes.reveal()).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(!text.contains(stays.reveal()), "{text}");
         let logins = Logins::open(path.clone(), Arc::new(RealDisk));
