@@ -38,14 +38,14 @@ impl Gateway {
     }
 
     /// A message's agent begins, or goes on in this process.
-    pub(super) fn begin_agent(&self, id: AgentId, owner: OwnerId, ids: Ids) {
+    pub(super) fn begin_agent(&self, id: AgentId, owner: OwnerId, ids: Ids, status: Status) {
         let agent = Agent {
             id,
             owner,
             session_id: ids.session,
             message_id: ids.message,
             name: TALK.to_owned(),
-            status: Status::Starting,
+            status,
             created_at: self.clock.now(),
             seed_id: None,
             parent_id: None,

@@ -78,13 +78,16 @@ impl Gateway {
                     continue;
                 }
             };
+            let found = waiting.iter().find(|found| found.message_id == message);
             let run = Run::new(session.owner(), session.id(), user.agent_id, false);
             {
                 let mut state = self.state();
-                self.begin_agent(user.agent_id, session.owner(), Ids { message, session: session.id() });
+                // One that waited for a person never looks as if it did anything else meanwhile.
+                let status = if found.is_some() { Status::Idle } else { Status::Starting };
+                self.begin_agent(user.agent_id, session.owner(), Ids { message, session: session.id() }, status);
                 state.runs.insert(message, run);
             }
-            let Some(found) = waiting.iter().find(|found| found.message_id == message) else {
+            let Some(found) = found else {
                 // The store ends such messages when it opens a session; where it could not, it is done here.
                 self.end(session, message, Cut::Shutdown).await;
                 continue;
@@ -102,7 +105,6 @@ impl Gateway {
                     run.decided = Some(found.approval_id);
                 }
                 let parked = Parked { message, approval: found.approval_id, next };
-                self.agents.set(user.agent_id, Status::Idle);
                 state.lanes.get_mut(&session.id()).and_then(|lane| lane.parked.replace(parked))
             };
             if let Some(older) = older {

@@ -12,6 +12,7 @@ use crate::gateway::lane::fields;
 use crate::gateway::state::{Run, State, Waiting};
 use crate::gateway::{Gateway, GatewayError, IncomingMessage, LanePolicy, Submitted, detached};
 use crate::orchestrator::Start;
+use crate::rooms::agents;
 use crate::store::StoreError;
 use crate::store::audit::{Event, On, Outcome, What, Who};
 use crate::store::home::Space;
@@ -140,7 +141,7 @@ impl Promise {
         if gateway.settings.load().lane_policy == LanePolicy::Interrupt {
             interrupt(&mut state, ids.session);
         }
-        gateway.begin_agent(agent, owner, ids);
+        gateway.begin_agent(agent, owner, ids, agents::Status::Starting);
         state.runs.insert(ids.message, Run::new(owner, ids.session, agent, true));
         if let Some(lane) = state.lanes.get_mut(&ids.session) {
             lane.queue.push_back(Waiting { session, message: ids.message, user, start: Start::Fresh });
