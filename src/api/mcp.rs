@@ -64,8 +64,13 @@ struct McpAnswer {
     error: Option<Map<String, Value>>,
 }
 
-/// A request that failed: JSON-RPC's code and a public text.
-type Refused = (i64, String);
+/// A request that failed.
+enum Refused {
+    /// JSON-RPC's code and a public text.
+    Rpc(i64, &'static str),
+    /// The caller's key ended meanwhile: that is between it and the server, no matter for a model.
+    Key(HttpError),
+}
 
 /// `POST /mcp`.
 pub(crate) async fn message(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
@@ -96,7 +101,8 @@ pub(crate) async fn message(app: Arc<App>, call: Call) -> Result<Response, HttpE
     };
     let bytes = match respond(&app, (caller, &call.ends), &method, params).await {
         Ok(result) => json_rpc::success(&id, &result),
-        Err((code, text)) => json_rpc::refusal(&id, code, &text),
+        Err(Refused::Rpc(code, text)) => json_rpc::refusal(&id, code, text),
+        Err(Refused::Key(error)) => return Err(error),
     };
     let mut response = Response::new(Body::full(bytes));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -120,23 +126,26 @@ async fn respond(app: &Arc<App>, (caller, ends): (&Caller, &Ends), method: &str,
             let arguments = match params.get("arguments") {
                 None | Some(Value::Null) => Map::new(),
                 Some(Value::Object(arguments)) => arguments.clone(),
-                Some(_) => return Err((json_rpc::INVALID_PARAMS, "`arguments` must be an object".into())),
+                Some(_) => return Err(Refused::Rpc(json_rpc::INVALID_PARAMS, "`arguments` must be an object")),
             };
             let done = match name {
                 "ask" => ask(app, (caller, ends), arguments).await,
                 "search_memory" => search_memory(app, caller, &arguments).await,
                 "list_sessions" => list_sessions(app, caller, &arguments).await,
-                _ => return Err((json_rpc::INVALID_PARAMS, "there is no such tool; tools/list names them".into())),
+                _ => return Err(Refused::Rpc(json_rpc::INVALID_PARAMS, "there is no such tool; tools/list names them")),
             };
-            // The protocol wants a tool's failure where the model sees it.
-            Ok(done.unwrap_or_else(|error| {
+            done.or_else(|error| {
+                if error.status == ErrorStatus::Unauthorized {
+                    return Err(Refused::Key(error));
+                }
                 if let Some(private) = &error.private {
                     crate::base::log::error("mcp", format_args!("a tool failed: {private}"));
                 }
-                json!({"content": [{"type": "text", "text": error.public}], "isError": true})
-            }))
+                // The protocol wants a tool's failure where the model sees it.
+                Ok(json!({"content": [{"type": "text", "text": error.public}], "isError": true}))
+            })
         }
-        _ => Err((json_rpc::METHOD_NOT_FOUND, "this method is not offered here".into())),
+        _ => Err(Refused::Rpc(json_rpc::METHOD_NOT_FOUND, "this method is not offered here")),
     }
 }
 

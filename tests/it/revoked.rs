@@ -53,13 +53,8 @@ impl Open {
         assert_eq!(u16::from(self.socket.closed().await.unwrap().code), 1008);
         for (name, answer) in self.waiting {
             let answer = answer.await.unwrap();
-            if name == "tool" {
-                // A tool's failure is told to the model.
-                assert_eq!((answer.status, &answer.json()["result"]["isError"]), (200, &json!(true)), "{}", answer.text());
-            } else {
-                assert_eq!(answer.status, 401, "{name}: {}", answer.text());
-                assert!(answer.header("www-authenticate").unwrap().contains("invalid_token"));
-            }
+            assert_eq!(answer.status, 401, "{name}: {}", answer.text());
+            assert!(answer.header("www-authenticate").unwrap().contains("invalid_token"));
             assert!(!answer.text().contains("secret answer"), "{name}");
         }
         self.key.get("/api/sessions").await.expect(401);
