@@ -3,14 +3,17 @@
 //! The first byte says how they are sent. `$KEY` and `$READ` in the rest stand for keys (see [`house`](super::house)).
 
 use std::cell::RefCell;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use flate2::read::GzDecoder;
 use serde_json::Value;
 
 use crate::fuzzing::exchange::{self, Answer, Question, find, text};
 use crate::fuzzing::frames;
 use crate::fuzzing::house::{CANARY, End, Heard, House, Step, Then};
+use crate::rooms::site::embedded;
 use crate::wire::log_line::{self, Line};
 use crate::wire::path::RelPath;
 
@@ -122,18 +125,33 @@ fn every_answer_has(answer: &Answer<'_>) {
     }
 }
 
-/// Public: health, a login that fails, and that there is no page.
+/// Public: health, a login that fails, and the page.
 fn strangers_get_nothing(question: Option<&Question<'_>>, answer: &Answer<'_>) {
     let refused = matches!(answer.status, 400 | 401 | 403 | 404 | 405 | 408 | 413..=415 | 421 | 422 | 429 | 431);
     let health = answer.status == 200 && answer.field("content-type") == Some("application/json");
     let health = health && (answer.body.is_empty() || find(&answer.body, b"\"version\"").is_some());
-    assert!(refused || health, "a stranger got {}: {}", answer.status, text(&answer.body));
+    assert!(refused || health || is_of_the_page(answer), "a stranger got {}: {}", answer.status, text(&answer.body));
     let beneath = |start: &&str, path: &str| path.strip_prefix(*start).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     let closed = |path: &str| path != "/api/login" && ["/api", "/v1", "/mcp", "/metrics"].iter().any(|start| beneath(start, path));
     if question.is_some_and(|question| closed(question.path())) {
         // Which paths exist, which methods they take and how large a body may be is told to nobody.
         assert!(matches!(answer.status, 400 | 401 | 403 | 408 | 414 | 421), "a stranger got {}", answer.status);
     }
+}
+
+/// A file of the binary's own page as it is, compressed, with its way to its files told, or not sent because the client has it.
+fn is_of_the_page(answer: &Answer<'_>) -> bool {
+    let plain = |bytes: &[u8]| embedded::FILES.iter().any(|(_, file)| *file == bytes);
+    let placed = |bytes: &[u8]| {
+        let (before, rest) = std::str::from_utf8(bytes).ok()?.split_once("<base href=\"")?;
+        let (way, behind) = rest.split_once("\">")?;
+        (way.replace("../", "").is_empty() && plain(format!("{before}<base href=\"./\">{behind}").as_bytes())).then_some(())
+    };
+    let mut unpacked = Vec::new();
+    let packed = answer.field("content-encoding") == Some("gzip") && GzDecoder::new(&answer.body[..]).read_to_end(&mut unpacked).is_ok();
+    let guarded = answer.field("content-security-policy").is_some_and(|policy| policy.contains("frame-ancestors 'none'"));
+    let there = answer.body.is_empty() || plain(&answer.body) || placed(&answer.body).is_some() || (packed && plain(&unpacked));
+    matches!(answer.status, 200 | 304) && guarded && answer.field("etag").is_some() && there
 }
 
 /// Conversations, memories and imported sessions that an answer names lie on the disk as it says.
