@@ -253,7 +253,12 @@ mod tests {
     }
 
     fn connect() -> (DuplexStream, Canceller) {
-        let (ours, theirs) = duplex(8 * 1024);
+        connect_with_room_for(8 * 1024)
+    }
+
+    /// A connection whose peer has room for so many bytes that it has not read yet.
+    fn connect_with_room_for(bytes: usize) -> (DuplexStream, Canceller) {
+        let (ours, theirs) = duplex(bytes);
         let crowd = Crowd::new(Caps { all: 9, strangers: 9, strangers_per_peer: 9 });
         let (canceller, stop) = cancel::pair();
         tokio::spawn(run(Socket::Memory(theirs), Line::new(Peer::Unix, crowd.admit(None)), Arc::new(Stub), stop));
@@ -262,7 +267,10 @@ mod tests {
 
     /// What the server says to these bytes until it closes.
     async fn say(bytes: impl AsRef<[u8]>) -> String {
-        let (client, _canceller) = connect();
+        say_to(connect(), bytes).await
+    }
+
+    async fn say_to((client, _canceller): (DuplexStream, Canceller), bytes: impl AsRef<[u8]>) -> String {
         let (mut from, mut to) = tokio::io::split(client);
         let bytes = bytes.as_ref().to_vec();
         tokio::spawn(async move {
@@ -316,6 +324,22 @@ mod tests {
         let said = say("GET / HTTP/1.1\r\nhost:").await;
         assert!(said.starts_with("HTTP/1.1 408 "), "{said}");
         assert_eq!(started.elapsed().as_secs(), 10);
+    }
+
+    /// Found by the fuzzer: a refusal behind a long answer came by half.
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_comes_whole_or_not_at_all_however_little_room_there_is() {
+        for bytes in ["nonsense\r\n\r\n", "GET /a HTTP/1.1\r\nhost: a\r\n\r\nnonsense\r\n\r\n", "GET / HTTP/1.1\r\nhost:"] {
+            let said = say_to(connect_with_room_for(7), bytes).await;
+            assert!(said.contains("\r\nconnection: close\r\n") && said.ends_with('}'), "{said}");
+        }
+        // Whoever does not take it is not waited for without end.
+        let (mut client, _canceller) = connect_with_room_for(16);
+        client.write_all(b"nonsense\r\n\r\n").await.unwrap();
+        tokio::time::sleep(Duration::from_secs(31)).await;
+        let mut said = Vec::new();
+        client.read_to_end(&mut said).await.unwrap();
+        assert!(said.len() <= 16);
     }
 
     #[tokio::test(start_paused = true)]

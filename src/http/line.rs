@@ -118,6 +118,8 @@ pub(super) struct Guarded {
     /// The request line of the head that is on its way has ended.
     line_ended: bool,
     ended: Ended,
+    /// What the peer has not taken yet of a refusal.
+    owed: Vec<u8>,
     lingered: usize,
 }
 
@@ -143,6 +145,7 @@ impl Guarded {
             write_by: None,
             line_ended: false,
             ended: Ended::No,
+            owed: Vec::new(),
             lingered: 0,
         }
     }
@@ -209,17 +212,30 @@ impl Guarded {
         self.service.is_some() && matches!(self.line.phase(), Phase::New | Phase::Head | Phase::Idle)
     }
 
-    /// Sends the service's answer to bytes that are no request. Short, and on a connection that owes nothing: it fits
-    /// into the socket's buffer or the peer does not get it.
+    /// Sends the service's answer to bytes that are no request; hyper gets an end of file when it is sent.
     fn refuse(&mut self, cx: &mut Context<'_>, error: HttpError) {
         if self.ended != Ended::ByUs {
             self.ended = Ended::ByUs;
             self.line.linger();
             if let Some(service) = &self.service {
-                let answer = super::connection::encode(service.refuse(&self.line, error.closing()));
-                let _ = Pin::new(&mut self.socket).poll_write(cx, &answer);
+                self.owed = super::connection::encode(service.refuse(&self.line, error.closing()));
+                // What does not fit, or goes wrong, is met again by hyper's next call.
+                let _ = self.poll_owed(cx);
             }
         }
+    }
+
+    /// Ready when nothing of a refusal is left to send. Answers before it may fill the socket's buffer: half a refusal is none.
+    fn poll_owed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.owed.is_empty() {
+            let result = Pin::new(&mut self.socket).poll_write(cx, &self.owed);
+            self.wrote(&result, cx)?;
+            match ready!(result)? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                taken => drop(self.owed.drain(..taken)),
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// What hyper was about to say, in our words.
@@ -258,7 +274,7 @@ impl AsyncRead for Guarded {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if this.ended == Ended::ByUs {
-            return Poll::Ready(Ok(()));
+            return this.poll_owed(cx);
         }
         let before = buf.filled().len();
         match Pin::new(&mut this.socket).poll_read(cx, buf) {
@@ -272,7 +288,7 @@ impl AsyncRead for Guarded {
                     this.refuse(cx, HttpError::new(ErrorStatus::RequestTimeout, "header_time", "the request head took longer than 10 s"));
                 }
                 this.ended = Ended::ByUs;
-                Poll::Ready(Ok(()))
+                this.poll_owed(cx)
             }
             Poll::Pending => Poll::Pending,
         }
@@ -315,11 +331,13 @@ impl AsyncWrite for Guarded {
             // hyper has asked for input before this moment and will not ask again until it is woken: by this timer.
             let _ = self.is_read_over(cx);
         }
+        ready!(self.poll_owed(cx))?;
         Pin::new(&mut self.socket).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        ready!(this.poll_owed(cx))?;
         ready!(Pin::new(&mut this.socket).poll_shutdown(cx))?;
         if !this.line.linger.load(Ordering::Relaxed) || this.ended == Ended::ByPeer {
             return Poll::Ready(Ok(()));
