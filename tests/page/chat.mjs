@@ -49,6 +49,18 @@ export default [
     await page.getByText('Copied.').waitFor();
     await browser.shoot('markdown', page);
   }],
+  ['lines of any length are shown in time that grows with them', async (browser) => {
+    const page = await browser.enter(await Server.start());
+    // With a way back for every character each of these would take minutes, and the scenario its patience.
+    const shown = await page.evaluate(async () => {
+      const { markdown } = await import(new URL('assets/markdown.js', document.baseURI));
+      const far = ' '.repeat(200000);
+      const lines = [`# a${far}x`, `a|b\n-${far}x`, `a|b\n|-${far}|${far}x`, '- '.repeat(100000) + 'x', '**a '.repeat(20000), '['.repeat(100000), '`'.repeat(100000)];
+      return lines.map((line) => markdown(line).textContent.length > 0);
+    });
+    same(shown, Array(7).fill(true), 'each is shown');
+    same(await page.evaluate(async () => (await import(new URL('assets/markdown.js', document.baseURI))).markdown('# One #\n\n| a |\n| --- |\n| b |').innerHTML.match(/<(h3|td)>[^<]*/g)), ['<h3>One', '<td>b'], 'a heading and a table');
+  }],
   ['a file is written after its difference was shown and approved', async (browser) => {
     const server = await Server.start();
     await server.call('PUT', 'api/workspace/file/notes/pump.md', '# Pump\n\n- installed 2019\n- serviced in April\n- filter: F7\n');

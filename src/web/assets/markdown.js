@@ -4,11 +4,12 @@
 import {copyText, h, icon} from './dom.js';
 
 const FENCE = /^ {0,3}(`{3,}|~{3,})\s*([^\s`]*)/;
-const HEAD = /^ {0,3}(#{1,6})\s+(.*?)\s*#*$/;
+// These meet lines of any length: each takes time in proportion to it.
+const HEAD = /^ {0,3}(#{1,6})\s+(.*)$/;
 const RULE = /^ {0,3}([-*_])(\s*\1){2,}\s*$/;
 const QUOTE = /^ {0,3}> ?/;
 const ITEM = /^( *)([-*+]|\d{1,9}[.)])(\s+|$)/;
-const CELLS = /^ {0,3}\|?\s*:?-+:?\s*(\|\s*:?-+:?\s*)*\|?\s*$/;
+const CELLS = /^(?=[^-]*-)[-|:\s]+$/;
 // Lists and quotes within each other; deeper ones are shown as text.
 const DEEP = 8;
 
@@ -70,7 +71,7 @@ function part(lines, depth) {
 	}
 	const head = HEAD.exec(first);
 	// The page itself has the first two levels.
-	if (head) return h(`h${Math.min(head[1].length + 2, 6)}`, inline(head[2]));
+	if (head) return h(`h${Math.min(head[1].length + 2, 6)}`, inline(head[2].trim().replace(/(^|\s)#+$/, '')));
 	if (RULE.test(first)) return h('hr');
 	if (QUOTE.test(first) && depth < DEEP) return h('blockquote', blocks(lines.map((line) => line.replace(QUOTE, '')), depth + 1));
 	if (ITEM.test(first) && depth < DEEP) return list(lines, depth);
@@ -136,7 +137,7 @@ function inline(text, depth = 0) {
 	const flush = () => plain && (out.push(plain), (plain = ''));
 	const put = (node) => (flush(), out.push(node));
 	for (let i = 0; i < text.length; ) {
-		const rest = text.slice(i, i + 4000);
+		const rest = text.slice(i, i + 1000);
 		const c = rest[0];
 		if (c === '\\' && /[\\`*_{}[\]()#+\-.!|~<>]/.test(rest[1] ?? '')) {
 			plain += rest[1];
