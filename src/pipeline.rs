@@ -23,7 +23,7 @@ use crate::base::metrics::Present;
 use crate::http::connection::{Request, Service};
 use crate::http::error::{ErrorStatus, HttpError};
 use crate::http::line::Line;
-use crate::http::listener::{self, Listener};
+use crate::http::listener::{self, Listener, Stop};
 use crate::http::peer::PeerKey;
 use crate::http::proxies::TrustedProxies;
 use crate::http::{Body, Response, gate};
@@ -41,14 +41,15 @@ use crate::store::audit::{What, Who};
 use crate::wire::query::Query;
 use crate::wire::ws_handshake;
 
-/// Serves until `app.shutdown`, then drains: no new connections, requests that run get `limits.drain`, then it returns.
+/// Serves until `app.shutdown`, then drains: requests that run get `limits.drain`, who comes meanwhile gets one answer, and when
+/// all is done it returns.
 pub async fn serve(listener: Listener, app: Arc<App>, settings: Arc<Live<Settings>>, limits: listener::Settings) {
     let pipeline = match Pipeline::new(app.clone(), settings, &limits) {
         Ok(pipeline) => Arc::new(pipeline),
         // A test builds the router, so this is never seen.
         Err(error) => return log::error("http", format_args!("the route table is wrong: {error}")),
     };
-    let served = listener::serve(listener, limits, pipeline.clone(), app.shutdown.clone());
+    let served = listener::serve(listener, limits, pipeline.clone(), Stop { draining: app.shutdown.clone(), drained: app.drained.clone() });
     let checks = pipeline.settings.clone();
     let may_go_on = |key| auth::may_go_on(&*app.keys, checks.load().auth_enabled, key, app.clock.now());
     // Both run beside the server and end with it.

@@ -67,7 +67,7 @@ async fn main() -> ExitCode {
             listener,
             listener::Settings { drain: std::time::Duration::from_secs(1), ..Default::default() },
             Arc::new(Echo),
-            stop
+            listener::Stop { draining: stop.clone(), drained: stop },
         ),
         async {
             stops.next().await;

@@ -30,8 +30,10 @@ pub trait Service: Send + Sync + 'static {
     fn refuse(&self, line: &Line, error: HttpError) -> Response;
 }
 
-/// Serves one connection to its end. After `stop` the request that runs is answered, then the connection closes.
+/// Serves one connection to its end. After `stop` the request that runs is answered, then the connection closes; one that begins
+/// after it has one request.
 pub(super) async fn run(socket: Socket, line: Arc<Line>, service: Arc<dyn Service>, stop: Cancel) {
+    let last = stop.why().is_some();
     let io = TokioIo::new(Guarded::new(socket, line.clone(), service.clone()));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -41,7 +43,7 @@ pub(super) async fn run(socket: Socket, line: Arc<Line>, service: Arc<dyn Servic
         .max_header_size(HEADER_BYTES_MAX)
         // No more than a head, though bodies come through the same buffer: every stranger may fill it.
         .max_buf_size(HEADER_BYTES_MAX)
-        .keep_alive(true)
+        .keep_alive(!last)
         // A client that closes its side has gone: its request is dropped, what it asked for goes on by itself.
         .half_close(false)
         // Pipelined requests are answered one after the other, each answer flushed.
@@ -59,7 +61,7 @@ pub(super) async fn run(socket: Socket, line: Arc<Line>, service: Arc<dyn Servic
         biased;
         // How a connection ended is the access log's affair, request by request.
         _ = connection.as_mut() => false,
-        _ = stop.cancelled() => true,
+        _ = stop.cancelled(), if !last => true,
     };
     if stopped {
         connection.as_mut().graceful_shutdown();
@@ -421,6 +423,17 @@ mod tests {
         let mut said = Vec::new();
         client.read_to_end(&mut said).await.unwrap();
         assert!(said.len() <= 8 * 1024);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_begins_after_the_stop_has_one_request() {
+        let (ours, theirs) = duplex(8 * 1024);
+        let crowd = Crowd::new(Caps { all: 9, strangers: 9, strangers_per_peer: 9 });
+        let (canceller, stop) = cancel::pair();
+        canceller.cancel(Why::Shutdown);
+        tokio::spawn(run(Socket::Memory(theirs), Line::new(Peer::Unix, crowd.admit(None)), Arc::new(Stub), stop));
+        let said = say_to((ours, canceller), "GET /a HTTP/1.1\r\nhost: a\r\n\r\nGET /b HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        assert!(said.contains("connection: close") && said.ends_with("/a"), "{said}");
     }
 
     #[tokio::test(start_paused = true)]

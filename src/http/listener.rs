@@ -188,9 +188,18 @@ impl Listener {
     }
 }
 
-/// Accepts and serves until `stop`; then no new connection is taken, requests that run get `settings.drain`, and what is
-/// left after that is cut off. Streams end by themselves when they see `stop`.
-pub async fn serve(listener: Listener, settings: Settings, service: Arc<dyn Service>, stop: Cancel) {
+/// How a server ends, in two steps.
+#[derive(Clone)]
+pub struct Stop {
+    /// Every connection gets the answer that it waits for; one that comes now gets one answer: that nothing more is taken on.
+    pub draining: Cancel,
+    /// What runs is done: nobody is let in any more.
+    pub drained: Cancel,
+}
+
+/// Accepts and serves until `stop.drained`, and no longer than `settings.drain` after `stop.draining`; what is left then is cut
+/// off. Streams end by themselves when they see that.
+pub async fn serve(listener: Listener, settings: Settings, service: Arc<dyn Service>, stop: Stop) {
     let crowd = Crowd::new(settings.caps(sys::limits::raise_descriptors()));
     tokio::select! {
         () = accept_until(listener, settings, service, stop, &crowd) => {}
@@ -207,15 +216,25 @@ async fn trim(crowd: &Crowd) {
     }
 }
 
-async fn accept_until(mut listener: Listener, settings: Settings, service: Arc<dyn Service>, stop: Cancel, crowd: &Arc<Crowd>) {
+async fn accept_until(mut listener: Listener, settings: Settings, service: Arc<dyn Service>, stop: Stop, crowd: &Arc<Crowd>) {
     // One task a connection; each ends with its connection, or when the set is dropped.
     let mut connections = JoinSet::new();
     let mut complaint = Complaint::default();
+    let Stop { draining, drained } = stop;
+    let mut overdue = std::pin::pin!(async {
+        draining.cancelled().await;
+        tokio::time::sleep(settings.drain).await;
+    });
+    let mut late = false;
     loop {
         while connections.try_join_next().is_some() {}
         let accepted = tokio::select! {
             biased;
-            _ = stop.cancelled() => break,
+            _ = drained.cancelled() => break,
+            () = &mut overdue => {
+                late = true;
+                break;
+            }
             accepted = async { crowd.room().await; listener.accept().await } => accepted,
         };
         let (socket, peer) = match accepted {
@@ -228,11 +247,18 @@ async fn accept_until(mut listener: Listener, settings: Settings, service: Arc<d
         let trusted = settings.trusted_proxies.trusts(peer);
         let seat = crowd.admit((!trusted).then(|| peer.key()));
         let id = seat.id();
-        let task = connections.spawn(connection::run(socket, Line::new(peer, seat), service.clone(), stop.clone()));
+        let task = connections.spawn(connection::run(socket, Line::new(peer, seat), service.clone(), draining.clone()));
         crowd.served_by(id, task);
     }
     drop(listener);
-    if tokio::time::timeout(settings.drain, crowd.empty()).await.is_err() {
+    if !late {
+        tokio::select! {
+            biased;
+            () = crowd.empty() => {}
+            () = overdue => late = true,
+        }
+    }
+    if late {
         log::warn("http", format_args!("drain: the deadline has passed; open connections are cut off"));
     }
     connections.shutdown().await;
@@ -328,6 +354,7 @@ mod tests {
     async fn without_descriptors_it_neither_ends_nor_spins_and_serves_again() {
         let (listener, dial) = Listener::memory();
         let (canceller, stop) = cancel::pair();
+        let stop = Stop { draining: stop.clone(), drained: stop };
         let server = tokio::spawn(serve(listener, Settings::default(), Arc::new(Mute), stop));
         let begin = Instant::now();
         for n in 0..100 {
@@ -354,6 +381,7 @@ mod tests {
     async fn without_descriptors_the_oldest_stranger_has_a_moment_to_say_who_he_is() {
         let (listener, dial) = Listener::memory();
         let (_canceller, stop) = cancel::pair();
+        let stop = Stop { draining: stop.clone(), drained: stop };
         tokio::spawn(serve(listener, Settings::default(), Arc::new(Mute), stop));
         let (mut oldest, theirs) = tokio::io::duplex(1024);
         assert!(dial.send(Ok((theirs, Peer::Unix))).await.is_ok());

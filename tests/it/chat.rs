@@ -372,6 +372,38 @@ async fn sigterm_lets_a_running_answer_finish() {
     assert!(!server.home().join("address").exists(), "the address goes with the server");
 }
 
+/// API A1: whoever comes while the server drains hears so, and may still look.
+#[tokio::test]
+async fn while_the_server_drains_new_work_is_refused_with_503_and_looking_goes_on() {
+    let model = Scripted::start();
+    let gate = Gate::new();
+    model.next(Reply::text(&["before"]).wait(&gate).say(" and after"));
+    model.always(Reply::text(&["quick"]));
+    let mut server = Setup::new().openai(&model).start();
+    let client = server.client();
+    let session = "0f3ae2a4-9c1b-4f6e-8d57-1f2e3d4c5b75";
+    let post = saying(&client, chat(json!({"content": "go", "session_id": session})));
+    gate.reached(1).await;
+    server.signal(rustix::process::Signal::TERM);
+    let refused = async {
+        loop {
+            // The signal may still be on its way.
+            let answer = server.stranger().with_key(Some(server.key())).post("/api/chat", &json!({"content": "hello"})).await;
+            if answer.status != 200 {
+                return answer;
+            }
+        }
+    };
+    let refused = tokio::time::timeout(std::time::Duration::from_secs(20), refused).await.unwrap();
+    assert_eq!((refused.status, &refused.json()["error"]), (503, &json!("the server is shutting down")));
+    assert!(refused.header("retry-after").is_some() && refused.header("connection") == Some("close"));
+    let detail = server.stranger().with_key(Some(server.key())).get(&format!("/api/sessions/{session}")).await.expect(200).json();
+    assert_eq!(detail["user_messages"][0]["content"], "go");
+    gate.open();
+    assert_eq!(post.await.unwrap().expect(200).json()["reply"], "before and after");
+    assert!(server.wait().await.success());
+}
+
 #[tokio::test]
 async fn a_run_that_does_not_finish_in_time_is_interrupted_with_its_text() {
     let model = Scripted::start();
