@@ -274,7 +274,7 @@ async fn watch(running: Arc<Running>, reload: Arc<Notify>, stop: Cancel) {
 }
 
 /// What goes on beside the requests; all of it ends with `stop`.
-fn background(app: &Arc<App>, stop: &Cancel) -> [tokio::task::JoinHandle<()>; 8] {
+fn background(app: &Arc<App>, stop: &Cancel) -> [tokio::task::JoinHandle<()>; 9] {
     // From the sweep, which finds runs that wait and sessions that are too old, to the gateway, which answers for them. Ends with
     // the sweep.
     let (found, mut swept) = mpsc::unbounded_channel::<Found>();
@@ -316,7 +316,8 @@ fn background(app: &Arc<App>, stop: &Cancel) -> [tokio::task::JoinHandle<()>; 8]
     let recorded = tokio::spawn(async move { audit.keep(cancel).await });
     let tools = tokio::spawn(app.mcp.clone().keep_tidy(stop.clone()));
     let budgets = tokio::spawn(app.books.clone().keep_exact(stop.clone()));
-    [adopt, sweep, resume, expire, scheduled, recorded, tools, budgets]
+    let page = tokio::spawn(app.site.clone().keep_current(stop.clone()));
+    [adopt, sweep, resume, expire, scheduled, recorded, tools, budgets, page]
 }
 
 #[cfg(test)]

@@ -159,8 +159,8 @@ pub(super) const COMMANDS: &[Command] = &[
         words: "",
         summary: "replace the web page by one of your own: an archive in the net whose SHA-256 is given",
         about: "Needs a build with the feature `archives`. The archive is a gzipped tar with an index.html at its top or in its one\n\
-                directory; it goes to `web.dist`, else <home>/web/dist, all at once. Redirects are not followed. Nothing is ever\n\
-                downloaded by itself. To have the embedded page again, delete that directory.",
+                directory; it goes to `web.dist`, else <home>/web/dist, all at once. Redirects are not followed. Nothing is\n\
+                downloaded by itself unless `web.auto_update` says so. To have the embedded page again, delete that directory.",
         options: &[
             Opt { long: "url", value: Some("URL"), help: "where the archive is (needed)", many: false },
             Opt { long: "sha256", value: Some("HEX"), help: "the digest that it must have (needed)", many: false },

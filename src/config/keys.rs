@@ -8,6 +8,7 @@ use super::tool_servers;
 use super::value::{Kind, Value};
 use crate::base::limits::GROUP_MAX;
 use crate::http::proxies::TrustedProxies;
+use crate::rooms::site::fetch::Source;
 
 /// One key.
 #[derive(Debug)]
@@ -228,6 +229,15 @@ pub const KEYS: &[Key] = &[
         "",
         "Directory of a page of your own, with an `index.html`; relative paths start at the home. Not set, or without one: `<home>/web/dist`, `<workspace>/web/dist`, else the page that the binary carries.",
     ),
+    checked(
+        key(
+            "web.auto_update",
+            Text,
+            "",
+            "A page that is fetched by itself into `web.dist`, else `<home>/web/dist`, whenever this names another one: an address, a space, `sha256:` and the archive's digest. Not set: nothing is ever downloaded by itself. Needs the feature `archives`.",
+        ),
+        page_source,
+    ),
     key("logging.format", OneOf(&["pretty", "json"]), "pretty", "Form of the log on standard error."),
     key("logging.level", OneOf(&["error", "warn", "info"]), "info", "How much the log says."),
     key("mcp.servers.<name>.command", Text, "", "Tool server that is a program: a path, or a name on `PATH`. Either this or `url`."),
@@ -373,6 +383,10 @@ fn url(value: &Value) -> Result<(), Expected> {
     all(value, "an address such as http://127.0.0.1:8080/v1, without user, query or fragment", |text| {
         crate::wire::url::Url::parse(text).is_ok() && !text.contains('?')
     })
+}
+
+fn page_source(value: &Value) -> Result<(), Expected> {
+    all(value, "an address, a space, and sha256: with 64 hexadecimal digits", |text| Source::parse(text).is_some())
 }
 
 fn host(value: &Value) -> Result<(), Expected> {

@@ -76,7 +76,10 @@ pub fn settings(config: &Config) -> Settings {
             embedding: embedding(config),
         },
         skills: rooms::skills::Settings { set: config.set_keys() },
-        site: rooms::site::Settings { dist: config.text("web.dist").map(|path| config.home().join(path)) },
+        site: rooms::site::Settings {
+            dist: config.text("web.dist").map(|path| config.home().join(path)),
+            auto_update: config.text("web.auto_update").and_then(rooms::site::fetch::Source::parse),
+        },
         mcp: mcp(config),
         orchestrator: orchestrator::Settings {
             max_evolution_iterations: small(config.whole("orchestrator.max_evolution_iterations")),

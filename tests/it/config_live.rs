@@ -41,6 +41,8 @@ fn another(key: &Key) -> Value {
         ("security.cors_origins", _) => json!(["https://a.example"]),
         ("gateway.trusted_proxies", _) => json!(["10.0.0.1"]),
         ("gateway.host", _) => json!("localhost"),
+        // Nobody listens there.
+        ("web.auto_update", _) => json!(format!("http://127.0.0.1:1/page.tgz sha256:{}", "0".repeat(64))),
         ("gateway.base_path", _) => json!("/other"),
         (_, Kind::Text) => json!("other"),
         (_, Kind::Whole(..)) => json!(key.default.parse::<u64>().unwrap() + 1),

@@ -217,3 +217,97 @@ async fn a_browser_may_ask_whether_it_is_logged_in() {
     let open = Setup::new().env("OXIOS_SECURITY__AUTH_ENABLED", "false").start();
     assert_eq!(open.stranger().get("/api/login").await.expect(200).json()["logged_in"], true);
 }
+
+/// API A9: a page from the net comes by command or by itself, each only with its digest.
+#[cfg(feature = "archives")]
+mod fetched {
+    use std::io::Write;
+    use std::net::TcpListener;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use oxios_edge::base::digest::{hex, sha256};
+
+    use super::*;
+    use crate::support::server::command;
+
+    /// Serves this archive to whoever asks for `/page.tgz`; counts them.
+    fn serve(archive: Vec<u8>) -> (String, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (url, asked) = (format!("http://{}/page.tgz", listener.local_addr().unwrap()), Arc::new(AtomicUsize::new(0)));
+        let count = asked.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let (mut head, mut byte) = (Vec::new(), [0]);
+                while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|n| n == 1) {
+                    head.push(byte[0]);
+                }
+                count.fetch_add(1, Ordering::SeqCst);
+                let there = head.starts_with(b"GET /page.tgz ");
+                let (status, body) = if there { ("200 OK", &archive[..]) } else { ("404 Not Found", &b"none"[..]) };
+                let _ = write!(stream, "HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+                let _ = stream.write_all(body);
+            }
+        });
+        (url, asked)
+    }
+
+    fn archive(page: &str) -> (Vec<u8>, String) {
+        let mut tar = tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default()));
+        let mut header = tar::Header::new_gnu();
+        header.set_size(page.len() as u64);
+        header.set_mode(0o644);
+        tar.append_data(&mut header, "dist/index.html", page.as_bytes()).unwrap();
+        let bytes = tar.into_inner().unwrap().finish().unwrap();
+        let digest = hex(&sha256(&bytes));
+        (bytes, digest)
+    }
+
+    #[tokio::test]
+    async fn a_command_fetches_a_page_with_its_digest_and_no_other() {
+        let server = Setup::new().start();
+        let (bytes, digest) = archive("<!doctype html>fetched");
+        let (url, _) = serve(bytes);
+        let fetch =
+            |url: &str, digest: &str| command(server.home()).args(["web", "fetch", "--url", url, "--sha256", digest]).output().unwrap();
+        let ours = get(&server, "/").await.text();
+        for (url, digest, why) in [
+            (url.as_str(), "00".repeat(32).as_str(), "SHA-256"),
+            (&url.replace("page", "other"), &digest, "404"),
+            ("http://127.0.0.1:1/page.tgz", &digest, "nothing was changed"),
+        ] {
+            let refused = fetch(url, digest);
+            assert_eq!(refused.status.code(), Some(1));
+            assert!(String::from_utf8_lossy(&refused.stderr).contains(why), "{why}: {refused:?}");
+        }
+        assert_eq!(fetch(&url, "12").status.code(), Some(2));
+        assert_eq!(get(&server, "/").await.text(), ours);
+        let done = fetch(&url, &digest);
+        assert!(done.status.success(), "{done:?}");
+        assert_eq!(get(&server, "/").await.expect(200).text(), "<!doctype html>fetched");
+    }
+
+    #[tokio::test]
+    async fn a_page_comes_by_itself_only_where_the_configuration_names_it() {
+        let (bytes, digest) = archive("<!doctype html>by itself");
+        let (url, asked) = serve(bytes);
+        let mut server = Setup::new().start();
+        let said = server.client().send(Ask::new("PUT", "/api/config").json(&json!({"web": {"auto_update": url}}))).await;
+        assert!(said.expect(400).text().contains("sha256:"));
+        assert_eq!(asked.load(Ordering::SeqCst), 0);
+        let wanted = json!({"web": {"auto_update": format!("{url} sha256:{digest}")}});
+        server.client().send(Ask::new("PUT", "/api/config").json(&wanted)).await.expect(200);
+        let comes = async {
+            while get(&server, "/").await.text() != "<!doctype html>by itself" {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(20), comes).await.unwrap();
+        assert!(server.stop().await.success());
+        server.restart();
+        assert_eq!(get(&server, "/").await.text(), "<!doctype html>by itself");
+        assert!(server.stop().await.success());
+        assert_eq!(asked.load(Ordering::SeqCst), 1, "what is there is not fetched again");
+    }
+}

@@ -19,6 +19,10 @@ pub enum InstallError {
     Io(io::Error),
 }
 
+/// What a build without the feature `archives` says.
+pub(super) const NO_ARCHIVES: &str = "this build reads no archives; one that was made with `cargo build --release --features archives` \
+     does. Or unpack it into the directory yourself";
+
 impl fmt::Display for InstallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -60,9 +64,7 @@ fn unpacked(bytes: &[u8]) -> Result<Files, InstallError> {
 
 #[cfg(not(feature = "archives"))]
 fn unpacked(_: &[u8]) -> Result<Files, InstallError> {
-    let why = "this build reads no archives; one that was made with `cargo build --release --features archives` does. \
-               Or unpack it into the directory yourself";
-    Err(InstallError::Refused(why.to_owned()))
+    Err(InstallError::Refused(NO_ARCHIVES.to_owned()))
 }
 
 #[cfg(test)]

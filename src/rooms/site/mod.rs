@@ -2,6 +2,7 @@
 //! binary carries. Directories are looked at for every request, so that a new build there is served at once. Everything here blocks.
 
 pub mod embedded;
+pub mod fetch;
 pub mod install;
 
 use std::collections::HashMap;
@@ -33,6 +34,8 @@ const PACK_FROM_BYTES: usize = 512;
 pub struct Settings {
     /// `web.dist`: the directory that is looked at first.
     pub dist: Option<PathBuf>,
+    /// `web.auto_update`: the page that is fetched by itself.
+    pub auto_update: Option<fetch::Source>,
 }
 
 /// Where the page comes from.
@@ -197,7 +200,7 @@ mod tests {
         write(&dir.join("home/web/dist/index.html"), "home");
         assert_eq!((text(&site, "").unwrap(), text(&site, "assets/app.js").unwrap()), ("home".into(), "x".into()));
         write(&dir.join("first/index.html"), "first");
-        site.settings.store(Settings { dist: Some(dir.join("first")) });
+        site.settings.store(Settings { dist: Some(dir.join("first")), auto_update: None });
         assert_eq!(text(&site, "deep/er").unwrap(), "first");
         std::fs::remove_dir_all(dir).unwrap();
     }
