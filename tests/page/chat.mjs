@@ -70,6 +70,7 @@ export default [
     same(await turn.locator('.diff .minus').allTextContents(), ['-- serviced in April'], 'removed');
     same(await turn.locator('.diff .plus').allTextContents(), ['+- serviced on 3 May'], 'added');
     await page.locator('.count').getByText('1').waitFor();
+    await page.locator('.session').getByText('write notes/pump.md').waitFor();
     await browser.shoot('approval', page);
     await turn.getByRole('button', { name: 'Approve' }).click();
     await turn.and(page.locator('[data-state=done]')).waitFor();

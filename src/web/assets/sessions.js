@@ -35,7 +35,7 @@ export class Sessions {
 		});
 		this.node = h('div.finder', h('div.search', icon('search'), this.search), this.spaces, this.scroller);
 		this.sought = seldom(250, () => ((this.query = this.search.value.trim().slice(0, 400)), (this.scroller.scrollTop = 0), this.refresh()));
-		this.again = seldom(700, () => this.node.isConnected && this.refresh());
+		this.again = seldom(300, () => this.node.isConnected && this.refresh());
 		this.close = onKernel((event) => {
 			if (['again', 'message_received', 'agent_stopped', 'agent_failed', 'space_created', 'space_archived', 'spaces_merged'].includes(event.type)) this.again();
 			if (event.type.startsWith('space') || event.type === 'again') this.loadSpaces();
