@@ -41,9 +41,8 @@ impl sse::Source for Stream {
         };
         let mut batch = BytesMut::from(&first[..]);
         batch.extend_from_slice(&self.frame(second));
-        while batch.len() < SSE_BATCH_BYTES_MAX
-            && let Some(item) = self.reader.try_next()
-        {
+        while batch.len() < SSE_BATCH_BYTES_MAX {
+            let Some(item) = self.reader.try_next() else { break };
             batch.extend_from_slice(&self.frame(item));
         }
         Some(batch.freeze())

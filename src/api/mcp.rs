@@ -79,9 +79,8 @@ pub(crate) async fn message(app: Arc<App>, call: Call) -> Result<Response, HttpE
         let public = "the body must be JSON (Content-Type: application/json)";
         return Err(HttpError::new(ErrorStatus::UnsupportedMediaType, "media_type", public));
     }
-    if let Some(version) = call.headers.get("mcp-protocol-version")
-        && !VERSIONS.iter().any(|known| version == known)
-    {
+    let version = call.headers.get("mcp-protocol-version");
+    if version.is_some_and(|version| !VERSIONS.iter().any(|known| version == known)) {
         return Err(HttpError::bad_request(format!("MCP-Protocol-Version: spoken here are {}", VERSIONS.join(", "))));
     }
     let Ok(messages) = json_rpc::parse(call.body.bytes()) else {

@@ -39,9 +39,7 @@ pub(super) fn shapes(all: &mut api::shapes::Shapes) {
 pub(crate) async fn change(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
     let (owner, id) = (call.caller()?.owner(), sessions::id(&call)?);
     let SessionChange { title, space_id, persona_id } = call.json()?;
-    if let Some(Some(title)) = &title
-        && (title.len() > LABEL_BYTES_MAX || title.chars().any(char::is_control))
-    {
+    if title.iter().flatten().any(|title| title.len() > LABEL_BYTES_MAX || title.chars().any(char::is_control)) {
         return Err(HttpError::bad_request(format!("`title` must be one line of at most {LABEL_BYTES_MAX} bytes")));
     }
     let title = title.map(|title| title.map(|title| title.trim().to_owned()).filter(|title| !title.is_empty()));

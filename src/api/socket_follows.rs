@@ -99,9 +99,7 @@ impl Follows {
         let (at, (tail, told)) = poll_fn(|cx| {
             let count = list.len();
             for at in (0..count).map(|i| (*turn + i) % count) {
-                if let Some(follow) = list.get_mut(at)
-                    && let Poll::Ready(found) = follow.coming.as_mut().poll(cx)
-                {
+                if let Some(Poll::Ready(found)) = list.get_mut(at).map(|follow| follow.coming.as_mut().poll(cx)) {
                     *turn = at + 1;
                     return Poll::Ready((at, found));
                 }

@@ -241,9 +241,10 @@ impl Gateway {
             return Ok(());
         }
         for record in session.records_of(message).await? {
-            if let Body::ApprovalRequested { approval_id, call_id, action, resource, reason, shown, digest, expires_at } = record.body
-                && approval_id == id
-            {
+            if let Body::ApprovalRequested { approval_id, call_id, action, resource, reason, shown, digest, expires_at } = record.body {
+                if approval_id != id {
+                    continue;
+                }
                 let approval = Approval {
                     id,
                     owner: session.owner(),

@@ -202,8 +202,10 @@ impl Gateway {
                 (decided, next.and_then(|next| next.user.key_id))
             };
             let approval = (parked.approval, by);
-            if !decided && let Err(error) = self.resolve(&session, parked.message, approval, Decision::Rejected).await {
-                log::warn("gateway", format_args!("approval {}: its rejection was not written down: {error}", parked.approval));
+            if !decided {
+                if let Err(error) = self.resolve(&session, parked.message, approval, Decision::Rejected).await {
+                    log::warn("gateway", format_args!("approval {}: its rejection was not written down: {error}", parked.approval));
+                }
             }
         }
         let Some(canceller) = self.state().runs.get(&parked.message).map(|run| run.canceller.clone()) else { return };

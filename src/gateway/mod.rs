@@ -175,9 +175,7 @@ impl Gateway {
     /// Starts the lane's task where there is something to do and none lives.
     fn wake(self: &Arc<Self>, session: crate::base::ids::SessionId) {
         let mut state = self.state();
-        if let Some(lane) = state.lanes.get_mut(&session)
-            && !lane.task
-        {
+        if let Some(lane) = state.lanes.get_mut(&session).filter(|lane| !lane.task) {
             lane.task = true;
             drop(state);
             tokio::spawn(self.clone().lane(session));

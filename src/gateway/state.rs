@@ -120,7 +120,7 @@ impl State {
             Some(Next::Wait) => !lane.queue.is_empty(),
             None => false,
         };
-        if urgent && let Some(parked) = lane.parked.take() {
+        if let Some(parked) = lane.parked.take_if(|_| urgent) {
             lane.current = Some(parked.message);
             return match parked.next {
                 Next::Go => Step::Resume(parked),
@@ -169,9 +169,8 @@ impl Ended {
         if self.owners.insert(message, owner).is_none() {
             self.order.push_back(message);
         }
-        if self.order.len() > ENDED_MESSAGES_KEPT
-            && let Some(old) = self.order.pop_front()
-        {
+        while self.order.len() > ENDED_MESSAGES_KEPT {
+            let Some(old) = self.order.pop_front() else { break };
             self.owners.remove(&old);
         }
     }

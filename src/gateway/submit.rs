@@ -87,13 +87,11 @@ impl Gateway {
             Space::Full { why } => GatewayError::DiskFull(why),
             Space::Enough => return Ok(self.sessions.load_or_begin(ids.session, *owner, begins).await?),
         };
-        if retry
-            && let Ok(session) = self.sessions.load(ids.session, *owner).await
-            && session.find(ids.message).is_some()
-        {
-            return Ok(session);
+        if !retry {
+            return Err(refusal);
         }
-        Err(refusal)
+        let known = self.sessions.load(ids.session, *owner).await.ok().filter(|session| session.find(ids.message).is_some());
+        known.ok_or(refusal)
     }
 }
 

@@ -300,9 +300,7 @@ impl Incoming {
 async fn drive<T>(connection: &mut Option<Connection>, future: impl Future<Output = T>) -> T {
     let mut future = pin!(future);
     poll_fn(|cx| {
-        if let Some(running) = connection
-            && running.as_mut().poll(cx).is_ready()
-        {
+        if connection.as_mut().is_some_and(|running| running.as_mut().poll(cx).is_ready()) {
             *connection = None;
         }
         future.as_mut().poll(cx)

@@ -97,9 +97,8 @@ impl Crowd {
     /// Lets one in, where there is [`Self::room`]. `peer` is none where the cap per peer does not apply. Whoever has to go for it goes.
     pub(super) fn admit(self: &Arc<Self>, peer: Option<PeerKey>) -> Seat {
         let mut state = self.state();
-        if let Some(peer) = peer
-            && state.per_peer.get(&peer).is_some_and(|n| *n >= self.caps.strangers_per_peer)
-        {
+        let too_many = |peer: &PeerKey| state.per_peer.get(peer).is_some_and(|n| *n >= self.caps.strangers_per_peer);
+        if let Some(peer) = peer.filter(too_many) {
             state.send_away(Some(peer));
         }
         // Some places are kept free ahead of time, so that the next one need not wait until somebody has left.
@@ -146,9 +145,8 @@ impl State {
 
     fn forget(&mut self, id: u64) -> Option<Stranger> {
         let stranger = self.strangers.remove(&id)?;
-        if let Some(peer) = stranger.peer
-            && let Some(n) = self.per_peer.get_mut(&peer)
-        {
+        let Some(peer) = stranger.peer else { return Some(stranger) };
+        if let Some(n) = self.per_peer.get_mut(&peer) {
             *n = n.saturating_sub(1);
             if *n == 0 {
                 self.per_peer.remove(&peer);

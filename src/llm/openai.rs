@@ -59,10 +59,7 @@ impl Dialect {
 pub fn encode(request: &Request, model: &str, dialect: Dialect) -> Vec<u8> {
     let mut messages = Vec::with_capacity(request.messages.len() + 1);
     let mut system = request.system.clone();
-    if let Some(schema) = &request.schema
-        && !dialect.schema
-        && request.plain.is_none()
-    {
+    if let Some(schema) = request.schema.as_ref().filter(|_| !dialect.schema && request.plain.is_none()) {
         // The server cannot be held to the schema, so the model is asked.
         system.push_str("\n\nAnswer with one JSON object and nothing else. Its JSON schema:\n");
         system.push_str(&schema.schema.to_string());
@@ -106,9 +103,7 @@ pub fn encode(request: &Request, model: &str, dialect: Dialect) -> Vec<u8> {
     if !stop.is_empty() {
         fields.insert("stop".to_owned(), json!(stop));
     }
-    if let Some(schema) = &request.schema
-        && dialect.schema
-    {
+    if let Some(schema) = request.schema.as_ref().filter(|_| dialect.schema) {
         let format = json!({"type": "json_schema", "json_schema": {"name": word(&schema.name), "schema": schema.schema}});
         fields.insert("response_format".to_owned(), format);
     }

@@ -67,9 +67,9 @@ impl Logins {
         let mut open = self.all().clone();
         open.retain(|_, login| login.expires > now);
         let own = open.iter().filter(|(_, login)| login.key == key);
-        if own.clone().count() >= LOGINS_PER_KEY_MAX
-            && let Some(oldest) = own.min_by_key(|(_, login)| login.expires).map(|(digest, _)| digest.clone())
-        {
+        let many = own.clone().count() >= LOGINS_PER_KEY_MAX;
+        let oldest = own.min_by_key(|(_, login)| login.expires).map(|(digest, _)| digest.clone());
+        if let Some(oldest) = oldest.filter(|_| many) {
             open.remove(&oldest);
         }
         if open.len() >= LOGINS_MAX {

@@ -44,9 +44,7 @@ fn at(schema: &Value, value: &Value, place: &str, depth: usize) -> Result<(), St
         }
         _ => {}
     }
-    if let Some(Value::Array(allowed)) = schema.get("enum")
-        && !allowed.contains(value)
-    {
+    if let Some(allowed) = schema.get("enum").and_then(Value::as_array).filter(|allowed| !allowed.contains(value)) {
         return wrong(format!("one of {}", Value::Array(allowed.clone())));
     }
     let limit = |name: &str| schema.get(name).and_then(Value::as_f64);

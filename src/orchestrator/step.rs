@@ -307,9 +307,8 @@ impl Step<'_> {
     // --- interview and seed ---
 
     fn task(&mut self, arguments: &serde_json::Map<String, serde_json::Value>) {
-        if self.s.rounds < interview::ROUNDS_MAX
-            && let Err(questions) = interview::ready(arguments)
-        {
+        let unclear = interview::ready(arguments).err().filter(|_| self.s.rounds < interview::ROUNDS_MAX);
+        if let Some(questions) = unclear {
             return self.unclear(&questions);
         }
         let draft = Draft::read(arguments).unwrap_or_else(|| Draft::of_goal(&self.s.request));

@@ -61,9 +61,7 @@ impl Home {
             Locked::Ours(lock) => lock,
             Locked::Held(by) => return Err(StoreError::Held { by }),
         };
-        if let Ok(Some(stat)) = disk.stat(home)
-            && stat.mode & 0o077 != 0
-        {
+        if let Some(stat) = disk.stat(home).ok().flatten().filter(|stat| stat.mode & 0o077 != 0) {
             let (mode, at) = (stat.mode, home.display());
             log::warn("store", format_args!("{at} is open to others (mode {mode:04o}); run: chmod 700 {at}"));
         }

@@ -355,9 +355,8 @@ impl Inner {
         self.items.insert(id, item);
     }
     fn take(&mut self, id: SessionId) {
-        if let Some(old) = self.items.remove(&id)
-            && let Some(order) = self.order.get_mut(&old.owner)
-        {
+        let Some(old) = self.items.remove(&id) else { return };
+        if let Some(order) = self.order.get_mut(&old.owner) {
             order.remove(&(Reverse(old.updated), id));
         }
     }
@@ -500,9 +499,8 @@ fn read_item(core: &Core, id: SessionId, cached: Option<ReadItem>) -> io::Result
             if item.user.is_empty() {
                 item.user = Arc::from(glance.user_id.as_deref().unwrap_or("default"));
             }
-            if item.title.is_empty()
-                && let Some(Record { body: Body::Message(said), .. }) = found.json.and_then(|json| serde_json::from_slice(json).ok())
-            {
+            let json = found.json.filter(|_| item.title.is_empty());
+            if let Some(Record { body: Body::Message(said), .. }) = json.and_then(|json| serde_json::from_slice(json).ok()) {
                 first = title::of(&said.content);
                 item.title = first.clone().unwrap_or_default().into();
             }

@@ -416,10 +416,9 @@ fn read_run(core: &Core, id: SessionId, past: &Past) -> std::io::Result<Run> {
         let Some(message) = record.message_id.filter(|id| open.contains(id)) else { continue };
         let (text, last) = run.texts.entry(message).or_default();
         *last = record.seq;
-        if let Body::Token { text: piece } = record.body
-            && text.len() + piece.len() <= ANSWER_BYTES_MAX
-        {
-            text.push_str(&piece);
+        match record.body {
+            Body::Token { text: piece } if text.len() + piece.len() <= ANSWER_BYTES_MAX => text.push_str(&piece),
+            _ => {}
         }
     }
     let end = lines.offset();

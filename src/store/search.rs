@@ -142,11 +142,10 @@ impl<'a> Search<'a> {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 let path = self.core.files.json(id);
                 let size = self.core.disk().stat(&path)?.map_or(0, |stat| stat.size);
-                if size <= IMPORT_BYTES_MAX
-                    && self.pay(size)
-                    && let Ok(old) = import::parse(&read_whole(self.core.disk(), &path, IMPORT_BYTES_MAX)?)
-                {
-                    old.texts().for_each(|text| self.read(&mut seen, text));
+                if size <= IMPORT_BYTES_MAX && self.pay(size) {
+                    if let Ok(old) = import::parse(&read_whole(self.core.disk(), &path, IMPORT_BYTES_MAX)?) {
+                        old.texts().for_each(|text| self.read(&mut seen, text));
+                    }
                 }
             }
             Err(e) => return Err(e),

@@ -555,12 +555,8 @@ pub(crate) fn look(core: &Arc<Core>, id: SessionId) -> Result<Looked, StoreError
     if core.disk().stat(&core.files.bad(id)).map_err(StoreError::of("looking for session", id))?.is_some() {
         return Ok(Looked::Refused);
     }
-    if import::import(core, id)?
-        && let Some(session) = open::open(core, id)?
-    {
-        return Ok(Looked::Found(session));
-    }
-    Ok(Looked::Nothing)
+    let imported = if import::import(core, id)? { open::open(core, id)? } else { None };
+    Ok(imported.map_or(Looked::Nothing, Looked::Found))
 }
 
 #[cfg(test)]

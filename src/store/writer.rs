@@ -218,9 +218,8 @@ impl Session {
         if pieces {
             self.write_run(w, &batch.run)?;
         }
-        if !batch.log.is_empty()
-            && let Err(e) = self.write_log(w, &batch.log, synced || reserve, true)
-        {
+        let written = if batch.log.is_empty() { Ok(()) } else { self.write_log(w, &batch.log, synced || reserve, true) };
+        if let Err(e) = written {
             if let (true, Some(run)) = (pieces, &mut w.run) {
                 run.take_back(run_before.unwrap_or(0));
             }

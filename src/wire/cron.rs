@@ -128,9 +128,8 @@ impl Schedule {
                 earliest = (0, 0);
                 continue;
             }
-            if self.fits_day(day.0, day.1, day.2)
-                && let Some((hour, minute)) = self.time_from(earliest)
-            {
+            let fits = self.fits_day(day.0, day.1, day.2);
+            if let Some((hour, minute)) = fits.then(|| self.time_from(earliest)).flatten() {
                 return Some(WallTime { year: day.0, month: day.1, day: day.2, hour, minute });
             }
             earliest = (0, 0);

@@ -54,11 +54,11 @@ impl SseDecoder {
     pub fn push(&mut self, bytes: &[u8], out: &mut Vec<SseEvent>) -> Result<(), TooLong> {
         let mut rest = bytes;
         while !rest.is_empty() && !self.broken {
-            if std::mem::take(&mut self.after_cr)
-                && let Some((b'\n', after)) = rest.split_first()
-            {
-                rest = after;
-                continue;
+            if std::mem::take(&mut self.after_cr) {
+                if let Some(after) = rest.strip_prefix(b"\n") {
+                    rest = after;
+                    continue;
+                }
             }
             let end = rest.iter().position(|b| matches!(b, b'\r' | b'\n'));
             let (piece, after) = rest.split_at(end.unwrap_or(rest.len()));

@@ -36,10 +36,8 @@ pub(super) fn interview(request: &Request) -> Reply {
     let results = results(after);
     let command = parse(said);
     // Whatever could be a step is the answer; who asks for help, or begins another task, does not answer.
-    if let Some((_, open)) = request.system.split_once(ANSWERING)
-        && !matches!(command, Command::Help | Command::Who | Command::Hello | Command::Thanks | Command::Earlier | Command::Task(_))
-        && offered(request, "start_task")
-    {
+    let no_answer = matches!(command, Command::Help | Command::Who | Command::Hello | Command::Thanks | Command::Earlier | Command::Task(_));
+    if let Some((_, open)) = request.system.split_once(ANSWERING).filter(|_| !no_answer && offered(request, "start_task")) {
         return start(&continued(open, said));
     }
     match command {
@@ -197,11 +195,8 @@ fn answer(request: &Request, question: &str, results: &[ToolResult<'_>]) -> Repl
         }
     }
     let skill = items_of(results, "list_skills").into_iter().find(|item| fits(&format!("{} {}", item.source, item.text), &wanted));
-    if let Some(skill) = &skill
-        && !skill.source.is_empty()
-        && !results.iter().any(|r| r.name == "read_skill")
-        && offered(request, "read_skill")
-    {
+    let unread = offered(request, "read_skill") && !results.iter().any(|r| r.name == "read_skill");
+    if let Some(skill) = skill.as_ref().filter(|skill| unread && !skill.source.is_empty()) {
         return Reply::call("read_skill", json!({"name": skill.source}));
     }
     let mut said = looked_up(results, &wanted);

@@ -47,9 +47,7 @@ impl Pool {
     pub(super) fn take(&self, whose: Whose<'_>, name: &str, settings: &ServerSettings, now: Duration) -> Result<Arc<Server>, McpError> {
         let mut kept = self.kept();
         let key = (whose.owner, name.to_owned());
-        if let Some(known) = kept.get_mut(&key)
-            && known.server.settings == *settings
-        {
+        if let Some(known) = kept.get_mut(&key).filter(|known| known.server.settings == *settings) {
             known.used = now;
             return Ok(known.server.clone());
         }

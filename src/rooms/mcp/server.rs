@@ -216,9 +216,7 @@ impl Server {
     /// Ends this connection where it is still the one in use.
     async fn end(&self, link: &Arc<Link>) {
         let mut running = self.running.lock().await;
-        if let Link::Process(_) = **link
-            && running.link.as_ref().is_some_and(|now| Arc::ptr_eq(now, link))
-        {
+        if matches!(**link, Link::Process(_)) && running.link.as_ref().is_some_and(|now| Arc::ptr_eq(now, link)) {
             running.link = None;
         }
     }

@@ -35,9 +35,8 @@ impl Index {
         let mut index = Self::default();
         for file in files.into_iter().take(SEEDS_LISTED_MAX) {
             let bytes = read_whole(disk, &dir.join(&file.name), SEED_BYTES_MAX);
-            if let Some(seed) = bytes.ok().and_then(|bytes| serde_json::from_slice::<Seed>(&bytes).ok())
-                && file.name == format!("{}.json", seed.id)
-            {
+            let seed = bytes.ok().and_then(|bytes| serde_json::from_slice::<Seed>(&bytes).ok());
+            if let Some(seed) = seed.filter(|seed| file.name == format!("{}.json", seed.id)) {
                 index.add(&seed);
             }
         }

@@ -202,10 +202,9 @@ impl Seeds {
     /// One with what it repairs and what repairs it, root first, each with what came of it; at most [`LINEAGE_MAX`].
     pub fn lineage(&self, owner: OwnerId, id: SeedId) -> Result<Vec<(Seed, Option<Evaluation>)>, SeedError> {
         let mut seeds = vec![self.find(owner, id)?];
-        while seeds.len() < LINEAGE_MAX
-            && let Some(parent) = seeds.last().and_then(|seed| seed.parent_seed_id)
-            && let Ok(parent) = self.find(owner, parent)
-        {
+        while seeds.len() < LINEAGE_MAX {
+            let parent = seeds.last().and_then(|seed| seed.parent_seed_id);
+            let Some(Ok(parent)) = parent.map(|parent| self.find(owner, parent)) else { break };
             seeds.push(parent);
         }
         seeds.reverse();

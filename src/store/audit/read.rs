@@ -70,9 +70,8 @@ pub fn lines(disk: &dyn Disk, dir: &Path, segment: u64, mut each: impl FnMut(u64
         offset += read as u64;
         buffer.extend_from_slice(page.get(..read).unwrap_or_default());
         let mut start = 0;
-        while let Some(rest) = buffer.get(start..)
-            && let Some(len) = rest.iter().position(|b| *b == b'\n')
-        {
+        while let Some(rest) = buffer.get(start..) {
+            let Some(len) = rest.iter().position(|b| *b == b'\n') else { break };
             let line = rest.get(..len).unwrap_or_default();
             number += 1;
             each(number, line, audit_line::read(line), false);

@@ -170,9 +170,7 @@ impl Check<'_> {
             self.found(segment, number, Wrong::Unsigned(self.verdict.signed + 1, n));
             self.verdict.signed = n;
         }
-        if let Some((head, hash)) = self.given.head
-            && head == n
-        {
+        if let Some((_, hash)) = self.given.head.filter(|(head, _)| *head == n) {
             self.head_seen = true;
             if hash != record.hash {
                 self.found(segment, number, Wrong::OtherHead(n));
@@ -230,9 +228,7 @@ impl Check<'_> {
 
     fn end(mut self) -> Verdict {
         let last = self.verdict.last;
-        if let Some((head, _)) = self.given.head
-            && !self.head_seen
-        {
+        if let Some((head, _)) = self.given.head.filter(|_| !self.head_seen) {
             self.found(0, 0, Wrong::Cut { last, head });
         }
         self.verdict
