@@ -170,7 +170,7 @@ async fn attacker(place: usize, kind: Kind, address: SocketAddr, counts: Arc<Cou
 /// Two of three come from many addresses, 40 from each, so that the cap on one peer does not help; the others from four.
 async fn connect(place: usize, address: SocketAddr) -> std::io::Result<TcpStream> {
     let byte = |n: usize| u8::try_from(n % 250 + 1).unwrap();
-    let from = if place.is_multiple_of(3) {
+    let from = if place % 3 == 0 {
         Ipv4Addr::new(127, 2, 0, byte(place % 4))
     } else {
         Ipv4Addr::new(127, 1, byte(place / 40 / 250), byte(place / 40))
