@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 
 use crate::api::App;
+use crate::base::blocking;
 use crate::base::cancel::{self, Cancel, Why};
 use crate::base::limits::PLAIN_CALLS_MAX;
 use crate::base::live::Live;
@@ -131,7 +132,7 @@ pub async fn serve(setup: Setup, listener: Listener, shutdown: Cancel, ready: im
     app.audit.note(server(What::Stopped));
     app.audit.close().await;
     let (agents, books) = (app.agents.clone(), app.books.clone());
-    let written = tokio::task::spawn_blocking(move || {
+    let written = blocking::spawn(move || {
         agents.flush();
         books.close()
     });
@@ -269,7 +270,7 @@ async fn watch(running: Arc<Running>, reload: Arc<Notify>, stop: Cancel) {
     while stop.guard(async { tokio::time::timeout(LOOK_EVERY, reload.notified()).await }).await.is_ok() {
         let running = running.clone();
         // A panic there is in the log already; the next look is another one.
-        let _ = tokio::task::spawn_blocking(move || running.reload()).await;
+        let _ = blocking::spawn(move || running.reload()).await;
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::api::{self, App, Call};
+use crate::base::blocking;
 use crate::base::ids::{ApprovalId, MessageId, SessionId};
 use crate::base::time::Timestamp;
 use crate::http::Response;
@@ -71,7 +72,7 @@ pub(super) fn shapes(all: &mut api::shapes::Shapes) {
 pub(crate) async fn list(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
     let owner = call.caller()?.owner();
     let room = app.approvals.clone();
-    let list = tokio::task::spawn_blocking(move || room.list(owner)).await.map_err(|e| HttpError::internal(e.to_string()))?;
+    let list = blocking::spawn(move || room.list(owner)).await.map_err(|e| HttpError::internal(e.to_string()))?;
     api::json(&list?.iter().map(item).collect::<Vec<_>>())
 }
 

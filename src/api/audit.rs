@@ -6,6 +6,7 @@ use hyper::header::{CONTENT_TYPE, HeaderValue};
 use serde::Serialize;
 
 use crate::api::{self, App, Call};
+use crate::base::blocking;
 use crate::base::limits::AUDIT_EXPORT_BYTES_MAX;
 use crate::http::error::{ErrorStatus, HttpError};
 use crate::http::{Body, Response};
@@ -155,6 +156,6 @@ async fn blocking<T: Send + 'static>(
     app: Arc<App>,
     work: impl FnOnce(&App) -> std::io::Result<T> + Send + 'static,
 ) -> Result<T, HttpError> {
-    let done = tokio::task::spawn_blocking(move || work(&app)).await.map_err(|e| HttpError::internal(e.to_string()))?;
+    let done = blocking::spawn(move || work(&app)).await.map_err(|e| HttpError::internal(e.to_string()))?;
     done.map_err(|e| HttpError::internal(format!("reading the audit log: {e}")).code("audit"))
 }

@@ -7,6 +7,7 @@ use hyper::StatusCode;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::api::{self, App, Call};
+use crate::base::blocking;
 use crate::base::ids::{BudgetId, CronJobId, OwnerId, SpaceId};
 #[cfg(test)]
 use crate::base::limits::{CRON_CONTENT_BYTES_MAX, LABEL_BYTES_MAX};
@@ -216,7 +217,7 @@ fn id(call: &Call) -> Result<CronJobId, HttpError> {
 
 async fn blocking<T: Send + 'static>(app: &App, work: impl FnOnce(&Cron) -> Result<T, CronError> + Send + 'static) -> Result<T, HttpError> {
     let cron = app.cron.clone();
-    let done = tokio::task::spawn_blocking(move || work(&cron)).await.map_err(|e| HttpError::internal(e.to_string()))?;
+    let done = blocking::spawn(move || work(&cron)).await.map_err(|e| HttpError::internal(e.to_string()))?;
     Ok(done?)
 }
 

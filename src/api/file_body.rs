@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures_util::stream::unfold;
 use hyper::header::HeaderValue;
 
+use crate::base::blocking;
 use crate::base::limits::FILE_CHUNK_BYTES;
 use crate::http::Body;
 use crate::http::error::HttpError;
@@ -48,5 +49,5 @@ async fn piece(file: Arc<dyn DiskFile>, at: u64) -> io::Result<Bytes> {
         bytes.truncate(read);
         Ok(Bytes::from(bytes))
     };
-    tokio::task::spawn_blocking(read).await.unwrap_or_else(|e| Err(io::Error::other(e)))
+    blocking::spawn(read).await.unwrap_or_else(|e| Err(io::Error::other(e)))
 }

@@ -9,6 +9,7 @@ use hyper::header::{self, HeaderValue};
 use serde::{Deserialize, Serialize};
 
 use crate::api::{self, App, Call};
+use crate::base::blocking;
 use crate::base::time::Timestamp;
 use crate::http::Response;
 use crate::http::error::{ErrorStatus, HttpError};
@@ -117,7 +118,7 @@ pub(crate) async fn login(app: Arc<App>, call: Call) -> Result<Response, HttpErr
     let ends = time.plus(LOGIN_TTL);
     let expires_at = key.expires_at.map_or(ends, |expires| expires.min(ends));
     let (logins, random, id) = (app.logins.clone(), app.random.clone(), key.id);
-    let begun = tokio::task::spawn_blocking(move || logins.begin(id, LOGIN_TTL, &*random, time)).await;
+    let begun = blocking::spawn(move || logins.begin(id, LOGIN_TTL, &*random, time)).await;
     let begun = begun.map_err(|e| HttpError::internal(e.to_string()))?;
     let cookie = begun.ok_or_else(|| {
         let text = "too many browsers are logged in; log one of them out";
@@ -133,7 +134,7 @@ pub(crate) async fn logout(app: Arc<App>, call: Call) -> Result<Response, HttpEr
     let fields = call.headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
     if let Cookie::Token(cookie) = credentials::cookie(fields, COOKIE) {
         let (logins, cookie) = (app.logins.clone(), cookie.to_owned());
-        let ended = tokio::task::spawn_blocking(move || logins.end(&cookie)).await.map_err(|e| HttpError::internal(e.to_string()))?;
+        let ended = blocking::spawn(move || logins.end(&cookie)).await.map_err(|e| HttpError::internal(e.to_string()))?;
         ended.map_err(StoreError::io("logging out"))?;
     }
     let mut response = api::json(&LoggedOut { status: "logged_out" })?;

@@ -51,6 +51,7 @@ use hyper::header::{self, HeaderValue};
 use hyper::upgrade::OnUpgrade;
 use serde::de::DeserializeOwned;
 
+use crate::base::blocking;
 use crate::base::cancel::Cancel;
 use crate::base::ids::RequestId;
 use crate::base::limits::{JSON_DEPTH_MAX, PAGE_DEFAULT, PAGE_MAX};
@@ -312,7 +313,7 @@ where
     E: Send + 'static,
     HttpError: From<E>,
 {
-    let done = tokio::task::spawn_blocking(work).await.map_err(|e| HttpError::internal(e.to_string()))?;
+    let done = blocking::spawn(work).await.map_err(|e| HttpError::internal(e.to_string()))?;
     Ok(done?)
 }
 

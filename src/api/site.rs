@@ -9,6 +9,7 @@ use hyper::{Method, StatusCode};
 use crate::api::App;
 use crate::api::file_body::{content, is_known};
 use crate::api::router::allow_value;
+use crate::base::blocking;
 use crate::base::digest::{hex, sha256};
 use crate::http::error::{ErrorStatus, HttpError};
 use crate::http::{Body, Response};
@@ -46,7 +47,7 @@ pub(crate) async fn answer(app: &Arc<App>, method: &Method, headers: &HeaderMap,
     };
     let site = app.site.clone();
     let zip = headers.get(header::ACCEPT_ENCODING).is_some_and(|value| accepts_gzip(value.as_bytes()));
-    let found = tokio::task::spawn_blocking(move || {
+    let found = blocking::spawn(move || {
         let found = site.find(&wanted)?;
         let packed = match &found {
             Found::Whole(file) if zip => site.packed(file),

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::file_body::{content, is_known};
 use crate::api::{self, App, Call};
+use crate::base::blocking;
 use crate::http::error::HttpError;
 use crate::http::{Body, Response};
 use crate::rooms::workspace::{Workspace, WorkspaceError};
@@ -119,7 +120,7 @@ async fn files<T: Send + 'static>(
     work: impl FnOnce(&Workspace) -> Result<T, WorkspaceError> + Send + 'static,
 ) -> Result<T, HttpError> {
     let (owner, all) = (call.caller()?.owner(), app.workspaces.clone());
-    let done = tokio::task::spawn_blocking(move || all.of(owner).and_then(|files| work(&files))).await;
+    let done = blocking::spawn(move || all.of(owner).and_then(|files| work(&files))).await;
     Ok(done.map_err(|e| HttpError::internal(e.to_string()))??)
 }
 

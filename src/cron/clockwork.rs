@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::base::blocking;
 use crate::base::cancel::Cancel;
 use crate::base::ids::{BudgetId, CronJobId, KeyId, OwnerId};
 use crate::base::limits::CRON_RUNS_KEPT;
@@ -231,5 +232,5 @@ impl Cron {
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, CronError> + Send + 'static) -> Result<T, CronError> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(CronError::Io(std::io::Error::other(error))))
+    blocking::spawn(work).await.unwrap_or_else(|error| Err(CronError::Io(std::io::Error::other(error))))
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::base::blocking;
 use crate::base::cancel::Cancel;
 use crate::base::ids::{ApprovalId, KeyId, MessageId, OwnerId, SessionId};
 use crate::base::log;
@@ -279,7 +280,7 @@ impl Gateway {
         ask: impl FnOnce(&Approvals) -> Result<T, ApprovalError> + Send + 'static,
     ) -> Result<T, ApprovalError> {
         let room = self.approvals.clone();
-        match tokio::task::spawn_blocking(move || ask(&room)).await {
+        match blocking::spawn(move || ask(&room)).await {
             Ok(answer) => answer,
             Err(error) => Err(ApprovalError::Io(std::io::Error::other(error))),
         }

@@ -1,5 +1,6 @@
 //! What a new session begins with: what its first message says, else what its owner has chosen.
 
+use crate::base::blocking;
 use crate::base::ids::{OwnerId, SpaceId};
 use crate::base::log;
 use crate::gateway::Gateway;
@@ -10,7 +11,7 @@ impl Gateway {
     /// message matters more.
     pub(super) async fn begins(&self, owner: OwnerId, space_id: Option<SpaceId>) -> About {
         let (personas, spaces) = (self.personas.clone(), self.spaces.clone());
-        let chosen = tokio::task::spawn_blocking(move || {
+        let chosen = blocking::spawn(move || {
             let persona = personas.active(owner).map(|chosen| chosen.map(|persona| persona.id));
             let space = space_id.map_or_else(|| spaces.current(owner).map(|chosen| chosen.map(|space| space.id)), |id| Ok(Some(id)));
             (persona.map_err(|e| e.to_string()), space.map_err(|e| e.to_string()))

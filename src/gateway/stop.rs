@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::base::blocking;
 use crate::base::cancel::Why;
 use crate::base::ids::{MessageId, OwnerId, SessionId};
 use crate::base::log;
@@ -129,7 +130,7 @@ impl Gateway {
     /// with it.
     pub async fn forget_session(&self, id: SessionId) {
         let seeds = self.seeds.clone();
-        let removed = tokio::task::spawn_blocking(move || seeds.forget_session(id).map_err(|e| e.to_string())).await;
+        let removed = blocking::spawn(move || seeds.forget_session(id).map_err(|e| e.to_string())).await;
         if let Err(error) = removed.map_err(|e| e.to_string()).and_then(|done| done) {
             log::warn("gateway", format_args!("session {id}: its specifications were not removed: {error}"));
         }

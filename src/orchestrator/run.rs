@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use tokio::time::{Instant, Sleep, sleep};
 
+use crate::base::blocking;
 use crate::base::cancel::{Cancel, Why};
 use crate::base::ids::SeedId;
 use crate::base::limits::{JSON_DEPTH_MAX, RESULT_BYTES_MAX, RESULT_INLINE_BYTES_MAX};
@@ -544,5 +545,5 @@ pub(crate) fn called(call: &ToolCall, arguments: Value, risky: bool) -> Body {
 
 /// Runs what blocks on a thread that may; a panic there is an error here. It goes on when the caller stops waiting.
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, String> + Send + 'static) -> Result<T, String> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err("it failed inside".to_owned()))
+    blocking::spawn(work).await.unwrap_or_else(|_| Err("it failed inside".to_owned()))
 }

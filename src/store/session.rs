@@ -6,6 +6,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use tokio::sync::watch;
 
+use crate::base::blocking;
 use crate::base::ids::{ApprovalId, MessageId, OwnerId, Seq, SessionId};
 use crate::base::time::Timestamp;
 use crate::store::core::Core;
@@ -245,7 +246,7 @@ impl Session {
 
 /// Runs what blocks on a thread for it. It runs to its end, also when the caller goes away.
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, StoreError> + Send + 'static) -> Result<T, StoreError> {
-    match tokio::task::spawn_blocking(work).await {
+    match blocking::spawn(work).await {
         Ok(result) => result,
         Err(e) => Err(StoreError::Damaged(format!("a task of the store did not finish: {e}"))),
     }

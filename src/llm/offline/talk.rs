@@ -36,7 +36,8 @@ pub(super) fn interview(request: &Request) -> Reply {
     let results = results(after);
     let command = parse(said);
     // Whatever could be a step is the answer; who asks for help, or begins another task, does not answer.
-    let no_answer = matches!(command, Command::Help | Command::Who | Command::Hello | Command::Thanks | Command::Earlier | Command::Task(_));
+    let no_answer =
+        matches!(command, Command::Help | Command::Who | Command::Hello | Command::Thanks | Command::Earlier | Command::Task(_));
     if let Some((_, open)) = request.system.split_once(ANSWERING).filter(|_| !no_answer && offered(request, "start_task")) {
         return start(&continued(open, said));
     }

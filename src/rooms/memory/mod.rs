@@ -16,6 +16,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use crate::base::blocking;
 use crate::base::ids::{MemoryId, OwnerId};
 use crate::base::limits::{EMBEDDINGS_AT_ONCE, HITS_MAX, MEMORY_BYTES_MAX, MEMORY_ENTRIES_MAX, QUERY_WORDS_MAX};
 use crate::base::live::Live;
@@ -350,7 +351,7 @@ impl Known {
 
 /// Runs disk work on a thread that may wait.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, MemoryError> + Send + 'static) -> Result<T, MemoryError> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(MemoryError::Io(io::Error::other(e))))
+    blocking::spawn(work).await.unwrap_or_else(|e| Err(MemoryError::Io(io::Error::other(e))))
 }
 
 #[cfg(test)]

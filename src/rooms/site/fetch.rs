@@ -9,6 +9,7 @@ use hyper::{Method, StatusCode};
 
 use super::Site;
 use super::install::{InstallError, NO_ARCHIVES, install};
+use crate::base::blocking;
 use crate::base::cancel::Cancel;
 use crate::base::limits::SITE_ARCHIVE_BYTES_MAX;
 use crate::base::log;
@@ -88,7 +89,7 @@ impl Site {
 
     async fn update(&self, dir: &Path, source: &Source) -> Result<(), InstallError> {
         let (disk, note) = (self.disk.clone(), note(dir));
-        let read = tokio::task::spawn_blocking(move || read_whole(&*disk, &note, DIGEST_LEN as u64)).await;
+        let read = blocking::spawn(move || read_whole(&*disk, &note, DIGEST_LEN as u64)).await;
         if read.is_ok_and(|read| read.is_ok_and(|digest| digest == source.digest.as_bytes())) {
             return Ok(());
         }
@@ -105,7 +106,7 @@ impl Site {
 pub async fn fetch(disk: Arc<dyn Disk>, dir: PathBuf, source: &Source) -> Result<usize, InstallError> {
     let archive = download(source.url.clone()).await?;
     let digest = source.digest.clone();
-    let written = tokio::task::spawn_blocking(move || {
+    let written = blocking::spawn(move || {
         let files = install(&*disk, &dir, &archive, &digest)?;
         // Behind the page: stopped between the two, the next start fetches it once more.
         crate::store::atomic::replace(&*disk, &note(&dir), digest.as_bytes(), crate::store::atomic::Durable::Yes)?;

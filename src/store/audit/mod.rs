@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use crate::base::blocking;
 use crate::base::cancel::Cancel;
 use crate::base::digest::{Keyed, hex};
 use crate::base::limits::{AUDIT_SEGMENT_BYTES, AUDIT_WAITING_MAX};
@@ -258,7 +259,7 @@ impl Audit {
             (inner.chain.file(), inner.chain.n)
         };
         let Some(file) = file else { return Ok(()) };
-        let done = tokio::task::spawn_blocking(move || file.sync()).await;
+        let done = blocking::spawn(move || file.sync()).await;
         if let Ok(Ok(())) = done {
             *synced = upto;
             return Ok(());

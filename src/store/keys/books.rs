@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
+use crate::base::blocking;
 use crate::base::cancel::Cancel;
 use crate::base::ids::BudgetId;
 use crate::base::limits::{BUDGET_PART_TOKENS_MIN, BUDGET_PARTS, BUDGET_REST, BUDGETS_FILE_BYTES_MAX};
@@ -163,7 +164,7 @@ impl Books {
                 while again {
                     tokio::time::sleep(BUDGET_REST).await;
                     let books = self.clone();
-                    again = tokio::task::spawn_blocking(move || books.rest()).await.unwrap_or(true);
+                    again = blocking::spawn(move || books.rest()).await.unwrap_or(true);
                 }
             }
         };

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::base::blocking;
 use crate::base::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::keys::books::{Books, Take};
@@ -95,7 +96,7 @@ impl Purse {
                 Take::Wait => settled.await,
                 Take::Write => {
                     let writer = books.clone();
-                    let written = tokio::task::spawn_blocking(move || writer.set_aside(&budget, tokens)).await;
+                    let written = blocking::spawn(move || writer.set_aside(&budget, tokens)).await;
                     let written = written.unwrap_or_else(|e| Err(StoreError::Damaged(format!("writing budgets.json: {e}"))));
                     written.map_err(|error| {
                         books.metrics.budget_refusals.one("unwritten");
