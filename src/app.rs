@@ -114,7 +114,6 @@ pub async fn serve(setup: Setup, listener: Listener, shutdown: Cancel, ready: im
     let watch = tokio::spawn(watch(running, reload, stopped.clone()));
     let drained = async {
         shutdown.cancelled().await;
-        // Whoever sets `connections.drain` leaves a moment more there: an answer cut here is still told.
         app.gateway.drain(drain).await;
         // Only now: whoever watches a running answer sees its end.
         end_streams.cancel(Why::Shutdown);

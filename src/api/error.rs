@@ -204,7 +204,6 @@ impl From<WorkspaceError> for HttpError {
             WorkspaceError::NotFound | WorkspaceError::NotADirectory => Self::not_found(public),
             WorkspaceError::Exists | WorkspaceError::NotEmpty | WorkspaceError::NotAFile => Self::conflict(public),
             WorkspaceError::TooLarge { .. } => Self::new(ErrorStatus::PayloadTooLarge, "too_large", public),
-            WorkspaceError::Unsupported => Self::new(ErrorStatus::NotImplemented, "openat2", public),
             WorkspaceError::Io(e) => room(&e, public, "workspace"),
         }
     }

@@ -13,10 +13,6 @@ use crate::rooms::mcp;
 use crate::wire::url::Url;
 use crate::{api, gateway, llm, middleware, orchestrator, rooms, store};
 
-/// Requests and streams last this much longer than the runs that they wait for, so that an answer cut at the end of the drain
-/// is still told.
-const LAST_WORDS: Duration = Duration::from_secs(3);
-
 /// Everything that is set, room by room.
 #[derive(Clone)]
 pub struct Settings {
@@ -125,7 +121,7 @@ pub fn settings(config: &Config) -> Settings {
         connections: listener::Settings {
             connections_max: size(config.whole("gateway.max_connections")),
             trusted_proxies: TrustedProxies::parse(config.list("gateway.trusted_proxies").iter().map(String::as_str)).unwrap_or_default(),
-            drain: seconds(config, "gateway.drain_secs") + LAST_WORDS,
+            drain: seconds(config, "gateway.drain_secs"),
             ..listener::Settings::default()
         },
         drain: seconds(config, "gateway.drain_secs"),
@@ -247,7 +243,7 @@ mod tests {
         assert_eq!(format!("{:?}", setup.memory), format!("{:?}", rooms::memory::Settings::default()));
         assert!(setup.judges.is_empty());
         let (ours, theirs) = (listener::Settings::default(), &setup.connections);
-        assert_eq!((ours.connections_max, ours.drain), (theirs.connections_max, theirs.drain - LAST_WORDS));
+        assert_eq!((ours.connections_max, ours.drain), (theirs.connections_max, theirs.drain));
         let (ours, theirs) = (middleware::settings::Settings::default(), &setup.checks);
         assert_eq!(
             (ours.rate_limit_per_minute, ours.auth_enabled, ours.query_token),

@@ -44,8 +44,6 @@ pub enum ErrorStatus {
     HeaderFieldsTooLarge,
     /// 500
     Internal,
-    /// 501
-    NotImplemented,
     /// 502
     BadGateway,
     /// 503
@@ -77,7 +75,6 @@ impl ErrorStatus {
             Self::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
             Self::HeaderFieldsTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::NotImplemented => StatusCode::NOT_IMPLEMENTED,
             Self::BadGateway => StatusCode::BAD_GATEWAY,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::GatewayTimeout => StatusCode::GATEWAY_TIMEOUT,

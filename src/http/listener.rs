@@ -57,7 +57,7 @@ pub struct Settings {
     pub strangers_per_peer_max: usize,
     /// Peers that the line above does not count (`gateway.trusted_proxies`).
     pub trusted_proxies: TrustedProxies,
-    /// Requests that run when the server stops get this long.
+    /// Requests that run when the server stops get this long, and those that wait for something longer as long as that.
     pub drain: Duration,
 }
 
@@ -188,6 +188,9 @@ impl Listener {
     }
 }
 
+/// An answer that was cut at the end of the drain is still told within this time.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+
 /// How a server ends, in two steps.
 #[derive(Clone)]
 pub struct Stop {
@@ -197,8 +200,8 @@ pub struct Stop {
     pub drained: Cancel,
 }
 
-/// Accepts and serves until `stop.drained`, and no longer than `settings.drain` after `stop.draining`; what is left then is cut
-/// off. Streams end by themselves when they see that.
+/// Accepts and serves until `stop.drained`. Requests that run then get what is left of `settings.drain` since `stop.draining`, and
+/// [`LAST_WORDS`] at least; after that they are cut off. Streams end by themselves when they see that all is drained.
 pub async fn serve(listener: Listener, settings: Settings, service: Arc<dyn Service>, stop: Stop) {
     let crowd = Crowd::new(settings.caps(sys::limits::raise_descriptors()));
     tokio::select! {
@@ -223,18 +226,17 @@ async fn accept_until(mut listener: Listener, settings: Settings, service: Arc<d
     let Stop { draining, drained } = stop;
     let mut overdue = std::pin::pin!(async {
         draining.cancelled().await;
-        tokio::time::sleep(settings.drain).await;
+        let by = Instant::now() + settings.drain;
+        drained.cancelled().await;
+        tokio::time::sleep_until(by.max(Instant::now() + LAST_WORDS)).await;
     });
-    let mut late = false;
     loop {
         while connections.try_join_next().is_some() {}
         let accepted = tokio::select! {
             biased;
             _ = drained.cancelled() => break,
-            () = &mut overdue => {
-                late = true;
-                break;
-            }
+            // Never here: it ends behind the line above. Its time begins here.
+            () = &mut overdue => break,
             accepted = async { crowd.room().await; listener.accept().await } => accepted,
         };
         let (socket, peer) = match accepted {
@@ -251,15 +253,10 @@ async fn accept_until(mut listener: Listener, settings: Settings, service: Arc<d
         crowd.served_by(id, task);
     }
     drop(listener);
-    if !late {
-        tokio::select! {
-            biased;
-            () = crowd.empty() => {}
-            () = overdue => late = true,
-        }
-    }
-    if late {
-        log::warn("http", format_args!("drain: the deadline has passed; open connections are cut off"));
+    tokio::select! {
+        biased;
+        () = crowd.empty() => {}
+        () = overdue => log::warn("http", format_args!("drain: the deadline has passed; open connections are cut off")),
     }
     connections.shutdown().await;
 }

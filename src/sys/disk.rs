@@ -102,7 +102,7 @@ pub trait Disk: Send + Sync + 'static {
 }
 
 /// A directory that is held open. What it is asked for lies beneath it, whatever is renamed or linked meanwhile: whoever keeps the
-/// files resolves the names (`openat2` on a real disk) and refuses a link with `ELOOP`, a way out with `EXDEV`.
+/// files resolves the names (the kernel on a real disk) and refuses a link with `ELOOP`, a way out with `EXDEV`.
 pub trait DiskDir: Send + Sync {
     /// Opens a directory beneath this one: segments parted by `/`, or `.` for this one.
     fn open_dir(&self, path: &str) -> io::Result<Box<dyn DiskDir>>;

@@ -1,7 +1,9 @@
 //! A real directory held open: the kernel resolves every name beneath it.
 //!
 //! Every open is `openat2(2)` with `RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS`: a link anywhere on the way, also
-//! one that is put there between two calls, is refused and not followed. A kernel without openat2 (before 5.6) refuses all of it.
+//! one that is put there between two calls, is refused and not followed. A kernel without openat2 (before Linux 5.6), or a sandbox
+//! that does not know it, opens one segment after the other beneath the descriptor of the one before (`O_NOFOLLOW`), with the same
+//! outcome: no name ever goes through a link or upwards.
 //! `O_NONBLOCK` and `O_NOCTTY` keep a FIFO or a device from blocking or capturing us. What makes, renames and removes acts on
 //! (descriptor of the directory, one name), which never follows a link.
 
@@ -9,7 +11,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::ops::ControlFlow;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -91,10 +93,32 @@ fn open_in(dir: impl AsFd, path: &str, flags: OFlags, mode: Mode) -> Result<Owne
     for _ in 0..8 {
         match rustix::fs::openat2(&dir, OsStr::from_bytes(path.as_bytes()), flags | OFlags::CLOEXEC, mode, resolve) {
             Err(Errno::AGAIN | Errno::INTR) => {}
+            // EPERM: sandboxes older than the call.
+            Err(Errno::NOSYS | Errno::PERM) => return walk(dir.as_fd(), path, flags, mode),
             other => return other,
         }
     }
     Err(Errno::AGAIN)
+}
+
+/// The same without openat2: one segment at a time.
+fn walk(dir: BorrowedFd<'_>, path: &str, flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
+    if path.split('/').any(|segment| segment.is_empty() || segment == "..") {
+        return Err(if path.is_empty() { Errno::NOENT } else { Errno::XDEV });
+    }
+    let step = |at: BorrowedFd<'_>, name: &str, flags: OFlags| {
+        let opened = rustix::fs::openat(at, name, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, mode);
+        // Where a directory is wanted, a link is told as a thing that is none.
+        let link = || rustix::fs::statat(at, name, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| of(&stat).kind == Kind::Link);
+        opened.map_err(|e| if e == Errno::NOTDIR && link() { Errno::LOOP } else { e })
+    };
+    let Some((above, name)) = path.rsplit_once('/') else { return step(dir, path, flags) };
+    let mut held: Option<OwnedFd> = None;
+    for segment in above.split('/') {
+        let at = held.as_ref().map_or(dir, AsFd::as_fd);
+        held = Some(step(at, segment, OFlags::PATH | OFlags::DIRECTORY)?);
+    }
+    step(held.as_ref().map_or(dir, AsFd::as_fd), name, flags)
 }
 
 #[allow(clippy::unnecessary_fallible_conversions, clippy::useless_conversion, reason = "the fields' widths differ between targets")]
@@ -113,5 +137,70 @@ fn of(stat: &rustix::fs::Stat) -> FileStat {
         modified: Timestamp::from_millis(secs.saturating_mul(1000) + nanos / 1_000_000),
         mode: stat.st_mode & 0o777,
         inode: stat.st_ino,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    /// THREATS 18, asked of both ways.
+    #[test]
+    fn an_older_kernel_refuses_what_a_newer_one_refuses() {
+        let base = std::env::temp_dir().join(format!("oxios-walk-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&base);
+        let root = base.join("root");
+        std::fs::create_dir_all(root.join("a/b")).unwrap();
+        std::fs::create_dir_all(base.join("outside/b")).unwrap();
+        for file in ["root/a/b/file", "root/file", "outside/b/file", "outside/file"] {
+            std::fs::write(base.join(file), file).unwrap();
+        }
+        symlink("../outside", root.join("out")).unwrap();
+        symlink("a", root.join("in")).unwrap();
+        symlink(base.join("outside/file"), root.join("a/link")).unwrap();
+        symlink("nowhere", root.join("a/dangling")).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, root.join("fifo"), FileType::Fifo, Mode::RUSR, 0).unwrap();
+        let dir = RealDir::open(&root).unwrap().0;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let (file, folder) = (OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY, OFlags::RDONLY | OFlags::DIRECTORY);
+        let mut opened = 0;
+        for path in [
+            ".",
+            "file",
+            "a",
+            "a/b",
+            "a/b/file",
+            "a/./b/file",
+            "fifo",
+            "none",
+            "a/none",
+            "none/file",
+            "file/x",
+            "out",
+            "out/file",
+            "out/b/file",
+            "in",
+            "in/b/file",
+            "a/link",
+            "a/link/x",
+            "a/dangling",
+            "..",
+            "../outside/file",
+            "a/../../outside/file",
+            "/etc/passwd",
+            "",
+        ] {
+            for flags in [file, folder] {
+                let new = rustix::fs::openat2(&dir, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve);
+                let old = walk(dir.as_fd(), path, flags, Mode::empty());
+                let same = |fd: OwnedFd| (rustix::fs::fstat(&fd).unwrap().st_ino, rustix::fs::fcntl_getfl(&fd).unwrap() - OFlags::NOFOLLOW);
+                let (new, old) = (new.map(same), old.map(same));
+                opened += usize::from(new.is_ok());
+                assert_eq!(old, new, "{path} with {flags:?}");
+            }
+        }
+        assert_eq!(opened, 10, "what is there and lies beneath");
+        std::fs::remove_dir_all(base).unwrap();
     }
 }

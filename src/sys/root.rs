@@ -68,8 +68,6 @@ pub enum RootError {
         /// The caller's cap, bytes.
         limit: u64,
     },
-    /// The kernel cannot hold names beneath a directory.
-    Unsupported,
     /// Something else of the system.
     Io(io::Error),
 }
@@ -85,7 +83,6 @@ impl fmt::Display for RootError {
             Self::Exists => f.write_str("it exists already"),
             Self::NotEmpty => f.write_str("the directory is not empty"),
             Self::TooLarge { size, limit } => write!(f, "{size} bytes are more than the limit of {limit}"),
-            Self::Unsupported => f.write_str("this kernel has no openat2 (Linux 5.6 or newer is needed, and a sandbox must allow it)"),
             Self::Io(e) => write!(f, "{e}"),
         }
     }
@@ -106,7 +103,6 @@ impl From<Errno> for RootError {
             Errno::NAMETOOLONG | Errno::INVAL | Errno::ILSEQ => Self::BadName,
             // A socket, or a device that is not there.
             Errno::NXIO | Errno::NODEV => Self::NotAFile,
-            Errno::NOSYS => Self::Unsupported,
             other => Self::Io(other.into()),
         }
     }
@@ -119,15 +115,9 @@ impl From<io::Error> for RootError {
 }
 
 impl Root {
-    /// Opens an existing directory and tries the disk's promise once.
+    /// Opens an existing directory.
     pub fn open(disk: &dyn Disk, dir: &Path) -> Result<Self, RootError> {
-        let dir = disk.open_dir(dir)?;
-        match dir.open_dir(".").map_err(RootError::from) {
-            // Old container sandboxes answer EPERM to system calls they do not know.
-            Err(RootError::Io(e)) if e.raw_os_error() == Some(Errno::PERM.raw_os_error()) => Err(RootError::Unsupported),
-            Err(e) => Err(e),
-            Ok(_) => Ok(Self { dir, writing: Mutex::new(()) }),
-        }
+        Ok(Self { dir: disk.open_dir(dir)?, writing: Mutex::new(()) })
     }
 
     /// A whole file of at most `max` bytes.

@@ -62,7 +62,6 @@ const REFUSALS: &[(u16, &str, bool)] = &[
         false,
     ),
     (500, "Our fault; the log has it under the request's id.", true),
-    (501, "The system is too old for what this needs.", true),
     (503, "Too much waits, or the server stops; see Retry-After.", true),
     (507, "The disk is full.", true),
 ];
@@ -300,9 +299,6 @@ fn responses(row: &Route, refusals: &mut BTreeSet<Refusal>) -> Value {
     if acts {
         refuse(408, false);
         refuse(503, false);
-    }
-    if row.path.starts_with("/api/workspace/") {
-        refuse(501, false);
     }
     for (method, path, status, shape) in MORE {
         if row.method.as_str() == *method && row.path == *path {

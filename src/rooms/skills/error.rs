@@ -55,7 +55,6 @@ impl From<RootError> for SkillError {
         match e {
             RootError::TooLarge { .. } => Self::Unfit,
             RootError::Io(e) => Self::Io(e),
-            RootError::Unsupported => Self::Io(io::Error::other(RootError::Unsupported.to_string())),
             _ => Self::NotFound,
         }
     }
