@@ -73,17 +73,18 @@ pub(crate) fn run(size: Size) {
     let kinds = if size == Size::Quick { &[Kind::SlowLogin][..] } else { &KINDS };
     let mut outcomes: Vec<(&str, Outcome)> = Vec::new();
     for kind in kinds {
-        eprintln!("{} …", kind.words());
         outcomes.push((kind.words(), attack(&server, &mut client, &much, Some(*kind), 1)));
+        said(&outcomes);
     }
-    eprintln!("all kinds together …");
     outcomes.push(("all kinds together", attack(&server, &mut client, &much, None, much.rounds)));
+    said(&outcomes);
     drop(server);
     let bare = parts.server(Server::baseline);
     let mut client = Client::new(&bare.address, "none");
     client.ask(&mut Times::default(), much.requests, || true);
-    eprintln!("all kinds together, bare hyper …");
     outcomes.push(("bare hyper, all kinds together", attack(&bare, &mut client, &much, None, 1)));
+
+    said(&outcomes);
 
     let ratio = |alone: &[f64], beside: &[f64]| {
         let (a, b) = (quantile(alone, 0.99), quantile(beside, 0.99));
@@ -137,6 +138,26 @@ pub(crate) fn run(size: Size) {
     println!("\nAll kinds: {} rounds; {}; strangers at nice 19.", much.rounds, parts.told());
 }
 
+/// The table comes at the end; this tells whoever waits for it how far it is.
+fn said(outcomes: &[(&str, Outcome)]) {
+    let Some((name, o)) = outcomes.last() else { return };
+    let p99 = |times: &[f64]| format!("{:.1}", quantile(times, 0.99));
+    let (a, b) = (&o.alone, &o.beside);
+    eprintln!(
+        "{name}: p99 {} → {} ms, chat {} → {} ms, new {} → {} ms, {} asked, {} lost, + {} kB, {} tried",
+        p99(&a.kept),
+        p99(&b.kept),
+        p99(&a.chat),
+        p99(&b.chat),
+        p99(&a.new),
+        p99(&b.new),
+        b.kept.len(),
+        b.lost,
+        o.peak - o.before,
+        o.tries.tried
+    );
+}
+
 /// Attacks so many times, with the client alone before each.
 fn attack(server: &Server, client: &mut Client<'_>, much: &Much, kind: Option<Kind>, rounds: usize) -> Outcome {
     let mut all = Outcome {
@@ -155,7 +176,7 @@ fn attack(server: &Server, client: &mut Client<'_>, much: &Much, kind: Option<Ki
         let mut attack = Attack::begin(&server.address, much.places, kind);
         // While they come, and when all were there.
         std::thread::scope(|scope| {
-            let come = scope.spawn(|| { attack.all_tried(); eprintln!("  all tried at {:.1} s", begin.elapsed().as_secs_f64()) });
+            let come = scope.spawn(|| attack.all_tried());
             client.ask(&mut all.beside, much.requests, || begin.elapsed() > much.hold && come.is_finished());
         });
         all.descriptors = all.descriptors.max(server.descriptors());
@@ -165,12 +186,7 @@ fn attack(server: &Server, client: &mut Client<'_>, much: &Much, kind: Option<Ki
         if peak - before >= all.peak - all.before {
             (all.before, all.peak) = (before, peak);
         }
-        eprintln!("  asked at {:.1} s", begin.elapsed().as_secs_f64());
         let came = attack.end();
-        for (name, a, b) in [("kept", &all.alone.kept, &all.beside.kept), ("chat", &all.alone.chat, &all.beside.chat), ("new", &all.alone.new, &all.beside.new)] {
-            eprintln!("  {name}: {} p50/90/99/max {:.2} {:.2} {:.2} {:.2} -> {} {:.2} {:.2} {:.2} {:.2}", a.len(), quantile(a, 0.5), quantile(a, 0.9), quantile(a, 0.99), quantile(a, 1.0), b.len(), quantile(b, 0.5), quantile(b, 0.9), quantile(b, 0.99), quantile(b, 1.0));
-        }
-        eprintln!("  ended at {:.1} s, {} tried, again {} lost {}; peak {} cpu {:.2}", begin.elapsed().as_secs_f64(), came.tried, all.beside.again, all.beside.lost, peak-before, all.cpu);
         all.tries.tried += came.tried;
         all.tries.ended += came.ended;
     }
