@@ -311,7 +311,7 @@ pub const STRANGERS_MAX: usize = 512;
 pub const STRANGERS_PER_PEER_MAX: usize = 64;
 /// New connections that nobody has looked at yet; more wait with the kernel. What is admitted faster than it is served would stand
 /// before every client's next request.
-pub const CONNECTIONS_UNSEEN_MAX: usize = 16;
+pub const CONNECTIONS_UNSEEN_MAX: usize = 64;
 /// So many requests of a stranger's connection are answered at once while it is crowded (a page with its parts), …
 pub const STRANGER_REQUESTS_AT_ONCE: u64 = 16;
 /// … each further one at the earliest so many milliseconds after the last: with every place taken, that is 5,120 requests a second.
