@@ -4,8 +4,8 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -22,7 +22,7 @@ const BACK_AFTER: Duration = Duration::from_secs(1);
 const SLOW: Duration = Duration::from_millis(500);
 
 /// What a stranger does with a connection.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// Nothing at all.
     Silent,
@@ -46,7 +46,7 @@ pub(crate) enum Kind {
     Deaf,
 }
 
-const KINDS: [Kind; 10] = [
+pub(crate) const KINDS: [Kind; 10] = [
     Kind::Silent,
     Kind::SlowHead,
     Kind::FullHead,
@@ -58,6 +58,24 @@ const KINDS: [Kind; 10] = [
     Kind::WrongKeys,
     Kind::Deaf,
 ];
+
+impl Kind {
+    /// In words, for a table.
+    pub(crate) fn words(self) -> &'static str {
+        match self {
+            Self::Silent => "silent",
+            Self::SlowHead => "slow: a head without end",
+            Self::SlowLogin => "slow: a login's body",
+            Self::FullHead => "huge: a head just within the limit, not ended",
+            Self::HugeHead => "huge: a head of 1 MiB",
+            Self::HugeBody => "huge: a body of 1 GB, no key",
+            Self::NoHttp => "malformed: another protocol",
+            Self::TwoMeanings => "malformed: two lengths",
+            Self::WrongKeys => "wrong keys, again and again",
+            Self::Deaf => "many requests, answers not read",
+        }
+    }
+}
 
 /// An attack under way; over when dropped.
 pub(crate) struct Attack(Vec<(Child, BufReader<ChildStdout>)>);
@@ -180,20 +198,37 @@ async fn connect(place: usize, address: SocketAddr) -> std::io::Result<TcpStream
     socket.connect(address).await
 }
 
+/// What the great ones say, made once: making it for each connection would cost more than what it is about.
+struct Great {
+    full_head: Vec<u8>,
+    huge_head: Vec<u8>,
+    huge_body: Vec<u8>,
+    chunk: Vec<u8>,
+    many: Vec<u8>,
+}
+
+static GREAT: LazyLock<Great> = LazyLock::new(|| Great {
+    full_head: head("GET /", &format!("x: {}", "a".repeat(16_000))).into_bytes(),
+    huge_head: head("GET /", &format!("x: {}", "a".repeat(1 << 20))).into_bytes(),
+    huge_body: head("POST /api/chat", "Content-Type: application/json\r\nContent-Length: 1000000000\r\n\r\n").into_bytes(),
+    chunk: vec![b'a'; 64 * 1024],
+    many: head("GET /health", "\r\n").repeat(1000).into_bytes(),
+});
+
+fn head(line: &str, fields: &str) -> String {
+    format!("{line} HTTP/1.1\r\nHost: localhost\r\n{fields}")
+}
+
 /// One connection until the server ends it.
 async fn attack(kind: Kind, socket: &mut TcpStream) -> std::io::Result<()> {
-    let head = |line: &str, fields: &str| format!("{line} HTTP/1.1\r\nHost: localhost\r\n{fields}");
     match kind {
         Kind::Silent => {}
         Kind::SlowHead => return trickle(socket, &head("GET /api/status", ""), "x-a: b\r\n").await,
-        Kind::FullHead => socket.write_all(head("GET /", &format!("x: {}", "a".repeat(16_000))).as_bytes()).await?,
-        Kind::HugeHead => socket.write_all(head("GET /", &format!("x: {}", "a".repeat(1 << 20))).as_bytes()).await?,
+        Kind::FullHead => socket.write_all(&GREAT.full_head).await?,
+        Kind::HugeHead => socket.write_all(&GREAT.huge_head).await?,
         Kind::HugeBody => {
-            socket
-                .write_all(head("POST /api/chat", "Content-Type: application/json\r\nContent-Length: 1000000000\r\n\r\n").as_bytes())
-                .await?;
-            let chunk = vec![b'a'; 64 * 1024];
-            while socket.write_all(&chunk).await.is_ok() {}
+            socket.write_all(&GREAT.huge_body).await?;
+            while socket.write_all(&GREAT.chunk).await.is_ok() {}
         }
         Kind::SlowLogin => {
             let whole = head("POST /api/login", "Content-Type: application/json\r\nContent-Length: 4096\r\n\r\n") + &"a".repeat(4000);
@@ -204,10 +239,7 @@ async fn attack(kind: Kind, socket: &mut TcpStream) -> std::io::Result<()> {
             socket.write_all(head("POST /api/chat", "Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello").as_bytes()).await?
         }
         Kind::WrongKeys => return trickle(socket, "", &head("GET /api/status", "Authorization: Bearer wrong\r\n\r\n")).await,
-        Kind::Deaf => {
-            let many = head("GET /health", "\r\n").repeat(1000);
-            while socket.write_all(many.as_bytes()).await.is_ok() {}
-        }
+        Kind::Deaf => while socket.write_all(&GREAT.many).await.is_ok() {},
     }
     let mut sink = [0; 4096];
     while socket.read(&mut sink).await? > 0 {}

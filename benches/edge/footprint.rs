@@ -4,12 +4,12 @@ use std::time::Instant;
 
 use crate::Size;
 use crate::load::{Connection, request};
-use crate::process::{Server, scratch};
+use crate::process::{Server, binary, scratch};
 use crate::table::{median, print};
 
 /// Prints the table.
 pub(crate) fn run(size: Size) {
-    let binary = std::fs::metadata(env!("CARGO_BIN_EXE_oxios-edge")).unwrap().len() as f64 / 1e6;
+    let binary = std::fs::metadata(binary()).unwrap().len() as f64 / 1e6;
     let crates = |features: &[&str]| {
         let mut command = std::process::Command::new(env!("CARGO"));
         command.args(["tree", "--offline", "-e", "normal", "--prefix", "none"]).args(features).current_dir(env!("CARGO_MANIFEST_DIR"));

@@ -41,6 +41,9 @@ fn main() {
     if args.first().is_some_and(|arg| arg == attackers::ARGUMENT) {
         return attackers::serve(&args[1..]);
     }
+    if args.first().is_some_and(|arg| arg == audit::ARGUMENT) {
+        return audit::serve(&args[1..]);
+    }
     let size = if args.iter().any(|arg| arg == "--quick") { Size::Quick } else { Size::Full };
     let words: Vec<&String> = args.iter().filter(|arg| !arg.starts_with("--")).collect();
     let benches: [Bench; 6] = [

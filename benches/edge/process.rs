@@ -6,6 +6,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+/// Runs instead of the binary that was built with the benches; it is the product as it is shipped, without what tests add to crates.
+const BINARY: &str = "OXIOS_BINARY";
+
+/// The product's binary.
+pub(crate) fn binary() -> PathBuf {
+    std::env::var_os(BINARY).map_or_else(|| env!("CARGO_BIN_EXE_oxios-edge").into(), PathBuf::from)
+}
+
 /// A server process; killed when dropped.
 pub(crate) struct Server {
     child: Child,
@@ -26,7 +36,7 @@ impl Server {
 
     /// The product on this home, which stays.
     pub(crate) fn product_at(home: &Path, env: &[(&str, &str)]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_oxios-edge"));
+        let mut command = Command::new(binary());
         command.args(["serve", "--listen", "127.0.0.1:0", "--home"]).arg(home).env_clear();
         command.env("OXIOS_SECURITY__RATE_LIMIT_PER_MINUTE", "0").envs(env.iter().copied());
         Self::start(command)
@@ -89,6 +99,53 @@ impl Drop for Server {
         if let Some(home) = &self.home {
             let _ = std::fs::remove_dir_all(home);
         }
+    }
+}
+
+/// The machine in two parts, as if server and load had one each: what starts inside [`Parts::server`] runs on the first half of the
+/// cores, this thread and what it starts on the others, until this is dropped. With one core, all share it.
+pub(crate) struct Parts {
+    all: CpuSet,
+    server: CpuSet,
+    load: CpuSet,
+}
+
+impl Parts {
+    /// From here on this thread is on the load's part.
+    pub(crate) fn divide() -> Self {
+        let all = sched_getaffinity(None).unwrap();
+        let cores: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|core| all.is_set(*core)).collect();
+        let of = |cores: &[usize]| {
+            let mut set = CpuSet::new();
+            cores.iter().for_each(|core| set.set(*core));
+            set
+        };
+        let (server, load) = cores.split_at(cores.len() / 2);
+        let parts = if server.is_empty() { Self { all, server: all, load: all } } else { Self { all, server: of(server), load: of(load) } };
+        sched_setaffinity(None, &parts.load).unwrap();
+        parts
+    }
+
+    /// Starts a server on its part.
+    pub(crate) fn server(&self, start: impl FnOnce() -> Server) -> Server {
+        sched_setaffinity(None, &self.server).unwrap();
+        let server = start();
+        sched_setaffinity(None, &self.load).unwrap();
+        server
+    }
+
+    /// In words.
+    pub(crate) fn told(&self) -> String {
+        if self.server == self.load {
+            return "server, client and strangers share one core".to_owned();
+        }
+        format!("{} core(s) for the server, {} for client and strangers", self.server.count(), self.load.count())
+    }
+}
+
+impl Drop for Parts {
+    fn drop(&mut self) {
+        let _ = sched_setaffinity(None, &self.all);
     }
 }
 

@@ -15,7 +15,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use crate::base::cancel::Cancel;
 use crate::base::limits::{HEADER_BYTES_MAX, HEADER_FIELDS_MAX};
 use crate::http::error::HttpError;
-use crate::http::line::{Guarded, Line};
+use crate::http::line::{Guarded, Line, Turn};
 use crate::http::socket::Socket;
 use crate::http::{Body, Response};
 
@@ -33,6 +33,7 @@ pub trait Service: Send + Sync + 'static {
 /// Serves one connection to its end. After `stop` the request that runs is answered, then the connection closes; one that begins
 /// after it has one request.
 pub(super) async fn run(socket: Socket, line: Arc<Line>, service: Arc<dyn Service>, stop: Cancel) {
+    line.begun();
     let last = stop.why().is_some();
     let io = TokioIo::new(Guarded::new(socket, line.clone(), service.clone()));
     let connection = http1::Builder::new()
@@ -100,13 +101,26 @@ impl hyper::service::Service<Request> for OneLine {
 
     fn call(&self, request: Request) -> Answering {
         self.line.busy();
+        let first = match self.line.turn() {
+            Turn::Now => First::Nothing,
+            Turn::AfterOthers => First::Others,
+            Turn::At(time) => First::Time(Box::pin(tokio::time::sleep_until(time))),
+        };
         // Boxed by the service: a connection that waits does not keep room for a request.
-        Answering { line: self.line.clone(), inner: self.service.clone().call(request, self.line.clone()) }
+        Answering { line: self.line.clone(), first, inner: self.service.clone().call(request, self.line.clone()) }
     }
+}
+
+/// What an answer waits for, see [`Turn`].
+enum First {
+    Nothing,
+    Others,
+    Time(Pin<Box<tokio::time::Sleep>>),
 }
 
 struct Answering {
     line: Arc<Line>,
+    first: First,
     inner: Pin<Box<dyn Future<Output = Response> + Send>>,
 }
 
@@ -114,6 +128,18 @@ impl Future for Answering {
     type Output = Result<hyper::Response<Answer>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.first {
+            First::Nothing => {}
+            First::Others => {
+                self.first = First::Nothing;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            First::Time(time) => {
+                ready!(time.as_mut().poll(cx));
+                self.first = First::Nothing;
+            }
+        }
         let response = ready!(self.inner.as_mut().poll(cx));
         let line = self.line.clone();
         Poll::Ready(Ok(response.map(|body| Answer { body, line })))
@@ -160,14 +186,15 @@ mod tests {
     use crate::http::peer::Peer;
     use crate::http::ws;
 
-    /// Answers `/`, echoes at `/ws`, takes 5 s for `/wait`, streams without end at `/flood`.
+    /// Answers `/`, knows whoever asks for `/known`, echoes at `/ws`, takes 5 s for `/wait`, streams without end at `/flood`.
     struct Stub;
 
     impl Service for Stub {
-        fn call(self: Arc<Self>, request: Request, _line: Arc<Line>) -> Pin<Box<dyn Future<Output = Response> + Send>> {
+        fn call(self: Arc<Self>, request: Request, line: Arc<Line>) -> Pin<Box<dyn Future<Output = Response> + Send>> {
             let path = request.uri().path().to_owned();
             Box::pin(async move {
                 match &*path {
+                    "/known" => line.known(),
                     "/ws" => {
                         let (mut head, _) = request.into_parts();
                         let options = ws::Options { message_bytes_max: 100, ..ws::Options::default() };
@@ -407,6 +434,47 @@ mod tests {
         let said = hear(&mut client).await;
         let places: Vec<_> = ["/1", "/2", "/3"].iter().map(|path| said.find(path).unwrap()).collect();
         assert!(places.is_sorted() && said.matches("200 OK").count() == 3, "{said}");
+    }
+
+    /// Seconds that these many requests take, sent in one go, after a first one, while so many of eight places are taken.
+    async fn seconds(taken: usize, first: &str, count: usize) -> f32 {
+        let (client, theirs) = duplex(64 * 1024);
+        let crowd = Crowd::new(Caps { all: 9, strangers: 8, strangers_per_peer: 9 });
+        let _others: Vec<_> = (1..taken).map(|_| crowd.admit(None)).collect();
+        let (_canceller, stop) = cancel::pair();
+        tokio::spawn(run(Socket::Memory(theirs), Line::new(Peer::Unix, crowd.admit(None)), Arc::new(Stub), stop));
+        let request = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n");
+        let begun = Instant::now();
+        let all = request(first) + &request("/a").repeat(count) + "GET /b HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+        let (mut from, mut to) = tokio::io::split(client);
+        to.write_all(all.as_bytes()).await.unwrap();
+        let mut said = String::new();
+        from.read_to_string(&mut said).await.unwrap();
+        assert_eq!(said.matches("200 OK").count(), count + 2);
+        begun.elapsed().as_secs_f32()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn in_a_crowd_a_stranger_has_16_requests_at_once_and_ten_a_second() {
+        assert_eq!(seconds(3, "/a", 14).await, 0.0);
+        assert!((1.9..2.1).contains(&seconds(3, "/a", 34).await));
+        assert_eq!(seconds(2, "/a", 34).await, 0.0, "no crowd");
+        assert_eq!(seconds(3, "/known", 34).await, 0.0, "no stranger");
+    }
+
+    #[tokio::test]
+    async fn between_two_requests_of_a_stranger_in_one_go_others_have_their_turn() {
+        let (mut client, theirs) = duplex(8 * 1024);
+        let crowd = Crowd::new(Caps { all: 9, strangers: 9, strangers_per_peer: 9 });
+        let (_canceller, stop) = cancel::pair();
+        let mut task = Box::pin(run(Socket::Memory(theirs), Line::new(Peer::Unix, crowd.admit(None)), Arc::new(Stub), stop));
+        client.write_all(&b"GET /a HTTP/1.1\r\nhost: a\r\n\r\n".repeat(20)).await.unwrap();
+        let mut said = Vec::new();
+        for turns in 1..=20 {
+            assert!(futures_util::future::poll_immediate(&mut task).await.is_none());
+            let _ = futures_util::future::poll_immediate(Box::pin(client.read_buf(&mut said))).await;
+            assert!(String::from_utf8_lossy(&said).matches("200 OK").count() <= turns, "after {turns}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

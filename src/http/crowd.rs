@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
+use crate::base::limits::{CONNECTIONS_UNSEEN_MAX, STRANGERS_CROWDED_SHARE};
 use crate::http::peer::PeerKey;
 
 /// One place in so many is kept free among the strangers': the time in which one of them leaves is then nobody's waiting time.
@@ -27,6 +28,10 @@ pub(super) struct Crowd {
     state: Mutex<State>,
     /// Woken whenever somebody leaves: the listener may wait for room, a drain for the last one.
     left: Notify,
+    /// Woken whenever somebody who came in is served for the first time.
+    seen: Notify,
+    /// Many strangers are here; read by every request of one.
+    crowded: AtomicBool,
 }
 
 #[derive(Default)]
@@ -38,6 +43,8 @@ struct State {
     strangers: BTreeMap<u64, Stranger>,
     /// Sent away; their tasks have not ended yet, so that what they hold is still held.
     leaving: usize,
+    /// Let in, and their tasks have not run yet.
+    unseen: usize,
     per_peer: HashMap<PeerKey, usize>,
 }
 
@@ -53,18 +60,28 @@ pub(super) struct Seat {
     crowd: Arc<Crowd>,
     id: u64,
     known: AtomicBool,
+    seen: AtomicBool,
 }
 
 impl Crowd {
     pub(super) fn new(caps: Caps) -> Arc<Self> {
-        Arc::new(Self { caps, state: Mutex::default(), left: Notify::new() })
+        Arc::new(Self { caps, state: Mutex::default(), left: Notify::new(), seen: Notify::new(), crowded: AtomicBool::new(false) })
     }
 
     /// Waits until one more can be let in, if need be by sending a stranger away. Whoever was sent away counts until it is gone: a
-    /// flood never holds more than the caps say, however fast it comes.
+    /// flood never holds more than the caps say, however fast it comes. And those who came before are looked at first: a queue of
+    /// newcomers in here would stand before the requests of everybody who is known, one with the kernel stands before newcomers only.
     pub(super) async fn room(&self) {
         loop {
-            let left = self.left.notified();
+            let (left, seen) = (self.left.notified(), self.seen.notified());
+            let too_fast = self.state().unseen >= CONNECTIONS_UNSEEN_MAX;
+            if too_fast {
+                tokio::select! {
+                    () = left => {}
+                    () = seen => {}
+                }
+                continue;
+            }
             {
                 let mut state = self.state();
                 if state.all < self.caps.all && state.strangers.len() + state.leaving < self.caps.strangers {
@@ -108,16 +125,22 @@ impl Crowd {
         let id = state.next;
         state.next += 1;
         state.all += 1;
+        state.unseen += 1;
         state.strangers.insert(id, Stranger { peer, task: None });
+        self.count(&state);
         if let Some(peer) = peer {
             *state.per_peer.entry(peer).or_default() += 1;
         }
-        Seat { crowd: self.clone(), id, known: AtomicBool::new(false) }
+        Seat { crowd: self.clone(), id, known: AtomicBool::new(false), seen: AtomicBool::new(false) }
     }
 
     /// Sends the oldest stranger away, if there is one (no descriptor is left for the next one).
     pub(super) fn make_room(&self) {
         self.state().send_away(None);
+    }
+
+    fn count(&self, state: &State) {
+        self.crowded.store(state.strangers.len() * STRANGERS_CROWDED_SHARE > self.caps.strangers, Ordering::Relaxed);
     }
 
     /// The task that serves a seat, so that it can be ended.
@@ -164,8 +187,33 @@ impl Seat {
     /// A request on this connection was authenticated: it is no stranger from now on.
     pub(super) fn known(&self) {
         // Said with each of its requests; the first one counts.
-        if !self.known.load(Ordering::Relaxed) && self.crowd.state().forget(self.id).is_some() {
+        if self.known.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut state = self.crowd.state();
+        if state.forget(self.id).is_some() {
             self.known.store(true, Ordering::Relaxed);
+            self.crowd.count(&state);
+        }
+    }
+
+    /// A stranger's, so far.
+    pub(super) fn is_stranger(&self) -> bool {
+        !self.known.load(Ordering::Relaxed)
+    }
+
+    /// Strangers have to wait for one another.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.crowd.crowded.load(Ordering::Relaxed)
+    }
+
+    /// Its task runs.
+    pub(super) fn seen(&self) {
+        if !self.seen.swap(true, Ordering::Relaxed) {
+            let mut state = self.crowd.state();
+            state.unseen = state.unseen.saturating_sub(1);
+            drop(state);
+            self.crowd.seen.notify_waiters();
         }
     }
 }
@@ -177,7 +225,11 @@ impl Drop for Seat {
             if !self.known.load(Ordering::Relaxed) && state.forget(self.id).is_none() {
                 state.leaving = state.leaving.saturating_sub(1);
             }
+            if !self.seen.load(Ordering::Relaxed) {
+                state.unseen = state.unseen.saturating_sub(1);
+            }
             state.all = state.all.saturating_sub(1);
+            self.crowd.count(&state);
         }
         self.crowd.left.notify_waiters();
     }
@@ -240,9 +292,42 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn those_who_came_before_are_looked_at_first() {
+        let crowd = crowd(1000, 1000, 1000);
+        let mut seats: Vec<Seat> = (0..CONNECTIONS_UNSEEN_MAX).map(|_| crowd.admit(A)).collect();
+        let mut room = Box::pin(crowd.room());
+        assert!(futures_util::future::poll_immediate(&mut room).await.is_none(), "none of them has been served yet");
+        seats[0].seen();
+        seats[0].seen();
+        room.await;
+        seats.push(crowd.admit(A));
+        let mut room = Box::pin(crowd.room());
+        assert!(futures_util::future::poll_immediate(&mut room).await.is_none());
+        seats.pop();
+        room.await;
+        drop(seats);
+        assert_eq!(crowd.state().unseen, 0);
+    }
+
+    #[test]
+    fn strangers_of_one_peer_are_no_crowd_and_the_known_are_none_either() {
+        let crowd = crowd(1000, 8, 1000);
+        let seats = [crowd.admit(A), crowd.admit(A)];
+        assert!(!seats[0].is_crowded());
+        let third = crowd.admit(A);
+        assert!(seats[0].is_crowded());
+        third.known();
+        assert!(!seats[0].is_crowded());
+        let fourth = crowd.admit(A);
+        assert!(seats[0].is_crowded());
+        drop(fourth);
+        assert!(!seats[0].is_crowded());
+    }
+
+    #[tokio::test]
     async fn some_places_are_free_ahead_of_time() {
         let crowd = crowd(1000, 32, 1000);
-        let seats: Vec<Seat> = (0..31).map(|_| crowd.admit(A)).collect();
+        let seats: Vec<Seat> = (0..31).map(|_| crowd.admit(A)).inspect(Seat::seen).collect();
         assert_eq!((here(&crowd).len(), all_and_leaving(&crowd)), (30, (31, 1)));
         crowd.room().await;
         drop(seats);

@@ -7,13 +7,14 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
+use crate::base::limits::{STRANGER_REQUEST_EVERY_MS, STRANGER_REQUESTS_AT_ONCE};
 use crate::http::connection::Service;
 use crate::http::crowd::Seat;
 use crate::http::error::{ErrorStatus, HttpError};
@@ -55,11 +56,59 @@ pub struct Line {
     seat: Seat,
     phase: AtomicU8,
     linger: AtomicBool,
+    /// Bytes have come since the last request.
+    heard: AtomicBool,
+    born: Instant,
+    /// A stranger's requests are paid for up to this time, in ms since `born`.
+    paid: AtomicU64,
+}
+
+/// What a request has to let pass before it is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Nothing.
+    Now,
+    /// Whoever else is ready.
+    AfterOthers,
+    /// Time.
+    At(Instant),
 }
 
 impl Line {
     pub(super) fn new(peer: Peer, seat: Seat) -> Arc<Self> {
-        Arc::new(Self { peer, seat, phase: AtomicU8::new(Phase::New as u8), linger: AtomicBool::new(false) })
+        Arc::new(Self {
+            peer,
+            seat,
+            phase: AtomicU8::new(Phase::New as u8),
+            linger: AtomicBool::new(false),
+            heard: AtomicBool::new(false),
+            born: Instant::now(),
+            paid: AtomicU64::new(0),
+        })
+    }
+
+    /// Its task runs.
+    pub(super) fn begun(&self) {
+        self.seat.seen();
+    }
+
+    /// When it is the turn of a request that has come. Who is known is answered at once. A stranger who sends many in one go, ears
+    /// shut, lets others come between any two of them; and while it is crowded there is a rate.
+    pub(super) fn turn(&self) -> Turn {
+        let heard = self.heard.swap(false, Ordering::Relaxed);
+        if !self.seat.is_stranger() {
+            return Turn::Now;
+        }
+        if self.seat.is_crowded() {
+            let now = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX);
+            let paid = self.paid.load(Ordering::Relaxed).max(now);
+            self.paid.store(paid.saturating_add(STRANGER_REQUEST_EVERY_MS), Ordering::Relaxed);
+            let from = paid.saturating_sub((STRANGER_REQUESTS_AT_ONCE - 1) * STRANGER_REQUEST_EVERY_MS);
+            if from > now {
+                return Turn::At(self.born + Duration::from_millis(from));
+            }
+        }
+        if heard { Turn::Now } else { Turn::AfterOthers }
     }
 
     /// The other end.
@@ -196,6 +245,7 @@ impl Guarded {
 
     /// Bytes came: which part of a request are they?
     fn on_read(&mut self, bytes: &[u8]) {
+        self.line.heard.store(true, Ordering::Relaxed);
         match self.line.phase() {
             _ if bytes.is_empty() => self.ended = Ended::ByPeer,
             Phase::New | Phase::Idle => {

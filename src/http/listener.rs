@@ -93,8 +93,9 @@ impl Settings {
 const BACK_OFF: Duration = Duration::from_millis(100);
 /// A failure to accept comes ten times a second or more; this often it is logged.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
-/// Connections that the kernel keeps for us while we are busy or full.
-const BACKLOG: u32 = 1024;
+/// Connections that the kernel keeps for us while we are busy or full. Whoever finds its queue full tries again after a second, which is
+/// longer than it takes to come through a queue of this length.
+const BACKLOG: u32 = 4096;
 
 /// After connections have left, the heap is trimmed this much later, so at most that often.
 const TRIM_AFTER: Duration = Duration::from_secs(5);

@@ -1,6 +1,9 @@
 // Issue "first visit": a link, a key, nothing in a URL, a strict policy.
 
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
 import { holds, same, say } from './browser.mjs';
 import { startProxy } from './proxy.mjs';
 import { Server } from './server.mjs';
@@ -26,6 +29,30 @@ export default [
     await other.goto(link[0]);
     await other.getByText('used already').waitFor();
     await other.locator('.login').waitFor();
+  }],
+  ['serve on a terminal prints a link that logs in', async (browser) => {
+    const home = mkdtempSync(join(tmpdir(), 'oxios-page-'));
+    const terminal = 'import pty, sys; pty.spawn(sys.argv[1:])';
+    const env = { PATH: process.env.PATH, HOME: home, OXIOS_ENGINE__DEFAULT_MODEL: 'offline' };
+    const serve = spawn('python3', ['-c', terminal, resolve(process.env.OXIOS_BINARY), 'serve', '--listen', '127.0.0.1:0', '--home', home], { env });
+    const ended = new Promise((done) => serve.once('exit', done));
+    let said = '';
+    const link = await new Promise((found, lost) => {
+      serve.stdout.on('data', (bytes) => {
+        said += bytes;
+        const link = /http:\/\/\S+#code=\w+/.exec(said);
+        if (link) found(link[0]);
+      });
+      serve.once('exit', () => lost(new Error(`no link: ${said}`)));
+    });
+    const page = await browser.page();
+    await page.goto(link);
+    await page.locator('.house').waitFor();
+    // Ctrl-C, as at any terminal.
+    browser.expected.push(/ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED|ERR_EMPTY_RESPONSE|ERR_CONNECTION_RESET/);
+    serve.stdin.write('\x03');
+    await ended;
+    rmSync(home, { recursive: true });
   }],
   ['a wrong key is told in a sentence, a right one is asked for until it comes', async (browser) => {
     const server = await Server.start();
