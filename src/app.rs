@@ -43,6 +43,7 @@ use crate::store::keys::{Books, Keys};
 use crate::store::sessions::{Found, Sessions};
 use crate::sys::counted_disk::CountedDisk;
 use crate::sys::disk::RealDisk;
+use crate::sys::notify::Supervisor;
 use crate::{api, config, pipeline};
 
 /// A changed configuration is felt after this time at most.
@@ -61,6 +62,8 @@ pub struct Setup {
     pub seams: Seams,
     /// Told when the configuration's file is to be looked at (SIGHUP); it is looked at by itself, too.
     pub reload: Arc<Notify>,
+    /// Whom to tell how it goes; nobody, unless it is set.
+    pub supervisor: Supervisor,
 }
 
 impl Setup {
@@ -72,6 +75,7 @@ impl Setup {
             settings: config::settings(config),
             seams: Seams { disk: Arc::new(RealDisk), clock: Arc::new(SystemClock::new()), random: Arc::new(SystemRandom::new()) },
             reload: Arc::new(Notify::new()),
+            supervisor: Supervisor::default(),
         }
     }
 }
@@ -97,7 +101,7 @@ pub async fn serve(setup: Setup, listener: Listener, shutdown: Cancel, ready: im
     let limits = setup.settings.connections.clone();
     let drain = setup.settings.drain;
     let (end_streams, streams_end) = cancel::pair();
-    let reload = setup.reload.clone();
+    let (reload, supervisor) = (setup.reload.clone(), setup.supervisor.clone());
     let Built { app, checks, running } = build(setup, shutdown.clone(), streams_end)?;
     let app = Arc::new(app);
 
@@ -107,13 +111,17 @@ pub async fn serve(setup: Setup, listener: Listener, shutdown: Cancel, ready: im
         log::warn("app", format_args!("the address is not in the home, so that `ask` does not find this server: {error}"));
     }
     ready(&address);
+    supervisor.ready(format_args!("serving at {address}"));
 
     let (stop, stopped) = cancel::pair();
     let background = background(&app, &stopped);
     app.audit.note(server(What::Started));
-    let watch = tokio::spawn(watch(running, reload, stopped.clone()));
+    let watch = tokio::spawn(watch(running, reload, supervisor.clone(), address.clone(), stopped.clone()));
+    let (disk, home) = (app.home.seams().disk.clone(), app.home.path().to_owned());
+    let feed = tokio::spawn(watchdog::keep_feeding(supervisor.clone(), address, disk, home, stopped.clone()));
     let drained = async {
         shutdown.cancelled().await;
+        supervisor.stopping(format_args!("answers that run are finished"));
         app.gateway.drain(drain).await;
         // Only now: whoever watches a running answer sees its end.
         end_streams.cancel(Why::Shutdown);
@@ -121,7 +129,7 @@ pub async fn serve(setup: Setup, listener: Listener, shutdown: Cancel, ready: im
     tokio::join!(pipeline::serve(listener, app.clone(), checks, limits), drained);
 
     stop.cancel(Why::Shutdown);
-    for task in background.into_iter().chain([watch]) {
+    for task in background.into_iter().chain([watch, feed]) {
         if let Err(error) = task.await {
             log::error("app", format_args!("a background task did not end well: {error}"));
         }
@@ -158,7 +166,7 @@ struct Built {
 
 /// From the ground up; nothing runs yet.
 fn build(setup: Setup, shutdown: Cancel, drained: Cancel) -> Result<Built, AppError> {
-    let Setup { home, config, settings, mut seams, reload: _ } = setup;
+    let Setup { home, config, settings, mut seams, reload: _, supervisor: _ } = setup;
     let metrics = Metrics::new(api::routes::ROUTES.len());
     seams.disk = Arc::new(CountedDisk::new(seams.disk, metrics.clone()));
     let (clock, random) = (seams.clock.clone(), seams.random.clone());
@@ -264,12 +272,20 @@ fn build(setup: Setup, shutdown: Cancel, drained: Cancel) -> Result<Built, AppEr
     Ok(Built { app, checks: lives.checks, running })
 }
 
-/// Looks at the configuration's file every other second, and at once when told to.
-async fn watch(running: Arc<Running>, reload: Arc<Notify>, stop: Cancel) {
-    while stop.guard(async { tokio::time::timeout(LOOK_EVERY, reload.notified()).await }).await.is_ok() {
+/// Looks at the configuration's file every other second, and at once when told to; then the supervisor hears of it.
+async fn watch(running: Arc<Running>, reload: Arc<Notify>, supervisor: Supervisor, address: String, stop: Cancel) {
+    while let Ok(told) = stop.guard(tokio::time::timeout(LOOK_EVERY, reload.notified())).await {
+        if told.is_ok() {
+            supervisor.reloading();
+        }
         let running = running.clone();
         // A panic there is in the log already; the next look is another one.
-        let _ = blocking::spawn(move || running.reload()).await;
+        let good = blocking::spawn(move || running.reload()).await.unwrap_or(false);
+        match (told, good) {
+            (Ok(()), true) => supervisor.ready(format_args!("serving at {address}")),
+            (Ok(()), false) => supervisor.ready(format_args!("serving at {address}; config.toml is refused, see the log")),
+            (Err(_), _) => {}
+        }
     }
 }
 
@@ -319,6 +335,8 @@ fn background(app: &Arc<App>, stop: &Cancel) -> [tokio::task::JoinHandle<()>; 9]
     let page = tokio::spawn(app.site.clone().keep_current(stop.clone()));
     [adopt, sweep, resume, expire, scheduled, recorded, tools, budgets, page]
 }
+
+mod watchdog;
 
 #[cfg(test)]
 mod crash_points;

@@ -3,7 +3,7 @@
 //! The map (imports point down only; neighbours on a floor do not import each other; `tests/it/tidy.rs` checks it):
 //!
 //! ```text
-//! 10  cli           serve, ask, key, skill, web, audit, openapi, routes, healthcheck, config, doctor   (main.rs is its door)
+//! 10  cli           serve, ask, key, skill, web, audit, openapi, routes, healthcheck, unit, config, doctor   (main.rs is its door)
 //!  9  app           builds the house floor by floor; runs and drains it
 //!  8  pipeline      the whole path of one request        config   file ← environment ← flags
 //!  7  api           one file an area; routes.rs is the one table

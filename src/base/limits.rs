@@ -23,6 +23,10 @@ pub const JSON_BODY_BYTES_MAX: usize = 64 * 1024;
 pub const LOGIN_BODY_BYTES_MAX: usize = 4 * 1024;
 /// config.toml: a thousand times what all keys take.
 pub const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
+/// A key that a service manager hands over as a file: keys of providers have some 200 characters, signed tokens some 2,000.
+pub const CREDENTIAL_BYTES_MAX: u64 = 4096;
+/// What the server says of its health when it asks itself: a hundred times what that takes.
+pub const HEALTH_BYTES_MAX: usize = 8 * 1024;
 /// Deepest nesting of a JSON body: no documented shape is deeper than 8, and a parser must not recurse at a stranger's will.
 pub const JSON_DEPTH_MAX: usize = 64;
 /// A WebSocket message or frame (API A3): the same as a chat body.

@@ -209,6 +209,18 @@ pub(super) const COMMANDS: &[Command] = &[
         options: &[Opt { long: "ready", value: None, help: "ask whether it is ready, not only alive", many: false }, HOME],
     },
     Command {
+        name: "unit",
+        words: "",
+        summary: "print the service for systemd, OpenRC or OpenWrt, hardened, ready to be installed",
+        about: "Without a switch: the service unit of systemd. Nothing is installed; how to do that stands at its head.",
+        options: &[
+            Opt { long: "socket", value: None, help: "the socket unit of systemd, for activation", many: false },
+            Opt { long: "openrc", value: None, help: "the script of OpenRC", many: false },
+            Opt { long: "procd", value: None, help: "the script of OpenWrt", many: false },
+            Opt { long: "program", value: Some("PATH"), help: "where the binary lies (default: /usr/local/bin/oxios-edge)", many: false },
+        ],
+    },
+    Command {
         name: "config show",
         words: "",
         summary: "print the effective configuration and where each value comes from",

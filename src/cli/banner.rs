@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::reach::{Place, bearer, home_option};
+use super::reach::{Place, bearer, curl, home_option};
 
 /// Everything that the text needs.
 pub(super) struct Banner<'a> {
@@ -39,7 +39,7 @@ impl std::fmt::Display for Banner<'_> {
         if let Some(place) = place {
             let auth = if self.auth { bearer(&token) } else { String::new() };
             writeln!(f, "Try it:")?;
-            writeln!(f, "  curl -sN {auth}-H 'content-type: application/json' -d '{{\"content\":\"hello\"}}' {}/api/chat", place.curl())?;
+            writeln!(f, "  curl -sN {auth}-H 'content-type: application/json' -d '{{\"content\":\"hello\"}}' {}/api/chat", curl(&place))?;
             write!(f, "  {} ask{} \"hello\"", self.program, home_option(self.home))?;
         }
         Ok(())

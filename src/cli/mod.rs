@@ -18,6 +18,7 @@ mod setup;
 mod skill;
 mod socket;
 mod terminal;
+mod unit;
 mod web;
 
 use std::ffi::OsString;
@@ -69,6 +70,7 @@ fn run(args: impl IntoIterator<Item = OsString>, env: &Env) -> Result<(), Failur
         }
         "routes" => routes::run(&parsed),
         "healthcheck" => healthcheck::run(&parsed, env),
+        "unit" => unit::run(&parsed),
         "config show" => config::show(&parsed, env),
         "config check" => config::check(&parsed, env),
         "config default" => config::default(),

@@ -1,7 +1,6 @@
 //! Finding the gateway of a home, and calling it.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,20 +11,11 @@ use hyper::{Method, StatusCode};
 use super::output::Failure;
 use crate::base::secret::Secret;
 use crate::config::Env;
-use crate::http::client::{Client, ClientError, ClientSettings, Outgoing, Target};
-use crate::wire::url::Url;
+use crate::http::client::{Client, ClientError, ClientSettings, Outgoing};
+pub(super) use crate::http::place::Place;
 
 /// Most bytes of an answer that is read whole.
 const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
-
-/// Where a gateway listens.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Place {
-    /// A TCP address that can be connected to.
-    Tcp(SocketAddr),
-    /// A socket file.
-    Unix(PathBuf),
-}
 
 /// A gateway and the key to it.
 pub(super) struct Reach {
@@ -34,46 +24,6 @@ pub(super) struct Reach {
     pub(super) token: Option<Secret>,
     home: PathBuf,
     client: Client,
-}
-
-impl Place {
-    /// Reads what `<home>/address` holds.
-    pub(super) fn parse(address: &str) -> Option<Self> {
-        if let Some(path) = address.strip_prefix("unix:") {
-            return (!path.is_empty()).then(|| Self::Unix(path.into()));
-        }
-        let mut address: SocketAddr = address.strip_prefix("http://")?.parse().ok()?;
-        // "Everywhere" is an address to listen on, not one to call.
-        match address.ip() {
-            IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
-            IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
-            _ => {}
-        }
-        Some(Self::Tcp(address))
-    }
-    /// What stands in `Host`.
-    pub(super) fn host(&self) -> String {
-        match self {
-            Self::Tcp(address) => address.to_string(),
-            Self::Unix(_) => "localhost".to_owned(),
-        }
-    }
-    /// curl's words for this place, with the URL's beginning last.
-    pub(super) fn curl(&self) -> String {
-        match self {
-            Self::Tcp(address) => format!("http://{address}"),
-            Self::Unix(path) => format!("--unix-socket {} http://localhost", quoted(&path.display().to_string())),
-        }
-    }
-}
-
-impl std::fmt::Display for Place {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Tcp(address) => write!(f, "http://{address}"),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
 }
 
 impl Reach {
@@ -102,12 +52,7 @@ impl Reach {
         body: Option<serde_json::Value>,
         patience: Duration,
     ) -> Result<(StatusCode, Vec<u8>), Failure> {
-        let target = match &self.place {
-            Place::Tcp(address) => {
-                Target::Url(Url::parse(&format!("http://{address}")).map_err(|e| Failure::failed(format!("{address}: {e}")))?)
-            }
-            Place::Unix(path) => Target::Unix { path: path.clone(), host: self.place.host() },
-        };
+        let target = self.place.target().map_err(|e| Failure::failed(format!("{}: {e}", self.place)))?;
         let mut headers = Vec::new();
         if let Some(value) = self.authorization()? {
             headers.push((AUTHORIZATION, value));
@@ -144,7 +89,7 @@ impl Reach {
     /// A curl command that posts, up to the path; with the key where one is needed.
     pub(super) fn curl_post(&self) -> String {
         let auth = if self.token.is_some() { bearer(&self.home.join("token")) } else { String::new() };
-        format!("curl -X POST {auth}{}", self.place.curl())
+        format!("curl -X POST {auth}{}", curl(&self.place))
     }
 
     /// What to say when the address does not answer.
@@ -197,6 +142,14 @@ pub(super) fn home_option(home: &Path) -> String {
     if usual.as_deref() == Some(home) { String::new() } else { format!(" --home {}", quoted(&home.display().to_string())) }
 }
 
+/// curl's words for a place, with the URL's beginning last.
+pub(super) fn curl(place: &Place) -> String {
+    match place {
+        Place::Tcp(address) => format!("http://{address}"),
+        Place::Unix(path) => format!("--unix-socket {} http://localhost", quoted(&path.display().to_string())),
+    }
+}
+
 /// curl's header option that reads the key from its file, so that the key itself is never shown.
 pub(super) fn bearer(token: &Path) -> String {
     format!("-H \"Authorization: Bearer $(cat {})\" ", quoted(&token.display().to_string()))
@@ -211,22 +164,6 @@ pub(super) fn quoted(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn addresses_are_read() {
-        for (text, expected) in [
-            ("http://127.0.0.1:4200", Some("http://127.0.0.1:4200")),
-            ("http://0.0.0.0:80", Some("http://127.0.0.1:80")),
-            ("http://[::]:80", Some("http://[::1]:80")),
-            ("http://[fe80::1]:80", Some("http://[fe80::1]:80")),
-            ("unix:/run/ox", Some("unix:/run/ox")),
-            ("unix:", None),
-            ("http://evil.example:80", None),
-            ("", None),
-        ] {
-            assert_eq!(Place::parse(text).map(|place| place.to_string()).as_deref(), expected, "{text}");
-        }
-    }
 
     #[test]
     fn words_are_quoted_for_the_shell() {

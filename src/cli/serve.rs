@@ -15,6 +15,8 @@ use crate::base::cancel::{self, Canceller, Why};
 use crate::base::log;
 use crate::config::{Config, Env, settings};
 use crate::http::listener::{Listen, Listener};
+use crate::sys::handed::Handed;
+use crate::sys::notify::Supervisor;
 
 /// Worker threads at most: the work is waiting, and every thread costs memory.
 const WORKERS_MAX: usize = 4;
@@ -29,6 +31,11 @@ const STACK_BYTES: usize = 1024 * 1024;
 pub(super) fn run(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
     let config = load(parsed, env)?;
     let listen = setup::listen(parsed, &config)?;
+    // Before anything opens files: their numbers are what these are known by.
+    let handed = Handed::find(env, std::process::id()).map_err(Failure::usage)?;
+    if handed.is_some() && parsed.value("listen").is_some() {
+        return Err(Failure::usage("--listen is given, and a socket was handed over (LISTEN_FDS), too; leave one of them"));
+    }
     let (format, level) = settings(&config).log;
     log::configure(format, level);
     log::panics_without_content();
@@ -45,13 +52,13 @@ pub(super) fn run(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|e| Failure::failed(format!("the runtime does not start: {e}")))?;
-    let result = runtime.block_on(serve(&config, &listen, env));
+    let result = runtime.block_on(serve(&config, &listen, handed, env));
     // Everything that matters is on disk when `app::serve` returns; what still blocks may be left behind.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
 }
 
-async fn serve(config: &Config, listen: &Listen, env: &Env) -> Result<(), Failure> {
+async fn serve(config: &Config, listen: &Listen, handed: Option<Handed>, env: &Env) -> Result<(), Failure> {
     // Signals are caught before anything is written, so that a start that is interrupted ends in order too.
     let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
     let [Ok(terminate), Ok(interrupt)] = signals else { return Err(Failure::failed("signals cannot be caught")) };
@@ -59,7 +66,12 @@ async fn serve(config: &Config, listen: &Listen, env: &Env) -> Result<(), Failur
     // Ends with the process; it owns the side that stops.
     tokio::spawn(stop_on_signal(canceller, terminate, interrupt));
 
-    let setup = app::Setup::new(config);
+    let mut setup = app::Setup::new(config);
+    // Who cannot be told does not keep the gateway from working.
+    setup.supervisor = Supervisor::find(env, std::process::id()).unwrap_or_else(|why| {
+        log::warn("supervisor", format_args!("it is told nothing: {why}"));
+        Supervisor::default()
+    });
     let reload = setup.reload.clone();
     let Ok(mut hangup) = signal(SignalKind::hangup()) else { return Err(Failure::failed("signals cannot be caught")) };
     // Ends with the process.
@@ -70,7 +82,10 @@ async fn serve(config: &Config, listen: &Listen, env: &Env) -> Result<(), Failur
     });
 
     let first = !config.home().join("token").exists();
-    let listener = Listener::bind(listen).map_err(|e| not_bound(listen, &e))?;
+    let listener = match handed {
+        Some(handed) => Listener::adopt(handed).map_err(|e| Failure::failed(format!("the socket that was handed over: {e}")))?,
+        None => Listener::bind(listen).map_err(|e| not_bound(listen, &e))?,
+    };
     let choice = config.model();
     let auth = config.yes("security.auth_enabled");
     let ready = |address: &str| {

@@ -34,12 +34,20 @@ pub struct Choice {
     pub because: String,
 }
 
-/// What the providers' own variables say.
+/// What the providers' own variables and credentials say.
 #[derive(Debug, Clone, Default)]
 pub(super) struct EnvKeys {
-    pub(super) openai_key: Option<Secret>,
+    pub(super) openai_key: Option<OwnKey>,
     pub(super) openai_base_url: Option<String>,
-    pub(super) anthropic_key: Option<Secret>,
+    pub(super) anthropic_key: Option<OwnKey>,
+}
+
+/// A provider's key from outside the configuration.
+#[derive(Debug, Clone)]
+pub(super) struct OwnKey {
+    pub(super) key: Secret,
+    /// Whence, for people: `OPENAI_API_KEY`, or `credential openai_api_key`.
+    pub(super) from: &'static str,
 }
 
 /// Asked for where only `OPENAI_API_KEY` tells what to use.
@@ -57,30 +65,42 @@ impl Config {
             (model, format!("engine.default_model, {}", self.origin("engine.default_model")))
         } else if self.env_keys.openai_base_url.is_some() {
             (OPENAI_AUTO, "OPENAI_BASE_URL is set".to_owned())
-        } else if self.env_keys.openai_key.is_some() {
+        } else if let Some(key) = &self.env_keys.openai_key {
             let own = self.text("engine.base_url").is_none();
-            (if own { OPENAI_DEFAULT } else { OPENAI_AUTO }, "OPENAI_API_KEY is set".to_owned())
-        } else if self.env_keys.anthropic_key.is_some() {
-            (ANTHROPIC_DEFAULT, "ANTHROPIC_API_KEY is set".to_owned())
+            (if own { OPENAI_DEFAULT } else { OPENAI_AUTO }, format!("{} is set", key.from))
+        } else if let Some(key) = &self.env_keys.anthropic_key {
+            (ANTHROPIC_DEFAULT, format!("{} is set", key.from))
         } else {
             ("offline", "no model is configured".to_owned())
         };
         Choice { model: model.to_owned(), because }
     }
 
-    /// The key for a provider: `engine.api_key` goes to the default model's provider only, the providers' variables to their own.
-    /// The environment wins over the file, as everywhere.
+    /// Where a provider's own key comes from, for people; none where there is none.
+    pub(super) fn own_key_from(&self, provider: Provider) -> Option<&'static str> {
+        self.own_key(provider).map(|own| own.from)
+    }
+
+    fn own_key(&self, provider: Provider) -> Option<&OwnKey> {
+        match provider {
+            Provider::Offline => None,
+            Provider::OpenAi => self.env_keys.openai_key.as_ref(),
+            Provider::Anthropic => self.env_keys.anthropic_key.as_ref(),
+        }
+    }
+
+    /// The key for a provider: `engine.api_key` goes to the default model's provider only, the providers' variables and credentials
+    /// to their own. The environment wins over the file, as everywhere.
     pub fn api_key(&self, provider: Provider) -> Option<Secret> {
-        let own = match provider {
-            Provider::Offline => return None,
-            Provider::OpenAi => &self.env_keys.openai_key,
-            Provider::Anthropic => &self.env_keys.anthropic_key,
-        };
+        if provider == Provider::Offline {
+            return None;
+        }
+        let own = self.own_key(provider).map(|own| &own.key);
         let set = match self.value("engine.api_key") {
             Value::Hidden(secret) if provider == Provider::of(&self.model().model) => Some(secret),
             _ => None,
         };
-        let first = if matches!(self.origin("engine.api_key"), Origin::File(_)) { own.as_ref().or(set) } else { set.or(own.as_ref()) };
+        let first = if matches!(self.origin("engine.api_key"), Origin::File(_)) { own.or(set) } else { set.or(own) };
         first.cloned()
     }
 

@@ -3,6 +3,7 @@
 //! This is the only place that reads a configuration file or interprets environment variables; everything below gets plain
 //! `Settings` structs (see `settings.rs`). The environment comes in as a map, so that a test owns it.
 
+mod credentials;
 mod edit;
 mod engine;
 mod environment;
@@ -80,6 +81,7 @@ pub struct Config {
 struct Sources {
     env: Env,
     flags: Vec<Flag>,
+    credentials: credentials::Credentials,
 }
 
 impl std::fmt::Debug for Sources {
@@ -121,7 +123,22 @@ impl Config {
     /// # Errors
     /// As [`Config::load`].
     pub fn from_text(home: &Path, text: &str, env: &Env, flags: &[Flag]) -> Result<Self, ConfigError> {
+        let wanted = |name: &String| ["OXIOS_", "OPENAI_", "ANTHROPIC_"].iter().any(|start| name.starts_with(start));
         let mut problems = Vec::new();
+        let credentials = credentials::Credentials::read(env, &mut problems);
+        let env: Env = env.iter().filter(|(name, _)| wanted(name)).map(|(name, value)| (name.clone(), value.clone())).collect();
+        Self::from_sources(home, text, Arc::new(Sources { env, flags: flags.to_vec(), credentials }), problems)
+    }
+
+    /// What a file with this text would mean here, with the same environment, credentials and flags.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    fn reread(&self, text: &str) -> Result<Self, ConfigError> {
+        Self::from_sources(&self.home, text, self.sources.clone(), Vec::new())
+    }
+
+    fn from_sources(home: &Path, text: &str, sources: Arc<Sources>, mut problems: Vec<Problem>) -> Result<Self, ConfigError> {
         let mut entries: Vec<Entry> = Vec::with_capacity(KEYS.len());
         for key in KEYS.iter().filter(|key| !key.is_free()) {
             let value = key.default_value().unwrap_or_else(|text| {
@@ -130,22 +147,11 @@ impl Config {
             });
             entries.push(Entry { key, path: Cow::Borrowed(key.path), value, origin: Origin::Default });
         }
-        let wanted = |name: &String| ["OXIOS_", "OPENAI_", "ANTHROPIC_"].iter().any(|start| name.starts_with(start));
-        let env: Env = env.iter().filter(|(name, _)| wanted(name)).map(|(name, value)| (name.clone(), value.clone())).collect();
-        let sources = Arc::new(Sources { env, flags: flags.to_vec() });
         Self::read(home, text, sources, entries, problems)
     }
 
-    /// What a file with this text would mean here, with the same environment and flags.
-    ///
-    /// # Errors
-    /// As [`Config::load`].
-    fn reread(&self, text: &str) -> Result<Self, ConfigError> {
-        Self::from_text(&self.home, text, &self.sources.env, &self.sources.flags)
-    }
-
     fn read(home: &Path, text: &str, sources: Arc<Sources>, entries: Vec<Entry>, mut problems: Vec<Problem>) -> Result<Self, ConfigError> {
-        let Sources { env, flags } = &*sources;
+        let Sources { env, flags, credentials } = &*sources;
         let mut config = Self {
             home: home.to_owned(),
             entries,
@@ -155,7 +161,7 @@ impl Config {
             sources: sources.clone(),
         };
         file::apply(&mut config, text, &mut problems);
-        environment::apply(&mut config, env, &mut problems);
+        environment::apply(&mut config, env, credentials, &mut problems);
         for flag in flags {
             match keys::find(&flag.path) {
                 Some(key) => match Value::parse(key, &flag.text) {

@@ -36,6 +36,8 @@ struct State {
     seen: Option<Vec<u8>>,
     /// What told that it had changed since.
     stamp: Option<FileStat>,
+    /// What was seen is what is in force.
+    good: bool,
 }
 
 /// What a change comes to, before anything is written.
@@ -53,24 +55,31 @@ impl Running {
         let path = std::fs::canonicalize(&path).unwrap_or(path);
         let seen = read_whole(&*disk, &path, CONFIG_BYTES_MAX).ok();
         let stamp = disk.stat(&path).ok().flatten();
-        Self { path, disk, lives, state: Mutex::new(State { config: started.clone(), seen, stamp }), started }
+        Self { path, disk, lives, state: Mutex::new(State { config: started.clone(), seen, stamp, good: true }), started }
     }
 
-    /// Looks at the file; where it is another one than last time, puts it in force, or says in the log why not. Blocks, for as
-    /// long as one question to the file system takes while nothing has changed.
-    pub fn reload(&self) {
+    /// Looks at the file; where it is another one than last time, puts it in force, or says in the log why not. Whether what it says
+    /// is in force. Blocks, for as long as one question to the file system takes while nothing has changed.
+    pub fn reload(&self) -> bool {
         let mut state = self.state();
+        self.look(&mut state);
+        state.good
+    }
+
+    fn look(&self, state: &mut State) {
         let stamp = self.disk.stat(&self.path).ok().flatten();
         if stamp == state.stamp {
             return;
         }
         state.stamp = stamp;
+        let before = std::mem::replace(&mut state.good, false);
         let text = match read_whole(&*self.disk, &self.path, CONFIG_BYTES_MAX) {
             Ok(bytes) => Some(bytes),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
             Err(e) => return log::warn("config", format_args!("config.toml cannot be read ({e}); the old configuration stays")),
         };
         if state.seen == text {
+            state.good = before;
             return;
         }
         // Also where it is refused: it is named once, not every time that it is looked at.
@@ -93,7 +102,7 @@ impl Running {
             Err(error) => return log::error("config", format_args!("{}; the old configuration stays", error.public)),
         }
         let waiting = self.waiting(&config);
-        state.config = config;
+        (state.config, state.good) = (config, true);
         log::info("config", format_args!("config.toml was read again and is in force"));
         if !waiting.is_empty() {
             log::warn("config", format_args!("these changes need a restart: {}", waiting.join(", ")));
@@ -184,6 +193,7 @@ impl Configuration for Running {
             state.seen = Some(text.into_bytes());
             state.stamp = self.disk.stat(&self.path).ok().flatten();
         }
+        state.good = true;
         self.lives.put(&rooms, made);
         let restart_required = self.waiting(&config);
         state.config = config;

@@ -37,10 +37,9 @@ impl Config {
         match key.path {
             "kernel.workspace" => format!("not set: {}", self.workspace().display()),
             "engine.default_model" => format!("not set: {} ({})", choice.model, choice.because),
-            "engine.api_key" => match (self.api_key(provider), provider) {
-                (Some(_), Provider::Anthropic) => "not set: *** from ANTHROPIC_API_KEY".to_owned(),
-                (Some(_), _) => "not set: *** from OPENAI_API_KEY".to_owned(),
-                (None, _) => "not set".to_owned(),
+            "engine.api_key" => match self.own_key_from(provider) {
+                Some(from) => format!("not set: *** from {from}"),
+                None => "not set".to_owned(),
             },
             "engine.base_url" => match self.base_url(provider) {
                 Some(url) => format!("not set: {url} from OPENAI_BASE_URL"),

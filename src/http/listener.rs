@@ -25,6 +25,7 @@ use crate::http::peer::Peer;
 use crate::http::proxies::TrustedProxies;
 use crate::http::socket::Socket;
 use crate::sys;
+use crate::sys::handed::Handed;
 
 /// Where to listen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,8 +110,8 @@ enum Bound {
     Tcp(TcpListener),
     Unix {
         listener: UnixListener,
-        /// Removed when the listener goes.
-        _file: SocketFile,
+        /// Removed when the listener goes; none where it is another's.
+        _file: Option<SocketFile>,
     },
     /// What accepting gives.
     #[cfg(any(test, feature = "fuzzing"))]
@@ -150,7 +151,24 @@ impl Listener {
             Listen::Unix(path) => {
                 let listener = bind_unix(path)?;
                 let address = format!("unix:{}", path.display());
-                Ok(Self { socket: Bound::Unix { listener, _file: SocketFile(path.clone()) }, address })
+                Ok(Self { socket: Bound::Unix { listener, _file: Some(SocketFile(path.clone())) }, address })
+            }
+        }
+    }
+
+    /// Serves on a socket that somebody else has opened, and keeps open. Needs a running tokio runtime.
+    pub fn adopt(handed: Handed) -> io::Result<Self> {
+        match handed {
+            Handed::Tcp(listener) => {
+                listener.set_nonblocking(true)?;
+                let address = format!("http://{}", listener.local_addr()?);
+                Ok(Self { socket: Bound::Tcp(TcpListener::from_std(listener)?), address })
+            }
+            Handed::Unix(listener) => {
+                listener.set_nonblocking(true)?;
+                let name = listener.local_addr()?;
+                let address = format!("unix:{}", name.as_pathname().unwrap_or(Path::new("")).display());
+                Ok(Self { socket: Bound::Unix { listener: UnixListener::from_std(listener)?, _file: None }, address })
             }
         }
     }

@@ -9,6 +9,7 @@ pub mod gate;
 pub mod line;
 pub mod listener;
 pub mod peer;
+pub mod place;
 pub mod proxies;
 mod socket;
 pub mod sse;

@@ -3,9 +3,11 @@
 pub mod counted_disk;
 pub mod disk;
 pub mod fault_disk;
+pub mod handed;
 pub mod limits;
 #[cfg(test)]
 pub mod memory_disk;
+pub mod notify;
 pub mod os;
 pub mod process;
 mod real_dir;

@@ -55,7 +55,9 @@ mod skills;
 mod socket;
 mod spaces;
 mod strangers;
+mod supervised;
 #[allow(dead_code, reason = "the support is a small library; what one test needs another does not")]
 mod support;
 mod tidy;
+mod units;
 mod workspace;

@@ -7,6 +7,7 @@ pub mod scripted;
 pub mod server;
 pub mod small_disk;
 pub mod sse;
+pub mod supervisor;
 pub mod tool_server;
 pub mod ws;
 

@@ -1,6 +1,7 @@
 //! The real binary as a child process with a home of its own.
 
 use std::io::{BufRead, BufReader, Read};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use super::client::{Address, Client};
 use super::scripted::Scripted;
+use super::supervisor::Supervisor;
 
 /// The binary under test.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_oxios-edge");
@@ -64,6 +66,10 @@ pub struct Setup {
     listen: Option<String>,
     /// Soft and hard limit.
     descriptors: Option<(u32, u32)>,
+    /// A socket that the server gets instead of `--listen`.
+    handed: Option<Arc<OwnedFd>>,
+    /// `WATCHDOG_PID` is the server's.
+    watched: bool,
 }
 
 impl Setup {
@@ -91,6 +97,19 @@ impl Setup {
     pub fn descriptors(mut self, soft: u32, hard: u32) -> Self {
         self.descriptors = Some((soft, hard));
         self
+    }
+    /// It gets this socket as descriptor 3, by systemd's rules for activation.
+    pub fn handed(mut self, socket: impl Into<OwnedFd>) -> Self {
+        self.handed = Some(Arc::new(socket.into()));
+        self
+    }
+    /// `supervisor` is told how it goes; silence for `watchdog` means death.
+    pub fn supervised(mut self, supervisor: &Supervisor, watchdog: Option<Duration>) -> Self {
+        if let Some(watchdog) = watchdog {
+            self = self.env("WATCHDOG_USEC", watchdog.as_micros().to_string());
+            self.watched = true;
+        }
+        self.env("NOTIFY_SOCKET", supervisor.name())
     }
     /// The scripted server as an OpenAI-compatible model.
     pub fn openai(self, model: &Scripted) -> Self {
@@ -134,16 +153,29 @@ pub struct Server {
 
 impl Server {
     fn spawn(setup: Setup, home: Arc<TempDir>) -> Self {
-        let mut command = match setup.descriptors {
-            None => command(home.path()),
-            Some((soft, hard)) => {
-                let limits = format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$0\" \"$@\"");
-                let mut shell = within(Command::new("sh"), home.path());
-                shell.args(["-c", &limits, BINARY]);
-                shell
-            }
+        // What only a shell can arrange before the server has its process.
+        let mut prelude = String::new();
+        if let Some((soft, hard)) = setup.descriptors {
+            prelude += &format!("ulimit -Sn {soft} && ulimit -Hn {hard} && ");
+        }
+        if setup.watched {
+            prelude += "export WATCHDOG_PID=$$ && ";
+        }
+        if setup.handed.is_some() {
+            prelude += "exec 3<&0 0</dev/null && export LISTEN_PID=$$ LISTEN_FDS=1 && ";
+        }
+        let mut command = if prelude.is_empty() {
+            command(home.path())
+        } else {
+            let mut shell = within(Command::new("sh"), home.path());
+            shell.args(["-c", &format!("{prelude}exec \"$0\" \"$@\""), BINARY]);
+            shell
         };
-        command.arg("serve").args(["--listen", setup.listen.as_deref().unwrap_or("127.0.0.1:0")]);
+        command.arg("serve");
+        match &setup.handed {
+            Some(socket) => _ = command.stdin(Stdio::from(socket.try_clone().unwrap())),
+            None => _ = command.args(["--listen", setup.listen.as_deref().unwrap_or("127.0.0.1:0")]),
+        }
         for (name, value) in &setup.env {
             command.env(name, value);
         }
