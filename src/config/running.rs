@@ -1,6 +1,6 @@
 //! The configuration of a running server: shown, changed, read again; every change reaches the rooms through their [`Lives`].
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use serde_json::{Map, Value as Json, json};
@@ -16,7 +16,7 @@ use crate::base::log;
 use crate::llm::Engine;
 use crate::llm::engine::{ANTHROPIC_URL, OPENAI_URL};
 use crate::store::atomic::{Durable, replace};
-use crate::sys::disk::{Disk, FileStat, is_full, read_whole};
+use crate::sys::disk::{Disk, is_full, read_whole};
 
 /// The configuration in force, and everything that a change touches.
 pub struct Running {
@@ -32,12 +32,39 @@ pub struct Running {
 
 struct State {
     config: Config,
-    /// The file as it was last looked at; none while there is no file.
-    seen: Option<Vec<u8>>,
-    /// What told that it had changed since.
-    stamp: Option<FileStat>,
+    /// The file as it was last looked at.
+    seen: Seen,
     /// What was seen is what is in force.
     good: bool,
+}
+
+/// The file, as a look found it.
+#[derive(PartialEq, Eq)]
+enum Seen {
+    Text(String),
+    /// There is no file, which is as good as an empty one.
+    Nothing,
+    /// Not UTF-8.
+    NoText,
+    Unreadable(std::io::ErrorKind),
+}
+
+impl Seen {
+    fn is(&self, text: &str) -> bool {
+        match self {
+            Self::Text(seen) => seen == text,
+            Self::Nothing => text.is_empty(),
+            Self::NoText | Self::Unreadable(_) => false,
+        }
+    }
+}
+
+fn look_at(disk: &dyn Disk, path: &Path) -> Seen {
+    match read_whole(disk, path, CONFIG_BYTES_MAX) {
+        Ok(bytes) => String::from_utf8(bytes).map_or(Seen::NoText, Seen::Text),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Seen::Nothing,
+        Err(e) => Seen::Unreadable(e.kind()),
+    }
 }
 
 /// What a change comes to, before anything is written.
@@ -53,13 +80,13 @@ impl Running {
         let path = started.home().join(FILE_NAME);
         // A mounted or linked file is changed where it lies.
         let path = std::fs::canonicalize(&path).unwrap_or(path);
-        let seen = read_whole(&*disk, &path, CONFIG_BYTES_MAX).ok();
-        let stamp = disk.stat(&path).ok().flatten();
-        Self { path, disk, lives, state: Mutex::new(State { config: started.clone(), seen, stamp, good: true }), started }
+        let seen = look_at(&*disk, &path);
+        Self { path, disk, lives, state: Mutex::new(State { config: started.clone(), seen, good: true }), started }
     }
 
     /// Looks at the file; where it is another one than last time, puts it in force, or says in the log why not. Whether what it says
-    /// is in force. Blocks, for as long as one question to the file system takes while nothing has changed.
+    /// is in force. Blocks, for as long as it takes to read the file. Its time and size would not tell: two edits within a tick of the
+    /// file system's clock can leave them as they were.
     pub fn reload(&self) -> bool {
         let mut state = self.state();
         self.look(&mut state);
@@ -67,25 +94,20 @@ impl Running {
     }
 
     fn look(&self, state: &mut State) {
-        let stamp = self.disk.stat(&self.path).ok().flatten();
-        if stamp == state.stamp {
-            return;
-        }
-        state.stamp = stamp;
-        let before = std::mem::replace(&mut state.good, false);
-        let text = match read_whole(&*self.disk, &self.path, CONFIG_BYTES_MAX) {
-            Ok(bytes) => Some(bytes),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
-            Err(e) => return log::warn("config", format_args!("config.toml cannot be read ({e}); the old configuration stays")),
-        };
-        if state.seen == text {
-            state.good = before;
+        let seen = look_at(&*self.disk, &self.path);
+        if seen == state.seen {
             return;
         }
         // Also where it is refused: it is named once, not every time that it is looked at.
-        state.seen.clone_from(&text);
-        let Ok(text) = String::from_utf8(text.unwrap_or_default()) else {
-            return log::error("config", format_args!("config.toml is no UTF-8; the old configuration stays"));
+        state.seen = seen;
+        state.good = false;
+        let text = match &state.seen {
+            Seen::Text(text) => text.clone(),
+            Seen::Nothing => String::new(),
+            Seen::NoText => return log::error("config", format_args!("config.toml is no UTF-8; the old configuration stays")),
+            Seen::Unreadable(kind) => {
+                return log::warn("config", format_args!("config.toml cannot be read ({kind}); the old configuration stays"));
+            }
         };
         let config = match state.config.reread(&text) {
             Ok(config) => config,
@@ -186,12 +208,11 @@ impl Configuration for Running {
         let Plan { text, config, overridden } = self.plan(&state.config, wanted)?;
         let rooms = settings(&config);
         let made = self.lives.prepare(&rooms).map_err(|e| Refused::Bad(e.public))?;
-        if state.seen.as_deref().unwrap_or_default() != text.as_bytes() {
+        if !state.seen.is(&text) {
             replace(&*self.disk, &self.path, text.as_bytes(), Durable::Yes).map_err(|e| {
                 if is_full(&e) { Refused::DiskFull } else { Refused::Failed(format!("config.toml cannot be written: {e}")) }
             })?;
-            state.seen = Some(text.into_bytes());
-            state.stamp = self.disk.stat(&self.path).ok().flatten();
+            state.seen = Seen::Text(text);
         }
         state.good = true;
         self.lives.put(&rooms, made);

@@ -321,6 +321,23 @@ async fn logged(server: &Server, client: &Client, text: &str) -> String {
     panic!("{text} never came into the log:\n{}", server.log());
 }
 
+/// Two edits in one tick of the file system's clock, of one length: time and size say that nothing happened.
+#[tokio::test]
+async fn an_edit_that_leaves_time_and_size_as_they_were_is_read() {
+    let server = Setup::new().start();
+    let client = server.client();
+    let path = server.home().join("config.toml");
+    let edit = |level: &str| std::fs::write(&path, format!("[logging]\nlevel = \"{level}\"\n")).unwrap();
+    edit("info");
+    logged(&server, &client, "in force").await;
+    let time = std::fs::metadata(&path).unwrap().modified().unwrap();
+    edit("warn");
+    std::fs::File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
+    server.signal(rustix::process::Signal::HUP);
+    let seen = async { while at(&shown(&client).await, "logging.level") != "warn" {} };
+    tokio::time::timeout(std::time::Duration::from_secs(30), seen).await.expect("the second edit is in force");
+}
+
 #[tokio::test]
 async fn the_log_changes_its_form_and_level() {
     let server = Setup::new().start();
