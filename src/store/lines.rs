@@ -10,7 +10,7 @@ use serde::de::IgnoredAny;
 use crate::base::ids::{ApprovalId, MessageId, SeedId, Seq, SpaceId};
 use crate::base::limits::LOG_LINE_BYTES_MAX;
 use crate::base::time::Timestamp;
-use crate::store::record::{self, Decision, Phase};
+use crate::store::record::{self, Body, Decision, Phase, Record};
 use crate::sys::disk::{DiskFile, read_full};
 use crate::wire::log_line;
 
@@ -55,8 +55,46 @@ pub(crate) struct Glance<'a> {
 }
 
 impl<'a> Glance<'a> {
+    /// `None` for what is no record of this or a later version. Every line that is a [`Record`] has a glance, so that no reader is shown
+    /// what the opening passed over: where a name that its kind does not know stands twice or holds something else, the record tells.
     pub(crate) fn of(json: &'a [u8]) -> Option<Self> {
-        serde_json::from_slice(json).ok()
+        serde_json::from_slice(json).ok().or_else(|| serde_json::from_slice(json).ok().map(Self::of_record))
+    }
+
+    fn of_record(record: Record) -> Self {
+        let mut glance = Self {
+            seq: record.seq,
+            time: record.time,
+            message_id: record.message_id,
+            kind: Cow::Borrowed(record.body.kind()),
+            until: None,
+            approval_id: None,
+            decision: None,
+            seed_id: None,
+            phase: None,
+            space_id: None,
+            state: None,
+            user_id: None,
+        };
+        match record.body {
+            Body::Message(message) => {
+                glance.space_id = message.space_id;
+                glance.user_id = Some(Cow::Owned(message.user_id));
+            }
+            Body::About(about) => glance.space_id = about.space_id,
+            Body::Reserve { until } => glance.until = Some(until),
+            Body::Phase { phase, seed_id, .. } => (glance.phase, glance.seed_id) = (Some(phase), seed_id),
+            Body::Checkpoint { seed_id, state, .. } => (glance.seed_id, glance.state) = (seed_id, state.map(|_| IgnoredAny)),
+            Body::ApprovalRequested { approval_id, .. } => glance.approval_id = Some(approval_id),
+            Body::ApprovalResolved { approval_id, decision } => {
+                (glance.approval_id, glance.decision) = (Some(approval_id), Some(decision));
+            }
+            Body::Done(end) | Body::Failed(end) | Body::Cancelled(end) | Body::Interrupted(end) => {
+                (glance.phase, glance.seed_id) = (Some(end.phase), end.seed_id);
+            }
+            Body::Token { .. } | Body::Draft { .. } | Body::ToolCall { .. } | Body::ToolResult { .. } | Body::Usage { .. } => {}
+        }
+        glance
     }
     pub(crate) fn is_terminal(&self) -> bool {
         matches!(self.kind.as_ref(), "done" | "failed" | "cancelled" | "interrupted")
@@ -283,6 +321,30 @@ mod tests {
         file.set_len(0).unwrap();
         file.write_at(&bytes, 0).unwrap();
         (file, starts, bytes.len() as u64)
+    }
+
+    /// Found by fuzzing: an `about` with a `phase` that is none was shown to readers, but not seen when the log was opened, so that
+    /// what was written next was shown without it.
+    #[test]
+    fn every_line_that_is_a_record_has_a_glance() {
+        let head = r#""seq":7,"time":"2026-11-23T00:00:00Z""#;
+        for (kind, rest) in [
+            ("about", r#""title":"t","phase":"Exe","space_id":"67e55044-10b1-426f-9247-bb680e5fe0c8""#),
+            ("usage", r#""model":"m","input_tokens":1,"output_tokens":1,"millis":1,"decision":3,"seed_id":[],"until":-1"#),
+            ("reserve", r#""until":9,"phase":"a","phase":"b""#),
+            ("message", r#""content":"c","user_id":"u","channel":"c","agent_id":"67e55044-10b1-426f-9247-bb680e5fe0c8","seed_id":1"#),
+        ] {
+            let json = format!(r#"{{{head},"kind":"{kind}",{rest}}}"#);
+            let record: Record = serde_json::from_str(&json).unwrap();
+            let glance = Glance::of(json.as_bytes()).unwrap_or_else(|| panic!("{json}"));
+            assert_eq!((glance.seq, glance.kind.as_ref()), (record.seq, kind));
+            match record.body {
+                Body::About(about) => assert_eq!(glance.space_id, about.space_id),
+                Body::Reserve { until } => assert_eq!(glance.until, Some(until)),
+                Body::Message(message) => assert_eq!(glance.user_id.as_deref(), Some(message.user_id.as_str())),
+                _ => {}
+            }
+        }
     }
 
     #[test]
