@@ -42,6 +42,7 @@ use crate::store::home::{Home, Seams};
 use crate::store::keys::{Books, Keys};
 use crate::store::sessions::{Found, Sessions};
 use crate::sys::counted_disk::CountedDisk;
+use crate::sys::delayed_disk::DelayedDisk;
 use crate::sys::disk::RealDisk;
 use crate::sys::notify::Supervisor;
 use crate::{api, config, pipeline};
@@ -102,7 +103,8 @@ pub async fn serve(setup: Setup, listener: Listener, shutdown: Cancel, ready: im
     let drain = setup.settings.drain;
     let (end_streams, streams_end) = cancel::pair();
     let (reload, supervisor) = (setup.reload.clone(), setup.supervisor.clone());
-    let Built { app, checks, running } = build(setup, shutdown.clone(), streams_end)?;
+    let sync_every = Duration::from_secs(setup.settings.sessions.sync_secs);
+    let Built { app, checks, running, delayed } = build(setup, shutdown.clone(), streams_end)?;
     let app = Arc::new(app);
 
     let address = listener.address().to_owned();
@@ -118,6 +120,7 @@ pub async fn serve(setup: Setup, listener: Listener, shutdown: Cancel, ready: im
     app.audit.note(server(What::Started));
     let watch = tokio::spawn(watch(running, reload, supervisor.clone(), address.clone(), stopped.clone()));
     let (disk, home) = (app.home.seams().disk.clone(), app.home.path().to_owned());
+    let settled = delayed.clone().map(|delayed| tokio::spawn(settling::keep_settling(delayed, sync_every, stopped.clone())));
     let feed = tokio::spawn(watchdog::keep_feeding(supervisor.clone(), address, disk, home, stopped.clone()));
     let drained = async {
         shutdown.cancelled().await;
@@ -129,7 +132,7 @@ pub async fn serve(setup: Setup, listener: Listener, shutdown: Cancel, ready: im
     tokio::join!(pipeline::serve(listener, app.clone(), checks, limits), drained);
 
     stop.cancel(Why::Shutdown);
-    for task in background.into_iter().chain([watch, feed]) {
+    for task in background.into_iter().chain([watch, feed]).chain(settled) {
         if let Err(error) = task.await {
             log::error("app", format_args!("a background task did not end well: {error}"));
         }
@@ -148,6 +151,9 @@ pub async fn serve(setup: Setup, listener: Listener, shutdown: Cancel, ready: im
         Ok(Err(error)) => log::warn("app", format_args!("token budgets: what was set aside counts as used: {error}")),
         Err(error) => log::error("app", format_args!("the list of agents was not written: {error}")),
     }
+    if let Some(delayed) = delayed {
+        settling::settle(&delayed).await;
+    }
     app.home.clear_address();
     Ok(())
 }
@@ -162,6 +168,8 @@ struct Built {
     app: App,
     checks: Arc<Live<checks::Settings>>,
     running: Arc<Running>,
+    /// Where syncs are put off.
+    delayed: Option<Arc<DelayedDisk>>,
 }
 
 /// From the ground up; nothing runs yet.
@@ -169,6 +177,13 @@ fn build(setup: Setup, shutdown: Cancel, drained: Cancel) -> Result<Built, AppEr
     let Setup { home, config, settings, mut seams, reload: _, supervisor: _ } = setup;
     let metrics = Metrics::new(api::routes::ROUTES.len());
     seams.disk = Arc::new(CountedDisk::new(seams.disk, metrics.clone()));
+    let delayed = (settings.sessions.sync_secs > 0).then(|| {
+        let dirs = ["sessions", "audit"].map(|dir| settings.workspace.join(dir)).into();
+        Arc::new(DelayedDisk::new(seams.disk.clone(), dirs))
+    });
+    if let Some(delayed) = &delayed {
+        seams.disk = delayed.clone();
+    }
     let (clock, random) = (seams.clock.clone(), seams.random.clone());
     let said = |error: &dyn fmt::Display| AppError(error.to_string());
 
@@ -269,7 +284,7 @@ fn build(setup: Setup, shutdown: Cancel, drained: Cancel) -> Result<Built, AppEr
         shutdown,
         drained,
     };
-    Ok(Built { app, checks: lives.checks, running })
+    Ok(Built { app, checks: lives.checks, running, delayed })
 }
 
 /// Looks at the configuration's file every other second, and at once when told to; then the supervisor hears of it.
@@ -336,6 +351,7 @@ fn background(app: &Arc<App>, stop: &Cancel) -> [tokio::task::JoinHandle<()>; 9]
     [adopt, sweep, resume, expire, scheduled, recorded, tools, budgets, page]
 }
 
+mod settling;
 mod watchdog;
 
 #[cfg(test)]

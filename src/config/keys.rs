@@ -170,6 +170,12 @@ pub const KEYS: &[Key] = &[
         "eager",
         "When `<id>.json` is written beside a session's log: after each turn while small, or at shutdown only.",
     ),
+    restart(key(
+        "session.sync_secs",
+        Whole(0, 60),
+        "0",
+        "For flash that wears out. 0: each message, answer and audit record is durable before it is acknowledged. Else this is done for all of them together, every so many seconds, and a power cut takes back what came since; a killed process loses nothing.",
+    )),
     key(
         "orchestrator.max_evolution_iterations",
         Whole(0, 10),

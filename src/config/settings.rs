@@ -62,6 +62,7 @@ pub fn settings(config: &Config) -> Settings {
             auto_prune: config.yes("session.auto_prune"),
             max_sessions: size(config.whole("session.max_sessions")),
             ttl_hours: config.whole("session.ttl_hours"),
+            sync_secs: config.whole("session.sync_secs"),
         },
         audit: store::audit::Settings { enabled: config.yes("audit.enabled"), go_on: config.text("audit.on_failure") == Some("continue") },
         engine: engine(config),

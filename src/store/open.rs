@@ -14,6 +14,7 @@
 //!
 //! **Numbers.** With nothing left open, numbering goes on behind the last record. Otherwise pieces may have been shown that no longer
 //! exist, so it goes on behind the reservation; a rotten line behind the last readable reservation may have been one, and counts as one.
+//! Where syncs are put off (`session.sync_secs`), records that were shown may be gone, and it always goes on behind the reservation.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -86,7 +87,8 @@ pub(crate) fn open(core: &Arc<Core>, id: SessionId) -> Result<Option<Arc<Session
     let visible = if run.file.is_some() { past.shown.max(run.last) } else { past.shown };
     let mut state = State::new(visible, Some(file.clone()), start, end, overview);
     let mut repairs = Vec::new();
-    let mut unclean = past.rotten_since_reservation > 0;
+    // Records may be gone that readers saw.
+    let mut unclean = past.rotten_since_reservation > 0 || core.settings.load().sync_secs > 0;
     let mut resumed = Vec::new();
     for (message, known, trace) in past.messages.into_iter().rev() {
         state.remember(message, known);

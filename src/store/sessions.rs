@@ -55,11 +55,14 @@ pub struct Settings {
     pub max_sessions: usize,
     /// Keep at most this old, in hours; 0 = no limit.
     pub ttl_hours: u64,
+    /// What is acknowledged becomes durable within this many seconds only; 0 = before it is acknowledged. The disk does it, the
+    /// sessions know it.
+    pub sync_secs: u64,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { projection: Projection::Eager, auto_prune: true, max_sessions: 0, ttl_hours: 0 }
+        Self { projection: Projection::Eager, auto_prune: true, max_sessions: 0, ttl_hours: 0, sync_secs: 0 }
     }
 }
 

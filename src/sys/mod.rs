@@ -1,6 +1,7 @@
 //! Floor 1: system calls and nothing else.
 
 pub mod counted_disk;
+pub mod delayed_disk;
 pub mod disk;
 pub mod fault_disk;
 pub mod handed;

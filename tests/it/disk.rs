@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::client::Ask;
+use crate::support::client::{Ask, Client};
 use crate::support::scripted::{Gate, Reply, Scripted};
 use crate::support::server::{Server, Setup, TempDir};
 use crate::support::small_disk::SmallDisk;
@@ -153,4 +153,29 @@ async fn a_full_disk_refuses_messages_and_nothing_else_and_heals() {
     healed(&server).await;
     let answer = client.post("/api/chat", &json!({"content": "again", "session_id": session})).await.expect(200).json();
     assert_eq!(answer["reply"], "kept");
+}
+
+/// `session.sync_secs`: turns of a conversation cost no sync each, and a killed process loses none of them.
+#[tokio::test]
+async fn a_card_is_spared_the_syncs_and_a_kill_takes_nothing_back() {
+    let syncs = async |client: &Client| -> u64 {
+        let metrics = client.get("/metrics").await.expect(200).text();
+        metrics.lines().find_map(|line| line.strip_prefix("oxios_disk_syncs_total ")).unwrap().parse().unwrap()
+    };
+    for (secs, each) in [("0", 2), ("60", 0)] {
+        let mut server = Setup::new().env("OXIOS_SESSION__SYNC_SECS", secs).start();
+        let client = server.client();
+        let first = client.post("/api/chat", &json!({"content": "echo first"})).await.expect(200).json();
+        let before = syncs(&client).await;
+        for n in 0..10 {
+            client.post("/api/chat", &json!({"content": format!("echo turn {n}"), "session_id": first["session_id"]})).await.expect(200);
+        }
+        let made = syncs(&client).await - before;
+        assert!(made >= 10 * each && made <= 10 * each + 5, "every {secs} s: {made} syncs for 10 turns");
+        server.kill9();
+        server.restart();
+        let path = format!("/api/sessions/{}", first["session_id"].as_str().unwrap());
+        let kept = server.client().get(&path).await.expect(200).text();
+        assert!((0..10).all(|n| kept.matches(&format!("\"echo turn {n}\"")).count() == 1), "{kept}");
+    }
 }

@@ -7,8 +7,10 @@ use serde_json::json;
 use super::*;
 use crate::base::cancel;
 use crate::base::ids::SeedId;
+use crate::store::home::{Home, Seams};
 use crate::store::record::{Body, Change, Phase, PhaseState, Record};
 use crate::store::testing::{Bench, dice, done, kinds, read_on, say, token};
+use crate::sys::delayed_disk::DelayedDisk;
 
 fn phase(seed: u8) -> Body {
     let seed_id = Some(SeedId::derived(&[seed; 32]));
@@ -379,4 +381,53 @@ async fn a_session_that_was_used_since_it_was_chosen_is_not_pruned() {
     bench.clock.advance(Duration::from_secs(10));
     sessions.give_back();
     assert_eq!(sessions.prune_these(chosen).await.unwrap(), [ids[1]]);
+}
+
+/// Where syncs are put off (`session.sync_secs`): a power cut takes back what came since the last one and nothing else, and a number
+/// that was shown never means something else.
+#[tokio::test]
+async fn where_syncs_are_put_off_a_power_cut_takes_back_what_came_since_the_last_one() {
+    let open = |bench: &Bench| {
+        let delayed = Arc::new(DelayedDisk::new(bench.seams().disk, vec![bench.files()]));
+        let home = Home::open(&bench.dir, None, Seams { disk: delayed.clone(), ..bench.seams() }).unwrap();
+        (delayed, Sessions::open(&home, bench.owner(), Settings { sync_secs: 1, ..Settings::default() }))
+    };
+    let mut taken_back = 0;
+    for seed in 0..300 {
+        let bench = Bench::in_memory();
+        let mut roll = dice(seed);
+        let sid = bench.session_id();
+        let (delayed, sessions) = open(&bench);
+        let session = sessions.load_or_create(sid, bench.owner()).await.unwrap();
+        let mut reader = session.tail(0);
+        let (mut seen, mut settled) = (Vec::new(), 0);
+        for turn in 0..1 + roll(5) {
+            let id = bench.message_id();
+            session.accept(id, say(&format!("question {turn}"))).await.unwrap();
+            for _ in 0..roll(3) {
+                session.append(id, vec![token("a"), phase(1)]).await.unwrap();
+            }
+            session.append(id, vec![done(&format!("answer {turn}"))]).await.unwrap();
+            seen.extend(read_on(&mut reader).await);
+            if roll(3) == 0 {
+                delayed.settle().unwrap();
+                settled = seen.len();
+            }
+        }
+        drop((session, sessions, reader));
+        let left = bench.power_cut_by(&mut roll);
+        let (_, sessions) = open(&left);
+        let now = all(&sessions, &left, sid).await;
+        assert!(now.is_sorted_by(|a, b| seq(a) < seq(b)), "seed {seed}: {:?}", kinds(&now));
+        for (n, record) in seen.iter().enumerate().filter(|(_, record)| !record.contains("\"token\"")) {
+            match now.iter().find(|other| seq(other) == seq(record)) {
+                Some(other) => assert_eq!(other, record, "seed {seed}"),
+                None if n < settled => panic!("seed {seed}: {record} was durable and is gone"),
+                None => taken_back += 1,
+            }
+        }
+        let next = sessions.load(sid, left.owner()).await.unwrap().accept(left.message_id(), say("next")).await.unwrap().seq;
+        assert!(seen.iter().all(|record| seq(record) < next), "seed {seed}: seq {next} was seen before");
+    }
+    assert!(taken_back > 50, "the power was cut at the wrong times: {taken_back}");
 }
