@@ -211,12 +211,13 @@ pub(super) const COMMANDS: &[Command] = &[
     Command {
         name: "unit",
         words: "",
-        summary: "print the service for systemd, OpenRC or OpenWrt, hardened, ready to be installed",
+        summary: "print the service for systemd, OpenRC or OpenWrt, or a container, hardened, ready to be installed",
         about: "Without a switch: the service unit of systemd. Nothing is installed; how to do that stands at its head.",
         options: &[
             Opt { long: "socket", value: None, help: "the socket unit of systemd, for activation", many: false },
             Opt { long: "openrc", value: None, help: "the script of OpenRC", many: false },
             Opt { long: "procd", value: None, help: "the script of OpenWrt", many: false },
+            Opt { long: "container", value: None, help: "the file that Podman, Buildah or Docker builds a container from", many: false },
             Opt { long: "program", value: Some("PATH"), help: "where the binary lies (default: /usr/local/bin/oxios-edge)", many: false },
         ],
     },

@@ -12,6 +12,7 @@ const FORMS: &[(&str, &str)] = &[
     ("socket", include_str!("unit/systemd.socket")),
     ("openrc", include_str!("unit/openrc")),
     ("procd", include_str!("unit/procd")),
+    ("container", include_str!("unit/container")),
 ];
 
 /// Prints it.
@@ -55,6 +56,7 @@ mod tests {
             ("unit --openrc --program /opt/ox", "command=/opt/ox\n"),
             ("unit --procd --program /opt/ox", "procd_set_param command /opt/ox serve"),
             ("unit --socket", "ListenStream=127.0.0.1:4200"),
+            ("unit --container", "ENTRYPOINT [\"/oxios-edge\"]"),
         ] {
             let text = printed(line).unwrap();
             assert!(text.contains(expected) && !text.contains("{program}"), "{line}: {text}");
