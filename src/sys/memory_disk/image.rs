@@ -111,7 +111,7 @@ impl Image {
     fn change_file(&mut self, id: u64, change: Change) {
         let now = self.tick();
         let Some(Node::File(file)) = self.nodes.get_mut(&id).map(Arc::make_mut) else { return };
-        change.apply(Arc::make_mut(&mut file.live), &mut |_| true);
+        change.apply(Arc::make_mut(&mut file.live), 0, &mut |_| true);
         file.pending.push(change);
         file.modified = now;
     }
@@ -241,6 +241,9 @@ impl Image {
     }
 }
 
+/// What a sector holds that an earlier file was written into.
+const STALE: u8 = b'z';
+
 /// How much of what is pending for one file or directory is kept.
 #[derive(Clone, Copy, PartialEq)]
 enum Kept {
@@ -270,12 +273,14 @@ impl FileNode {
             return self.durable.clone();
         }
         let mut content = self.durable.as_ref().clone();
+        // Some file systems show zeros where a sector was not written, some what a file had there that is gone.
+        let hole = if kept == Kept::Some && dice.as_mut().is_some_and(|dice| dice(2) == 0) { STALE } else { 0 };
         for change in &self.pending {
-            change.apply(&mut content, &mut |_sector| kept.keeps(dice));
+            change.apply(&mut content, hole, &mut |_sector| kept.keeps(dice));
         }
         // The length may come through without what was written there.
         if kept == Kept::Some && dice.as_mut().is_some_and(|dice| dice(4) == 0) {
-            content.resize(self.live.len(), 0);
+            content.resize(self.live.len(), hole);
         }
         Arc::new(content)
     }
@@ -295,12 +300,12 @@ impl DirNode {
 }
 
 impl Change {
-    /// Does it, sector by sector, as far as `keeps` says.
-    fn apply(&self, content: &mut Vec<u8>, keeps: &mut dyn FnMut(usize) -> bool) {
+    /// Does it, sector by sector, as far as `keeps` says; `hole` is what lies where nothing was written yet.
+    fn apply(&self, content: &mut Vec<u8>, hole: u8, keeps: &mut dyn FnMut(usize) -> bool) {
         match self {
             Self::Len(len) => {
                 if keeps(*len) {
-                    content.resize(*len, 0);
+                    content.resize(*len, hole);
                 }
             }
             Self::Write { at, bytes } => {
@@ -310,7 +315,7 @@ impl Change {
                     let to = (from / SECTOR_BYTES + 1).saturating_mul(SECTOR_BYTES).min(end);
                     if keeps(from) {
                         if content.len() < to {
-                            content.resize(to, 0);
+                            content.resize(to, hole);
                         }
                         if let (Some(into), Some(part)) = (content.get_mut(from..to), bytes.get(from - at..to - at)) {
                             into.copy_from_slice(part);
