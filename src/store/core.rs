@@ -23,8 +23,9 @@ pub(crate) struct Core {
     pub(crate) index: Index,
     /// Asked before anything is shown, and before anything is acknowledged.
     pub(crate) durability: Durability,
-    /// Sessions with a message that was accepted here and is not over: they stay in memory whoever lets go of them, because
-    /// opening one again would take its run for dead. Inserted when a message is accepted, removed when the last one ends.
+    /// Sessions that stay in memory whoever lets go of them. With a message that was accepted here and is not over: opening one again
+    /// would take its run for dead; inserted when it is accepted, removed when the last one ends. With something refused in the log
+    /// that could not be cut off: opening one again would show it; inserted when that fails, removed when it was mended.
     pub(crate) pinned: Mutex<HashMap<SessionId, Arc<Session>>>,
     /// Sessions whose `.json` is behind their log; written at shutdown.
     pub(crate) behind: Mutex<HashSet<SessionId>>,

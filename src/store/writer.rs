@@ -172,6 +172,9 @@ impl Session {
                 mended = file.mend();
             }
             mended.map_err(StoreError::of("mending the log of session", self.id()))?;
+            if self.state().open_messages().is_empty() {
+                self.core.unpin(self.id());
+            }
         }
         while let Some((message, body)) = w.repairs.pop() {
             match self.write_now(w, message, vec![body.clone()]) {
@@ -270,7 +273,7 @@ impl Session {
         }
     }
 
-    fn write_log(&self, w: &mut Writer, lines: &[u8], sync: bool, may_use_reserve: bool) -> Result<(), StoreError> {
+    fn write_log(self: &Arc<Self>, w: &mut Writer, lines: &[u8], sync: bool, may_use_reserve: bool) -> Result<(), StoreError> {
         let doing = || StoreError::of("writing the log of session", self.id());
         if sync {
             // A synced line in a file whose name is lost is lost.
@@ -285,7 +288,15 @@ impl Session {
                 result = file.append(lines, sync);
             }
         }
+        self.stay_until_mended(w);
         result.map_err(doing())
+    }
+
+    /// What was refused may still lie in the file, and only this writer knows: whoever opened it anew would show it.
+    fn stay_until_mended(self: &Arc<Self>, w: &Writer) {
+        if w.log.as_ref().is_some_and(LogFile::needs_mending) {
+            self.core.pin(self);
+        }
     }
 
     fn write_run(&self, w: &mut Writer, lines: &[u8]) -> Result<(), StoreError> {
@@ -310,7 +321,7 @@ impl Session {
     }
 
     /// Makes the log of a new session with its first lines: under its name it is whole, or not there.
-    fn make_log(&self, w: &mut Writer, lines: &[u8]) -> Result<(), StoreError> {
+    fn make_log(self: &Arc<Self>, w: &mut Writer, lines: &[u8]) -> Result<(), StoreError> {
         let doing = || StoreError::of("making the log of session", self.id());
         let (path, disk) = (self.core.files.log(self.id()), self.core.disk());
         if disk.stat(&path).map_err(doing())?.is_some() {
@@ -340,6 +351,7 @@ impl Session {
         (state.log, state.log_start, state.log_len) = (Some(file), start, start);
         drop(state);
         w.log = Some(log);
+        self.stay_until_mended(w);
         named.map_err(doing())
     }
 }

@@ -459,3 +459,40 @@ async fn after_a_power_cut_nobody_is_shown_what_nobody_said() {
     }
     assert!(torn > 10, "the power was cut at the wrong times: {torn}");
 }
+
+/// Found by random schedules: it was opened anew while what was refused still lay in its log.
+#[tokio::test]
+async fn what_was_refused_and_could_not_be_cut_off_is_not_shown_by_opening_the_session_again() {
+    for about in [false, true] {
+        let bench = Bench::in_memory();
+        let (sid, id) = (bench.session_id(), bench.message_id());
+        let sessions = bench.sessions();
+        let session = sessions.load_or_create(sid, bench.owner()).await.unwrap();
+        session.accept(id, say("hello")).await.unwrap();
+        session.append(id, vec![done("hi")]).await.unwrap();
+        // It is written; its sync fails, and so does the cut.
+        bench.disk.stop_after(Some(1));
+        if about {
+            session.set_about(Change { title: Some(Some("refused".to_owned())), ..Change::default() }).await.unwrap_err();
+        } else {
+            session.accept(bench.message_id(), say("refused")).await.unwrap_err();
+        }
+        drop(session);
+        bench.clock.advance(std::time::Duration::from_secs(60));
+        sessions.give_back();
+        let seen = all(&sessions, &bench, sid).await;
+        assert_eq!(kinds(&seen), ["1 message", "2 done"]);
+        bench.disk.stop_after(None);
+        let session = sessions.load(sid, bench.owner()).await.unwrap();
+        let id = bench.message_id();
+        session.accept(id, say("again")).await.unwrap();
+        session.append(id, vec![done("yes")]).await.unwrap();
+        drop(session);
+        bench.clock.advance(std::time::Duration::from_secs(60));
+        sessions.give_back();
+        assert_eq!(sessions.in_memory(), 0, "mended, it need not stay");
+        for left in [bench.killed(), bench.power_cut()] {
+            assert_eq!(kinds(&all(&left.sessions(), &left, sid).await), ["1 message", "2 done", "3 message", "4 done"]);
+        }
+    }
+}

@@ -191,8 +191,11 @@ impl World {
             }
             known.talk.saw(0, now);
         }
-        let odd = self.bench.memory().files().into_iter().find(|path| path.contains(".bad") || path.contains(".kept"));
-        odd.map_or(Ok(()), |path| Err(format!("{path} is left for somebody to look at")))
+        // A projection with text of another file in it looks like one that somebody edited, and is kept.
+        let stale = |bytes: &[u8]| String::from_utf8_lossy(bytes).contains(&"z".repeat(64));
+        let odd = |path: &str, bytes: &[u8]| path.contains(".bad") || (path.contains(".kept") && !stale(bytes));
+        let odd = self.bench.memory().contents().into_iter().find(|(path, bytes)| odd(path, bytes));
+        odd.map_or(Ok(()), |(path, _)| Err(format!("{path} is left for somebody to look at")))
     }
 }
 
