@@ -478,7 +478,7 @@ async fn what_was_refused_and_could_not_be_cut_off_is_not_shown_by_opening_the_s
             session.accept(bench.message_id(), say("refused")).await.unwrap_err();
         }
         drop(session);
-        bench.clock.advance(std::time::Duration::from_secs(60));
+        bench.clock.advance(Duration::from_secs(60));
         sessions.give_back();
         let seen = all(&sessions, &bench, sid).await;
         assert_eq!(kinds(&seen), ["1 message", "2 done"]);
@@ -488,7 +488,7 @@ async fn what_was_refused_and_could_not_be_cut_off_is_not_shown_by_opening_the_s
         session.accept(id, say("again")).await.unwrap();
         session.append(id, vec![done("yes")]).await.unwrap();
         drop(session);
-        bench.clock.advance(std::time::Duration::from_secs(60));
+        bench.clock.advance(Duration::from_secs(60));
         sessions.give_back();
         assert_eq!(sessions.in_memory(), 0, "mended, it need not stay");
         for left in [bench.killed(), bench.power_cut()] {
