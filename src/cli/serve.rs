@@ -14,7 +14,7 @@ use crate::app;
 use crate::base::cancel::{self, Canceller, Why};
 use crate::base::log;
 use crate::config::{Config, Env, settings};
-use crate::http::listener::{Listen, Listener};
+use crate::http::listener::{Bound, Listen, Listener};
 use crate::sys::handed::Handed;
 use crate::sys::notify::Supervisor;
 
@@ -43,6 +43,10 @@ pub(super) fn run(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
         log::warn("config", format_args!("{note}"));
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let bound = match handed {
+        Some(handed) => Bound::handed(handed),
+        None => Bound::to(&listen).map_err(|e| not_bound(&listen, &e))?,
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cores.min(WORKERS_MAX))
         .max_blocking_threads(BLOCKING_MAX)
@@ -52,14 +56,15 @@ pub(super) fn run(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|e| Failure::failed(format!("the runtime does not start: {e}")))?;
-    let result = runtime.block_on(serve(&config, &listen, handed, env));
+    let result = runtime.block_on(serve(&config, bound, env));
     // Everything that matters is on disk when `app::serve` returns; what still blocks may be left behind.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
 }
 
-async fn serve(config: &Config, listen: &Listen, handed: Option<Handed>, env: &Env) -> Result<(), Failure> {
-    // Signals are caught before anything is written, so that a start that is interrupted ends in order too.
+async fn serve(config: &Config, bound: Bound, env: &Env) -> Result<(), Failure> {
+    // Signals are caught before anything is written, so that a start that is interrupted ends in order too. A socket file that stays
+    // behind is replaced by the next start.
     let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
     let [Ok(terminate), Ok(interrupt)] = signals else { return Err(Failure::failed("signals cannot be caught")) };
     let (canceller, shutdown) = cancel::pair();
@@ -82,10 +87,7 @@ async fn serve(config: &Config, listen: &Listen, handed: Option<Handed>, env: &E
     });
 
     let first = !config.home().join("token").exists();
-    let listener = match handed {
-        Some(handed) => Listener::adopt(handed).map_err(|e| Failure::failed(format!("the socket that was handed over: {e}")))?,
-        None => Listener::bind(listen).map_err(|e| not_bound(listen, &e))?,
-    };
+    let listener = Listener::new(bound).map_err(|e| Failure::failed(format!("the listening socket: {e}")))?;
     let choice = config.model();
     let auth = config.yes("security.auth_enabled");
     let ready = |address: &str| {
