@@ -214,6 +214,7 @@ mod tests {
     use super::*;
 
     /// Does it in a thread of its own, shut in; nothing where this kernel has no such version.
+    #[allow(clippy::print_stdout, reason = "what was not tried is said")]
     fn within(rules: Rules, newest: u32, then: impl FnOnce() + Send + 'static) {
         match version() {
             Ok(version) if version >= newest => {}
