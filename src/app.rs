@@ -44,6 +44,7 @@ use crate::store::sessions::{Found, Sessions};
 use crate::sys::counted_disk::CountedDisk;
 use crate::sys::delayed_disk::DelayedDisk;
 use crate::sys::disk::RealDisk;
+use crate::sys::landlock;
 use crate::sys::notify::Supervisor;
 use crate::{api, config, pipeline};
 
@@ -65,6 +66,8 @@ pub struct Setup {
     pub reload: Arc<Notify>,
     /// Whom to tell how it goes; nobody, unless it is set.
     pub supervisor: Supervisor,
+    /// Whether the process was shut in.
+    pub sandbox: landlock::State,
 }
 
 impl Setup {
@@ -77,6 +80,7 @@ impl Setup {
             seams: Seams { disk: Arc::new(RealDisk), clock: Arc::new(SystemClock::new()), random: Arc::new(SystemRandom::new()) },
             reload: Arc::new(Notify::new()),
             supervisor: Supervisor::default(),
+            sandbox: landlock::State::Off("nobody asked for it".to_owned()),
         }
     }
 }
@@ -174,7 +178,7 @@ struct Built {
 
 /// From the ground up; nothing runs yet.
 fn build(setup: Setup, shutdown: Cancel, drained: Cancel) -> Result<Built, AppError> {
-    let Setup { home, config, settings, mut seams, reload: _, supervisor: _ } = setup;
+    let Setup { home, config, settings, mut seams, reload: _, supervisor: _, sandbox } = setup;
     let metrics = Metrics::new(api::routes::ROUTES.len());
     seams.disk = Arc::new(CountedDisk::new(seams.disk, metrics.clone()));
     let delayed = (settings.sessions.sync_secs > 0).then(|| {
@@ -249,7 +253,7 @@ fn build(setup: Setup, shutdown: Cancel, drained: Cancel) -> Result<Built, AppEr
         settings: lives.gateway.clone(),
     });
     let cron = Arc::new(Cron::open(at.join("cron"), seams.clone(), gateway.clone(), sessions.clone(), spaces.clone()));
-    let running = Arc::new(Running::new(config, lives.clone(), seams.disk.clone()));
+    let running = Arc::new(Running::new(config, lives.clone(), seams.disk.clone(), &sandbox));
     let app = App {
         home,
         audit,
@@ -277,6 +281,7 @@ fn build(setup: Setup, shutdown: Cancel, drained: Cancel) -> Result<Built, AppEr
         clock,
         random,
         base_path: settings.api.base_path,
+        sandbox,
         settings: lives.api.clone(),
         configuration: running.clone(),
         engine: lives.engine.clone(),

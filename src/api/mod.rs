@@ -85,6 +85,7 @@ use crate::store::audit::Audit;
 use crate::store::home::Home;
 use crate::store::keys::{Books, Keys};
 use crate::store::sessions::Sessions;
+use crate::sys::landlock;
 use crate::wire;
 use crate::wire::query::Query;
 
@@ -159,6 +160,8 @@ pub struct App {
     pub started: Duration,
     /// `gateway.base_path` as the server was started with: what stands before every path; empty, or `/` and names.
     pub base_path: String,
+    /// Whether the process is shut in.
+    pub sandbox: landlock::State,
     /// Settings of the API.
     pub settings: Arc<Live<Settings>>,
     /// The configuration in force.

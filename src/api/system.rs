@@ -11,6 +11,7 @@ use crate::api::{App, Call, blocking, json};
 use crate::http::error::HttpError;
 use crate::http::{Body, Response};
 use crate::store::home::Space;
+use crate::sys::landlock::State;
 
 /// The process answers.
 #[cfg(test)]
@@ -125,6 +126,42 @@ struct Status {
     uptime: String,
     /// Part by part.
     components: StatusComponents,
+    /// The sandbox of the process.
+    landlock: Landlock,
+}
+
+/// What the kernel keeps the process from (`security.landlock`).
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct Landlock {
+    /// `on` or `off`.
+    state: &'static str,
+    /// Why it is off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    because: Option<String>,
+    /// The version of the kernel's interface that is used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    abi: Option<u32>,
+    /// Files outside the home are out of reach, but for those that the system's libraries read.
+    files: bool,
+    /// The only TCP ports within reach, at any address; none where every port is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ports: Option<Vec<u16>>,
+}
+
+impl Landlock {
+    fn of(state: &State) -> Self {
+        match state {
+            State::On { version, ports } => Self {
+                state: "on",
+                because: None,
+                abi: Some(*version),
+                files: true,
+                ports: ports.as_ref().map(|ports| ports.iter().copied().collect()),
+            },
+            State::Off(why) => Self { state: "off", because: Some(why.clone()), abi: None, files: false, ports: None },
+        }
+    }
 }
 
 /// How its parts are.
@@ -206,6 +243,7 @@ pub(crate) async fn status(app: Arc<App>, call: Call) -> Result<Response, HttpEr
             },
             spaces_active,
         },
+        landlock: Landlock::of(&app.sandbox),
     })
 }
 

@@ -1,5 +1,6 @@
 //! `doctor`: tries everything that a gateway needs, and says what to do where something is wrong.
 
+mod sandbox;
 mod tool_servers;
 
 use std::io::{IsTerminal, Write};
@@ -74,6 +75,7 @@ pub(super) fn run(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
     let runtime = small_runtime()?;
     report.line("port", runtime.block_on(port(parsed, &config, env)));
     report.line("model", runtime.block_on(model(&config)));
+    report.line("sandbox", runtime.block_on(sandbox::look(&config, env)));
     for found in runtime.block_on(tool_servers::all(&config)) {
         report.line("tools", found);
     }

@@ -12,6 +12,7 @@ mod login_code;
 mod output;
 mod reach;
 mod routes;
+mod sandbox;
 mod screen;
 mod serve;
 mod setup;
@@ -155,6 +156,7 @@ mod tests {
             include_str!("../config/mod.rs"),
             include_str!("../config/engine.rs"),
             include_str!("serve.rs"),
+            include_str!("sandbox.rs"),
         ];
         let code: Vec<&str> = sources.iter().map(|source| source.split("mod tests").next().unwrap_or_default()).collect();
         for key in configuration::KEYS {

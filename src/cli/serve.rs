@@ -9,13 +9,14 @@ use super::banner::Banner;
 use super::output::{Failure, print, tell};
 use super::reach::quoted;
 use super::setup;
-use super::{load, login_code};
+use super::{load, login_code, sandbox};
 use crate::app;
 use crate::base::cancel::{self, Canceller, Why};
 use crate::base::log;
 use crate::config::{Config, Env, settings};
-use crate::http::listener::{Listen, Listener};
+use crate::http::listener::{Bound, Listen, Listener};
 use crate::sys::handed::Handed;
+use crate::sys::landlock;
 use crate::sys::notify::Supervisor;
 
 /// Worker threads at most: the work is waiting, and every thread costs memory.
@@ -43,6 +44,13 @@ pub(super) fn run(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
         log::warn("config", format_args!("{note}"));
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let bound = match handed {
+        Some(handed) => Bound::handed(handed),
+        None => Bound::to(&listen).map_err(|e| not_bound(&listen, &e))?,
+    };
+    // Before there are threads, which would stay outside, and before anything of a stranger is read; behind all that is only opened
+    // at the start.
+    let sandbox = sandbox::enter(&config, env, &bound)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cores.min(WORKERS_MAX))
         .max_blocking_threads(BLOCKING_MAX)
@@ -52,14 +60,15 @@ pub(super) fn run(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|e| Failure::failed(format!("the runtime does not start: {e}")))?;
-    let result = runtime.block_on(serve(&config, &listen, handed, env));
+    let result = runtime.block_on(serve(&config, bound, sandbox, env));
     // Everything that matters is on disk when `app::serve` returns; what still blocks may be left behind.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
 }
 
-async fn serve(config: &Config, listen: &Listen, handed: Option<Handed>, env: &Env) -> Result<(), Failure> {
-    // Signals are caught before anything is written, so that a start that is interrupted ends in order too.
+async fn serve(config: &Config, bound: Bound, sandbox: landlock::State, env: &Env) -> Result<(), Failure> {
+    // Signals are caught before anything is written, so that a start that is interrupted ends in order too. A socket file that stays
+    // behind is replaced by the next start.
     let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
     let [Ok(terminate), Ok(interrupt)] = signals else { return Err(Failure::failed("signals cannot be caught")) };
     let (canceller, shutdown) = cancel::pair();
@@ -67,6 +76,7 @@ async fn serve(config: &Config, listen: &Listen, handed: Option<Handed>, env: &E
     tokio::spawn(stop_on_signal(canceller, terminate, interrupt));
 
     let mut setup = app::Setup::new(config);
+    setup.sandbox = sandbox;
     // Who cannot be told does not keep the gateway from working.
     setup.supervisor = Supervisor::find(env, std::process::id()).unwrap_or_else(|why| {
         log::warn("supervisor", format_args!("it is told nothing: {why}"));
@@ -82,10 +92,7 @@ async fn serve(config: &Config, listen: &Listen, handed: Option<Handed>, env: &E
     });
 
     let first = !config.home().join("token").exists();
-    let listener = match handed {
-        Some(handed) => Listener::adopt(handed).map_err(|e| Failure::failed(format!("the socket that was handed over: {e}")))?,
-        None => Listener::bind(listen).map_err(|e| not_bound(listen, &e))?,
-    };
+    let listener = Listener::new(bound).map_err(|e| Failure::failed(format!("the listening socket: {e}")))?;
     let choice = config.model();
     let auth = config.yes("security.auth_enabled");
     let ready = |address: &str| {

@@ -159,6 +159,12 @@ pub const KEYS: &[Key] = &[
         "600",
         "Requests of one key in a minute, messages on its WebSockets included; 0 is off.",
     ),
+    restart(key(
+        "security.landlock",
+        OneOf(&["auto", "off", "required"]),
+        "auto",
+        "Keep the server to the files beneath its home and to the TCP ports that its configuration names, by the kernel (Landlock): where that is possible, never, or else do not start. Keys that lead to another port then need a restart, and so does a first tool server that is a program, for which the sandbox is off.",
+    )),
     key("security.max_execution_time_secs", Whole(1, DAY), "300", "Seconds one run may take; waiting for an approval does not count."),
     key("security.approval_ttl_hours", Whole(1, 8760), "24", "Hours after which an unanswered approval lapses."),
     key("session.auto_prune", Bool, "true", "Delete sessions by the two limits below, at most once an hour."),

@@ -12,7 +12,9 @@ mod file;
 mod json;
 pub mod keys;
 mod lives;
+mod needs;
 mod running;
+pub mod sandbox;
 pub mod settings;
 #[cfg(test)]
 mod shape;

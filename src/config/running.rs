@@ -1,5 +1,6 @@
 //! The configuration of a running server: shown, changed, read again; every change reaches the rooms through their [`Lives`].
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -8,6 +9,7 @@ use toml_edit::{DocumentMut, Item};
 
 use super::json::{HIDDEN, Wish, toml, wishes};
 use super::keys::{KEYS, Key};
+use super::needs::{ENGINE, Need, needs};
 use super::value::{Kind, Value};
 use super::{Config, FILE_NAME, Lives, Origin, Provider, edit, settings};
 use crate::api::config::{Changed, ConfigKey, Configuration, EngineProvider, Refused};
@@ -17,6 +19,7 @@ use crate::llm::Engine;
 use crate::llm::engine::{ANTHROPIC_URL, OPENAI_URL};
 use crate::store::atomic::{Durable, replace};
 use crate::sys::disk::{Disk, is_full, read_whole};
+use crate::sys::landlock;
 
 /// The configuration in force, and everything that a change touches.
 pub struct Running {
@@ -25,13 +28,20 @@ pub struct Running {
     lives: Lives,
     /// What the process started with: keys that need a restart still have these values.
     started: Config,
+    /// What the sandbox lets through besides the home; none where the process is not shut in.
+    allowed: Option<BTreeSet<Need>>,
+    /// Whether it holds ports.
+    holds_ports: bool,
     /// Guards the file and what is in force; held for a whole change, so that changes take turns. Taken by requests' blocking
     /// threads and by the watch.
     state: Mutex<State>,
 }
 
 struct State {
+    /// What file, environment and flags say.
     config: Config,
+    /// What of it is in force; the rest needs a restart.
+    force: Config,
     /// The file as it was last looked at.
     seen: Seen,
     /// What was seen is what is in force.
@@ -75,13 +85,16 @@ struct Plan {
 }
 
 impl Running {
-    /// The configuration that the process started with.
-    pub fn new(started: Config, lives: Lives, disk: Arc<dyn Disk>) -> Self {
+    /// The configuration that the process started with, and whether it was shut in.
+    pub fn new(started: Config, lives: Lives, disk: Arc<dyn Disk>, sandbox: &landlock::State) -> Self {
         let path = started.home().join(FILE_NAME);
         // A mounted or linked file is changed where it lies.
         let path = std::fs::canonicalize(&path).unwrap_or(path);
         let seen = look_at(&*disk, &path);
-        Self { path, disk, lives, state: Mutex::new(State { config: started.clone(), seen, good: true }), started }
+        let state = Mutex::new(State { config: started.clone(), force: started.clone(), seen, good: true });
+        let allowed = sandbox.is_on().then(|| needs(&started).into_iter().map(|(_, need)| need).collect());
+        let holds_ports = !matches!(sandbox, landlock::State::On { ports: None, .. });
+        Self { path, disk, lives, started, allowed, holds_ports, state }
     }
 
     /// Looks at the file; where it is another one than last time, puts it in force, or says in the log why not. Whether what it says
@@ -118,13 +131,14 @@ impl Running {
                 return;
             }
         };
-        let rooms = settings(&config);
+        let force = self.in_force(&config, &state.force);
+        let rooms = settings(&force);
         match self.lives.prepare(&rooms) {
             Ok(made) => self.lives.put(&rooms, made),
             Err(error) => return log::error("config", format_args!("{}; the old configuration stays", error.public)),
         }
-        let waiting = self.waiting(&config);
-        (state.config, state.good) = (config, true);
+        let waiting = config.differing(&force);
+        (state.config, state.force, state.good) = (config, force, true);
         log::info("config", format_args!("config.toml was read again and is in force"));
         if !waiting.is_empty() {
             log::warn("config", format_args!("these changes need a restart: {}", waiting.join(", ")));
@@ -135,10 +149,23 @@ impl Running {
         self.state.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// Keys that have another value than the process runs with.
-    fn waiting(&self, config: &Config) -> Vec<String> {
-        let differs = |entry: &&super::Entry| !entry.key.live && self.started.value_at(&entry.path) != &entry.value;
-        config.entries.iter().filter(differs).map(|entry| entry.path.to_string()).collect()
+    /// What of a configuration can be in force without a restart.
+    fn in_force(&self, config: &Config, now: &Config) -> Config {
+        let mut force = config.clone();
+        force.take_started(&self.started);
+        match self.allowed(&force) {
+            Some(allowed) => force.within(&allowed, now),
+            None => force,
+        }
+    }
+
+    /// What may be needed; none where anything may.
+    fn allowed(&self, config: &Config) -> Option<BTreeSet<Need>> {
+        let mut allowed = self.allowed.clone()?;
+        if !self.holds_ports {
+            allowed.extend(needs(config).into_iter().map(|(_, need)| need).filter(|need| matches!(need, Need::Port(_))));
+        }
+        Some(allowed)
     }
 
     /// What a change comes to.
@@ -199,14 +226,15 @@ impl Configuration for Running {
     fn show(&self) -> Map<String, Json> {
         let state = self.state();
         let mut all = state.config.json();
-        all.insert("restart_required".to_owned(), json!(self.waiting(&state.config)));
+        all.insert("restart_required".to_owned(), json!(state.config.differing(&state.force)));
         all
     }
 
     fn change(&self, wanted: &Map<String, Json>) -> Result<Changed, Refused> {
         let mut state = self.state();
         let Plan { text, config, overridden } = self.plan(&state.config, wanted)?;
-        let rooms = settings(&config);
+        let force = self.in_force(&config, &state.force);
+        let rooms = settings(&force);
         let made = self.lives.prepare(&rooms).map_err(|e| Refused::Bad(e.public))?;
         if !state.seen.is(&text) {
             replace(&*self.disk, &self.path, text.as_bytes(), Durable::Yes).map_err(|e| {
@@ -216,8 +244,8 @@ impl Configuration for Running {
         }
         state.good = true;
         self.lives.put(&rooms, made);
-        let restart_required = self.waiting(&config);
-        state.config = config;
+        let restart_required = config.differing(&force);
+        (state.config, state.force) = (config, force);
         Ok(Changed { status: "updated", restart_required, overridden_by_env: overridden })
     }
 
@@ -227,16 +255,27 @@ impl Configuration for Running {
     }
 
     fn engine_with(&self, wanted: &Map<String, Json>) -> Result<Engine, Refused> {
-        let now = self.state().config.clone();
+        let (now, force) = {
+            let state = self.state();
+            (state.config.clone(), state.force.clone())
+        };
         let plan = self.plan(&now, wanted)?;
+        let new = self.in_force(&plan.config, &force);
         if let Some(path) = plan.overridden.first() {
             return Err(Refused::Conflict(format!("{path} is set by the environment; change it there and restart")));
         }
-        self.lives.maker().engine(settings(&plan.config).engine).map_err(|e| Refused::Bad(e.public))
+        if !plan.config.agrees(&new, ENGINE) {
+            return Err(Refused::Conflict(
+                "the sandbox that this process is in (security.landlock) does not let it reach that model, so it cannot be tried; \
+                 set it with PUT /api/config or in config.toml, and restart"
+                    .to_owned(),
+            ));
+        }
+        self.lives.maker().engine(settings(&new).engine).map_err(|e| Refused::Bad(e.public))
     }
 
     fn provider_engine(&self, provider: &str, api_key: Option<&str>) -> Option<Engine> {
-        let mut rooms = settings(&self.state().config).engine;
+        let mut rooms = settings(&self.state().force).engine;
         let model = match provider {
             "offline" => "offline".to_owned(),
             "openai" | "anthropic" if rooms.default_model.starts_with(&format!("{provider}/")) => rooms.default_model.clone(),

@@ -19,6 +19,7 @@ use crate::fuzzing::house::{directory, seams};
 use crate::http::client::{Client, ClientSettings};
 use crate::store::home::{Home, Seams};
 use crate::store::sessions::{self, Sessions};
+use crate::sys::landlock::State;
 use crate::wire::json;
 
 struct Place {
@@ -44,7 +45,7 @@ impl Place {
             Maker { client: Client::new(ClientSettings::default()), clock: self.seams.clock.clone(), random: self.seams.random.clone() };
         // A model's address or name may be wrong in ways that only the model's own room knows.
         let lives = Lives::new(&settings(config), self.sessions.clone(), maker).ok()?;
-        Some(Running::new(config.clone(), lives, self.seams.disk.clone()))
+        Some(Running::new(config.clone(), lives, self.seams.disk.clone(), &State::Off(String::new())))
     }
     fn file(&self) -> String {
         fs::read_to_string(self.dir.join(FILE_NAME)).unwrap_or_default()

@@ -347,7 +347,10 @@ fn reason(e: &std::io::Error) -> String {
     match e.kind() {
         std::io::ErrorKind::ConnectionRefused => "nothing listens there".to_owned(),
         std::io::ErrorKind::NotFound => "there is no such socket".to_owned(),
-        std::io::ErrorKind::PermissionDenied => "this user may not connect there".to_owned(),
+        // By the rights of a socket file, by a firewall, or because the process has shut itself in (`sys::landlock`).
+        std::io::ErrorKind::PermissionDenied => "this process may not connect there; where a sandbox keeps it to the ports that it \
+            was started with (see /api/status), set the address and restart"
+            .to_owned(),
         _ => format!("no connection ({e})"),
     }
 }

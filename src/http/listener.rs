@@ -1,9 +1,6 @@
 //! Listening: TCP or a Unix socket, admission before accept, drain with a deadline.
 
 use std::io;
-use std::net::SocketAddr;
-use std::os::unix::fs::FileTypeExt;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +15,8 @@ use tokio::time::Instant;
 use crate::base::cancel::Cancel;
 use crate::base::limits::{CONNECTIONS_MAX, DESCRIPTORS_KEPT, STRANGERS_MAX, STRANGERS_PER_PEER_MAX};
 use crate::base::log;
+use crate::http::bound::SocketFile;
+pub use crate::http::bound::{Bound, Listen};
 use crate::http::connection::{self, Service};
 use crate::http::crowd::{Caps, Crowd};
 use crate::http::line::Line;
@@ -26,26 +25,6 @@ use crate::http::proxies::TrustedProxies;
 use crate::http::socket::Socket;
 use crate::sys;
 use crate::sys::handed::Handed;
-
-/// Where to listen.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Listen {
-    /// An address; port 0 picks a free one.
-    Tcp(SocketAddr),
-    /// A socket file (0600); one that nobody answers on is replaced.
-    Unix(PathBuf),
-}
-
-impl Listen {
-    /// `ADDR:PORT` or `unix:/path`.
-    pub fn parse(text: &str) -> Option<Self> {
-        match text.strip_prefix("unix:") {
-            Some("") => None,
-            Some(path) => Some(Self::Unix(path.into())),
-            None => text.parse().ok().map(Self::Tcp),
-        }
-    }
-}
 
 /// Limits on connections.
 #[derive(Debug, Clone)]
@@ -93,20 +72,17 @@ impl Settings {
 const BACK_OFF: Duration = Duration::from_millis(100);
 /// A failure to accept comes ten times a second or more; this often it is logged.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
-/// Connections that the kernel keeps for us while we are busy or full. Whoever finds its queue full tries again after a second, which is
-/// longer than it takes to come through a queue of this length.
-const BACKLOG: u32 = 4096;
 
 /// After connections have left, the heap is trimmed this much later, so at most that often.
 const TRIM_AFTER: Duration = Duration::from_secs(5);
 
 /// A bound socket; connections wait in the kernel until it is served.
 pub struct Listener {
-    socket: Bound,
+    socket: Source,
     address: String,
 }
 
-enum Bound {
+enum Source {
     Tcp(TcpListener),
     Unix {
         listener: UnixListener,
@@ -126,58 +102,33 @@ type Dialled = io::Result<(DuplexStream, Peer)>;
 #[cfg(any(test, feature = "fuzzing"))]
 pub type Dial = mpsc::Sender<Dialled>;
 
-/// A socket's name in the file system.
-struct SocketFile(PathBuf);
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
-}
-
 impl Listener {
-    /// Binds. Needs a running tokio runtime. A Unix socket file that nobody answers on is replaced.
+    /// Binds and is ready. Needs a running tokio runtime.
     pub fn bind(listen: &Listen) -> io::Result<Self> {
-        match listen {
-            Listen::Tcp(at) => {
-                let socket = if at.is_ipv6() { tokio::net::TcpSocket::new_v6()? } else { tokio::net::TcpSocket::new_v4()? };
-                // A restart does not wait for the kernel to forget old connections.
-                socket.set_reuseaddr(true)?;
-                socket.bind(*at)?;
-                let listener = socket.listen(BACKLOG)?;
-                let address = format!("http://{}", listener.local_addr()?);
-                Ok(Self { socket: Bound::Tcp(listener), address })
-            }
-            Listen::Unix(path) => {
-                let listener = bind_unix(path)?;
-                let address = format!("unix:{}", path.display());
-                Ok(Self { socket: Bound::Unix { listener, _file: Some(SocketFile(path.clone())) }, address })
-            }
-        }
+        Self::new(Bound::to(listen)?)
     }
 
-    /// Serves on a socket that somebody else has opened, and keeps open. Needs a running tokio runtime.
-    pub fn adopt(handed: Handed) -> io::Result<Self> {
-        match handed {
-            Handed::Tcp(listener) => {
+    /// Serves on a bound socket. Needs a running tokio runtime.
+    pub fn new(bound: Bound) -> io::Result<Self> {
+        let address = bound.address()?;
+        let socket = match bound.into_parts() {
+            (Handed::Tcp(listener), _) => {
                 listener.set_nonblocking(true)?;
-                let address = format!("http://{}", listener.local_addr()?);
-                Ok(Self { socket: Bound::Tcp(TcpListener::from_std(listener)?), address })
+                Source::Tcp(TcpListener::from_std(listener)?)
             }
-            Handed::Unix(listener) => {
+            (Handed::Unix(listener), file) => {
                 listener.set_nonblocking(true)?;
-                let name = listener.local_addr()?;
-                let address = format!("unix:{}", name.as_pathname().unwrap_or(Path::new("")).display());
-                Ok(Self { socket: Bound::Unix { listener: UnixListener::from_std(listener)?, _file: None }, address })
+                Source::Unix { listener: UnixListener::from_std(listener)?, _file: file }
             }
-        }
+        };
+        Ok(Self { socket, address })
     }
 
     /// A listener without a socket: what is sent to it is a connection. The whole house can stand on it, without a network.
     #[cfg(any(test, feature = "fuzzing"))]
     pub fn memory() -> (Self, Dial) {
         let (dial, connections) = mpsc::channel(1);
-        (Self { socket: Bound::Memory(connections), address: "memory".to_owned() }, dial)
+        (Self { socket: Source::Memory(connections), address: "memory".to_owned() }, dial)
     }
 
     /// `http://127.0.0.1:4200` with the real port, or `unix:/path`.
@@ -187,18 +138,18 @@ impl Listener {
 
     async fn accept(&mut self) -> io::Result<(Socket, Peer)> {
         match &mut self.socket {
-            Bound::Tcp(listener) => {
+            Source::Tcp(listener) => {
                 let (socket, from) = listener.accept().await?;
                 // Small frames of a stream leave at once. What fails from here on fails for this one connection, which is gone.
                 let at = socket.set_nodelay(true).and_then(|()| socket.local_addr()).map_err(|_| io::ErrorKind::ConnectionAborted)?;
                 Ok((Socket::Tcp(socket), Peer::Tcp { from, at }))
             }
-            Bound::Unix { listener, .. } => {
+            Source::Unix { listener, .. } => {
                 let (socket, _) = listener.accept().await?;
                 Ok((Socket::Unix(socket), Peer::Unix))
             }
             #[cfg(any(test, feature = "fuzzing"))]
-            Bound::Memory(connections) => match connections.recv().await {
+            Source::Memory(connections) => match connections.recv().await {
                 Some(dialled) => dialled.map(|(socket, peer)| (Socket::Memory(socket), peer)),
                 // Nobody can connect any more; the server goes on until it is stopped.
                 None => std::future::pending().await,
@@ -315,25 +266,6 @@ impl Complaint {
     }
 }
 
-fn bind_unix(path: &Path) -> io::Result<UnixListener> {
-    // The file is born 0600: between bind and chmod somebody could slip in. The mask is the process's; nothing else
-    // makes files while we start to listen.
-    let mask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
-    let bound = UnixListener::bind(path).or_else(|error| {
-        // What is left of a process that was killed: a socket on which nobody answers.
-        let stale = error.kind() == io::ErrorKind::AddrInUse
-            && std::fs::symlink_metadata(path).is_ok_and(|m| m.file_type().is_socket())
-            && std::os::unix::net::UnixStream::connect(path).is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused);
-        if !stale {
-            return Err(error);
-        }
-        std::fs::remove_file(path)?;
-        UnixListener::bind(path)
-    });
-    rustix::process::umask(mask);
-    bound
-}
-
 #[cfg(test)]
 mod tests {
     use std::pin::Pin;
@@ -344,15 +276,6 @@ mod tests {
     use crate::base::cancel::{self, Why};
     use crate::http::error::HttpError;
     use crate::http::{Body, Response};
-
-    #[test]
-    fn where_to_listen() {
-        assert_eq!(Listen::parse("127.0.0.1:0"), Some(Listen::Tcp(([127, 0, 0, 1], 0).into())));
-        assert_eq!(Listen::parse("unix:/run/x"), Some(Listen::Unix("/run/x".into())));
-        for bad in ["", "unix:", "4200", "localhost:4200", "127.0.0.1"] {
-            assert_eq!(Listen::parse(bad), None, "{bad}");
-        }
-    }
 
     /// Answers every request with nothing.
     struct Mute;

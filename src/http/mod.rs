@@ -1,6 +1,7 @@
 //! Floor 1, on wire and sys: an HTTP toolbox without product nouns, and the one outgoing client.
 
 pub mod body;
+pub mod bound;
 pub mod client;
 pub mod connection;
 mod crowd;

@@ -12,7 +12,7 @@ use crate::base::secret::Secret;
 use crate::http::client::{Client, Outgoing, Target};
 use crate::llm::engine::OPENAI_URL;
 use crate::llm::error::{Kind, LlmError};
-use crate::wire::url::Url;
+use crate::wire::url::{BadUrl, Url};
 use crate::wire::vectors;
 
 /// Settings of the embedder (`memory.embedding_*`).
@@ -30,6 +30,16 @@ pub struct Settings {
     pub wait: Duration,
 }
 
+impl Settings {
+    /// Where its server is.
+    ///
+    /// # Errors
+    /// The address is none.
+    pub fn address(&self) -> Result<Url, BadUrl> {
+        Url::parse(if self.base_url.is_empty() { OPENAI_URL } else { &self.base_url })
+    }
+}
+
 /// A model that makes vectors.
 pub struct Embedder {
     name: String,
@@ -44,6 +54,7 @@ impl Embedder {
     /// Checks the settings (model name, address, key characters); opens nothing.
     pub fn new(settings: Settings, client: Client) -> Result<Self, LlmError> {
         let wrong = |text: String| LlmError::new(Kind::BadRequest, text.clone(), text);
+        let base = settings.address();
         let name = settings.model;
         if !name
             .strip_prefix("openai/")
@@ -51,8 +62,7 @@ impl Embedder {
         {
             return Err(wrong("memory.embedding_model: expected openai/<model>".to_owned()));
         }
-        let address = if settings.base_url.is_empty() { OPENAI_URL } else { &settings.base_url };
-        let base = Url::parse(address).map_err(|e| wrong(format!("memory.embedding_base_url: {e}")))?;
+        let base = base.map_err(|e| wrong(format!("memory.embedding_base_url: {e}")))?;
         let key = settings.api_key.reveal().trim();
         let key = (!key.is_empty()).then(|| HeaderValue::from_str(&format!("Bearer {key}"))).transpose();
         let mut key = key.map_err(|_| wrong("memory.embedding_api_key has characters that no header can carry".to_owned()))?;

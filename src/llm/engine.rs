@@ -254,6 +254,25 @@ impl Engine {
 }
 
 impl Settings {
+    /// The addresses of all servers that an engine of these settings may ask, also for a model that a client names.
+    pub fn addresses(&self) -> Vec<Url> {
+        let own = provider(&self.default_model).map(|(protocol, _)| protocol);
+        let reached = [Protocol::OpenAi, Protocol::Anthropic].into_iter().filter(|protocol| self.reach(*protocol));
+        // One that is none shows where an engine is made.
+        reached.filter_map(|protocol| Url::parse(&self.address(protocol, own)).ok()).collect()
+    }
+
+    /// The address of a provider's server, where the default model is of the provider `own`.
+    fn address(&self, protocol: Protocol, own: Option<Protocol>) -> String {
+        let (access, default) = match protocol {
+            Protocol::OpenAi => (&self.openai, OPENAI_URL),
+            Protocol::Anthropic => (&self.anthropic, ANTHROPIC_URL),
+        };
+        let set = [self.base_url.as_str(), &access.base_url, default];
+        let first = usize::from(own != Some(protocol));
+        set.into_iter().skip(first).find(|address| !address.is_empty()).unwrap_or(default).to_owned()
+    }
+
     /// This provider can be asked: the default model or a fallback is one of its, or it has a key or an address of its own.
     fn reach(&self, protocol: Protocol) -> bool {
         let access = match protocol {
@@ -400,19 +419,16 @@ fn model(name: &str, settings: &Settings, own: Option<Protocol>) -> Result<Model
     let Some((protocol, wanted)) = provider(name).filter(|_| usable) else {
         return Err(wrong(format!("model `{}`: expected offline, openai/<model> or anthropic/<model>", name.escape_default())));
     };
-    let (access, default) = match protocol {
-        Protocol::OpenAi => (&settings.openai, OPENAI_URL),
-        Protocol::Anthropic => (&settings.anthropic, ANTHROPIC_URL),
+    let access = match protocol {
+        Protocol::OpenAi => &settings.openai,
+        Protocol::Anthropic => &settings.anthropic,
     };
     // SECURITY: engine.base_url and engine.api_key belong to the default model's provider; another provider's server never gets that key.
-    let first = |own_value: &str, other: &str| match own == Some(protocol) && !own_value.is_empty() {
-        true => own_value.to_owned(),
-        false => other.to_owned(),
+    let key = match own == Some(protocol) && !settings.api_key.reveal().is_empty() {
+        true => settings.api_key.reveal(),
+        false => access.api_key.reveal(),
     };
-    let key = first(settings.api_key.reveal(), access.api_key.reveal());
-    let address = first(&settings.base_url, &access.base_url);
-    let address = if address.is_empty() { default.to_owned() } else { address };
-    let base = Url::parse(&address).map_err(|e| wrong(format!("engine.base_url: {e}")))?;
+    let base = Url::parse(&settings.address(protocol, own)).map_err(|e| wrong(format!("engine.base_url: {e}")))?;
     let dialect = Mutex::new(Dialect { completion_tokens: is_openai(&base), ..Dialect::default() });
     let server = Server { protocol, base, key: Secret::new(key.trim()), wanted: wanted.to_owned(), found: OnceLock::new(), dialect };
     server.headers(false)?;

@@ -5,6 +5,7 @@ pub mod delayed_disk;
 pub mod disk;
 pub mod fault_disk;
 pub mod handed;
+pub mod landlock;
 pub mod limits;
 #[cfg(test)]
 pub mod memory_disk;

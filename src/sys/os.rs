@@ -2,6 +2,8 @@
 #![allow(unsafe_code)]
 
 use std::io;
+#[cfg(feature = "landlock")]
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -43,6 +45,113 @@ pub fn take_descriptor(number: i32) -> io::Result<OwnedFd> {
             return Err(io::Error::last_os_error());
         }
         Ok(OwnedFd::from_raw_fd(number))
+    }
+}
+
+/// The three calls of landlock(7). Neither the C library nor `rustix` has them; the crate that does would bring five more with it,
+/// two of them macros. What they take is fixed for good: numbers, and two structures that only grow at their end.
+#[cfg(feature = "landlock")]
+pub(super) mod landlock {
+    use std::ffi::{c_int, c_long};
+
+    use super::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, io};
+
+    /// System calls from 424 on have the same number everywhere, but for the offset that MIPS has.
+    const CREATE_RULESET: c_long = 444
+        + if cfg!(any(target_arch = "mips", target_arch = "mips32r6")) {
+            4000
+        } else if cfg!(any(target_arch = "mips64", target_arch = "mips64r6")) {
+            5000
+        } else {
+            0
+        };
+    const ADD_RULE: c_long = CREATE_RULESET + 1;
+    const RESTRICT_SELF: c_long = CREATE_RULESET + 2;
+    const CREATE_RULESET_VERSION: c_long = 1;
+    const RULE_PATH_BENEATH: c_long = 1;
+    const RULE_NET_PORT: c_long = 2;
+
+    // SAFETY: as the C library declares it; that what it is given is what the kernel expects is said at each use.
+    unsafe extern "C" {
+        fn syscall(number: c_long, ...) -> c_long;
+    }
+
+    /// Rights that a set of rules is about; what a kernel does not know must be 0.
+    #[repr(C)]
+    #[derive(Clone, Copy, Default)]
+    pub(crate) struct Handled {
+        /// Of files.
+        pub(crate) files: u64,
+        /// Of TCP ports.
+        pub(crate) ports: u64,
+        /// What is not to reach out of the process.
+        pub(crate) scoped: u64,
+    }
+
+    #[repr(C, packed)]
+    struct Beneath {
+        allowed: u64,
+        parent: c_int,
+    }
+
+    #[repr(C)]
+    struct Port {
+        allowed: u64,
+        port: u64,
+    }
+
+    /// The version of the interface.
+    ///
+    /// # Errors
+    /// `ENOSYS`: the kernel was built without it; `EOPNOTSUPP`: it is switched off.
+    pub(crate) fn version() -> io::Result<u32> {
+        let (nothing, none): (*const Handled, usize) = (std::ptr::null(), 0);
+        // SAFETY: with this flag nothing is read; the answer is a number.
+        let version = unsafe { syscall(CREATE_RULESET, nothing, none, CREATE_RULESET_VERSION) };
+        u32::try_from(version).map_err(|_| io::Error::last_os_error())
+    }
+
+    /// A set of rules that allows nothing of what it is about.
+    pub(crate) fn ruleset(handled: Handled) -> io::Result<OwnedFd> {
+        let (no_flags, size): (c_long, usize) = (0, size_of::<Handled>());
+        // SAFETY: the kernel reads `size` bytes of a structure that lives until the call returns. The answer is a descriptor that
+        // nobody else has, closed on exec.
+        unsafe {
+            let ruleset = syscall(CREATE_RULESET, &raw const handled, size, no_flags);
+            match c_int::try_from(ruleset) {
+                Ok(ruleset @ 0..) => Ok(OwnedFd::from_raw_fd(ruleset)),
+                _ => Err(io::Error::last_os_error()),
+            }
+        }
+    }
+
+    /// Allows rights beneath a directory, or to a file.
+    pub(crate) fn allow_beneath(ruleset: &OwnedFd, allowed: u64, parent: BorrowedFd<'_>) -> io::Result<()> {
+        let rule = Beneath { allowed, parent: parent.as_raw_fd() };
+        add(ruleset, RULE_PATH_BENEATH, &rule)
+    }
+
+    /// Allows rights to a TCP port.
+    pub(crate) fn allow_port(ruleset: &OwnedFd, allowed: u64, port: u16) -> io::Result<()> {
+        add(ruleset, RULE_NET_PORT, &Port { allowed, port: port.into() })
+    }
+
+    fn add<T>(ruleset: &OwnedFd, kind: c_long, rule: &T) -> io::Result<()> {
+        let no_flags: c_long = 0;
+        // SAFETY: the kernel reads the structure that `kind` stands for (the two callers pass it), which lives until the call
+        // returns, and uses the two descriptors, which are borrowed for as long.
+        done(unsafe { syscall(ADD_RULE, ruleset.as_raw_fd(), kind, std::ptr::from_ref(rule), no_flags) })
+    }
+
+    /// Holds this thread, and what it starts from now on, to the rules, for good.
+    pub(crate) fn restrict_self(ruleset: &OwnedFd) -> io::Result<()> {
+        let no_flags: c_long = 0;
+        // SAFETY: a descriptor and a number; no memory is touched.
+        done(unsafe { syscall(RESTRICT_SELF, ruleset.as_raw_fd(), no_flags) })
+    }
+
+    fn done(answer: c_long) -> io::Result<()> {
+        if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 }
 

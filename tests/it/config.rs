@@ -93,7 +93,7 @@ async fn what_the_environment_sets_stays_and_is_named() {
 #[tokio::test]
 async fn changes_are_felt_without_a_restart() {
     let model = Scripted::start();
-    let server = Setup::new().start();
+    let server = Setup::new().in_the_open().start();
     let client = server.client();
     let answer = |content: &str| json!({"content": content});
     // The model.

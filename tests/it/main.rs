@@ -29,6 +29,7 @@ mod foreign;
 mod groups;
 mod keys;
 mod kills;
+mod landlock;
 mod login;
 mod mcp;
 mod mcp_servers;

@@ -292,7 +292,7 @@ mod fetched {
     async fn a_page_comes_by_itself_only_where_the_configuration_names_it() {
         let (bytes, digest) = archive("<!doctype html>by itself");
         let (url, asked) = serve(bytes);
-        let mut server = Setup::new().start();
+        let mut server = Setup::new().in_the_open().start();
         let said = server.client().send(Ask::new("PUT", "/api/config").json(&json!({"web": {"auto_update": url}}))).await;
         assert!(said.expect(400).text().contains("sha256:"));
         assert_eq!(asked.load(Ordering::SeqCst), 0);

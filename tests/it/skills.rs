@@ -142,7 +142,7 @@ async fn what_lies_on_the_disk_is_seen_at_once_and_a_broken_one_hides_nothing() 
 
 #[tokio::test]
 async fn a_required_key_of_the_configuration_counts_as_soon_as_it_is_set() {
-    let server = Setup::new().start();
+    let server = Setup::new().in_the_open().start();
     let client = server.client();
     put(
         &server,

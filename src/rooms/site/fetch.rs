@@ -41,6 +41,11 @@ impl Source {
         (digest.len() == DIGEST_LEN && digest.bytes().all(|b| b.is_ascii_hexdigit())).then_some(Self { url, digest })
     }
 
+    /// Where it is fetched from.
+    pub fn url(&self) -> &Url {
+        &self.url
+    }
+
     /// As `web.auto_update` says it: an address, a space, `sha256:` and the digest.
     pub fn parse(text: &str) -> Option<Self> {
         let (url, digest) = text.trim().split_once(char::is_whitespace)?;

@@ -88,6 +88,10 @@ impl Setup {
         self.config += "\n";
         self
     }
+    /// Not shut in: a change that leads to another port is felt at once.
+    pub fn in_the_open(self) -> Self {
+        self.env("OXIOS_SECURITY__LANDLOCK", "off")
+    }
     /// Another `--listen`.
     pub fn listen(mut self, address: &str) -> Self {
         self.listen = Some(address.to_owned());
