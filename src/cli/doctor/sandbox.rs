@@ -14,7 +14,8 @@ pub(super) async fn look(config: &Config, env: &Env) -> Found {
         Ok(version) => {
             let ports = sandbox::rules(config, env, None, None).ports;
             let ports = match version {
-                4.. => format!("TCP to its own port and port {}", listed(&ports)),
+                4.. if ports.is_empty() => "TCP to its own port".to_owned(),
+                4.. => format!("TCP to its own port and to {}", listed(&ports)),
                 _ => "any port, since only Linux 6.7 and newer hold ports".to_owned(),
             };
             format!("a server is shut in (Landlock {version}): files beneath {}; {ports}", config.home().display())
