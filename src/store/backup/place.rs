@@ -55,6 +55,9 @@ pub(super) const TOKEN: &str = "token";
 /// All keys.
 pub(super) const KEYS: &str = "keys.json";
 
+/// The list of agents, in the workspace.
+pub(super) const AGENTS: &str = "agents.jsonl";
+
 /// Files of the home that belong to a process, not to the home.
 const LEFT_OUT: [&str; 4] = ["lock", "keys.lock", "address", "reserve"];
 /// Directories of the workspace that hold what must not be missing.
@@ -90,6 +93,21 @@ impl Layout {
         beneath(path, &self.workspace).is_some_and(|name| ROOMS.contains(&name))
     }
 
+    /// What lies there must be a directory: others lie in it.
+    pub(super) fn is_dir(&self, path: &str) -> bool {
+        path == HOME || path == self.workspace || beneath(&self.workspace, path).is_some() || self.is_room(path)
+    }
+
+    /// What lies there must be a file.
+    pub(super) fn is_file(&self, path: &str) -> bool {
+        match self.place(path) {
+            Some(Place::Session(_, Part::Run | Part::Projection | Part::Log)) => true,
+            Some(Place::Grave(_) | Place::Together(_) | Place::Audit(_)) => true,
+            Some(Place::Behind) => beneath(path, &self.workspace) == Some(AGENTS),
+            _ => false,
+        }
+    }
+
     /// What lies at a path; `None` where it is left out: locks, sockets' names, caches, what is half written, and whatever is neither
     /// of the home nor of the workspace.
     pub(super) fn place<'a>(&self, path: &'a str) -> Option<Place<'a>> {
@@ -122,7 +140,7 @@ impl Layout {
 fn in_workspace(path: &str) -> Option<Place<'_>> {
     let (top, inside) = path.split_once('/').map_or((path, None), |(top, inside)| (top, Some(inside)));
     match (top, inside) {
-        ("approvals", None) | ("agents.jsonl", None) => Some(Place::Behind),
+        ("approvals", None) | (AGENTS, None) => Some(Place::Behind),
         ("approvals", Some(name)) => (!name.ends_with(UNFINISHED)).then_some(Place::Behind),
         ("sessions", Some(name)) => in_sessions(name),
         ("skills", _) => {

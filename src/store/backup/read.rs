@@ -11,7 +11,7 @@
 use std::cmp::Ordering;
 use std::io;
 
-use super::place::{HOME, Layout, Part, Place, beneath};
+use super::place::{Layout, Place, beneath};
 use super::{BackupError, Doing, Progress, Watch};
 use crate::base::digest::Sha256;
 use crate::base::limits::{BACKUP_ENDS_BYTES_MAX, BACKUP_LINE_BYTES_MAX, BACKUP_LIST_BYTES, BACKUP_PIECE_BYTES};
@@ -101,12 +101,10 @@ impl Entries {
         let path = entry.path.as_str();
         let refused = |why: &str| BackupError::Refused(format!("{}: {why}", told(path)));
         let place = self.layout.place(path).ok_or_else(|| refused("no backup has such a file"))?;
-        let is_file = match place {
-            Place::Session(_, Part::Run | Part::Projection | Part::Log) | Place::Grave(_) | Place::Together(_) | Place::Audit(_) => true,
-            _ => !entry.is_dir,
-        };
-        let is_above = path == HOME || path == self.layout.workspace || beneath(&self.layout.workspace, path).is_some();
-        if is_file == entry.is_dir || (is_above && !entry.is_dir) {
+        let wrong = if entry.is_dir { self.layout.is_file(path) } else { self.layout.is_dir(path) };
+        // Whatever else there is of it comes elsewhere in the order.
+        let in_a_file = path.match_indices('/').any(|(end, _)| self.layout.is_file(path.get(..end).unwrap_or_default()));
+        if wrong || in_a_file {
             return Err(refused("it is a file where a directory belongs, or the other way round"));
         }
         if let Some(last) = &self.last {

@@ -95,7 +95,7 @@ async fn furnish(bench: &Bench) {
         let message = bench.message_id();
         session.accept(message, say(&format!("question {n}"))).await.unwrap();
         session.append(message, vec![token("a piece")]).await.unwrap();
-        session.put_blob(vec![b'r'; 20_000].into()).await.unwrap();
+        session.put_blob(vec![b'r'; 20_000]).await.unwrap();
         if n > 0 {
             session.append(message, vec![done("an answer")]).await.unwrap();
         }
@@ -196,7 +196,7 @@ fn every_truncation_and_every_flipped_byte_is_found() {
 }
 
 /// A backup with these entries, whatever they are, and a manifest that fits them.
-pub(super) fn forged(entries: &[(Entry, &[u8])]) -> Vec<u8> {
+fn forged(entries: &[(Entry, &[u8])]) -> Vec<u8> {
     let begin = Begin { format: manifest::FORMAT, workspace: "home/workspace".to_owned() }.write();
     let (mut digest, mut list, mut out) = (Sha256::new(), Vec::new(), Vec::new());
     digest.update(&begin);
@@ -250,6 +250,11 @@ fn what_no_backup_has_is_refused_although_its_digests_hold() {
         ("a file as the home", vec![file("home", b"1")]),
         ("a file as the workspace", vec![file("home/workspace", b"1")]),
         ("a directory as keys", vec![dir("home/keys.json")]),
+        ("a file as a room", vec![file("home/workspace/sessions", b"1")]),
+        ("in the secret", vec![file("home/secret/x", b"1")]),
+        ("in a segment", vec![file("home/workspace/audit/1.log/x", b"1")]),
+        ("in a log", vec![file("home/workspace/sessions/67e55044-10b1-426f-9247-bb680e5fe0c8.log/x", b"1")]),
+        ("in the agents", vec![file("home/workspace/agents.jsonl/x", b"1")]),
         ("the other workspace", vec![file("workspace/a", b"1")]),
         ("more than is there", vec![(huge, b"")]),
     ] {

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::place::{HOME, KEPT_TOGETHER, KEYS, OUTSIDE, Part, Place, TOKEN};
+use super::place::{AGENTS, HOME, KEPT_TOGETHER, KEYS, OUTSIDE, Part, Place, TOKEN};
 use super::{BackupError, Doing, Progress, Source, Watch};
 use crate::base::digest::Sha256;
 use crate::base::limits::{BACKUP_LIST_BYTES, BACKUP_PIECE_BYTES, BACKUP_TRIES};
@@ -97,7 +97,7 @@ impl<'a, 'w> Writer<'a, 'w> {
         self.digest.update(&begin);
         self.own(manifest::BEGIN, &begin)?;
 
-        self.file(&layout.in_workspace("agents.jsonl"))?;
+        self.file(&layout.in_workspace(AGENTS))?;
         self.tree(&layout.in_workspace("approvals"))?;
         self.sessions(&layout.in_workspace("sessions"))?;
         self.tree(HOME)?;
