@@ -3,7 +3,7 @@
 //! The map (imports point down only; neighbours on a floor do not import each other; `tests/it/tidy.rs` checks it):
 //!
 //! ```text
-//! 10  cli           serve, ask, key, skill, web, audit, openapi, routes, healthcheck, unit, config, doctor   (main.rs is its door)
+//! 10  cli           serve, ask, key, skill, web, audit, backup, openapi, routes, healthcheck, unit, config, doctor   (main.rs is its door)
 //!  9  app           builds the house floor by floor; runs and drains it
 //!  8  pipeline      the whole path of one request        config   file ← environment ← flags
 //!  7  api           one file an area; routes.rs is the one table
@@ -11,7 +11,7 @@
 //!  5  gateway       submit, lanes, permits, cancel, drain, agents
 //!  4  orchestrator  phases, tools, budget of a run       middleware   host, origin, rate, auth, access log
 //!  3  rooms         memory, skills, approvals, seeds, workspace, personas, spaces, agents, mcp, site: independent of each other
-//!  2  store         home, session logs, keys, audit           llm   models      events   the kernel event bus
+//!  2  store         home, session logs, keys, audit, backup   llm   models      events   the kernel event bus
 //!  1  http          HTTP toolbox without product nouns, and the one outgoing client
 //!     wire          bytes ⇄ values: no I/O, no async, no clock       sys   system calls and nothing else
 //!  0  base          ids, limits, clock, secrets, digests, cancel, log, texts

@@ -115,6 +115,20 @@ pub const BUDGET_REST: Duration = Duration::from_secs(2);
 /// `budgets.json`; a key's books take about 130 bytes.
 pub const BUDGETS_FILE_BYTES_MAX: u64 = 1024 * 1024;
 
+/// What a pax header of a backup says: a path of 2 KiB, and a size.
+pub const BACKUP_PAX_BYTES_MAX: usize = 4096;
+/// A list in a backup is closed once it has so many bytes (some 1,200 files): who writes and who reads hold one at a time.
+pub const BACKUP_LIST_BYTES: usize = 256 * 1024;
+/// One line of such a list: a path of 2 KiB where every byte is a JSON escape of two, and what stands around it.
+pub const BACKUP_LINE_BYTES_MAX: usize = 8 * 1024;
+/// The first and the last entry of a backup: ten times what they take.
+pub const BACKUP_ENDS_BYTES_MAX: usize = 8 * 1024;
+/// What of a backup is read or written at once.
+pub const BACKUP_PIECE_BYTES: usize = 256 * 1024;
+/// How often a backup is begun anew because a file was cut or a directory exchanged while it was read: that takes seconds, and comes
+/// from an install or an update, not all the time.
+pub const BACKUP_TRIES: u32 = 3;
+
 /// One segment of the audit log: small enough to copy and to read in a moment, some 25,000 records.
 pub const AUDIT_SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
 /// The end of the newest segment is read in pieces of this size to find the last whole record at start.

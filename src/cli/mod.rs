@@ -3,6 +3,7 @@
 mod args;
 mod ask;
 mod audit;
+mod backup;
 mod banner;
 mod config;
 mod doctor;
@@ -10,7 +11,9 @@ mod healthcheck;
 mod key;
 mod login_code;
 mod output;
+mod progress;
 mod reach;
+mod restore;
 mod routes;
 mod sandbox;
 mod screen;
@@ -65,6 +68,8 @@ fn run(args: impl IntoIterator<Item = OsString>, env: &Env) -> Result<(), Failur
         "audit export" => audit::export(&parsed, env),
         "audit explain" => audit::explain(&parsed, env),
         "audit key" => audit::key(&parsed, env),
+        "backup" => backup::run(&parsed, env),
+        "restore" => restore::run(&parsed, env),
         "openapi" => {
             print(format_args!("{}", crate::api::openapi::DOCUMENT));
             Ok(())

@@ -3,6 +3,7 @@
 #![expect(clippy::panic, clippy::indexing_slicing, reason = "a property fails by panicking; indices come from lengths just taken")]
 
 mod answer;
+mod backup;
 mod configuration;
 mod exchange;
 mod file;
@@ -44,6 +45,7 @@ pub const PROPERTIES: &[(&str, Property)] = &[
     ("session_file", store::session_file),
     ("session_open", store::session_open),
     ("audit_verify", store::audit_verify),
+    ("backup_file", backup::backup_file),
     ("whole_server", whole_server::whole_server),
     ("ws_session", ws_session::ws_session),
     #[cfg(feature = "archives")]
@@ -52,7 +54,7 @@ pub const PROPERTIES: &[(&str, Property)] = &[
 
 /// These build a house or files for each input; the others take microseconds.
 #[cfg(test)]
-const SLOW: &[&str] = &["configuration", "session_file", "session_open", "audit_verify", "whole_server", "ws_session"];
+const SLOW: &[&str] = &["configuration", "session_file", "session_open", "audit_verify", "backup_file", "whole_server", "ws_session"];
 
 fn depth(value: &serde_json::Value) -> usize {
     match value {

@@ -3,10 +3,11 @@
 //! A session is opened by `sessions`, lives in `session` (its visible side in `state`, its writing side in `writer`), is read by
 //! `tail`, `turns` and `projection`, and lies in files that `open` repairs, `lines` reads and `log_file` writes;
 //! `durability` keeps their names. Turns that were held elsewhere come by `import`, `bring_in`, `fork`, or as the `history` of its
-//! first message.
+//! first message. `backup` puts all of a home into one file, and back.
 
 pub mod atomic;
 pub mod audit;
+pub mod backup;
 mod blobs;
 mod bring_in;
 mod core;

@@ -166,18 +166,61 @@ enum HeaderError {
 
 /// The header and where the first record begins; `None` where the file was set aside.
 fn read_header(core: &Core, id: SessionId, file: &dyn DiskFile, len: u64) -> Result<Option<(Header, u64)>, HeaderError> {
+    match first_line(file, id, len).map_err(HeaderError::Io)? {
+        First::Header(header, end) => Ok(Some((*header, end))),
+        First::Newer(found) => Err(HeaderError::Store(StoreError::Newer { found })),
+        First::Bad(why) => {
+            set_aside(core, id, why).map_err(HeaderError::Io)?;
+            Ok(None)
+        }
+    }
+}
+
+/// What stands first in a log.
+enum First {
+    /// Its header, and where the first record begins.
+    Header(Box<Header>, u64),
+    Newer(u64),
+    Bad(&'static str),
+}
+
+fn first_line(file: &dyn DiskFile, id: SessionId, len: u64) -> std::io::Result<First> {
     let mut lines = Forward::new(file, 0, len.min(HEADER_BYTES_MAX));
-    let why = match lines.next().map_err(HeaderError::Io)? {
+    Ok(match lines.next()? {
         Some(found) => match found.json.map(opening) {
-            Some(Opening::Header(header)) if header.id == id => return Ok(Some((*header, found.end))),
-            Some(Opening::Header(_)) => "its header names another session",
-            Some(Opening::Newer(version)) => return Err(HeaderError::Store(StoreError::Newer { found: version })),
-            Some(Opening::Unreadable) | None => "its header cannot be read",
+            Some(Opening::Header(header)) if header.id == id => First::Header(header, found.end),
+            Some(Opening::Header(_)) => First::Bad("its header names another session"),
+            Some(Opening::Newer(version)) => First::Newer(version),
+            Some(Opening::Unreadable) | None => First::Bad("its header cannot be read"),
         },
-        None => "it ends within its header",
+        None => First::Bad("it ends within its header"),
+    })
+}
+
+/// What opening a log would make of it, without touching it.
+pub(crate) enum Health {
+    /// It is read; so many of its lines are passed over.
+    Good { rotten: u64 },
+    /// A newer version wrote it.
+    Newer(u64),
+    /// It would be set aside, with all that belongs to it.
+    SetAside(&'static str),
+}
+
+/// Reads a log as [`open`] and its readers do.
+pub(crate) fn examine(file: &dyn DiskFile, id: SessionId) -> std::io::Result<Health> {
+    let len = file.len()?;
+    let start = match first_line(file, id, len)? {
+        First::Header(_, end) => end,
+        First::Newer(version) => return Ok(Health::Newer(version)),
+        First::Bad(why) => return Ok(Health::SetAside(why)),
     };
-    set_aside(core, id, why).map_err(HeaderError::Io)?;
-    Ok(None)
+    look_back(file, start, end_of_lines(file, len)?)?;
+    let (mut lines, mut rotten) = (Forward::new(file, start, len), 0);
+    while let Some(line) = lines.next()? {
+        rotten += u64::from(line.json.and_then(Glance::of).is_none());
+    }
+    Ok(Health::Good { rotten })
 }
 
 /// Keeps the files of a session that cannot be read, under names that nothing opens.

@@ -138,6 +138,10 @@ pub trait DiskFile: Send + Sync {
     fn set_len(&self, len: u64) -> io::Result<()>;
     /// Bytes.
     fn len(&self) -> io::Result<u64>;
+    /// Says when it was last changed, in seconds since 1970; a disk that does not care does nothing.
+    fn set_modified(&self, _secs: u64) -> io::Result<()> {
+        Ok(())
+    }
     /// It has no bytes.
     fn is_empty(&self) -> io::Result<bool> {
         Ok(self.len()? == 0)
@@ -331,6 +335,10 @@ impl DiskFile for RealFile {
     }
     fn len(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
+    }
+    fn set_modified(&self, secs: u64) -> io::Result<()> {
+        let time = std::time::UNIX_EPOCH.checked_add(std::time::Duration::from_secs(secs));
+        self.0.set_modified(time.ok_or(io::ErrorKind::InvalidInput)?)
     }
 }
 

@@ -21,7 +21,7 @@ use crate::base::time::Timestamp;
 use crate::sys::disk::{Disk, DiskDir, DiskFile, FileStat, Kind, read_full};
 
 /// The name of the file being written; it becomes the wanted name by rename. Hidden from listings.
-const TEMP: &str = ".oxios-write.tmp";
+pub(crate) const TEMP: &str = ".oxios-write.tmp";
 
 /// A directory and everything beneath it. All methods block; the cheapest way to share it is an `Arc`.
 pub struct Root {

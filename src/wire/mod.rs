@@ -3,6 +3,7 @@
 #[cfg(feature = "archives")]
 pub mod archive;
 pub mod audit_line;
+pub mod backup_manifest;
 pub mod bundle;
 pub mod credentials;
 pub mod cron;
@@ -21,6 +22,7 @@ pub mod path;
 pub mod query;
 pub mod sse_in;
 pub mod sse_out;
+pub mod tar;
 pub mod title;
 pub mod url;
 pub mod vectors;

@@ -13,6 +13,7 @@
 mod access;
 mod agents;
 mod audit;
+mod backup;
 mod budgets;
 mod bytes;
 mod canaries;

@@ -30,6 +30,7 @@ use crate::store::home::Home;
 use crate::sys::disk::{RealDisk, read_whole};
 use crate::wire::audit_line::AuditLine;
 use chain::Chain;
+pub(crate) use chain::segment_number;
 pub use event::{Event, On, Outcome, What, Who};
 use key::Signer;
 

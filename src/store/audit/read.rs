@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::store::audit::chain::segment_number;
-use crate::sys::disk::{Disk, Open, read_full};
+use crate::sys::disk::{Disk, DiskFile, Open, read_full};
 use crate::wire::audit_line::{self, AuditLine, Read};
 
 /// Bytes that are read at once.
@@ -61,12 +61,17 @@ pub fn segments(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<u64>> {
 
 /// Calls `each` with every line of a segment: its number from 1, its bytes, and what it says (`None`: it is no record).
 /// The last argument tells that its line feed is missing.
-pub fn lines(disk: &dyn Disk, dir: &Path, segment: u64, mut each: impl FnMut(u64, &[u8], Option<Read<'_>>, bool)) -> io::Result<()> {
+pub fn lines(disk: &dyn Disk, dir: &Path, segment: u64, each: impl FnMut(u64, &[u8], Option<Read<'_>>, bool)) -> io::Result<()> {
     let file = disk.open(&dir.join(format!("{segment}.log")), Open::Read)?;
+    lines_of(file.as_ref(), each)
+}
+
+/// The same of a segment that is open.
+pub(crate) fn lines_of(file: &dyn DiskFile, mut each: impl FnMut(u64, &[u8], Option<Read<'_>>, bool)) -> io::Result<()> {
     let (mut buffer, mut offset, mut number) = (Vec::new(), 0_u64, 0);
     let mut page = vec![0; PAGE_BYTES];
     loop {
-        let read = read_full(file.as_ref(), &mut page, offset)?;
+        let read = read_full(file, &mut page, offset)?;
         offset += read as u64;
         buffer.extend_from_slice(page.get(..read).unwrap_or_default());
         let mut start = 0;

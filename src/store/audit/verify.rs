@@ -9,7 +9,7 @@ use crate::base::digest::hex;
 use crate::store::audit::chain::{CHECKPOINT_EVERY, link};
 use crate::store::audit::key::is_signed;
 use crate::store::audit::read;
-use crate::sys::disk::Disk;
+use crate::sys::disk::{Disk, DiskFile, Open};
 use crate::wire::audit_line::{Read, hex_bytes};
 
 /// Findings that are told one by one; more are only counted.
@@ -110,25 +110,17 @@ pub fn parse_head(text: &str) -> Option<(u64, [u8; 32])> {
 /// # Errors
 /// A file cannot be read.
 pub fn verify(disk: &dyn Disk, dir: &Path, given: &Given) -> io::Result<Verdict> {
-    let mut check = Check { given, verdict: Verdict::default(), key: given.public_key, other_hash: None, gap: false, head_seen: false };
+    let mut check = Check::new(given.clone());
     for segment in read::segments(disk, dir)? {
-        let mut any = false;
-        read::lines(disk, dir, segment, |number, _, record, torn| {
-            any = true;
-            match record.filter(|_| !torn) {
-                Some(record) => check.record(segment, number, &record),
-                None => check.unreadable(segment, number),
-            }
-        })?;
-        if !any {
-            check.found(segment, 0, Wrong::Unreadable);
-        }
+        let file = disk.open(&dir.join(format!("{segment}.log")), Open::Read)?;
+        check.segment(segment, file.as_ref())?;
     }
     Ok(check.end())
 }
 
-struct Check<'a> {
-    given: &'a Given,
+/// Verification of segments that come one after the other, wherever they lie.
+pub(crate) struct Check {
+    given: Given,
     verdict: Verdict,
     /// The key that signs here.
     key: Option<[u8; 32]>,
@@ -139,7 +131,28 @@ struct Check<'a> {
     head_seen: bool,
 }
 
-impl Check<'_> {
+impl Check {
+    pub(crate) fn new(given: Given) -> Self {
+        let key = given.public_key;
+        Self { given, verdict: Verdict::default(), key, other_hash: None, gap: false, head_seen: false }
+    }
+
+    /// The next segment.
+    pub(crate) fn segment(&mut self, segment: u64, file: &dyn DiskFile) -> io::Result<()> {
+        let mut any = false;
+        read::lines_of(file, |number, _, record, torn| {
+            any = true;
+            match record.filter(|_| !torn) {
+                Some(record) => self.record(segment, number, &record),
+                None => self.unreadable(segment, number),
+            }
+        })?;
+        if !any {
+            self.found(segment, 0, Wrong::Unreadable);
+        }
+        Ok(())
+    }
+
     fn record(&mut self, segment: u64, number: u64, record: &Read<'_>) {
         self.verdict.records += 1;
         let n = record.line.n;
@@ -226,7 +239,8 @@ impl Check<'_> {
         }
     }
 
-    fn end(mut self) -> Verdict {
+    /// There are no more.
+    pub(crate) fn end(mut self) -> Verdict {
         let last = self.verdict.last;
         if let Some((head, _)) = self.given.head.filter(|_| !self.head_seen) {
             self.found(0, 0, Wrong::Cut { last, head });

@@ -344,14 +344,27 @@ impl Account {
     }
 }
 
+/// The file could be read.
+///
+/// # Errors
+/// `Damaged`, `Newer`.
+pub(crate) fn examine(bytes: &[u8]) -> Result<(), StoreError> {
+    parse(bytes, Path::new(FILE_NAME)).map(drop)
+}
+
 fn read(seams: &Seams, path: &Path) -> Result<Vec<Line>, StoreError> {
     let bytes = match read_whole(seams.disk.as_ref(), path, BUDGETS_FILE_BYTES_MAX) {
         Ok(bytes) => bytes,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(e) => return Err(StoreError::io("reading budgets.json")(e)),
     };
+    parse(&bytes, path)
+}
+
+/// What the file says; `path` is for the error.
+fn parse(bytes: &[u8], path: &Path) -> Result<Vec<Line>, StoreError> {
     let page: Page =
-        serde_json::from_slice(&bytes).map_err(|e| StoreError::Damaged(format!("{} is damaged at line {}", path.display(), e.line())))?;
+        serde_json::from_slice(bytes).map_err(|e| StoreError::Damaged(format!("{} is damaged at line {}", path.display(), e.line())))?;
     if page.version == FORMAT { Ok(page.budgets) } else { Err(StoreError::Newer { found: page.version }) }
 }
 

@@ -88,14 +88,16 @@ pub(super) fn read(seams: &Seams, file: &Path) -> Result<Option<(Table, FileStat
     let Some(stat) = seams.disk.stat(file).map_err(doing())? else { return Ok(None) };
     refuse_exposed(file, stat.mode)?;
     let bytes = read_whole(seams.disk.as_ref(), file, KEYS_FILE_BYTES_MAX).map_err(doing())?;
-    let table: Table = serde_json::from_slice(&bytes).map_err(|e| {
+    Ok(Some((parse(&bytes, file)?, stat)))
+}
+
+/// What the file says; `file` is for the error.
+pub(super) fn parse(bytes: &[u8], file: &Path) -> Result<Table, StoreError> {
+    let table: Table = serde_json::from_slice(bytes).map_err(|e| {
         // The error's own text may quote the file.
         StoreError::Damaged(format!("{} is damaged at line {}; restore it from a backup", file.display(), e.line()))
     })?;
-    if table.version != 1 {
-        return Err(StoreError::Newer { found: table.version });
-    }
-    Ok(Some((table, stat)))
+    if table.version == 1 { Ok(table) } else { Err(StoreError::Newer { found: table.version }) }
 }
 
 pub(super) fn write(seams: &Seams, file: &Path, table: &Table) -> Result<(), StoreError> {

@@ -7,7 +7,7 @@
 //! Several processes may change `keys.json` (the server, `oxios-edge key` beside it): each change is made under `keys.lock`, on
 //! what the file says then, and replaces it. Everyone else sees the new file (its inode, size or time differs) at the next request.
 
-mod books;
+pub(crate) mod books;
 mod budget;
 mod file;
 mod purse;
@@ -255,6 +255,17 @@ impl Keys {
         self.reload_if_changed();
         Ok(value)
     }
+}
+
+/// How many keys a `keys.json` holds, and whether this text of a token file is one of them.
+///
+/// # Errors
+/// `Damaged`, `Newer`.
+pub(crate) fn examine(table: &[u8], token: Option<&[u8]>) -> Result<(usize, bool), StoreError> {
+    let table = file::parse(table, Path::new("keys.json"))?;
+    let hash = token.map(|token| sha256(token.trim_ascii()));
+    let known = hash.is_some_and(|hash| table.keys.iter().any(|key| same(&key.hash, &hash)));
+    Ok((table.keys.len(), known))
 }
 
 fn find(table: &mut Table, owner: OwnerId, id: KeyId) -> Result<&mut Stored, StoreError> {
