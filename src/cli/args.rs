@@ -211,9 +211,9 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "restore",
         words: "FILE",
         summary: "verify a backup and make a home of it; --dry-run only verifies",
-        about: "Every byte is verified, and whether this version reads what is in it as the server would. Then it goes to a home that does\n\
-                not exist or is empty, whole or not at all. A server that goes on from a backup gives new records the numbers of those that\n\
-                came behind it: stop the old one first.",
+        about: "Every byte is verified, and whether this version reads what is in it as the server would. Then it goes to a home that\n\
+                does not exist or is empty, whole or not at all. A server that goes on from a backup gives new records the numbers\n\
+                of those that came behind it: stop the old one first.",
         options: &[
             Opt { long: "dry-run", value: None, help: "write nothing; say what is in it and what would be done", many: false },
             Opt { long: "anyway", value: None, help: "restore it also where this version would not read all of it", many: false },
