@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// Runs instead of the binary that was built with the benches; it is the product as it is shipped, without what tests add to crates.
@@ -21,7 +22,9 @@ pub(crate) struct Server {
     child: Child,
     /// `ADDR:PORT` it listens on.
     pub(crate) address: String,
-    /// Its home, where it has one; removed when dropped.
+    /// Its first key; the baselines have none.
+    token: Option<String>,
+    /// Its home, where that goes with it.
     home: Option<PathBuf>,
 }
 
@@ -39,13 +42,24 @@ impl Server {
         let mut command = Command::new(binary());
         command.args(["serve", "--listen", "127.0.0.1:0", "--home"]).arg(home).env_clear();
         command.env("OXIOS_SECURITY__RATE_LIMIT_PER_MINUTE", "0").envs(env.iter().copied());
-        Self::start(command)
+        let mut server = Self::start(command);
+        server.token = std::fs::read_to_string(home.join("token")).ok().map(|text| text.trim().to_owned());
+        server
     }
 
     /// The bare hyper server.
     pub(crate) fn baseline() -> Self {
+        Self::of_this_program(crate::bare::ARGUMENT)
+    }
+
+    /// The same routes on axum.
+    pub(crate) fn peer() -> Self {
+        Self::of_this_program(crate::peer::ARGUMENT)
+    }
+
+    fn of_this_program(argument: &str) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.arg(crate::bare::ARGUMENT);
+        command.arg(argument);
         Self::start(command)
     }
 
@@ -54,12 +68,18 @@ impl Server {
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let address = line.trim().strip_prefix("listening on http://").unwrap_or_else(|| panic!("no address in {line:?}")).to_owned();
-        Self { child, address, home: None }
+        Self { child, address, token: None, home: None }
     }
 
-    /// The first key; the baseline has none.
-    pub(crate) fn token(&self) -> Option<String> {
-        std::fs::read_to_string(self.home.as_ref()?.join("token")).ok().map(|text| text.trim().to_owned())
+    /// The first key; the baselines have none.
+    pub(crate) fn token(&self) -> Option<&str> {
+        self.token.as_deref()
+    }
+
+    /// Ends it as a service manager does: what it keeps for its next start is written.
+    pub(crate) fn stop(mut self) {
+        rustix::process::kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+        self.child.wait().unwrap();
     }
 
     /// User and system time used so far, all threads.
@@ -137,9 +157,9 @@ impl Parts {
     /// In words.
     pub(crate) fn told(&self) -> String {
         if self.server == self.load {
-            return "server, client and strangers share one core".to_owned();
+            return "server and load share one core".to_owned();
         }
-        format!("{} core(s) for the server, {} for client and strangers", self.server.count(), self.load.count())
+        format!("{} core(s) for the server, {} for the load", self.server.count(), self.load.count())
     }
 }
 
