@@ -10,13 +10,18 @@ mod baseline;
 mod compare;
 mod counted;
 mod fanout;
+mod fit;
 mod footprint;
+mod growth;
+mod growth_conversations;
+mod growth_stores;
 mod held;
 mod idle;
 mod listing;
 mod load;
 mod model;
 mod peer;
+mod plot;
 mod process;
 mod requests;
 mod sockets;
@@ -60,7 +65,7 @@ fn main() {
     }
     let size = if args.iter().any(|arg| arg == "--quick") { Size::Quick } else { Size::Full };
     let words: Vec<&String> = args.iter().filter(|arg| !arg.starts_with("--")).collect();
-    let benches: [Bench; 10] = [
+    let benches: [Bench; 11] = [
         ("footprint", footprint::run),
         ("requests", requests::run),
         ("listing", listing::run),
@@ -69,6 +74,7 @@ fn main() {
         ("fanout", fanout::run),
         ("idle", idle::run),
         ("turns", turns::run),
+        ("growth", growth::run),
         ("strangers", strangers::run),
         ("audit", audit::run),
     ];

@@ -1,6 +1,7 @@
 //! A home with very much in it: what takes long to come about is written into place, in the product's own formats, after what it has
 //! written itself.
 
+use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -25,8 +26,9 @@ pub(crate) struct Stored {
     turns: [Vec<String>; 2],
     /// Its projection.
     shown: String,
-    /// Sessions so far.
+    /// Session and memory files so far.
     sessions: usize,
+    memories: usize,
 }
 
 impl Stored {
@@ -51,7 +53,7 @@ impl Stored {
         let second = records.iter().rposition(|record| record.contains(r#""kind":"message""#)).unwrap();
         let turns = [records[..second].to_vec(), records[second..].to_vec()];
         let shown = fs::read_to_string(home.join("workspace/sessions").join(format!("{id}.json"))).unwrap();
-        Self { home, id, header, turns, shown, sessions: 1 }
+        Self { home, id, header, turns, shown, sessions: 1, memories: 0 }
     }
 
     /// The product on it.
@@ -72,6 +74,55 @@ impl Stored {
             fs::write(dir.join(format!("{id}.json")), self.shown.replace(&self.id, &id)).unwrap();
         }
         self.sessions = self.sessions.max(total);
+    }
+
+    /// The cache of the listing is gone, as after a loss of power.
+    pub(crate) fn forget_listing(&self) {
+        let _ = fs::remove_file(self.home.join("workspace/sessions/index.cache"));
+    }
+
+    /// One conversation with this many turns; its id.
+    pub(crate) fn conversation(&self, turns: usize) -> String {
+        let id = uuid(3, turns);
+        let mut log = Vec::new();
+        log_line::write(&mut log, self.header.replace(&self.id, &id).as_bytes());
+        let (first, second) = (turn_of(&self.turns[0]), turn_of(&self.turns[1]));
+        let stride = second.seq - first.seq;
+        write_turn(&mut log, &self.turns[0], first, &uuid(4, 0), 0);
+        for n in 1..turns {
+            write_turn(&mut log, &self.turns[1], second, &uuid(4, n), (n as u64 - 1) * stride);
+        }
+        fs::write(self.home.join("workspace/sessions").join(format!("{id}.log")), log).unwrap();
+        id
+    }
+
+    /// Adds memories until there are this many: of twelve words each, one in ten with `router`, the first ten with `zebra`.
+    pub(crate) fn memories(&mut self, total: usize) {
+        let dir = self.home.join("workspace/memory/facts");
+        fs::create_dir_all(&dir).unwrap();
+        let owner: serde_json::Value = serde_json::from_str(&self.header).unwrap();
+        // xorshift: words as if drawn, the same in every run.
+        let mut drawn = 0x9e37_79b9_7f4a_7c15_u64;
+        for n in self.memories..total {
+            let mut content = String::new();
+            for _ in 0..12 {
+                drawn ^= drawn << 13;
+                drawn ^= drawn >> 7;
+                drawn ^= drawn << 17;
+                // Small numbers are frequent, as few words are in any language.
+                let word = (drawn % 5_000) * (drawn >> 32 & 0xff) / 256;
+                write!(content, "word{word} ").unwrap();
+            }
+            content += if n % 10 == 0 { "router " } else { "" };
+            content += if n < 10 { "zebra " } else { "" };
+            let id = uuid(5, n);
+            let entry = serde_json::json!({
+                "id": id, "owner": owner["owner"], "category": "facts", "content": content, "tags": ["bench"],
+                "importance": 0.5, "created_at": owner["created"],
+            });
+            fs::write(dir.join(format!("{id}.json")), entry.to_string()).unwrap();
+        }
+        self.memories = self.memories.max(total);
     }
 }
 
