@@ -1,51 +1,37 @@
-//! How the cost of one operation grows with what is stored: a table of fitted exponents, and a picture of each.
+//! How the cost of one operation grows with what is stored: a table of fitted exponents, and pictures.
 
 use std::path::PathBuf;
 
+use crate::Size;
 use crate::plot::Plot;
 use crate::table::print;
-use crate::{Size, growth_conversations, growth_stores};
 
-/// What is measured, and what measures it.
-type Subject = (&'static str, fn(Size) -> Vec<Plot>);
-
-/// Prints the table, writes the pictures.
-pub(crate) fn run(size: Size) {
-    let subjects: [Subject; 4] = [
-        ("conversations", growth_conversations::run),
-        ("sessions", growth_stores::sessions),
-        ("memories", growth_stores::memories),
-        ("audit records", growth_stores::audit),
-    ];
+/// Measures, prints the table, writes the pictures.
+pub(crate) fn run(size: Size, measure: fn(Size) -> Vec<Plot>) {
     let dir = pictures(size);
-    let mut rows = Vec::new();
-    let mut files = Vec::new();
-    for (subject, measure) in subjects {
-        eprintln!("{subject} …");
-        for plot in measure(size) {
-            let file = format!("growth-{}.svg", plot.name);
-            std::fs::write(dir.join(&file), plot.svg()).unwrap();
-            files.push(file);
-            for series in &plot.series {
-                let list = |values: Vec<String>| values.join(" / ");
-                rows.push(vec![
-                    series.name.clone(),
-                    list(series.points.iter().map(|(size, _)| short(*size)).collect()),
-                    list(series.points.iter().map(|(_, cost)| short(*cost)).collect()) + " " + plot.axes[1],
-                    format!("{:.2}", series.line().exponent),
-                    format!("{:.2}", series.upper().exponent),
-                    format!("{:.0}", series.goal),
-                    if series.is_good() { "good" } else { "STEEP" }.to_owned(),
-                ]);
-            }
+    let (mut rows, mut files) = (Vec::new(), Vec::new());
+    for plot in measure(size) {
+        let file = format!("growth-{}.svg", plot.name);
+        std::fs::write(dir.join(&file), plot.svg()).unwrap();
+        files.push(file);
+        for series in &plot.series {
+            let list = |values: Vec<String>| values.join(" / ");
+            rows.push(vec![
+                series.name.clone(),
+                list(series.points.iter().map(|(size, _)| short(*size)).collect()),
+                list(series.points.iter().map(|(_, cost)| short(*cost)).collect()) + " " + plot.axes[1],
+                format!("{:.2}", series.line().exponent),
+                format!("{:.2}", series.upper().exponent),
+                format!("{:.0}", series.goal),
+                if series.is_good() { "good" } else { "STEEP" }.to_owned(),
+            ]);
         }
     }
     print(&["one operation", "sizes", "cost", "exponent", "of the larger half", "goal ≤", "verdict"], &rows);
     println!(
         "\nLeast squares over the logarithms: 0 is the same at every size, 1 is proportional to it; up to 0.1 more is taken for the goal."
     );
-    // The file names only: where they lie is known from the command.
-    println!("Pictures in the build directory's `bench`: {}.", files.join(", "));
+    println!("In the build directory's `bench`: {}.", files.join(", "));
 }
 
 /// Where pictures go. Tiny runs must not replace those that were meant.

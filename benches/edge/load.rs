@@ -69,7 +69,8 @@ impl Connection {
     pub(crate) fn try_open(address: &str) -> io::Result<Self> {
         let socket = TcpStream::connect_timeout(&address.parse().unwrap(), Duration::from_secs(10))?;
         socket.set_nodelay(true)?;
-        socket.set_read_timeout(Some(Duration::from_secs(60)))?;
+        // What is asked here may make the server read a long conversation, in a build that is not optimised.
+        socket.set_read_timeout(Some(Duration::from_secs(300)))?;
         Ok(Self { socket, buffer: Vec::new() })
     }
 

@@ -65,7 +65,7 @@ fn main() {
     }
     let size = if args.iter().any(|arg| arg == "--quick") { Size::Quick } else { Size::Full };
     let words: Vec<&String> = args.iter().filter(|arg| !arg.starts_with("--")).collect();
-    let benches: [Bench; 11] = [
+    let benches: [Bench; 14] = [
         ("footprint", footprint::run),
         ("requests", requests::run),
         ("listing", listing::run),
@@ -74,7 +74,10 @@ fn main() {
         ("fanout", fanout::run),
         ("idle", idle::run),
         ("turns", turns::run),
-        ("growth", growth::run),
+        ("growth_conversations", |size| growth::run(size, growth_conversations::run)),
+        ("growth_sessions", |size| growth::run(size, growth_stores::sessions)),
+        ("growth_memories", |size| growth::run(size, growth_stores::memories)),
+        ("growth_audit", |size| growth::run(size, growth_stores::audit)),
         ("strangers", strangers::run),
         ("audit", audit::run),
     ];

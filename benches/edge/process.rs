@@ -1,9 +1,12 @@
 //! Child processes under measurement: the product's binary and the baseline, with what the kernel says of them.
 
+use std::collections::HashMap;
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
@@ -20,6 +23,7 @@ pub(crate) fn binary() -> PathBuf {
 /// A server process; killed when dropped.
 pub(crate) struct Server {
     child: Child,
+    meter: Meter,
     /// `ADDR:PORT` it listens on.
     pub(crate) address: String,
     /// Its first key; the baselines have none.
@@ -68,7 +72,7 @@ impl Server {
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let address = line.trim().strip_prefix("listening on http://").unwrap_or_else(|| panic!("no address in {line:?}")).to_owned();
-        Self { child, address, token: None, home: None }
+        Self { meter: Meter::of(child.id()), child, address, token: None, home: None }
     }
 
     /// The first key; the baselines have none.
@@ -84,13 +88,7 @@ impl Server {
 
     /// User and system time used so far, all threads.
     pub(crate) fn cpu(&self) -> Duration {
-        // The ticks of `stat` are 10 ms; schedstat of each thread counts nanoseconds.
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
-        let nanos = tasks
-            .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok())
-            .filter_map(|text| text.split(' ').next()?.parse::<u64>().ok())
-            .sum();
-        Duration::from_nanos(nanos)
+        self.meter.read()
     }
 
     /// `VmHWM` counts from now on.
@@ -166,6 +164,32 @@ impl Parts {
 impl Drop for Parts {
     fn drop(&mut self) {
         let _ = sched_setaffinity(None, &self.all);
+    }
+}
+
+/// The CPU time of a process. The ticks of its `stat` are 10 ms; `schedstat` of each thread counts nanoseconds, but goes with the thread:
+/// what one had used when it was last seen still counts.
+pub(crate) struct Meter {
+    process: u32,
+    seen: Mutex<HashMap<OsString, u64>>,
+}
+
+impl Meter {
+    pub(crate) fn of(process: u32) -> Self {
+        Self { process, seen: Mutex::default() }
+    }
+
+    /// User and system time so far, all threads.
+    pub(crate) fn read(&self) -> Duration {
+        let mut seen = self.seen.lock().unwrap();
+        for task in std::fs::read_dir(format!("/proc/{}/task", self.process)).unwrap().flatten() {
+            // It may have ended since.
+            let text = std::fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
+            if let Some(nanos) = text.split(' ').next().and_then(|first| first.parse().ok()) {
+                seen.insert(task.file_name(), nanos);
+            }
+        }
+        Duration::from_nanos(seen.values().sum())
     }
 }
 

@@ -81,6 +81,11 @@ impl Stored {
         let _ = fs::remove_file(self.home.join("workspace/sessions/index.cache"));
     }
 
+    /// This session has no projection, as where somebody has removed it.
+    pub(crate) fn forget_projection(&self, id: &str) {
+        let _ = fs::remove_file(self.home.join("workspace/sessions").join(format!("{id}.json")));
+    }
+
     /// One conversation with this many turns; its id.
     pub(crate) fn conversation(&self, turns: usize) -> String {
         let id = uuid(3, turns);
