@@ -106,20 +106,46 @@ impl Run {
 
 /// Seconds that the log takes them in, durable at the end; where it lies.
 fn append(home: &Path, records: u64) -> (f64, std::path::PathBuf) {
-    let seams = Seams { disk: Arc::new(RealDisk), clock: Arc::new(SystemClock::new()), random: Arc::new(SystemRandom::new()) };
-    let home = Home::open(home, None, seams).unwrap();
-    let audit = Audit::open(&home, Arc::new(Live::new(Settings::default())), Metrics::new(0)).unwrap();
-    let who = Who { owner: Some(OwnerId::derived(&[1; 32])), key: Some(KeyId::derived(&[2; 32])) };
-    let on = Some(On::id(&[3; 16]));
+    let ledger = Ledger::open(home);
     let began = Instant::now();
     for n in 1..=records {
-        audit.note(Event { who, what: What::Request("POST", "/api/chat"), on: on.clone(), outcome: Outcome::Status(200) });
+        ledger.note();
         if n % SAID_EVERY == 0 {
             eprintln!("{n} records appended in {:.1} s", began.elapsed().as_secs_f64());
         }
     }
-    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(audit.close());
-    (began.elapsed().as_secs_f64(), audit.dir())
+    let dir = ledger.close();
+    (began.elapsed().as_secs_f64(), dir)
+}
+
+/// An audit log in this process, and the record that it is filled with.
+pub(crate) struct Ledger {
+    audit: Arc<Audit>,
+    who: Who,
+    on: Option<On>,
+}
+
+impl Ledger {
+    /// That of this home.
+    pub(crate) fn open(home: &Path) -> Self {
+        let seams = Seams { disk: Arc::new(RealDisk), clock: Arc::new(SystemClock::new()), random: Arc::new(SystemRandom::new()) };
+        let home = Home::open(home, None, seams).unwrap();
+        let audit = Audit::open(&home, Arc::new(Live::new(Settings::default())), Metrics::new(0)).unwrap();
+        let who = Who { owner: Some(OwnerId::derived(&[1; 32])), key: Some(KeyId::derived(&[2; 32])) };
+        Self { audit, who, on: Some(On::id(&[3; 16])) }
+    }
+
+    /// Appends one; it is with the system when this returns.
+    pub(crate) fn note(&self) {
+        let what = What::Request("POST", "/api/chat");
+        self.audit.note(Event { who: self.who, what, on: self.on.clone(), outcome: Outcome::Status(200) });
+    }
+
+    /// Makes all durable; where they lie.
+    pub(crate) fn close(self) -> std::path::PathBuf {
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(self.audit.close());
+        self.audit.dir()
+    }
 }
 
 /// Every line of every file, with its line feed.

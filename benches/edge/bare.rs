@@ -1,46 +1,78 @@
 //! The baseline: a bare hyper server with the same runtime flavour and profile, and nothing of ours.
 
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use futures_util::stream::{Stream, StreamExt};
+use http_body_util::{BodyExt, Either, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::header::{self, HeaderValue};
 use hyper::service::service_fn;
-use hyper::{Request, Response};
+use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use tokio::net::TcpListener;
+
+use crate::baseline::{EVENT, EVENTS, News, PLAIN, SEARCH, SOCKET, echo, events, listen};
 
 /// Starts this program as the baseline server.
 pub(crate) const ARGUMENT: &str = "--bare-hyper";
 
-/// Serves on a free port of loopback until killed; prints the address as the product does.
+/// Without an end only where somebody reads events.
+type Body = Either<Full<Bytes>, StreamBody<Pin<Box<dyn Stream<Item = Result<Frame<Bytes>, Infallible>> + Send>>>>;
+
+/// Serves until killed.
 pub(crate) fn serve() {
-    // It has no cap on connections, so it may use every descriptor there is.
-    oxios_edge::sys::limits::raise_descriptors();
-    let workers = std::thread::available_parallelism().map_or(1, |n| n.get().min(4));
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build().unwrap();
-    runtime.block_on(async {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        println!("listening on http://{}", listener.local_addr().unwrap());
-        loop {
-            // Under attack, accepting may fail for one connection, or for want of descriptors.
-            let Ok((socket, _)) = listener.accept().await else {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-                continue;
-            };
-            let _ = socket.set_nodelay(true);
-            tokio::spawn(async move {
-                let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(socket), service_fn(answer)).await;
-            });
-        }
-    });
+    listen(serve_on);
 }
 
-/// Reads the body and keeps nothing of it, answers a small JSON object.
-async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn serve_on(listener: TcpListener, news: News) {
+    loop {
+        // Under attack, accepting may fail for one connection, or for want of descriptors.
+        let Ok((socket, _)) = listener.accept().await else {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            continue;
+        };
+        let _ = socket.set_nodelay(true);
+        let news = news.clone();
+        tokio::spawn(async move {
+            let service = service_fn(move |request| answer(request, news.clone()));
+            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(socket), service).with_upgrades().await;
+        });
+    }
+}
+
+/// Reads the body and keeps nothing of it, answers a small JSON object; but for readers of events, WebSockets, and whoever has the page.
+async fn answer(mut request: Request<Incoming>, news: News) -> Result<Response<Body>, Infallible> {
+    match request.uri().path() {
+        EVENTS => {
+            let frames: Pin<Box<dyn Stream<Item = _> + Send>> = Box::pin(events(&news).map(|event| event.map(Frame::data)));
+            return Ok(typed(Either::Right(StreamBody::new(frames)), "text/event-stream"));
+        }
+        SOCKET => {
+            let upgrade = hyper::upgrade::on(&mut request);
+            let mut response = status(StatusCode::SWITCHING_PROTOCOLS);
+            *response.headers_mut() = echo(upgrade, request.headers());
+            return Ok(response);
+        }
+        SEARCH => drop(news.send(Bytes::from_static(EVENT))),
+        _ if request.headers().contains_key(header::IF_NONE_MATCH) => return Ok(status(StatusCode::NOT_MODIFIED)),
+        _ => {}
+    }
     let mut body = request.into_body();
     while let Some(Ok(_)) = body.frame().await {}
-    let mut response = Response::new(Full::new(Bytes::from_static(br#"{"status":"ok","version":"0.1.0"}"#)));
-    response.headers_mut().insert("content-type", hyper::header::HeaderValue::from_static("application/json"));
-    Ok(response)
+    Ok(typed(Either::Left(Full::new(Bytes::from_static(PLAIN))), "application/json"))
+}
+
+fn status(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Either::Left(Full::default()));
+    *response.status_mut() = status;
+    response
+}
+
+fn typed(body: Body, media: &'static str) -> Response<Body> {
+    let mut response = Response::new(body);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
+    response
 }

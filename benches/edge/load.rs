@@ -10,6 +10,8 @@ pub(crate) struct Load {
     pub(crate) requests: u64,
     /// Wall time.
     pub(crate) wall: Duration,
+    /// Of each request, in microseconds.
+    pub(crate) micros: Vec<f64>,
 }
 
 /// The bytes of one request.
@@ -24,20 +26,31 @@ pub(crate) fn request(method: &str, path: &str, token: Option<&str>, body: &str)
     (text + "\r\n" + body).into_bytes()
 }
 
-/// Sends `count` requests over each of `connections`, one at a time; every answer must be a 200.
+/// Sends `count` requests over each of `connections`, one at a time; every answer must be a good one.
 pub(crate) fn run(address: &str, request: &[u8], connections: usize, count: u64) -> Load {
+    run_with(connections, count, || {
+        let mut connection = Connection::open(address);
+        move || drop(connection.exchange(request))
+    })
+}
+
+/// The same with whatever else is asked and answered: `open` makes one client, which is called `count` times.
+pub(crate) fn run_with<C: FnMut()>(clients: usize, count: u64, open: impl Fn() -> C + Sync) -> Load {
     let begin = Instant::now();
-    std::thread::scope(|scope| {
-        for _ in 0..connections {
-            scope.spawn(|| {
-                let mut connection = Connection::open(address);
-                for _ in 0..count {
-                    connection.exchange(request);
-                }
-            });
-        }
+    let one = || {
+        let mut client = open();
+        let time = |_| {
+            let begin = Instant::now();
+            client();
+            begin.elapsed().as_secs_f64() * 1e6
+        };
+        (0..count).map(time).collect::<Vec<_>>()
+    };
+    let micros = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..clients).map(|_| scope.spawn(one)).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
     });
-    Load { requests: count * connections as u64, wall: begin.elapsed() }
+    Load { requests: count * clients as u64, wall: begin.elapsed(), micros }
 }
 
 /// One keep-alive connection.
@@ -56,11 +69,36 @@ impl Connection {
     pub(crate) fn try_open(address: &str) -> io::Result<Self> {
         let socket = TcpStream::connect_timeout(&address.parse().unwrap(), Duration::from_secs(10))?;
         socket.set_nodelay(true)?;
-        socket.set_read_timeout(Some(Duration::from_secs(60)))?;
+        // What is asked here may make the server read a long conversation, in a build that is not optimised.
+        socket.set_read_timeout(Some(Duration::from_secs(300)))?;
         Ok(Self { socket, buffer: Vec::new() })
     }
 
-    /// Sends one request and reads one answer with a Content-Length, which must be a 200; returns the body.
+    /// The socket alone, once everything is read.
+    pub(crate) fn into_socket(self) -> TcpStream {
+        self.socket
+    }
+
+    /// Sends one request and reads the head of its answer, no more: what follows is for whoever takes the socket.
+    pub(crate) fn head(&mut self, request: &[u8]) -> String {
+        self.socket.write_all(request).unwrap();
+        self.buffer.clear();
+        let mut byte = [0];
+        while !self.buffer.ends_with(b"\r\n\r\n") {
+            self.socket.read_exact(&mut byte).unwrap();
+            self.buffer.extend_from_slice(&byte);
+        }
+        String::from_utf8_lossy(&self.buffer).into_owned()
+    }
+
+    /// The same for what has no end (streams, upgrades), with the status that it must have.
+    pub(crate) fn begin(mut self, request: &[u8], status: &str) -> TcpStream {
+        let head = self.head(request);
+        assert!(head.split(' ').nth(1) == Some(status), "{head}");
+        self.socket
+    }
+
+    /// Sends one request and reads one answer with a Content-Length, which must be 2xx or 304; returns the body.
     pub(crate) fn exchange(&mut self, request: &[u8]) -> Vec<u8> {
         self.try_exchange(request).unwrap()
     }
@@ -78,8 +116,11 @@ impl Connection {
             self.buffer.extend_from_slice(&chunk[..n]);
             let Some(end) = self.buffer.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4) else { continue };
             let head = String::from_utf8_lossy(&self.buffer[..end]).to_ascii_lowercase();
-            assert!(head.starts_with("http/1.1 200"), "{}", String::from_utf8_lossy(&self.buffer));
-            let length: usize = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap().trim().parse().unwrap();
+            let fresh = head.starts_with("http/1.1 304");
+            assert!(fresh || head.starts_with("http/1.1 2"), "{}", String::from_utf8_lossy(&self.buffer));
+            // What has not changed has no body, whatever is said of its length.
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).filter(|_| !fresh);
+            let length: usize = length.map_or(0, |text| text.trim().parse().unwrap());
             if self.buffer.len() >= end + length {
                 return Ok(self.buffer[end..end + length].to_vec());
             }

@@ -6,17 +6,36 @@
 mod attackers;
 mod audit;
 mod bare;
-mod first_token;
+mod baseline;
+mod compare;
+mod counted;
+mod fanout;
+mod fit;
 mod footprint;
+mod growth;
+mod growth_conversations;
+mod growth_stores;
+mod held;
+mod idle;
+mod listing;
 mod load;
+mod model;
+mod peer;
+mod plot;
 mod process;
 mod requests;
+mod sockets;
+mod stored;
 mod strangers;
+mod streams;
 mod table;
 mod turns;
 
 /// A name and what prints its tables.
 type Bench = (&'static str, fn(Size));
+
+/// An argument, and what this program is when it begins with it: a part of a bench in a process of its own.
+type Part = (&'static str, fn(&[String]));
 
 /// How much work a bench does.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -35,22 +54,30 @@ impl Size {
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
-    if args.first().is_some_and(|arg| arg == bare::ARGUMENT) {
-        return bare::serve();
-    }
-    if args.first().is_some_and(|arg| arg == attackers::ARGUMENT) {
-        return attackers::serve(&args[1..]);
-    }
-    if args.first().is_some_and(|arg| arg == audit::ARGUMENT) {
-        return audit::serve(&args[1..]);
+    let parts: [Part; 4] = [
+        (bare::ARGUMENT, |_| bare::serve()),
+        (peer::ARGUMENT, |_| peer::serve()),
+        (attackers::ARGUMENT, attackers::serve),
+        (audit::ARGUMENT, audit::serve),
+    ];
+    if let Some((_, serve)) = parts.iter().find(|(argument, _)| args.first().is_some_and(|arg| arg == argument)) {
+        return serve(&args[1..]);
     }
     let size = if args.iter().any(|arg| arg == "--quick") { Size::Quick } else { Size::Full };
     let words: Vec<&String> = args.iter().filter(|arg| !arg.starts_with("--")).collect();
-    let benches: [Bench; 6] = [
+    let benches: [Bench; 14] = [
         ("footprint", footprint::run),
         ("requests", requests::run),
-        ("first_token", first_token::run),
+        ("listing", listing::run),
+        ("sockets", sockets::run),
+        ("streams", streams::run),
+        ("fanout", fanout::run),
+        ("idle", idle::run),
         ("turns", turns::run),
+        ("growth_conversations", |size| growth::run(size, growth_conversations::run)),
+        ("growth_sessions", |size| growth::run(size, growth_stores::sessions)),
+        ("growth_memories", |size| growth::run(size, growth_stores::memories)),
+        ("growth_audit", |size| growth::run(size, growth_stores::audit)),
         ("strangers", strangers::run),
         ("audit", audit::run),
     ];

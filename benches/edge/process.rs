@@ -1,11 +1,15 @@
 //! Child processes under measurement: the product's binary and the baseline, with what the kernel says of them.
 
+use std::collections::HashMap;
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// Runs instead of the binary that was built with the benches; it is the product as it is shipped, without what tests add to crates.
@@ -19,9 +23,12 @@ pub(crate) fn binary() -> PathBuf {
 /// A server process; killed when dropped.
 pub(crate) struct Server {
     child: Child,
+    meter: Meter,
     /// `ADDR:PORT` it listens on.
     pub(crate) address: String,
-    /// Its home, where it has one; removed when dropped.
+    /// Its first key; the baselines have none.
+    token: Option<String>,
+    /// Its home, where that goes with it.
     home: Option<PathBuf>,
 }
 
@@ -39,13 +46,24 @@ impl Server {
         let mut command = Command::new(binary());
         command.args(["serve", "--listen", "127.0.0.1:0", "--home"]).arg(home).env_clear();
         command.env("OXIOS_SECURITY__RATE_LIMIT_PER_MINUTE", "0").envs(env.iter().copied());
-        Self::start(command)
+        let mut server = Self::start(command);
+        server.token = std::fs::read_to_string(home.join("token")).ok().map(|text| text.trim().to_owned());
+        server
     }
 
     /// The bare hyper server.
     pub(crate) fn baseline() -> Self {
+        Self::of_this_program(crate::bare::ARGUMENT)
+    }
+
+    /// The same routes on axum.
+    pub(crate) fn peer() -> Self {
+        Self::of_this_program(crate::peer::ARGUMENT)
+    }
+
+    fn of_this_program(argument: &str) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.arg(crate::bare::ARGUMENT);
+        command.arg(argument);
         Self::start(command)
     }
 
@@ -54,23 +72,23 @@ impl Server {
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let address = line.trim().strip_prefix("listening on http://").unwrap_or_else(|| panic!("no address in {line:?}")).to_owned();
-        Self { child, address, home: None }
+        Self { meter: Meter::of(child.id()), child, address, token: None, home: None }
     }
 
-    /// The first key; the baseline has none.
-    pub(crate) fn token(&self) -> Option<String> {
-        std::fs::read_to_string(self.home.as_ref()?.join("token")).ok().map(|text| text.trim().to_owned())
+    /// The first key; the baselines have none.
+    pub(crate) fn token(&self) -> Option<&str> {
+        self.token.as_deref()
+    }
+
+    /// Ends it as a service manager does: what it keeps for its next start is written.
+    pub(crate) fn stop(mut self) {
+        rustix::process::kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+        self.child.wait().unwrap();
     }
 
     /// User and system time used so far, all threads.
     pub(crate) fn cpu(&self) -> Duration {
-        // The ticks of `stat` are 10 ms; schedstat of each thread counts nanoseconds.
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
-        let nanos = tasks
-            .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok())
-            .filter_map(|text| text.split(' ').next()?.parse::<u64>().ok())
-            .sum();
-        Duration::from_nanos(nanos)
+        self.meter.read()
     }
 
     /// `VmHWM` counts from now on.
@@ -137,15 +155,41 @@ impl Parts {
     /// In words.
     pub(crate) fn told(&self) -> String {
         if self.server == self.load {
-            return "server, client and strangers share one core".to_owned();
+            return "server and load share one core".to_owned();
         }
-        format!("{} core(s) for the server, {} for client and strangers", self.server.count(), self.load.count())
+        format!("{} core(s) for the server, {} for the load", self.server.count(), self.load.count())
     }
 }
 
 impl Drop for Parts {
     fn drop(&mut self) {
         let _ = sched_setaffinity(None, &self.all);
+    }
+}
+
+/// The CPU time of a process. The ticks of its `stat` are 10 ms; `schedstat` of each thread counts nanoseconds, but goes with the thread:
+/// what one had used when it was last seen still counts.
+pub(crate) struct Meter {
+    process: u32,
+    seen: Mutex<HashMap<OsString, u64>>,
+}
+
+impl Meter {
+    pub(crate) fn of(process: u32) -> Self {
+        Self { process, seen: Mutex::default() }
+    }
+
+    /// User and system time so far, all threads.
+    pub(crate) fn read(&self) -> Duration {
+        let mut seen = self.seen.lock().unwrap();
+        for task in std::fs::read_dir(format!("/proc/{}/task", self.process)).unwrap().flatten() {
+            // It may have ended since.
+            let text = std::fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
+            if let Some(nanos) = text.split(' ').next().and_then(|first| first.parse().ok()) {
+                seen.insert(task.file_name(), nanos);
+            }
+        }
+        Duration::from_nanos(seen.values().sum())
     }
 }
 

@@ -66,7 +66,7 @@ pub(crate) fn run(size: Size) {
     };
     let parts = Parts::divide();
     let server = parts.server(|| Server::product(&[]));
-    let token = server.token().unwrap();
+    let token = server.token().unwrap().to_owned();
     let mut client = Client::new(&server.address, &token);
     // What all share is paid for before anything is measured.
     client.ask(&mut Times::default(), much.requests, || true);
