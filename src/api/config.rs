@@ -27,9 +27,11 @@ pub trait Configuration: Send + Sync {
     /// # Errors
     /// As [`Configuration::change`], and where the environment would keep the change from having an effect.
     fn engine_with(&self, wanted: &Map<String, Value>) -> Result<Engine, Refused>;
-    /// An engine for this provider, with its configured address and, unless one is given, its configured key; none for a name
-    /// that is no provider.
-    fn provider_engine(&self, provider: &str, api_key: Option<&str>) -> Option<Engine>;
+    /// An engine for this provider, with its configured address and, unless one is given, its configured key.
+    ///
+    /// # Errors
+    /// The name is no provider, the key is none that a header can carry, or the process is shut in without that provider.
+    fn provider_engine(&self, provider: &str, api_key: Option<&str>) -> Result<Engine, Refused>;
     /// Every provider.
     fn providers(&self) -> Vec<EngineProvider>;
 }

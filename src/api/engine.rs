@@ -202,9 +202,7 @@ async fn change(app: &Arc<App>, wanted: Value) -> Result<Response, HttpError> {
 
 async fn asked(app: &Arc<App>, provider: &str, key: Option<Secret>) -> Result<Engine, HttpError> {
     let (configuration, provider) = (app.configuration.clone(), provider.to_owned());
-    let unknown = || HttpError::bad_request("provider: expected offline, openai or anthropic, and a key that a header can carry");
-    let made = move || configuration.provider_engine(&provider, key.as_ref().map(Secret::reveal)).ok_or_else(unknown);
-    api::blocking(made).await
+    api::blocking(move || configuration.provider_engine(&provider, key.as_ref().map(Secret::reveal))).await
 }
 
 fn late() -> HttpError {

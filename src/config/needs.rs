@@ -46,12 +46,7 @@ const SERVERS: &str = "mcp.servers.";
 /// Everything that is needed, and how the paths of the keys that say so begin.
 pub(super) fn needs(config: &Config) -> Vec<(String, Need)> {
     let mut all = Vec::new();
-    let mut server = |keys: &str, url: &Url| {
-        all.push((keys.to_owned(), Need::Port(url.port())));
-        if url.host() != "localhost" && url.host().parse::<IpAddr>().is_err() {
-            all.push((keys.to_owned(), Need::Names));
-        }
-    };
+    let mut server = |keys: &str, url: &Url| all.extend(of_server(url).map(|need| (keys.to_owned(), need)));
     let rooms = settings(config);
     rooms.engine.addresses().iter().for_each(|url| server(ENGINE, url));
     rooms.judges.iter().flat_map(|judge| judge.addresses()).for_each(|url| server(JUDGES, &url));
@@ -76,6 +71,12 @@ pub(super) fn needs(config: &Config) -> Vec<(String, Need)> {
         all.push((PAGE.to_owned(), Need::Directory(dist, access)));
     }
     all
+}
+
+/// What it takes to call a server.
+pub(super) fn of_server(url: &Url) -> impl Iterator<Item = Need> + use<> {
+    let numbered = url.host() == "localhost" || url.host().parse::<IpAddr>().is_ok();
+    std::iter::once(Need::Port(url.port())).chain((!numbered).then_some(Need::Names))
 }
 
 /// By its name; a way up may lead anywhere.

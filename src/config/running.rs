@@ -9,7 +9,7 @@ use toml_edit::{DocumentMut, Item};
 
 use super::json::{HIDDEN, Wish, toml, wishes};
 use super::keys::{KEYS, Key};
-use super::needs::{ENGINE, Need, needs};
+use super::needs::{ENGINE, Need, needs, of_server};
 use super::value::{Kind, Value};
 use super::{Config, FILE_NAME, Lives, Origin, Provider, edit, settings};
 use crate::api::config::{Changed, ConfigKey, Configuration, EngineProvider, Refused};
@@ -265,22 +265,18 @@ impl Configuration for Running {
             return Err(Refused::Conflict(format!("{path} is set by the environment; change it there and restart")));
         }
         if !plan.config.agrees(&new, ENGINE) {
-            return Err(Refused::Conflict(
-                "the sandbox that this process is in (security.landlock) does not let it reach that model, so it cannot be tried; \
-                 set it with PUT /api/config or in config.toml, and restart"
-                    .to_owned(),
-            ));
+            return Err(out_of_reach());
         }
         self.lives.maker().engine(settings(&new).engine).map_err(|e| Refused::Bad(e.public))
     }
 
-    fn provider_engine(&self, provider: &str, api_key: Option<&str>) -> Option<Engine> {
+    fn provider_engine(&self, provider: &str, api_key: Option<&str>) -> Result<Engine, Refused> {
         let mut rooms = settings(&self.state().force).engine;
         let model = match provider {
             "offline" => "offline".to_owned(),
             "openai" | "anthropic" if rooms.default_model.starts_with(&format!("{provider}/")) => rooms.default_model.clone(),
             "openai" | "anthropic" => format!("{provider}/auto"),
-            _ => return None,
+            _ => return Err(Refused::Bad("provider: expected offline, openai or anthropic".to_owned())),
         };
         if model != rooms.default_model {
             rooms.base_url.clear();
@@ -293,7 +289,16 @@ impl Configuration for Running {
         }
         rooms.default_model = model;
         rooms.fallback_models.clear();
-        self.lives.maker().engine(rooms).ok()
+        let asked = rooms.address_of_default();
+        let beyond = |need: &Need| match (&self.allowed, need) {
+            (None, _) => false,
+            (Some(_), Need::Port(_)) if !self.holds_ports => false,
+            (Some(allowed), need) => !allowed.contains(need),
+        };
+        if asked.iter().flat_map(of_server).any(|need| beyond(&need)) {
+            return Err(out_of_reach());
+        }
+        self.lives.maker().engine(rooms).map_err(|e| Refused::Bad(e.public))
     }
 
     fn providers(&self) -> Vec<EngineProvider> {
@@ -316,6 +321,15 @@ impl Configuration for Running {
             named("anthropic", Provider::Anthropic, ANTHROPIC_URL),
         ]
     }
+}
+
+/// SECURITY: said here, before it is tried; from the kernel it would come as one more server that cannot be reached.
+fn out_of_reach() -> Refused {
+    Refused::Conflict(
+        "the sandbox that this process is in (security.landlock) does not let it reach that model, so it cannot be asked; \
+         set it with PUT /api/config or in config.toml, and restart"
+            .to_owned(),
+    )
 }
 
 /// A key for whoever may change it.

@@ -262,6 +262,12 @@ impl Settings {
         reached.filter_map(|protocol| Url::parse(&self.address(protocol, own)).ok()).collect()
     }
 
+    /// The address of the default model's server; none where it is in this program.
+    pub fn address_of_default(&self) -> Option<Url> {
+        let (protocol, _) = provider(&self.default_model)?;
+        Url::parse(&self.address(protocol, Some(protocol))).ok()
+    }
+
     /// The address of a provider's server, where the default model is of the provider `own`.
     fn address(&self, protocol: Protocol, own: Option<Protocol>) -> String {
         let (access, default) = match protocol {

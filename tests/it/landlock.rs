@@ -206,6 +206,14 @@ async fn a_model_that_cannot_be_tried_is_not_kept_and_the_answer_says_why() {
     let refused = server.client().send(ask).await.expect(409).error();
     assert!(refused.contains("security.landlock") && refused.contains("restart"), "{refused}");
     assert_eq!(server.client().get("/api/engine/config").await.expect(200).json()["default_model"], "offline");
+    // Nor is a provider asked that this process does not reach.
+    let key = json!({"provider": "anthropic", "api_key": "sk-ant"});
+    for refused in [
+        server.client().get("/api/engine/models?provider=openai").await.expect(409),
+        server.client().post("/api/engine/validate-key", &key).await.expect(409),
+    ] {
+        assert!(refused.error().contains("security.landlock"));
+    }
 }
 
 #[tokio::test]

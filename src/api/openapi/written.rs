@@ -16,6 +16,7 @@ const MORE: &[(&str, &str, u16, &str)] = &[
     ("POST", "/api/chat", 502, "Error"),
     ("POST", "/api/chat", 504, "Error"),
     ("POST", "/api/cron-jobs", 404, "Error"),
+    ("GET", "/api/engine/models", 409, "Error"),
     ("GET", "/api/engine/models", 502, "Error"),
     ("PUT", "/api/engine/model", 502, "Error"),
     ("PUT", "/api/engine/api-key", 502, "Error"),
