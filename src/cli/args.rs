@@ -198,9 +198,10 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "backup",
         words: "FILE",
         summary: "write everything of the home into one verified file, also while the gateway runs",
-        about: "FILE is made new (0600), outside of the home: configuration, keys, secrets, sessions, memory, skills, files, audit log.\n\
-                Whatever was acknowledged before it began is in it. It is read back and verified before it gets its name. It is a tar\n\
-                with a manifest; whoever reads it has every key and conversation. Prints the audit log's head for `audit verify`.",
+        about: "FILE is made new (0600), outside of the home: configuration, keys, secrets, sessions, memory, skills, files, audit\n\
+                log. Whatever was acknowledged before it began is in it. It is read back and verified before it gets its name.\n\
+                It is a tar with a manifest; whoever reads it has every key and conversation. Prints the audit log's head for\n\
+                `audit verify`.",
         options: &[
             Opt { long: "replace", value: None, help: "FILE may be there: it is replaced once the new one is verified", many: false },
             HOME,
@@ -212,8 +213,8 @@ pub(super) const COMMANDS: &[Command] = &[
         words: "FILE",
         summary: "verify a backup and make a home of it; --dry-run only verifies",
         about: "Every byte is verified, and whether this version reads what is in it as the server would. Then it goes to a home that\n\
-                does not exist or is empty, whole or not at all. A server that goes on from a backup gives new records the numbers\n\
-                of those that came behind it: stop the old one first.",
+                does not exist or is empty, whole or not at all. A server that goes on from a backup gives new records the numbers of\n\
+                those that came behind it: stop the old one first.",
         options: &[
             Opt { long: "dry-run", value: None, help: "write nothing; say what is in it and what would be done", many: false },
             Opt { long: "anyway", value: None, help: "restore it also where this version would not read all of it", many: false },
