@@ -33,6 +33,16 @@ pub(crate) struct Counted {
     token: String,
 }
 
+/// What was written and made durable so far.
+#[derive(Clone, Copy)]
+pub(crate) struct Written {
+    /// Bytes, those of pieces aside.
+    pub(crate) bytes: u64,
+    /// Bytes of pieces.
+    pub(crate) pieces: u64,
+    pub(crate) syncs: u64,
+}
+
 /// What came of one turn.
 pub(crate) struct Turn {
     /// The session.
@@ -42,12 +52,12 @@ pub(crate) struct Turn {
 }
 
 impl Counted {
-    /// Serves this home.
-    pub(crate) fn start(home: &Path) -> Self {
+    /// Serves this home, with what a configuration file would say.
+    pub(crate) fn start(home: &Path, config: &str) -> Self {
         // Its log would stand between the tables.
         log::configure(log::Format::Pretty, log::Level::Error);
         let counts = Arc::new(Counts::default());
-        let mut setup = Setup::new(&Config::from_text(home, "", &Default::default(), &[]).unwrap());
+        let mut setup = Setup::new(&Config::from_text(home, config, &Default::default(), &[]).unwrap());
         setup.seams.disk = Arc::new(CountingDisk(RealDisk, counts.clone()));
         setup.settings.checks.rate_limit_per_minute = 0;
         let (stop, shutdown) = cancel::pair();
@@ -75,12 +85,12 @@ impl Counted {
     }
 
     /// Bytes written so far, pieces aside, and syncs.
-    pub(crate) fn written(&self) -> (u64, u64) {
+    pub(crate) fn written(&self) -> Written {
         self.counts.read()
     }
 
     /// Stops it as a signal would; what was written in all.
-    pub(crate) fn stop(self) -> (u64, u64) {
+    pub(crate) fn stop(self) -> Written {
         let Self { counts, stop, server, .. } = self;
         stop.cancel(Why::Shutdown);
         server.join().unwrap();
@@ -89,9 +99,10 @@ impl Counted {
 }
 
 impl Counts {
-    fn read(&self) -> (u64, u64) {
+    fn read(&self) -> Written {
         let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        (of(&self.bytes) - of(&self.pieces), of(&self.syncs))
+        let pieces = of(&self.pieces);
+        Written { bytes: of(&self.bytes) - pieces, pieces, syncs: of(&self.syncs) }
     }
 }
 

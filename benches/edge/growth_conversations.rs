@@ -81,11 +81,11 @@ fn millis(begin: Instant) -> f64 {
 
 /// Bytes, in the order of the series. Of the further ones the mean: what is written now and then is a part of each.
 fn written(stored: &Stored, id: &str, more: usize) -> [f64; 2] {
-    let mut server = Counted::start(&stored.home);
+    let mut server = Counted::start(&stored.home, "");
     let mut turns = |count: usize| {
-        let before = server.written().0;
+        let before = server.written().bytes;
         (0..count).for_each(|_| drop(server.turn(id, CONTENT)));
-        (server.written().0 - before) as f64 / count as f64
+        (server.written().bytes - before) as f64 / count as f64
     };
     let missing = turns(1);
     let further = turns(more);
