@@ -25,10 +25,12 @@ pub(crate) struct Speech {
 pub(crate) struct Model {
     /// `ADDR:PORT`.
     pub(crate) address: String,
+    /// Its base URL.
+    pub(crate) base: String,
     /// One permit lets one answer begin.
     go: Semaphore,
     /// Told by each that waits for it.
-    pub(crate) asked: Semaphore,
+    asked: Semaphore,
     ended: Barrier,
     count: AtomicUsize,
     speech: Speech,
@@ -40,8 +42,10 @@ impl Model {
     /// Serves on the runtime that this is called in.
     pub(crate) async fn start(speech: Speech) -> Arc<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
         let model = Arc::new(Self {
-            address: listener.local_addr().unwrap().to_string(),
+            base: format!("http://{address}/v1"),
+            address,
             go: Semaphore::new(0),
             asked: Semaphore::new(0),
             ended: Barrier::new(speech.streams),
@@ -57,6 +61,16 @@ impl Model {
             }
         });
         model
+    }
+
+    /// What tells the product to use it.
+    pub(crate) fn settings(base: &str) -> Vec<(&str, &str)> {
+        vec![("OXIOS_ENGINE__DEFAULT_MODEL", "openai/scripted"), ("OXIOS_ENGINE__BASE_URL", base), ("OPENAI_API_KEY", "none")]
+    }
+
+    /// Answers this many at once, whoever asks.
+    pub(crate) fn answer_at_once(&self, count: usize) {
+        self.go.add_permits(count);
     }
 
     /// Waits until all have asked, and lets them have their answers.

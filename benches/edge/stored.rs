@@ -10,10 +10,8 @@ use oxios_edge::wire::log_line;
 use crate::load::{Connection, request};
 use crate::process::{Server, scratch};
 
-/// Where a session's first and second turn and its other files are taken from.
-const MESSAGE: &str = "What does a router do all day, and what does it keep of it?";
-/// The model writes it on the first line of its answer.
-const SAID: &str = "hello";
+/// What is said in every conversation: the offline model answers it in one call, without a tool.
+pub(crate) const SAID: &str = "hello";
 
 /// A home; gone when dropped.
 pub(crate) struct Stored {
@@ -38,8 +36,8 @@ impl Stored {
         let server = Server::product_at(&home, &[]);
         let mut connection = Connection::open(&server.address);
         let mut id = String::new();
-        for content in [SAID, MESSAGE] {
-            let body = serde_json::json!({"content": content, "session_id": id}).to_string();
+        for _ in 0..2 {
+            let body = serde_json::json!({"content": SAID, "session_id": id}).to_string();
             let answer = connection.exchange(&request("POST", "/api/chat", server.token(), &body));
             let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap();
             id = answer["session_id"].as_str().unwrap().to_owned();
@@ -79,11 +77,6 @@ impl Stored {
     /// The cache of the listing is gone, as after a loss of power.
     pub(crate) fn forget_listing(&self) {
         let _ = fs::remove_file(self.home.join("workspace/sessions/index.cache"));
-    }
-
-    /// This session has no projection, as where somebody has removed it.
-    pub(crate) fn forget_projection(&self, id: &str) {
-        let _ = fs::remove_file(self.home.join("workspace/sessions").join(format!("{id}.json")));
     }
 
     /// One conversation with this many turns; its id.

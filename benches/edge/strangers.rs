@@ -245,9 +245,8 @@ impl<'a> Client<'a> {
 /// A new connection on which this was asked and answered; counts how often it had to be tried again.
 fn once_open(address: &str, request: &[u8], again: &mut usize) -> Connection {
     loop {
-        if let Ok(mut new) = Connection::try_open(address)
-            && new.try_exchange(request).is_ok()
-        {
+        let answered = Connection::try_open(address).and_then(|mut new| new.try_exchange(request).map(|_| new));
+        if let Ok(new) = answered {
             return new;
         }
         *again += 1;

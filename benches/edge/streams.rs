@@ -38,13 +38,8 @@ pub(crate) fn run(size: Size) {
         let speech = Speech { streams, pieces, every };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let model = runtime.block_on(Model::start(speech));
-        let base = format!("http://{}/v1", model.address);
-        let settings = [
-            ("OXIOS_ENGINE__DEFAULT_MODEL", "openai/scripted"),
-            ("OXIOS_ENGINE__BASE_URL", &base),
-            ("OPENAI_API_KEY", "none"),
-            ("OXIOS_GATEWAY__MAX_CONCURRENT", "1000"),
-        ];
+        let mut settings = Model::settings(&model.base);
+        settings.push(("OXIOS_GATEWAY__MAX_CONCURRENT", "1000"));
         let product = parts.server(|| Server::product(&settings));
         let (mut direct, mut through) = (Ages::default(), Ages::default());
         let mut cpu = Duration::ZERO;
