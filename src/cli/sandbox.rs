@@ -64,6 +64,9 @@ fn without(config: &Config, why: String) -> Result<State, Failure> {
     if is_required(config) {
         return Err(Failure::usage(format!("security.landlock is required, but there is no sandbox: {why}")));
     }
-    log::info("sandbox", format_args!("off: {why}"));
+    // That a build has none is no news at each start: `doctor` and the status say it.
+    if cfg!(feature = "landlock") {
+        log::info("sandbox", format_args!("off: {why}"));
+    }
     Ok(State::Off(why))
 }
