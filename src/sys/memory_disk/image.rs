@@ -244,6 +244,11 @@ impl Image {
 /// What a sector holds that an earlier file was written into.
 const STALE: u8 = b'z';
 
+/// There is a stretch in it that only a stale sector has.
+pub fn is_stale(bytes: &[u8]) -> bool {
+    bytes.split(|byte| *byte != STALE).any(|stretch| stretch.len() >= 64)
+}
+
 /// How much of what is pending for one file or directory is kept.
 #[derive(Clone, Copy, PartialEq)]
 enum Kept {

@@ -16,6 +16,7 @@ use rustix::io::Errno;
 
 use crate::sys::disk::{DirItem, Disk, DiskDir, DiskFile, FileStat, Lock, Locked, Open};
 use image::Image;
+pub use image::is_stale;
 
 /// Chooses a number below the given one.
 pub type Dice<'a> = &'a mut dyn FnMut(u64) -> u64;

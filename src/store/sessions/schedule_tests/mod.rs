@@ -12,6 +12,7 @@ use crate::base::ids::ApprovalId;
 use crate::store::tail::{Step, Tail};
 use crate::store::testing::conversation::{Conversation, Stop};
 use crate::store::testing::{Bench, dice, test_seed};
+use crate::sys::memory_disk::is_stale;
 
 /// Steps of one schedule.
 const STEPS: usize = 120;
@@ -192,8 +193,7 @@ impl World {
             known.talk.saw(0, now);
         }
         // A projection with text of another file in it looks like one that somebody edited, and is kept.
-        let stale = |bytes: &[u8]| String::from_utf8_lossy(bytes).contains(&"z".repeat(64));
-        let odd = |path: &str, bytes: &[u8]| path.contains(".bad") || (path.contains(".kept") && !stale(bytes));
+        let odd = |path: &str, bytes: &[u8]| path.contains(".bad") || (path.contains(".kept") && !is_stale(bytes));
         let odd = self.bench.memory().contents().into_iter().find(|(path, bytes)| odd(path, bytes));
         odd.map_or(Ok(()), |(path, _)| Err(format!("{path} is left for somebody to look at")))
     }
