@@ -8,6 +8,7 @@ use hyper::Method;
 use hyper::header::{self, HeaderName, HeaderValue};
 
 use crate::base::cancel::Cancel;
+use crate::base::limits::ANSWER_BYTES_MAX;
 use crate::base::random::Random;
 use crate::base::secret::Secret;
 use crate::base::time::Clock;
@@ -32,6 +33,10 @@ const OFFLINE: &str = "offline";
 const AUTO: &str = "auto";
 /// What the offline model's context is said to be: it reads everything that a request can hold.
 const OFFLINE_CONTEXT_TOKENS: u32 = 1_000_000;
+/// The offline model looks through so much of what was said before. More would make each turn of a long conversation dearer.
+const OFFLINE_HISTORY_BYTES: usize = 64 * 1024;
+/// A token has so many bytes at most, where texts are cut to a context.
+const TOKEN_BYTES: usize = 3;
 
 /// Address and key of one provider.
 #[derive(Debug, Clone, Default)]
@@ -241,6 +246,15 @@ impl Engine {
     /// local server has), for the offline model a million.
     pub fn context_tokens(&self) -> u32 {
         if self.is_offline() { OFFLINE_CONTEXT_TOKENS } else { self.shared.context_tokens }
+    }
+
+    /// Bytes of earlier turns that a request can use, the newest: what fits the context, or the part that the offline model looks
+    /// through. What is older need not be read.
+    pub fn history_bytes(&self) -> usize {
+        if self.is_offline() {
+            return OFFLINE_HISTORY_BYTES;
+        }
+        (self.context_tokens() as usize).saturating_mul(TOKEN_BYTES).min(ANSWER_BYTES_MAX)
     }
 
     /// The default model is the built-in one.
@@ -496,5 +510,12 @@ mod tests {
         }
         let offline = engine(Settings::default()).unwrap();
         assert!(offline.is_offline() && offline.context_tokens() == OFFLINE_CONTEXT_TOKENS);
+        assert_eq!(offline.history_bytes(), 65_536, "a long conversation costs no more than this at each turn");
+        let history = |context_tokens| {
+            let settings =
+                Settings { default_model: "openai/x".into(), base_url: "http://h/v1".into(), context_tokens, ..Settings::default() };
+            engine(settings).unwrap().history_bytes()
+        };
+        assert_eq!((history(8192), history(10_000_000)), (24_576, ANSWER_BYTES_MAX));
     }
 }

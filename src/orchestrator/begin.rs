@@ -1,6 +1,6 @@
 //! What a run begins with: the message, the conversation before it, and what memory has to say.
 
-use crate::base::limits::{ANSWER_BYTES_MAX, ATTACHMENTS_MAX};
+use crate::base::limits::ATTACHMENTS_MAX;
 use crate::base::log;
 use crate::base::text::{beginning, fair_length};
 use crate::events::Kind;
@@ -31,9 +31,7 @@ impl Run<'_> {
             let paths: Vec<_> = message.attachments.iter().take(ATTACHMENTS_MAX).map(String::as_str).collect();
             self.state.aside.push_str(&format!("Attached files, to be read with read_file: {}\n", paths.join(", ")));
         }
-        // Three bytes a token at most are sent; what is older is not even read.
-        let max_bytes = (self.context_tokens() as usize).saturating_mul(3).min(ANSWER_BYTES_MAX);
-        let turns = self.job.session.recent_turns(max_bytes).await?;
+        let turns = self.job.session.recent_turns(self.history_bytes()).await?;
         self.find_open_interview(&turns).await?;
         let unknown = self.unknown_outcome(&turns).await?;
         self.history = turns.into_iter().map(Exchange::from).collect();
@@ -48,8 +46,8 @@ impl Run<'_> {
 
     /// A resumed run needs the conversation too; the rest is in its state.
     pub(crate) async fn read_history(&mut self) -> Result<(), StoreError> {
-        let max_bytes = (self.context_tokens() as usize).saturating_mul(3).min(ANSWER_BYTES_MAX);
-        self.history = self.job.session.recent_turns(max_bytes).await?.into_iter().map(Exchange::from).collect();
+        let turns = self.job.session.recent_turns(self.history_bytes()).await?;
+        self.history = turns.into_iter().map(Exchange::from).collect();
         self.read_own().await;
         self.read_backdrop().await;
         Ok(())

@@ -347,6 +347,10 @@ impl<'a> Run<'a> {
         self.engine.context_tokens()
     }
 
+    pub(crate) fn history_bytes(&self) -> usize {
+        self.engine.history_bytes()
+    }
+
     fn failure(&self, error: LlmError) -> Failure {
         match error.kind {
             LlmKind::Cancelled(why) => Failure::Stopped(why),
