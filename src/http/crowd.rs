@@ -9,6 +9,7 @@ use tokio::task::AbortHandle;
 
 use crate::base::limits::{CONNECTIONS_UNSEEN_MAX, STRANGERS_CROWDED_SHARE};
 use crate::http::peer::PeerKey;
+use crate::http::turnstile::Turnstile;
 
 /// One place in so many is kept free among the strangers': the time in which one of them leaves is then nobody's waiting time.
 const VACANT_SHARE: usize = 16;
@@ -30,8 +31,9 @@ pub(super) struct Crowd {
     left: Notify,
     /// Woken whenever somebody who came in is served for the first time.
     seen: Notify,
-    /// Many strangers are here; read by every request of one.
+    /// Many strangers are here; read at every step of one.
     crowded: AtomicBool,
+    turnstile: Arc<Turnstile>,
 }
 
 #[derive(Default)]
@@ -65,7 +67,14 @@ pub(super) struct Seat {
 
 impl Crowd {
     pub(super) fn new(caps: Caps) -> Arc<Self> {
-        Arc::new(Self { caps, state: Mutex::default(), left: Notify::new(), seen: Notify::new(), crowded: AtomicBool::new(false) })
+        Arc::new(Self {
+            caps,
+            state: Mutex::default(),
+            left: Notify::new(),
+            seen: Notify::new(),
+            crowded: AtomicBool::new(false),
+            turnstile: Arc::default(),
+        })
     }
 
     /// Waits until one more can be let in, if need be by sending a stranger away. Whoever was sent away counts until it is gone: a
@@ -137,6 +146,11 @@ impl Crowd {
     /// Sends the oldest stranger away, if there is one (no descriptor is left for the next one).
     pub(super) fn make_room(&self) {
         self.state().send_away(None);
+    }
+
+    /// Strangers take passes here while it is crowded.
+    pub(super) fn turnstile(&self) -> &Arc<Turnstile> {
+        &self.turnstile
     }
 
     fn count(&self, state: &State) {

@@ -92,6 +92,11 @@ impl Line {
         self.seat.seen();
     }
 
+    /// Each of its steps needs a pass: it is a stranger's, and there are many of them.
+    pub(super) fn needs_pass(&self) -> bool {
+        self.seat.is_stranger() && self.seat.is_crowded()
+    }
+
     /// When it is the turn of a request that has come. Who is known is answered at once. A stranger who sends many in one go, ears
     /// shut, lets others come between any two of them; and while it is crowded there is a rate.
     pub(super) fn turn(&self) -> Turn {

@@ -23,6 +23,7 @@ use crate::http::line::Line;
 use crate::http::peer::Peer;
 use crate::http::proxies::TrustedProxies;
 use crate::http::socket::Socket;
+use crate::http::turnstile::Taking;
 use crate::sys;
 use crate::sys::handed::Handed;
 
@@ -174,8 +175,11 @@ pub struct Stop {
 /// [`LAST_WORDS`] at least; after that they are cut off. Streams end by themselves when they see that all is drained.
 pub async fn serve(listener: Listener, settings: Settings, service: Arc<dyn Service>, stop: Stop) {
     let crowd = Crowd::new(settings.caps(sys::limits::raise_descriptors()));
+    // A task of its own: whoever drives the runtime is no worker of it, and each connection that it lets in would wake one.
+    let mut accepting = JoinSet::new();
+    accepting.spawn(accept_until(listener, settings, service, stop, crowd.clone()));
     tokio::select! {
-        () = accept_until(listener, settings, service, stop, &crowd) => {}
+        _ = accepting.join_next() => {}
         () = trim(&crowd) => {}
     }
 }
@@ -189,9 +193,12 @@ async fn trim(crowd: &Crowd) {
     }
 }
 
-async fn accept_until(mut listener: Listener, settings: Settings, service: Arc<dyn Service>, stop: Stop, crowd: &Arc<Crowd>) {
+async fn accept_until(mut listener: Listener, settings: Settings, service: Arc<dyn Service>, stop: Stop, crowd: Arc<Crowd>) {
     // One task a connection; each ends with its connection, or when the set is dropped.
     let mut connections = JoinSet::new();
+    let mut turning = JoinSet::new();
+    let turnstile = crowd.turnstile().clone();
+    turning.spawn(async move { turnstile.turn().await });
     let mut complaint = Complaint::default();
     let Stop { draining, drained } = stop;
     let mut overdue = std::pin::pin!(async {
@@ -212,14 +219,16 @@ async fn accept_until(mut listener: Listener, settings: Settings, service: Arc<d
         let (socket, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                rest(&error, crowd, &mut complaint).await;
+                rest(&error, &crowd, &mut complaint).await;
                 continue;
             }
         };
         let trusted = settings.trusted_proxies.trusts(peer);
         let seat = crowd.admit((!trusted).then(|| peer.key()));
         let id = seat.id();
-        let task = connections.spawn(connection::run(socket, Line::new(peer, seat), service.clone(), draining.clone()));
+        let line = Line::new(peer, seat);
+        let served = connection::run(socket, line.clone(), service.clone(), draining.clone());
+        let task = connections.spawn(Taking::new(crowd.turnstile().clone(), move || line.needs_pass(), served));
         crowd.served_by(id, task);
     }
     drop(listener);

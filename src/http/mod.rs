@@ -14,6 +14,7 @@ pub mod place;
 pub mod proxies;
 mod socket;
 pub mod sse;
+mod turnstile;
 pub mod ws;
 
 pub use body::Body;
