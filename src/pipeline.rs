@@ -4,7 +4,7 @@
 //! straight line inside it: each step may refuse, in the order that API A1 fixes.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -88,7 +88,7 @@ impl Pipeline {
     }
 
     /// The shell around one request: whatever happens inside, there is one answer and one line in the access log.
-    async fn handle(&self, request: Request, line: Arc<Line>) -> Response {
+    async fn handle(self: Arc<Self>, request: Request, line: Arc<Line>) -> Response {
         let request_id = self.ids.next();
         let (head, body) = request.into_parts();
         // An OpenAI client reads the errors of its own API only, whoever refuses.
@@ -99,7 +99,7 @@ impl Pipeline {
         let mut intake = Intake::new(body);
         let (mut listed, mut place) = (None, ROUTES.len());
         let seen = Seen { request_id, entry: &mut entry, listed: &mut listed, place: &mut place };
-        let result = caught(self.route(head, &mut intake, &line, seen)).await;
+        let result = caught(pin!(self.route(head, &mut intake, &line, seen))).await;
         let mut response = match result {
             Some(Ok(response)) => response,
             Some(Err(error)) => refuse(error, request_id, &mut entry, answer),
@@ -126,7 +126,7 @@ impl Pipeline {
 
     /// The straight line: each step may refuse. The order is API A1's; a test pins it.
     async fn route(&self, mut head: Parts, intake: &mut Intake, line: &Line, seen: Seen<'_>) -> Result<Response, HttpError> {
-        let (settings, peer, now) = (self.settings.load(), line.peer(), self.app.clock.monotonic());
+        let (settings, peer, now) = (self.settings.load(), line.peer(), seen.entry.started);
         // Whom it comes from: the other end, or whom a trusted proxy names. A stranger's word about that is not looked at.
         let proxied = self.trusted_proxies.trusts(peer);
         let client = if proxied { self.trusted_proxies.client(&head.headers) } else { None };
@@ -168,7 +168,7 @@ impl Pipeline {
                 headers: &head.headers,
                 query: query.as_ref().unwrap_or(&no_query),
                 ticket: entry != Entry::Header,
-                cookie: origin::takes_cookies(&asked),
+                cookie: &|| origin::takes_cookies(&asked),
                 token: entry == Entry::Socket && settings.query_token.allows(peer.is_loopback() && !proxied),
                 peer: from,
                 now,
@@ -247,7 +247,7 @@ impl Pipeline {
 
 impl Service for Pipeline {
     fn call(self: Arc<Self>, request: Request, line: Arc<Line>) -> Pin<Box<dyn Future<Output = Response> + Send>> {
-        Box::pin(async move { self.handle(request, line).await })
+        Box::pin(self.handle(request, line))
     }
 
     fn refuse(&self, line: &Line, error: HttpError) -> Response {
@@ -314,11 +314,11 @@ fn finish(response: &mut Response, request_id: RequestId, listed: Option<Listed>
     let mut text = [0; 36];
     uuid::Uuid::from_bytes(*request_id.as_bytes()).hyphenated().encode_lower(&mut text);
     if let Ok(value) = HeaderValue::from_bytes(&text) {
-        headers.insert(HeaderName::from_static("x-request-id"), value);
+        headers.insert(const { HeaderName::from_static("x-request-id") }, value);
     }
     // Nobody guesses another type than the one that is written, and nobody keeps answers for the next user.
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, const { HeaderValue::from_static("nosniff") });
+    headers.entry(header::CACHE_CONTROL).or_insert(const { HeaderValue::from_static("no-store") });
     if let Some(listed) = listed {
         origin::allow(listed, headers);
     }
@@ -367,8 +367,7 @@ impl Stream for Logged {
 }
 
 /// The output of a future, or nothing where it panicked: one request's panic is its own affair (THREATS 15).
-async fn caught<F: Future>(future: F) -> Option<F::Output> {
-    let mut future = std::pin::pin!(future);
+async fn caught<F: Future>(mut future: Pin<&mut F>) -> Option<F::Output> {
     // What the future held is dropped with it; locks of ours are taken without regard to poison.
     std::future::poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
         Ok(polled) => polled.map(Some),
@@ -384,16 +383,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_is_caught_and_nothing_else() {
-        assert_eq!(caught(async { 5 }).await, Some(5));
-        assert_eq!(
-            caught(async {
-                if true {
-                    panic!("one request")
-                }
-            })
-            .await,
-            None
-        );
+        assert_eq!(caught(pin!(async { 5 })).await, Some(5));
+        let panics = async {
+            if true {
+                panic!("one request")
+            }
+        };
+        assert_eq!(caught(pin!(panics)).await, None);
     }
 
     #[test]

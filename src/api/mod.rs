@@ -298,7 +298,7 @@ impl Params {
 pub fn json(value: &impl serde::Serialize) -> Result<Response, HttpError> {
     let bytes = serde_json::to_vec(value).map_err(|e| HttpError::internal(format!("an answer would not serialise: {e}")))?;
     let mut response = Response::new(Body::full(bytes));
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(header::CONTENT_TYPE, const { HeaderValue::from_static("application/json") });
     Ok(response)
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, StatusCode};
 
 use crate::api::App;
@@ -20,11 +20,17 @@ use crate::wire::path::{BadPath, RelPath};
 
 /// What a page may do. SECURITY: ours has no code and no style in its text, asks nobody but this server, makes no markup from
 /// strings (Trusted Types), and stands in nobody's frame.
-const OURS: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; \
-    base-uri 'self'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'";
+static OURS: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; \
+    base-uri 'self'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'",
+);
 /// What somebody's own build may do: as its tools make it, but still no code in its text and nothing from elsewhere.
-const THEIRS: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; \
-    media-src 'self' data: blob:; worker-src 'self' blob:; object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'";
+static THEIRS: HeaderValue = HeaderValue::from_static(
+    "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; \
+    media-src 'self' data: blob:; worker-src 'self' blob:; object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'",
+);
+/// Header fields of an answer, but for those of CORS.
+const FIELDS: usize = 12;
 /// A page that says this is told the way from its address to its files.
 const BASE: &str = "<base href=\"./\">";
 
@@ -47,22 +53,27 @@ pub(crate) async fn answer(app: &Arc<App>, method: &Method, headers: &HeaderMap,
     };
     let site = app.site.clone();
     let zip = headers.get(header::ACCEPT_ENCODING).is_some_and(|value| accepts_gzip(value.as_bytes()));
-    let found = blocking::spawn(move || {
-        let found = site.find(&wanted)?;
-        let packed = match &found {
-            Found::Whole(file) if zip => site.packed(file),
-            _ => None,
-        };
-        Ok::<_, RootError>((found, packed))
-    });
-    let (found, packed) = found.await.map_err(|e| HttpError::internal(e.to_string()))??;
+    let (found, packed) = match site.at_hand(&wanted, zip) {
+        Some(at_hand) => at_hand,
+        None => {
+            let found = blocking::spawn(move || {
+                let found = site.find(&wanted)?;
+                let packed = match &found {
+                    Found::Whole(file) if zip => site.packed(file),
+                    _ => None,
+                };
+                Ok::<_, RootError>((found, packed))
+            });
+            found.await.map_err(|e| HttpError::internal(e.to_string()))??
+        }
+    };
     match found {
         Found::Whole(file) => whole(headers, file, packed, depth(name)),
         Found::Large(file, item, media) => {
             // Too long to be read before each answer; a build replaces its files, so that the time changes with the content.
             let tag = format!("\"{:x}-{:x}\"", item.size, item.modified.millis());
             let body = if is_fresh(headers, &tag) { None } else { Some(content(file, item.size).await?) };
-            response(body, &tag, media, THEIRS)
+            response(body, &tag, media, &THEIRS)
         }
         Found::Nothing => Err(HttpError::not_found("the page has no such file")),
     }
@@ -79,8 +90,8 @@ pub(crate) fn slash(base: &str) -> Response {
 }
 
 fn whole(headers: &HeaderMap, file: File, packed: Option<Bytes>, depth: usize) -> Result<Response, HttpError> {
-    let policy = if file.is_ours { OURS } else { THEIRS };
-    let (plain_tag, media) = (file.tag(), file.media);
+    let policy = if file.is_ours { &OURS } else { &THEIRS };
+    let (plain_tag, media) = (&file.tag, file.media);
     let placed = if file.is_page && depth > 0 { placed(&file.bytes, depth) } else { None };
     let (bytes, tag, zipped) = match (placed, packed) {
         (Some(bytes), _) => {
@@ -105,19 +116,21 @@ fn is_fresh(headers: &HeaderMap, tag: &str) -> bool {
 }
 
 /// 200, or 304 without a body.
-fn response(body: Option<Body>, tag: &str, media: &'static str, policy: &'static str) -> Result<Response, HttpError> {
+fn response(body: Option<Body>, tag: &str, media: &'static str, policy: &HeaderValue) -> Result<Response, HttpError> {
     let status = if body.is_some() { StatusCode::OK } else { StatusCode::NOT_MODIFIED };
     let mut response = Response::new(body.unwrap_or_default());
     *response.status_mut() = status;
     let headers = response.headers_mut();
+    // These, and those of every answer: the map need not grow on the way.
+    headers.reserve(FIELDS);
     headers.insert(header::ETAG, HeaderValue::try_from(tag).map_err(|e| HttpError::internal(e.to_string()))?);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
     // Kept, and asked for again each time: a new build is seen at once, and an old one costs a line.
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
+    headers.insert(header::CONTENT_SECURITY_POLICY, policy.clone());
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    headers.insert("cross-origin-resource-policy", HeaderValue::from_static("same-origin"));
-    headers.insert("cross-origin-opener-policy", HeaderValue::from_static("same-origin"));
+    headers.insert(const { HeaderName::from_static("cross-origin-resource-policy") }, HeaderValue::from_static("same-origin"));
+    headers.insert(const { HeaderName::from_static("cross-origin-opener-policy") }, HeaderValue::from_static("same-origin"));
     Ok(response)
 }
 

@@ -34,7 +34,7 @@ pub(super) fn shapes(all: &mut crate::api::shapes::Shapes) {
 pub(crate) async fn health(_app: Arc<App>, _call: Call) -> Result<Response, HttpError> {
     const ANSWER: &str = concat!("{\"status\":\"ok\",\"version\":\"", env!("CARGO_PKG_VERSION"), "\"}");
     let mut response = Response::new(Body::full(ANSWER));
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(header::CONTENT_TYPE, const { HeaderValue::from_static("application/json") });
     Ok(response)
 }
 

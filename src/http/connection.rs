@@ -13,7 +13,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 
 use crate::base::cancel::Cancel;
-use crate::base::limits::{HEADER_BYTES_MAX, HEADER_FIELDS_MAX};
+use crate::base::limits::HEADER_BYTES_MAX;
 use crate::http::error::HttpError;
 use crate::http::line::{Guarded, Line, Turn};
 use crate::http::socket::Socket;
@@ -40,7 +40,8 @@ pub(super) async fn run(socket: Socket, line: Arc<Line>, service: Arc<dyn Servic
         .timer(TokioTimer::new())
         // Header and idle time are kept below hyper, see `http::line`: its timer knows one of them and cannot answer 408.
         .header_read_timeout(None)
-        .max_headers(HEADER_FIELDS_MAX)
+        // `max_headers` is left alone: with any number hyper makes room for the fields on the heap for each request, and fills it. It
+        // takes 100 by itself; the limit of ours is kept in `http::gate`.
         .max_header_size(HEADER_BYTES_MAX)
         // No more than a head, though bodies come through the same buffer: every stranger may fill it.
         .max_buf_size(HEADER_BYTES_MAX)

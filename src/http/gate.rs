@@ -1,13 +1,14 @@
 //! What hyper lets through and we do not (THREATS 14): anything that two readers could take for two things is 400, and
 //! the connection ends, since nobody knows what the rest of it means.
 //!
-//! In order: method, target form, target length, target bytes, `Transfer-Encoding`, `Host`. (Trailers: where a body is read.)
+//! In order: number of fields, method, target form, target length, target bytes, `Transfer-Encoding`, `Host`. (Trailers: where a body
+//! is read.)
 
 use hyper::header;
 use hyper::http::request::Parts;
 use hyper::{Method, Uri};
 
-use crate::base::limits::TARGET_BYTES_MAX;
+use crate::base::limits::{HEADER_FIELDS_MAX, TARGET_BYTES_MAX};
 use crate::http::error::HttpError;
 use crate::http::line;
 use crate::wire;
@@ -15,6 +16,9 @@ use crate::wire::host::Host;
 
 /// Passes a request that can mean one thing only, with the host it is for.
 pub fn pass(request: &Parts) -> Result<Host<'_>, HttpError> {
+    if request.headers.len() > HEADER_FIELDS_MAX {
+        return Err(line::too_many_fields());
+    }
     // RFC 9110 §9.3.6: CONNECT is for proxies.
     if request.method == Method::CONNECT {
         return Err(refused("CONNECT is not for this server"));
@@ -135,6 +139,18 @@ mod tests {
         for bad in [&["chunked, chunked"][..], &["chunked", "chunked"], &["gzip, chunked"], &["identity", "chunked"], &[",chunked"], &[""]]
         {
             assert!(!pass_with(bad), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_head_has_64_fields_of_whatever_name() {
+        let pass_with = |fields: usize, name: fn(usize) -> String| {
+            let request = hyper::Request::builder().uri("/").header("host", "localhost");
+            let request = (1..fields).fold(request, |request, n| request.header(name(n), "x"));
+            pass(&request.body(()).unwrap().into_parts().0).map_or_else(|e| (e.status.code().as_u16(), e.close), |_| (200, false))
+        };
+        for name in [|_| "same".to_owned(), |n| format!("name-{n}")] as [fn(usize) -> String; 2] {
+            assert_eq!([HEADER_FIELDS_MAX, HEADER_FIELDS_MAX + 1].map(|n| pass_with(n, name)), [(200, false), (431, true)]);
         }
     }
 

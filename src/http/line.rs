@@ -299,9 +299,7 @@ impl Guarded {
             Some(b"414") => too_long(),
             // hyper counts the request line as header bytes.
             Some(b"431") if !self.line_ended => too_long(),
-            Some(b"431") => {
-                HttpError::new(ErrorStatus::HeaderFieldsTooLarge, "headers_too_large", "header fields are limited to 64 and 16 KiB in all")
-            }
+            Some(b"431") => too_many_fields(),
             _ => HttpError::new(ErrorStatus::BadRequest, "malformed", "not a well-formed HTTP/1.1 request"),
         }
     }
@@ -323,6 +321,12 @@ impl Guarded {
 /// 414 for a target over [`crate::base::limits::TARGET_BYTES_MAX`].
 pub(super) fn too_long() -> HttpError {
     HttpError::new(ErrorStatus::UriTooLong, "target_too_long", "the request target is limited to 8 KiB").closing()
+}
+
+/// 431 for more fields than [`crate::base::limits::HEADER_FIELDS_MAX`], or longer ones than [`crate::base::limits::HEADER_BYTES_MAX`].
+pub(super) fn too_many_fields() -> HttpError {
+    let public = "header fields are limited to 64 and 16 KiB in all";
+    HttpError::new(ErrorStatus::HeaderFieldsTooLarge, "headers_too_large", public).closing()
 }
 
 impl AsyncRead for Guarded {

@@ -108,8 +108,8 @@ pub struct Presented<'a> {
     pub ticket: bool,
     /// `?token=` counts.
     pub token: bool,
-    /// The cookie counts (see `origin::takes_cookies`).
-    pub cookie: bool,
+    /// The cookie counts (see `origin::takes_cookies`); asked only where there is one.
+    pub cookie: &'a dyn Fn() -> bool,
     /// Who presents it, as limits count.
     pub peer: PeerKey,
     /// Monotonic time.
@@ -294,7 +294,7 @@ fn cookie<'a>(shown: &Presented<'a>) -> Credential<'a> {
     let fields = shown.headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
     match credentials::cookie(fields, COOKIE) {
         Cookie::None => Credential::None,
-        _ if !shown.cookie => Credential::NotHere("a cookie counts only with what its own page asks, which Origin tells"),
+        _ if !(shown.cookie)() => Credential::NotHere("a cookie counts only with what its own page asks, which Origin tells"),
         Cookie::Malformed => Credential::Malformed,
         Cookie::Token(token) => Credential::Cookie(token),
     }

@@ -1,5 +1,6 @@
 //! The web page (API A9): the files of somebody's own build where there is a directory with an `index.html`, else the ones that the
-//! binary carries. Directories are looked at for every request, so that a new build there is served at once. Everything here blocks.
+//! binary carries. Directories are looked at for every request, so that a new build there is served at once. Everything here blocks,
+//! but for [`Site::at_hand`].
 
 pub mod embedded;
 pub mod fetch;
@@ -8,7 +9,7 @@ pub mod install;
 use std::collections::HashMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
 
 use bytes::Bytes;
 use flate2::Compression;
@@ -38,11 +39,19 @@ pub struct Settings {
     pub auto_update: Option<fetch::Source>,
 }
 
+/// The files that the binary carries, with their digests.
+static OURS: LazyLock<Vec<(&str, File)>> = LazyLock::new(|| {
+    let file = |(name, bytes): &(&'static str, &'static [u8])| (*name, File::new(name, Bytes::from_static(bytes), true));
+    embedded::FILES.iter().map(file).collect()
+});
+
 /// Where the page comes from.
 pub struct Site {
     disk: Arc<dyn Disk>,
     /// Further directories, in their order.
     places: [PathBuf; 2],
+    /// Both lie in the home, which every request with a key looks at, too: to ask whether they are there needs no thread.
+    near: bool,
     settings: Arc<Live<Settings>>,
     /// What was compressed, by the digest of the plain bytes. Guards the map only; two requests may compress the same file once.
     packed: Mutex<Packed>,
@@ -65,11 +74,14 @@ pub enum Found {
 }
 
 /// A file of the page.
+#[derive(Clone)]
 pub struct File {
     /// Its content.
     pub bytes: Bytes,
     /// SHA-256 of it.
-    pub digest: [u8; 32],
+    digest: [u8; 32],
+    /// The same as a strong validator, without quotes (RFC 9110 §8.8.1).
+    pub tag: String,
     /// Its media type.
     pub media: &'static str,
     /// It is the page, not one of its files.
@@ -80,53 +92,60 @@ pub struct File {
 
 impl File {
     fn new(name: &str, bytes: Bytes, is_ours: bool) -> Self {
-        Self { digest: sha256(&bytes), bytes, media: media_type(name), is_page: name == INDEX, is_ours }
-    }
-
-    /// Its content as a strong validator, without quotes (RFC 9110 §8.8.1).
-    pub fn tag(&self) -> String {
-        let mut tag = hex(&self.digest);
+        let digest = sha256(&bytes);
         // Half of a SHA-256 is as good here as all of it.
-        tag.truncate(32);
-        tag
+        let tag = hex(digest.first_chunk::<16>().unwrap_or(&[0; 16]));
+        Self { digest, tag, bytes, media: media_type(name), is_page: name == INDEX, is_ours }
     }
 }
 
 impl Site {
     /// Looks into `web.dist`, `<home>/web/dist` and `<workspace>/web/dist`.
     pub fn new(disk: Arc<dyn Disk>, home: &Path, workspace: &Path, settings: Arc<Live<Settings>>) -> Self {
-        Self { disk, places: [home.join("web/dist"), workspace.join("web/dist")], settings, packed: Mutex::default() }
+        let places = [home.join("web/dist"), workspace.join("web/dist")];
+        Self { disk, places, near: workspace.starts_with(home), settings, packed: Mutex::default() }
+    }
+
+    /// The same as [`Site::find`] and, with `zip`, [`Site::packed`], where that is known without reading or compressing anything: the
+    /// binary's own page, as there is no directory with another one.
+    pub fn at_hand(&self, path: &str, zip: bool) -> Option<(Found, Option<Bytes>)> {
+        let none = |place: &PathBuf| matches!(self.disk.stat(place), Ok(None));
+        if !self.near || self.settings.load().dist.is_some() || !self.places.iter().all(none) {
+            return None;
+        }
+        let found = ours(path);
+        let packed = match &found {
+            Found::Whole(file) if zip && is_packable(file) => Some(self.kept().by_digest.get(&file.digest)?.clone()),
+            _ => None,
+        };
+        Some((found, packed))
     }
 
     /// What this path (decoded, without a slash in front) leads to: a file of the page, else the page.
     pub fn find(&self, path: &str) -> Result<Found, RootError> {
-        let path = if path.is_empty() { INDEX } else { path };
         let settings = self.settings.load();
         for place in settings.dist.iter().chain(&self.places) {
-            match Root::open(&*self.disk, place).and_then(|root| own(&root, path)) {
+            match Root::open(&*self.disk, place).and_then(|root| own(&root, page_or(path))) {
                 // No directory, or no page in it.
                 Err(RootError::NotFound | RootError::NotADirectory | RootError::NotAFile | RootError::Escapes) => {}
                 other => return other,
             }
         }
-        let named = |name: &str| embedded::FILES.iter().find(|(known, _)| *known == name);
-        let found = named(path).or_else(|| if path.starts_with(ASSETS) { None } else { named(INDEX) });
-        Ok(found.map_or(Found::Nothing, |(name, bytes)| Found::Whole(File::new(name, Bytes::from_static(bytes), true))))
+        Ok(ours(path))
     }
 
     /// A file's content compressed (RFC 1952), where that is worth it; kept, since the same few files are asked for.
     pub fn packed(&self, file: &File) -> Option<Bytes> {
-        if file.bytes.len() < PACK_FROM_BYTES || !is_text(file.media) {
+        if !is_packable(file) {
             return None;
         }
-        let kept = || self.packed.lock().unwrap_or_else(|e| e.into_inner());
-        if let Some(bytes) = kept().by_digest.get(&file.digest) {
+        if let Some(bytes) = self.kept().by_digest.get(&file.digest) {
             return Some(bytes.clone());
         }
         let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
         encoder.write_all(&file.bytes).ok()?;
         let bytes = Bytes::from(encoder.finish().ok()?);
-        let mut kept = kept();
+        let mut kept = self.kept();
         if kept.bytes + bytes.len() > SITE_PACKED_BYTES_MAX {
             // Builds come and go; what is still asked for comes back.
             *kept = Packed::default();
@@ -136,6 +155,27 @@ impl Site {
         }
         Some(bytes)
     }
+
+    fn kept(&self) -> MutexGuard<'_, Packed> {
+        self.packed.lock().unwrap_or_else(|e| e.into_inner())
+    }
+}
+
+/// The root of the page is the page.
+fn page_or(path: &str) -> &str {
+    if path.is_empty() { INDEX } else { path }
+}
+
+/// A file that the binary carries, else its page.
+fn ours(path: &str) -> Found {
+    let named = |name: &str| OURS.iter().find(|(known, _)| *known == name);
+    let found = named(page_or(path)).or_else(|| if path.starts_with(ASSETS) { None } else { named(INDEX) });
+    found.map_or(Found::Nothing, |(_, file)| Found::Whole(file.clone()))
+}
+
+/// It gets shorter by enough to be worth it.
+fn is_packable(file: &File) -> bool {
+    file.bytes.len() >= PACK_FROM_BYTES && is_text(file.media)
 }
 
 /// A file of a directory with a page in it, else the page.
@@ -202,6 +242,34 @@ mod tests {
         write(&dir.join("first/index.html"), "first");
         site.settings.store(Settings { dist: Some(dir.join("first")), auto_update: None });
         assert_eq!(text(&site, "deep/er").unwrap(), "first");
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn our_page_is_at_hand_until_there_may_be_another() {
+        let (dir, _) = crate::rooms::test_seams("site");
+        let near = || Site::new(Arc::new(RealDisk), &dir, &dir.join("work"), Arc::default());
+        let (site, ours) = (near(), |site: &Site, zip| site.at_hand("assets/style.css", zip).is_some());
+        assert!(ours(&site, false) && !ours(&site, true), "what is not compressed yet needs a thread");
+        let Some((Found::Whole(file), None)) = site.at_hand("assets/style.css", false) else { panic!() };
+        let packed = site.packed(&file);
+        assert!(packed.is_some() && site.at_hand("assets/style.css", true).unwrap().1 == packed);
+        assert!(matches!(site.at_hand("assets/nothing.js", true), Some((Found::Nothing, None))));
+        site.settings.store(Settings { dist: Some(dir.join("elsewhere")), auto_update: None });
+        assert!(!ours(&site, false), "it may lie anywhere");
+        for place in ["web/dist", "work/web/dist"] {
+            let site = near();
+            assert!(ours(&site, false));
+            std::fs::create_dir_all(dir.join(place)).unwrap();
+            assert!(!ours(&site, false), "{place}");
+            std::fs::remove_dir(dir.join(place)).unwrap();
+            std::os::unix::fs::symlink(&dir, dir.join(place)).unwrap();
+            assert!(!ours(&site, false), "a link to {place}");
+            std::fs::remove_file(dir.join(place)).unwrap();
+            assert!(ours(&site, false));
+        }
+        let far = Site::new(Arc::new(RealDisk), &dir.join("home"), &dir.join("work"), Arc::default());
+        assert!(!ours(&far, false), "a workspace elsewhere may be slow");
         std::fs::remove_dir_all(dir).unwrap();
     }
 
