@@ -108,6 +108,8 @@ impl Item {
 pub(crate) struct Unfinished {
     /// Sessions with open messages.
     pub(crate) open: Vec<SessionId>,
+    /// How many the cache did not know.
+    pub(crate) read: usize,
 }
 
 impl Index {

@@ -102,6 +102,10 @@ pub struct Page<T> {
     pub limit: usize,
 }
 
+/// Whoever had to read so many sessions to build the listing writes its cache at once: a box that is only ever switched off would read
+/// them again at each start.
+const READ_TO_SAVE: usize = 256;
+
 /// What the sweep tells those above.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Found {
@@ -251,6 +255,9 @@ impl Sessions {
                 Unfinished::default()
             }
         };
+        if unfinished.read >= READ_TO_SAVE {
+            self.save_listing().await;
+        }
         for id in unfinished.open {
             if cancel.why().is_some() {
                 return;
@@ -360,9 +367,12 @@ impl Sessions {
         }
         self.core.pinned.lock().unwrap_or_else(|e| e.into_inner()).clear();
         self.held().recent.clear();
-        if !self.is_built.load(std::sync::atomic::Ordering::Acquire) {
-            return;
+        if self.is_built.load(std::sync::atomic::Ordering::Acquire) {
+            self.save_listing().await;
         }
+    }
+
+    async fn save_listing(&self) {
         let core = self.core.clone();
         let saved = blocking(move || {
             core.index.settle(&core);

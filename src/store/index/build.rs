@@ -58,6 +58,7 @@ impl Index {
             if self.lock().items.contains(id) {
                 continue;
             }
+            unfinished.read += 1;
             let read = if lone { read::lone(core, id, size) } else { read::log(core, id, grown.remove(&id)) };
             match read {
                 Ok(Some(item)) => {

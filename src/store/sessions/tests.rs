@@ -38,6 +38,28 @@ async fn swept(sessions: &Sessions) -> Vec<Found> {
 }
 
 #[tokio::test]
+async fn a_box_that_is_only_ever_switched_off_reads_its_sessions_once() {
+    let bench = Bench::in_memory();
+    let sessions = bench.sessions();
+    for n in 0..READ_TO_SAVE {
+        if n + 1 == READ_TO_SAVE {
+            swept(&sessions).await;
+            assert!(bench.seams().disk.stat(&bench.files().join("index.cache")).unwrap().is_none(), "few are read in no time");
+        }
+        talk(&bench, &sessions, bench.session_id()).await;
+    }
+    let before = sessions.list(bench.owner(), 2, 50).await.unwrap();
+    assert_eq!(before.total, READ_TO_SAVE);
+    let bench = bench.killed();
+    let sessions = bench.sessions();
+    swept(&sessions).await;
+    let bench = bench.killed();
+    let sessions = bench.sessions();
+    assert_eq!(sessions.list(bench.owner(), 2, 50).await.unwrap(), before);
+    assert_eq!(sessions.built.lock().await.take().unwrap().read, 0);
+}
+
+#[tokio::test]
 async fn the_listing_is_newest_first_and_a_restart_reads_only_what_changed() {
     let bench = Bench::new();
     let ids: Vec<SessionId> = (0..5).map(|_| bench.session_id()).collect();
