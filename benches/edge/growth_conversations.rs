@@ -18,7 +18,7 @@ pub(crate) fn run(size: Size) -> Vec<Plot> {
     let model = runtime.block_on(Model::start(Speech { streams: 1, pieces: 1, every: Duration::from_millis(1) }));
     model.answer_at_once(10_000);
     let mut cpu = [
-        Series::new("a further turn, CPU, offline model (reads back up to 1 MiB)", 0.0),
+        Series::new("a further turn, CPU, offline model (reads back up to 64 KiB)", 0.0),
         Series::new("a further turn, CPU, a model with 8,192 tokens of context", 0.0),
     ];
     let mut times = [

@@ -1,6 +1,7 @@
 //! One connection, driven by hyper with every option spelled out.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -33,7 +34,6 @@ pub trait Service: Send + Sync + 'static {
 /// Serves one connection to its end. After `stop` the request that runs is answered, then the connection closes; one that begins
 /// after it has one request.
 pub(super) async fn run(socket: Socket, line: Arc<Line>, service: Arc<dyn Service>, stop: Cancel) {
-    line.begun();
     let last = stop.why().is_some();
     let io = TokioIo::new(Guarded::new(socket, line.clone(), service.clone()));
     let connection = http1::Builder::new()
@@ -56,13 +56,19 @@ pub(super) async fn run(socket: Socket, line: Arc<Line>, service: Arc<dyn Servic
         .allow_multiple_spaces_in_request_line_delimiters(false)
         .title_case_headers(false)
         .preserve_header_case(false)
-        .serve_connection(io, OneLine { line, service })
+        .serve_connection(io, OneLine { line: line.clone(), service })
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
+    let mut visitor = line.visitor();
+    let served = poll_fn(|cx| {
+        ready!(visitor.poll_turn(line.needs_pass(), cx));
+        line.begun();
+        connection.as_mut().poll(cx)
+    });
     let stopped = tokio::select! {
         biased;
         // How a connection ended is the access log's affair, request by request.
-        _ = connection.as_mut() => false,
+        _ = served => false,
         _ = stop.cancelled(), if !last => true,
     };
     if stopped {

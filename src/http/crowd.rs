@@ -9,7 +9,7 @@ use tokio::task::AbortHandle;
 
 use crate::base::limits::{CONNECTIONS_UNSEEN_MAX, STRANGERS_CROWDED_SHARE};
 use crate::http::peer::PeerKey;
-use crate::http::turnstile::Turnstile;
+use crate::http::turnstile::{Turnstile, Visitor};
 
 /// One place in so many is kept free among the strangers': the time in which one of them leaves is then nobody's waiting time.
 const VACANT_SHARE: usize = 16;
@@ -221,9 +221,15 @@ impl Seat {
         self.crowd.crowded.load(Ordering::Relaxed)
     }
 
+    /// Its task may have to wait here.
+    pub(super) fn visitor(&self) -> Visitor {
+        Visitor::new(self.crowd.turnstile.clone())
+    }
+
     /// Its task runs.
     pub(super) fn seen(&self) {
-        if !self.seen.swap(true, Ordering::Relaxed) {
+        // Said at each of its steps; the first one counts.
+        if !self.seen.load(Ordering::Relaxed) && !self.seen.swap(true, Ordering::Relaxed) {
             let mut state = self.crowd.state();
             state.unseen = state.unseen.saturating_sub(1);
             drop(state);

@@ -20,6 +20,7 @@ use crate::http::crowd::Seat;
 use crate::http::error::{ErrorStatus, HttpError};
 use crate::http::peer::Peer;
 use crate::http::socket::Socket;
+use crate::http::turnstile::Visitor;
 
 /// From the first byte of a request to the end of its head; for the first request from accept on.
 pub const HEADER_TIME: Duration = Duration::from_secs(10);
@@ -30,6 +31,8 @@ pub const WRITE_TIME: Duration = Duration::from_secs(30);
 /// After the last answer unread input is taken in for this long: closing on it would reset the answer away.
 const LINGER_TIME: Duration = Duration::from_secs(1);
 const LINGER_BYTES_MAX: usize = 256 * 1024;
+/// So much of it in one go; then whoever else is ready comes.
+const LINGER_BYTES_AT_ONCE: usize = 32 * 1024;
 
 /// Where a connection stands. Written by its own task only (service, body and socket all live in it).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,6 +95,9 @@ impl Line {
         self.seat.seen();
     }
 
+    pub(super) fn visitor(&self) -> Visitor {
+        self.seat.visitor()
+    }
     /// Each of its steps needs a pass: it is a stranger's, and there are many of them.
     pub(super) fn needs_pass(&self) -> bool {
         self.seat.is_stranger() && self.seat.is_crowded()
@@ -404,7 +410,12 @@ impl AsyncWrite for Guarded {
         // RFC 9112 §9.6: close in stages, or a reset may take the answer away before the client has read it.
         let deadline = *this.write_by.get_or_insert_with(|| Instant::now() + LINGER_TIME);
         let mut scratch = [0; 4096];
+        let pause = this.lingered + LINGER_BYTES_AT_ONCE;
         loop {
+            if this.lingered >= pause {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             let mut buf = ReadBuf::new(&mut scratch);
             match Pin::new(&mut this.socket).poll_read(cx, &mut buf) {
                 Poll::Pending if this.is_over(deadline, cx) => return Poll::Ready(Ok(())),

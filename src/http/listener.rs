@@ -23,7 +23,6 @@ use crate::http::line::Line;
 use crate::http::peer::Peer;
 use crate::http::proxies::TrustedProxies;
 use crate::http::socket::Socket;
-use crate::http::turnstile::Taking;
 use crate::sys;
 use crate::sys::handed::Handed;
 
@@ -226,9 +225,7 @@ async fn accept_until(mut listener: Listener, settings: Settings, service: Arc<d
         let trusted = settings.trusted_proxies.trusts(peer);
         let seat = crowd.admit((!trusted).then(|| peer.key()));
         let id = seat.id();
-        let line = Line::new(peer, seat);
-        let served = connection::run(socket, line.clone(), service.clone(), draining.clone());
-        let task = connections.spawn(Taking::new(crowd.turnstile().clone(), move || line.needs_pass(), served));
+        let task = connections.spawn(connection::run(socket, Line::new(peer, seat), service.clone(), draining.clone()));
         crowd.served_by(id, task);
     }
     drop(listener);

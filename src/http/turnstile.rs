@@ -2,7 +2,6 @@
 //! is known would stand in one queue with hundreds of them, at each step of its request.
 
 use std::collections::VecDeque;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
@@ -90,45 +89,48 @@ impl Turnstile {
     }
 }
 
-/// A task that takes a pass each time that it would run, where `must` says so.
-pub(super) struct Taking<F, M> {
+/// Somebody who may have to wait for a pass; one for each task.
+pub(super) struct Visitor {
     turnstile: Arc<Turnstile>,
-    must: M,
     waiting: Option<Pass>,
-    inner: Pin<Box<F>>,
 }
 
-impl<F: Future, M: Fn() -> bool> Taking<F, M> {
-    pub(super) fn new(turnstile: Arc<Turnstile>, must: M, inner: F) -> Self {
-        Self { turnstile, must, waiting: None, inner: Box::pin(inner) }
+impl Visitor {
+    pub(super) fn new(turnstile: Arc<Turnstile>) -> Self {
+        Self { turnstile, waiting: None }
     }
-}
 
-impl<F: Future, M: Fn() -> bool + Unpin> Future for Taking<F, M> {
-    type Output = F::Output;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        match &self.waiting {
-            // It is one task from its beginning to its end: who is woken stays the same.
-            Some(pass) if !pass.load(Ordering::Relaxed) => return Poll::Pending,
-            Some(_) => self.waiting = None,
-            None if (self.must)() => {
-                self.waiting = self.turnstile.ask(cx.waker());
-                if self.waiting.is_some() {
-                    return Poll::Pending;
-                }
-            }
-            None => {}
-        }
-        self.inner.as_mut().poll(cx)
+    /// Ready when the task may run: at once, or with a pass where it `must` have one. It is one task from its beginning to its end, so
+    /// that who is woken stays the same.
+    pub(super) fn poll_turn(&mut self, must: bool, cx: &mut Context<'_>) -> Poll<()> {
+        self.waiting = match self.waiting.take() {
+            Some(pass) if pass.load(Ordering::Relaxed) => None,
+            Some(pass) => Some(pass),
+            None if must => self.turnstile.ask(cx.waker()),
+            None => None,
+        };
+        if self.waiting.is_some() { Poll::Pending } else { Poll::Ready(()) }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+    use std::pin::pin;
     use std::sync::atomic::AtomicUsize;
+    use std::task::ready;
 
     use super::*;
+
+    /// Needs a pass whenever it runs, or never.
+    async fn visit(turnstile: Arc<Turnstile>, must: bool, runs: Arc<AtomicUsize>) {
+        let (mut visitor, mut inner) = (Visitor::new(turnstile), pin!(busy(runs)));
+        poll_fn(|cx| {
+            ready!(visitor.poll_turn(must, cx));
+            inner.as_mut().poll(cx)
+        })
+        .await;
+    }
 
     /// Is always ready for more.
     async fn busy(runs: Arc<AtomicUsize>) {
@@ -144,7 +146,7 @@ mod tests {
             let (turnstile, runs) = (Arc::new(Turnstile::default()), Arc::new(AtomicUsize::new(0)));
             let mut tasks = tokio::task::JoinSet::new();
             for _ in 0..300 {
-                tasks.spawn(Taking::new(turnstile.clone(), move || must, busy(runs.clone())));
+                tasks.spawn(visit(turnstile.clone(), must, runs.clone()));
             }
             let turning = turnstile.clone();
             tasks.spawn(async move { turning.turn().await });
@@ -168,7 +170,7 @@ mod tests {
     async fn every_stranger_comes_to_its_turn_and_who_is_gone_holds_up_nobody() {
         let turnstile = Arc::new(Turnstile::default());
         let runs: Vec<_> = (0..100).map(|_| Arc::new(AtomicUsize::new(0))).collect();
-        let mut tasks: Vec<_> = runs.iter().map(|runs| tokio::spawn(Taking::new(turnstile.clone(), || true, busy(runs.clone())))).collect();
+        let mut tasks: Vec<_> = runs.iter().map(|runs| tokio::spawn(visit(turnstile.clone(), true, runs.clone()))).collect();
         let turning = turnstile.clone();
         tasks.push(tokio::spawn(async move { turning.turn().await }));
         for _ in 0..10 {
