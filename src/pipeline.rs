@@ -88,7 +88,7 @@ impl Pipeline {
     }
 
     /// The shell around one request: whatever happens inside, there is one answer and one line in the access log.
-    async fn handle(self: Arc<Self>, request: Request, line: Arc<Line>) -> Response {
+    async fn handle(&self, request: Request, line: Arc<Line>) -> Response {
         let request_id = self.ids.next();
         let (head, body) = request.into_parts();
         // An OpenAI client reads the errors of its own API only, whoever refuses.
@@ -99,7 +99,7 @@ impl Pipeline {
         let mut intake = Intake::new(body);
         let (mut listed, mut place) = (None, ROUTES.len());
         let seen = Seen { request_id, entry: &mut entry, listed: &mut listed, place: &mut place };
-        let result = caught(pin!(self.route(head, &mut intake, &line, seen))).await;
+        let result = caught(self.route(head, &mut intake, &line, seen)).await;
         let mut response = match result {
             Some(Ok(response)) => response,
             Some(Err(error)) => refuse(error, request_id, &mut entry, answer),
@@ -247,7 +247,9 @@ impl Pipeline {
 
 impl Service for Pipeline {
     fn call(self: Arc<Self>, request: Request, line: Arc<Line>) -> Pin<Box<dyn Future<Output = Response> + Send>> {
-        Box::pin(self.handle(request, line))
+        // Not made smaller by pinning its parts in place: what is freed of it then has no room for the next connection's task, and each
+        // connection takes a kilobyte more.
+        Box::pin(async move { self.handle(request, line).await })
     }
 
     fn refuse(&self, line: &Line, error: HttpError) -> Response {
@@ -367,7 +369,8 @@ impl Stream for Logged {
 }
 
 /// The output of a future, or nothing where it panicked: one request's panic is its own affair (THREATS 15).
-async fn caught<F: Future>(mut future: Pin<&mut F>) -> Option<F::Output> {
+async fn caught<F: Future>(future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
     // What the future held is dropped with it; locks of ours are taken without regard to poison.
     std::future::poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
         Ok(polled) => polled.map(Some),
@@ -383,13 +386,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_is_caught_and_nothing_else() {
-        assert_eq!(caught(pin!(async { 5 })).await, Some(5));
+        assert_eq!(caught(async { 5 }).await, Some(5));
         let panics = async {
             if true {
                 panic!("one request")
             }
         };
-        assert_eq!(caught(pin!(panics)).await, None);
+        assert_eq!(caught(panics).await, None);
     }
 
     #[test]
