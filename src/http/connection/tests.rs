@@ -266,6 +266,8 @@ async fn seconds(taken: usize, first: &str, count: usize) -> f32 {
     let (client, theirs) = duplex(64 * 1024);
     let crowd = Crowd::new(Caps { all: 9, strangers: 8, strangers_per_peer: 9 });
     let _others: Vec<_> = (1..taken).map(|_| crowd.admit(None)).collect();
+    let turnstile = crowd.turnstile().clone();
+    tokio::spawn(async move { turnstile.turn().await });
     let (_canceller, stop) = cancel::pair();
     tokio::spawn(run(Socket::Memory(theirs), Line::new(Peer::Unix, crowd.admit(None)), Arc::new(Stub), stop));
     let request = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n");
