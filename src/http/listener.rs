@@ -174,12 +174,20 @@ pub struct Stop {
 /// [`LAST_WORDS`] at least; after that they are cut off. Streams end by themselves when they see that all is drained.
 pub async fn serve(listener: Listener, settings: Settings, service: Arc<dyn Service>, stop: Stop) {
     let crowd = Crowd::new(settings.caps(sys::limits::raise_descriptors()));
-    // A task of its own: whoever drives the runtime is no worker of it, and each connection that it lets in would wake one.
-    let mut accepting = JoinSet::new();
-    accepting.spawn(accept_until(listener, settings, service, stop, crowd.clone()));
-    tokio::select! {
-        _ = accepting.join_next() => {}
-        () = trim(&crowd) => {}
+    // Tasks of their own: whoever drives the runtime is no worker of it, and each connection that it lets in would wake one.
+    let mut tasks = JoinSet::new();
+    let turnstile = crowd.turnstile().clone();
+    tasks.spawn(async move { turnstile.turn().await });
+    tasks.spawn(accept_until(listener, settings, service, stop, crowd.clone()));
+    let ended = tokio::select! {
+        ended = tasks.join_next() => ended,
+        () = trim(&crowd) => None,
+    };
+    // A server that accepts nobody any more must not go on as if it did.
+    if let Some(Err(error)) = ended
+        && error.is_panic()
+    {
+        std::panic::resume_unwind(error.into_panic());
     }
 }
 
@@ -195,9 +203,6 @@ async fn trim(crowd: &Crowd) {
 async fn accept_until(mut listener: Listener, settings: Settings, service: Arc<dyn Service>, stop: Stop, crowd: Arc<Crowd>) {
     // One task a connection; each ends with its connection, or when the set is dropped.
     let mut connections = JoinSet::new();
-    let mut turning = JoinSet::new();
-    let turnstile = crowd.turnstile().clone();
-    turning.spawn(async move { turnstile.turn().await });
     let mut complaint = Complaint::default();
     let Stop { draining, drained } = stop;
     let mut overdue = std::pin::pin!(async {
