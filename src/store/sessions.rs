@@ -255,9 +255,6 @@ impl Sessions {
                 Unfinished::default()
             }
         };
-        if unfinished.read >= READ_TO_SAVE {
-            self.save_listing().await;
-        }
         for id in unfinished.open {
             if cancel.why().is_some() {
                 return;
@@ -271,6 +268,10 @@ impl Sessions {
                 Ok(None) => {}
                 Err(e) => log::warn("store", format_args!("session {id} not repaired: {e}")),
             }
+        }
+        // After the repairs: what is open is read again at each start.
+        if unfinished.read >= READ_TO_SAVE {
+            self.save_listing().await;
         }
         let mut pruned: Option<Duration> = None;
         loop {

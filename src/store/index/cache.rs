@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::path::Path;
 
 use crate::base::ids::SessionId;
 use crate::base::time::Timestamp;
@@ -37,8 +38,17 @@ pub(super) fn read(core: &Core, mut each: impl FnMut(SessionId, Item, Timestamp)
 }
 
 impl Index {
-    /// Writes the cache. Blocking.
+    /// Writes the cache. Where that fails nothing of it is left, least of all on a full disk. Blocking.
     pub(crate) fn save(&self, core: &Core) -> io::Result<()> {
+        let beside = core.files.dir().join("index.cache.new");
+        let saved = self.write(core, &beside).and_then(|()| core.disk().rename(&beside, &core.files.index()));
+        if saved.is_err() {
+            let _ = core.disk().remove_file(&beside);
+        }
+        saved
+    }
+
+    fn write(&self, core: &Core, beside: &Path) -> io::Result<()> {
         let disk = core.disk();
         let mut changed: HashMap<SessionId, (u64, Timestamp)> = HashMap::new();
         for entry in disk.list(core.files.dir())? {
@@ -49,8 +59,7 @@ impl Index {
                 }
             }
         }
-        let (path, beside) = (core.files.index(), core.files.dir().join("index.cache.new"));
-        let file = disk.open(&beside, Open::Append)?;
+        let file = disk.open(beside, Open::Append)?;
         file.set_len(0)?;
         let (mut page, mut at) = (Vec::new(), 0);
         log_line::write(&mut page, CACHE_HEADER);
@@ -71,7 +80,6 @@ impl Index {
                 page.clear();
             }
         }
-        file.write_at(&page, at)?;
-        disk.rename(&beside, &path)
+        file.write_at(&page, at)
     }
 }

@@ -38,6 +38,19 @@ async fn swept(sessions: &Sessions) -> Vec<Found> {
 }
 
 #[tokio::test]
+async fn a_full_disk_keeps_nothing_of_a_cache_that_could_not_be_written() {
+    let bench = Bench::new();
+    let sessions = bench.sessions();
+    talk(&bench, &sessions, bench.session_id()).await;
+    swept(&sessions).await;
+    bench.disk.set_budget(Some(0));
+    sessions.close().await;
+    bench.disk.set_budget(None);
+    let left: Vec<_> = std::fs::read_dir(bench.files()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert!(left.iter().all(|name| !name.to_string_lossy().starts_with("index.cache")), "{left:?}");
+}
+
+#[tokio::test]
 async fn a_box_that_is_only_ever_switched_off_reads_its_sessions_once() {
     let bench = Bench::in_memory();
     let sessions = bench.sessions();
