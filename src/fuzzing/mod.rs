@@ -87,6 +87,14 @@ mod tests {
         assert!(broken.is_empty(), "what does not hold is told above: {broken:#?}");
     }
 
+    /// A fuzzer ends with whatever the last input left standing.
+    #[test]
+    fn what_still_stands_goes_with_its_thread() {
+        let _alone = crate::base::log::alone();
+        let stands = || whole_server::whole_server(b"pGET /health HTTP/1.1\r\nhost: localhost\r\n\r\n");
+        assert!(std::thread::spawn(stands).join().is_ok());
+    }
+
     #[test]
     fn noise_holds() {
         let _alone = crate::base::log::alone();

@@ -21,8 +21,9 @@ use crate::wire::path::RelPath;
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 
 thread_local! {
-    /// Stands as long as nobody with a key was in it, who might have left something.
-    static HOUSE: RefCell<Option<House>> = const { RefCell::new(None) };
+    /// Stands as long as nobody with a key was in it, who might have left something. It is built by the initialiser, before the
+    /// variable is there: the runtime's own thread-locals are then older, and still there when the house goes at the thread's end.
+    static HOUSE: RefCell<Option<House>> = RefCell::new(Some(House::new()));
 }
 
 /// Whatever comes: no panic, an end in bounded time, only whole and well-formed answers, each with what every answer has, no 5xx,
