@@ -279,20 +279,24 @@ impl Complaint {
 
 #[cfg(test)]
 mod tests {
-    use std::pin::Pin;
+    use std::pin::{Pin, pin};
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
     use crate::base::cancel::{self, Why};
+    use crate::base::limits::STRANGERS_A_TURN;
     use crate::http::error::HttpError;
     use crate::http::{Body, Response};
 
-    /// Answers every request with nothing.
+    /// Answers every request with nothing, and knows whoever asks for `/known`.
     struct Mute;
 
     impl Service for Mute {
-        fn call(self: Arc<Self>, _: connection::Request, _: Arc<Line>) -> Pin<Box<dyn Future<Output = Response> + Send>> {
+        fn call(self: Arc<Self>, request: connection::Request, line: Arc<Line>) -> Pin<Box<dyn Future<Output = Response> + Send>> {
+            if request.uri().path() == "/known" {
+                line.known();
+            }
             Box::pin(async { Response::new(Body::empty()) })
         }
         fn refuse(&self, _: &Line, error: HttpError) -> Response {
@@ -339,6 +343,73 @@ mod tests {
         dial.send(Err(io::Error::from_raw_os_error(24))).await.unwrap();
         assert_eq!(oldest.read(&mut [0; 1]).await.unwrap(), 0, "it was shown out");
         assert_eq!(begin.elapsed(), BACK_OFF);
+    }
+
+    /// What lies there to be read, without waiting for more.
+    async fn there(client: &mut tokio::io::DuplexStream) -> usize {
+        futures_util::future::poll_immediate(pin!(client.read(&mut [0; 4096]))).await.map_or(0, |read| read.unwrap_or(0))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn in_a_crowd_who_is_known_waits_for_a_few_strangers_only() {
+        const STRANGERS: usize = 150;
+        let (listener, dial) = Listener::memory();
+        let (_canceller, stop) = cancel::pair();
+        let stop = Stop { draining: stop.clone(), drained: stop };
+        let settings = Settings { strangers_max: 200, strangers_per_peer_max: 200, ..Settings::default() };
+        tokio::spawn(serve(listener, settings, Arc::new(Mute), stop));
+        let mut clients = Vec::new();
+        for _ in 0..=STRANGERS {
+            let (client, theirs) = tokio::io::duplex(1024);
+            assert!(dial.send(Ok((theirs, Peer::Unix))).await.is_ok());
+            clients.push(client);
+        }
+        let mut known = clients.pop().unwrap();
+        known.write_all(b"GET /known HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        assert!(known.read(&mut [0; 1024]).await.unwrap() > 0);
+        // All in one moment, who is known behind the others. (Unconstrained, or the runtime would make it several moments.)
+        tokio::task::unconstrained(async {
+            for stranger in &mut clients {
+                stranger.write_all(b"no request\r\n\r\n").await.unwrap();
+            }
+            known.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+            let (mut served, mut before) = (0, None);
+            for _ in 0..1000 {
+                tokio::task::yield_now().await;
+                for stranger in &mut clients {
+                    served += usize::from(there(stranger).await > 0);
+                }
+                if before.is_none() && there(&mut known).await > 0 {
+                    before = Some(served);
+                }
+            }
+            assert_eq!(served, STRANGERS, "each is served, once");
+            assert!(before.is_some_and(|before| before <= 3 * STRANGERS_A_TURN), "{before:?} strangers were served first");
+        })
+        .await;
+    }
+
+    /// An error whose text cannot be had.
+    #[derive(Debug)]
+    struct Unspeakable;
+
+    impl std::fmt::Display for Unspeakable {
+        fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            panic!("unspeakable");
+        }
+    }
+
+    impl std::error::Error for Unspeakable {}
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_whose_accepting_has_failed_does_not_go_on() {
+        let (listener, dial) = Listener::memory();
+        let (_canceller, stop) = cancel::pair();
+        let stop = Stop { draining: stop.clone(), drained: stop };
+        let server = tokio::spawn(serve(listener, Settings::default(), Arc::new(Mute), stop));
+        dial.send(Err(io::Error::other(Unspeakable))).await.unwrap();
+        let ended = tokio::time::timeout(Duration::from_secs(60), server).await.expect("it went on, deaf");
+        assert!(ended.is_err_and(|error| error.is_panic()));
     }
 
     #[tokio::test(start_paused = true)]

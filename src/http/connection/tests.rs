@@ -304,6 +304,23 @@ async fn between_two_requests_of_a_stranger_in_one_go_others_have_their_turn() {
     }
 }
 
+#[tokio::test]
+async fn what_a_refused_client_goes_on_sending_is_taken_in_by_parts() {
+    const PIPE: usize = 256 * 1024;
+    let (mut client, theirs) = duplex(PIPE);
+    let crowd = Crowd::new(Caps { all: 9, strangers: 9, strangers_per_peer: 9 });
+    let (_canceller, stop) = cancel::pair();
+    let mut task = Box::pin(run(Socket::Memory(theirs), Line::new(Peer::Unix, crowd.admit(None)), Arc::new(Stub), stop));
+    client.write_all(&b"nonsense\r\n\r\n".repeat(PIPE / 12)).await.unwrap();
+    let mut taken = Vec::new();
+    while futures_util::future::poll_immediate(&mut task).await.is_none() {
+        // What fits in again was taken out.
+        taken.push(futures_util::future::poll_immediate(Box::pin(client.write(&[0; PIPE]))).await.map_or(0, |sent| sent.unwrap_or(0)));
+    }
+    // A head and a part.
+    assert!(taken.len() >= 3 && taken.iter().all(|bytes| *bytes <= 80 * 1024), "{taken:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn conflicting_framing_ends_the_connection_after_the_answer() {
     let said = say(
