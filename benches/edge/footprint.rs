@@ -1,7 +1,7 @@
 //! Size, crates, memory and start, against the bare hyper server.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::Size;
 use crate::held::{self, Kind};
@@ -9,6 +9,9 @@ use crate::load::{Connection, request};
 use crate::process::{Server, binary};
 use crate::stored::Stored;
 use crate::table::{median, print};
+
+/// So long after a start or a load a server is at rest.
+const REST: Duration = Duration::from_secs(10);
 
 /// Prints the table.
 pub(crate) fn run(size: Size) {
@@ -22,6 +25,8 @@ pub(crate) fn run(size: Size) {
     let none = || "–".to_owned();
     let row = |what: String, ours: String, bare: String, goal: &str| vec![what, ours, bare, goal.to_owned()];
     let (new, bare_new) = (Server::product(&[]), Server::baseline());
+    // Both rest: a start leaves pages behind that nobody uses again.
+    std::thread::sleep(size.pick(Duration::from_millis(10), REST));
     let (idle, own) = (new.status_kb("VmRSS") as f64, new.status_kb("RssAnon") as f64);
     let mut rows = vec![
         row("binary, stripped, MB".into(), one(2, std::fs::metadata(binary()).unwrap().len() as f64 / 1e6), none(), "≤ 4"),
@@ -51,9 +56,21 @@ pub(crate) fn run(size: Size) {
         let weigh = |server: Server| held::weighed(&server, kind, connections).1;
         rows.push(row(name.into(), one(1, weigh(Server::product(&[]))), one(1, weigh(Server::baseline())), goal));
     }
+    let loaded = |server: &Server| {
+        for kind in kinds.map(|(kind, ..)| kind) {
+            drop(held::open_all(server, kind, connections));
+        }
+        let mut client = Connection::open(&server.address);
+        (0..connections).for_each(|_| drop(client.exchange(&request("POST", "/api/chat", server.token(), r#"{"content":"hello"}"#))));
+        drop(client);
+        std::thread::sleep(size.pick(Duration::from_millis(10), REST));
+        one(1, server.status_kb("VmRSS") as f64 / 1024.0)
+    };
+    rows.push(row("resident 10 s after a load, MiB".into(), loaded(&new), loaded(&bare_new), "≤ 4 more"));
     rows.push(row("exec to first 200, new home, ms".into(), one(1, median(&first)), one(1, median(&bare_first)), "–"));
+    let new = Server::product(&[]);
     listed(&new);
-    let idle = new.status_kb("VmRSS") as f64;
+    let idle = new.status_kb("RssAnon") as f64;
     let mut home = Stored::new("footprint");
     for sessions in size.pick(vec![5, 50], vec![1000, 100_000]) {
         let goal = if sessions == 1000 { "≤ 8" } else { "–" };
@@ -61,7 +78,7 @@ pub(crate) fn run(size: Size) {
         let cold = first_answer(|| home.server());
         let server = home.server();
         listed(&server);
-        let each = server.status_kb("VmRSS") as f64 - idle;
+        let each = server.status_kb("RssAnon") as f64 - idle;
         // Leaves the cache of the listing, as a server does that was not killed.
         server.stop();
         let times: Vec<f64> = (0..size.pick(1, 11)).map(|_| first_answer(|| home.server())).collect();
@@ -73,7 +90,7 @@ pub(crate) fn run(size: Size) {
         }
     }
     print(&["", "oxios-edge", "bare hyper", "goal"], &rows);
-    println!("\n{connections} connections of each kind.");
+    println!("\n{connections} connections of each kind; the load is as many messages, and these connections, all ended.");
 }
 
 /// Packages that a build is made of.

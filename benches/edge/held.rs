@@ -38,13 +38,13 @@ pub(crate) fn open_all(server: &Server, kind: Kind, count: usize) -> Vec<TcpStre
     (0..count).map(|_| open(server, kind)).collect()
 }
 
-/// Opens this many and says how many kB (1,000 bytes) of the server's memory each takes.
+/// Opens this many and says how many kB (1,000 bytes) of the server's own memory each takes; pages of its code are nobody's.
 pub(crate) fn weighed(server: &Server, kind: Kind, count: usize) -> (Vec<TcpStream>, f64) {
     // The first connections pay for what all share.
     let mut held = open_all(server, kind, 8);
-    let before = server.status_kb("VmRSS");
+    let before = server.status_kb("RssAnon");
     held.extend(open_all(server, kind, count));
-    (held, server.status_kb("VmRSS").saturating_sub(before) as f64 * 1.024 / count as f64)
+    (held, server.status_kb("RssAnon").saturating_sub(before) as f64 * 1.024 / count as f64)
 }
 
 /// The opening handshake of a WebSocket (RFC 6455 §1.3; the key is its example).

@@ -12,6 +12,7 @@ mod counted;
 mod fanout;
 mod fit;
 mod footprint;
+mod forward;
 mod growth;
 mod growth_conversations;
 mod growth_stores;
@@ -54,11 +55,12 @@ impl Size {
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
-    let parts: [Part; 4] = [
+    let parts: [Part; 5] = [
         (bare::ARGUMENT, |_| bare::serve()),
         (peer::ARGUMENT, |_| peer::serve()),
         (attackers::ARGUMENT, attackers::serve),
         (audit::ARGUMENT, audit::serve),
+        (forward::ARGUMENT, forward::serve),
     ];
     if let Some((_, serve)) = parts.iter().find(|(argument, _)| args.first().is_some_and(|arg| arg == argument)) {
         return serve(&args[1..]);

@@ -53,17 +53,22 @@ impl Server {
 
     /// The bare hyper server.
     pub(crate) fn baseline() -> Self {
-        Self::of_this_program(crate::bare::ARGUMENT)
+        Self::of_this_program(&[crate::bare::ARGUMENT])
     }
 
     /// The same routes on axum.
     pub(crate) fn peer() -> Self {
-        Self::of_this_program(crate::peer::ARGUMENT)
+        Self::of_this_program(&[crate::peer::ARGUMENT])
     }
 
-    fn of_this_program(argument: &str) -> Self {
+    /// Passes bytes on to `ADDR:PORT` and back.
+    pub(crate) fn forwarder(to: &str) -> Self {
+        Self::of_this_program(&[crate::forward::ARGUMENT, to])
+    }
+
+    fn of_this_program(args: &[&str]) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.arg(argument);
+        command.args(args);
         Self::start(command)
     }
 

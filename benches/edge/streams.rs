@@ -1,5 +1,5 @@
-//! What the gateway adds to a streamed token: from the model's write to the client's read, against clients that read the model directly;
-//! one stream and many at once.
+//! What the gateway adds to a streamed token: from the model's write to the client's read, against clients that read the model directly
+//! and against such behind a process that passes bytes on; one stream and many at once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,11 +41,14 @@ pub(crate) fn run(size: Size) {
         let mut settings = Model::settings(&model.base);
         settings.push(("OXIOS_GATEWAY__MAX_CONCURRENT", "1000"));
         let product = parts.server(|| Server::product(&settings));
-        let (mut direct, mut through) = (Ages::default(), Ages::default());
+        let forwarder = parts.server(|| Server::forwarder(&model.address));
+        let (mut direct, mut passed, mut through) = (Ages::default(), Ages::default(), Ages::default());
         let mut cpu = Duration::ZERO;
         for _ in 0..rounds {
-            let asked = |_| TcpStream::connect(model.address.clone());
-            read_all(&runtime, &model, &mut direct, (0..streams).map(asked), &request("POST", "/v1/chat/completions", None, "{}"));
+            for (address, ages) in [(&model.address, &mut direct), (&forwarder.address, &mut passed)] {
+                let asked = (0..streams).map(|_| TcpStream::connect(address.clone()));
+                read_all(&runtime, &model, ages, asked, &request("POST", "/v1/chat/completions", None, "{}"));
+            }
             let readers: Vec<_> = (0..streams).map(|_| begin(&product)).collect();
             let readers = readers.into_iter().map(async |socket| TcpStream::from_std(socket));
             let before = product.cpu();
@@ -59,8 +62,10 @@ pub(crate) fn run(size: Size) {
         let each = cpu.as_secs_f64() * 1e6 / (rounds * streams * pieces) as f64;
         let what = format!("{streams} at once, a piece every {} ms", every.as_millis());
         rows.push(row(format!("{what}: the model directly"), &direct, "–".into()));
+        rows.push(row(format!("{what}: passed on"), &passed, "–".into()));
         rows.push(row(format!("{what}: through the gateway"), &through, format!("{each:.0}")));
-        rows.push(added(&direct, &through, if every.as_secs_f64() * 1e3 < WINDOW_MS { WINDOW_MS } else { 0.0 }));
+        rows.push(added("added by passing on", &direct, &passed, 0.0));
+        rows.push(added("added by the gateway", &direct, &through, if every.as_secs_f64() * 1e3 < WINDOW_MS { WINDOW_MS } else { 0.0 }));
     }
     print(&["", "first piece p50, ms", "p99", "later pieces p50, ms", "p99", "CPU µs a piece"], &rows);
     println!(
@@ -69,14 +74,14 @@ pub(crate) fn run(size: Size) {
     println!("that window stands apart. Answers begin when all have asked, evenly spread over a pause; {}.", parts.told());
 }
 
-/// The difference of the two lines above, less the window in which pieces wait on purpose: its mean for the median, all of it at the end.
-fn added(direct: &Ages, through: &Ages, window: f64) -> Vec<String> {
+/// The difference to the model directly, less the window in which pieces wait on purpose: its mean for the median, all of it at the end.
+fn added(what: &str, direct: &Ages, through: &Ages, window: f64) -> Vec<String> {
     let less = |ours: &[f64], theirs: &[f64], share: f64, window: f64| {
         let apart = if window > 0.0 { format!(" + {window:.0} of window") } else { String::new() };
         format!("{:.2}{apart}", quantile(ours, share) - quantile(theirs, share) - window)
     };
     vec![
-        "added".to_owned(),
+        what.to_owned(),
         less(&through.first, &direct.first, 0.5, 0.0),
         less(&through.first, &direct.first, 0.99, 0.0),
         less(&through.later, &direct.later, 0.5, window / 2.0),

@@ -73,7 +73,7 @@ const BACK_OFF: Duration = Duration::from_millis(100);
 /// A failure to accept comes ten times a second or more; this often it is logged.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 
-/// After connections have left, the heap is trimmed this much later, so at most that often.
+/// After the start, and after connections have left, memory is trimmed this much later, so at most that often.
 const TRIM_AFTER: Duration = Duration::from_secs(5);
 
 /// A bound socket; connections wait in the kernel until it is served.
@@ -191,12 +191,13 @@ pub async fn serve(listener: Listener, settings: Settings, service: Arc<dyn Serv
     }
 }
 
-/// Gives back what connections have left behind, for ever; sleeps while nobody leaves.
+/// Gives back what the start and then connections have left behind, for ever; sleeps while nobody leaves.
 async fn trim(crowd: &Crowd) {
     loop {
-        crowd.left().await;
         tokio::time::sleep(TRIM_AFTER).await;
         sys::os::trim_heap();
+        sys::os::trim_code();
+        crowd.left().await;
     }
 }
 
@@ -346,7 +347,7 @@ mod tests {
     }
 
     /// What lies there to be read, without waiting for more.
-    async fn there(client: &mut tokio::io::DuplexStream) -> usize {
+    async fn there(client: &mut DuplexStream) -> usize {
         futures_util::future::poll_immediate(pin!(client.read(&mut [0; 4096]))).await.map_or(0, |read| read.unwrap_or(0))
     }
 
