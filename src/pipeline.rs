@@ -79,7 +79,7 @@ impl Pipeline {
             settings,
             router: Router::new(ROUTES)?,
             rates: Arc::new(Rates::new()),
-            watches: Arc::default(),
+            watches: Watches::new(app.drained.clone()),
             ids: RequestIds::new(app.random.clone()),
             log: AccessLog::new(app.clock.clone()),
             trusted_proxies: limits.trusted_proxies.clone(),
@@ -223,7 +223,7 @@ impl Pipeline {
         let recorded = Recorded::begin(&self.app.audit, row.recording(), who, what, params.first()).await?;
 
         // 10. The handler, with the evidence of all that: 415, 400, 422 as it reads the body, then its own.
-        let ends = Ends::new(caller.as_ref().map(Caller::key_id), self.watches.clone(), self.app.drained.clone());
+        let ends = Ends::new(caller.as_ref().map(Caller::key_id), self.watches.clone());
         let call = Call {
             caller,
             params,

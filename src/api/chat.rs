@@ -272,8 +272,7 @@ pub(super) async fn wait(app: &App, submitted: &Submitted, ends: &Ends) -> Resul
     let mut tail = submitted.session.tail(submitted.seq);
     let over = app.gateway.over(submitted.id);
     tokio::pin!(over);
-    let ended = ends.ended();
-    tokio::pin!(ended);
+    let mut ending = ends.watch();
     // The gateway has closed its books: what the log does not show by now never comes.
     let mut closed = false;
     let mut asked = None;
@@ -289,7 +288,7 @@ pub(super) async fn wait(app: &App, submitted: &Submitted, ends: &Ends) -> Resul
                 return Err(HttpError::internal("the message is over but its end could not be written"));
             }
             // The run goes on (it does not know whether anyone reads); its answer is no longer for this key (THREATS 6).
-            end = &mut ended => return Err(auth::ended(end)),
+            end = ending.ended() => return Err(auth::ended(end)),
         };
         let entry = match step {
             Step::Record(entry) => entry,

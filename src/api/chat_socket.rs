@@ -31,10 +31,11 @@ pub(crate) async fn stream(app: Arc<App>, call: Call) -> Result<Response, HttpEr
     let Call { headers, upgrade, ends, pace, .. } = call;
     ws::upgrade(&headers, upgrade, Options::default(), move |mut socket| async move {
         let _present = app.metrics.sockets.enter();
+        let mut ending = ends.watch();
         let mut talk = Talk { app, caller, pace, follows: Follows::default() };
         let close = loop {
             let turn = tokio::select! {
-                end = ends.ended() => break Some(match end {
+                end = ending.ended() => break Some(match end {
                     End::Revoked => (Close::Policy, "the key was revoked or ran out"),
                     End::Shutdown => (Close::GoingAway, "the server is shutting down"),
                 }),

@@ -20,10 +20,7 @@ pub(crate) async fn events(app: Arc<App>, call: Call) -> Result<Response, HttpEr
     // What is no id of ours is answered as one that is no longer known.
     let after = call.headers.get("last-event-id").map(|value| value.to_str().unwrap_or_default().to_owned());
     let reader = app.events.subscribe(owner, after.as_deref().filter(|id| !id.is_empty()));
-    let ends = call.ends.clone();
-    Ok(sse::response(Stream { app, reader }, async move {
-        ends.ended().await;
-    }))
+    Ok(sse::response(Stream { app, reader }, call.ends.watch()))
 }
 
 struct Stream {

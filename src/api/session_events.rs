@@ -46,10 +46,7 @@ pub(crate) async fn events(app: Arc<App>, call: Call) -> Result<Response, HttpEr
     };
     let session = app.sessions.load(id, owner).await?;
     let tail = session.tail(after);
-    let ends = call.ends.clone();
-    Ok(sse::response(Stream { app, session, tail, until, over: false }, async move {
-        ends.ended().await;
-    }))
+    Ok(sse::response(Stream { app, session, tail, until, over: false }, call.ends.watch()))
 }
 
 struct Stream {

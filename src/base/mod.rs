@@ -1,5 +1,6 @@
 //! Floor 0: what every other floor speaks of. No I/O but the clock and the random source, both injected.
 
+pub mod bell;
 pub mod blocking;
 pub mod cancel;
 pub mod digest;

@@ -6,12 +6,14 @@
 mod kind;
 mod ring;
 
+use std::future::poll_fn;
 use std::sync::{Arc, RwLock};
+use std::task::Poll;
 
 use bytes::Bytes;
 use serde_json::{Map, Value};
-use tokio::sync::watch;
 
+use crate::base::bell::{Bell, Ear};
 use crate::base::ids::{EventId, OwnerId};
 use crate::base::random::Random;
 use crate::base::time::Clock;
@@ -25,8 +27,8 @@ pub struct Events {
     random: Arc<dyn Random>,
     /// The newest events. Writers hold it to push one, readers to copy pointers; nobody waits while holding it.
     ring: RwLock<Ring>,
-    /// The number of the newest event: what wakes the readers. Lives as long as the bus.
-    newest: watch::Sender<u64>,
+    /// Rung after each event, for readers.
+    bell: Bell,
 }
 
 /// One event, serialised.
@@ -61,7 +63,7 @@ pub struct Reader {
     at: u64,
     /// A `Resync` is owed.
     missed: bool,
-    newest: watch::Receiver<u64>,
+    ear: Ear,
     /// Events already copied from the ring, so that its lock is taken once for many.
     ready: std::collections::VecDeque<Arc<Event>>,
 }
@@ -69,7 +71,7 @@ pub struct Reader {
 impl Events {
     /// An empty bus.
     pub fn new(clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Arc<Self> {
-        Arc::new(Self { clock, random, ring: RwLock::new(Ring::default()), newest: watch::Sender::new(0) })
+        Arc::new(Self { clock, random, ring: RwLock::new(Ring::default()), bell: Bell::default() })
     }
 
     /// Tells `owner`'s readers. `fields` are ids, labels of ours and numbers: never content, goals or error texts.
@@ -86,17 +88,17 @@ impl Events {
         let frame = Bytes::from(frame);
         // serde_json escapes control characters, so the JSON is one line and the frame one event.
         let json = frame.slice(start..frame.len() - 2);
-        let mut ring = self.ring.write().unwrap_or_else(|e| e.into_inner());
-        let number = ring.next_number();
-        ring.push(Arc::new(Event { number, id, owner, json, frame }));
-        // Under the lock: numbers reach the readers in order.
-        self.newest.send_replace(number);
+        {
+            let mut ring = self.ring.write().unwrap_or_else(|e| e.into_inner());
+            let number = ring.next_number();
+            ring.push(Arc::new(Event { number, id, owner, json, frame }));
+        }
+        self.bell.ring();
     }
 
     /// A reader of what `owner` may see: from now on, or behind the event that `after` names. Where that event is not
     /// (or no longer) known, the reader gets a `Resync` and what the ring holds.
     pub fn subscribe(self: &Arc<Self>, owner: OwnerId, after: Option<&str>) -> Reader {
-        let newest = self.newest.subscribe();
         let ring = self.ring.read().unwrap_or_else(|e| e.into_inner());
         let (at, missed) = match after {
             None => (ring.newest_number(), false),
@@ -106,27 +108,23 @@ impl Events {
             },
         };
         drop(ring);
-        Reader { events: self.clone(), owner, at, missed, newest, ready: Default::default() }
+        Reader { events: self.clone(), owner, at, missed, ear: self.bell.ear(), ready: Default::default() }
     }
 
     /// How many events there were since the start.
     pub fn published(&self) -> u64 {
-        *self.newest.borrow()
+        self.ring.read().unwrap_or_else(|e| e.into_inner()).newest_number()
     }
 }
 
 impl Reader {
     /// The next event that the reader may see; waits for it. Safe to drop while it waits: nothing is lost.
     pub async fn next(&mut self) -> Item {
-        loop {
-            if let Some(item) = self.try_next() {
-                return item;
-            }
-            if self.newest.changed().await.is_err() {
-                // The bus is gone with the process; whoever holds the reader ends it.
-                std::future::pending::<()>().await;
-            }
-        }
+        poll_fn(|cx| {
+            self.ear.listen(cx);
+            self.try_next().map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
     }
 
     /// The next event if there is one already.
@@ -135,8 +133,6 @@ impl Reader {
             return Some(Item::Resync);
         }
         if self.ready.is_empty() {
-            // Marked as seen before the look, so that an event in between wakes again.
-            self.newest.borrow_and_update();
             let ring = self.events.ring.read().unwrap_or_else(|e| e.into_inner());
             if ring.oldest_number() > self.at + 1 {
                 self.at = ring.oldest_number() - 1;

@@ -24,16 +24,17 @@ pub trait Source: Send + 'static {
     fn next(&mut self) -> impl Future<Output = Option<Bytes>> + Send;
 }
 
-/// A `text/event-stream` response: frames of the source, a comment every 10 s of silence; ends when the source or
-/// `ends` does (shutdown, revoked key).
-pub fn response(source: impl Source, ends: impl Future<Output = ()> + Send + 'static) -> Response {
+/// Says when a stream has to end although its source would go on (shutdown, revoked key).
+pub trait Limit: Send + Unpin + 'static {
+    /// Ready once it has to. Polled by one task, often.
+    fn poll_over(&mut self, cx: &Context<'_>) -> Poll<()>;
+}
+
+/// A `text/event-stream` response: frames of the source, a comment every 10 s of silence; ends when the source or `limit` does.
+pub fn response(source: impl Source, limit: impl Limit) -> Response {
     let frames = unfold(source, async |mut source| source.next().await.map(|frame| (frame, source)));
-    let events = Events {
-        frames: Box::pin(frames),
-        ends: Box::pin(ends),
-        quiet: Box::pin(tokio::time::sleep(QUIET)),
-        quiet_until: Instant::now() + QUIET,
-    };
+    let events =
+        Events { frames: Box::pin(frames), limit, quiet: Box::pin(tokio::time::sleep(QUIET)), quiet_until: Instant::now() + QUIET };
     let mut response = Response::new(Body::stream(events));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -43,19 +44,19 @@ pub fn response(source: impl Source, ends: impl Future<Output = ()> + Send + 'st
     response
 }
 
-struct Events {
+struct Events<L> {
     frames: Pin<Box<dyn Stream<Item = Bytes> + Send>>,
-    ends: Pin<Box<dyn Future<Output = ()> + Send>>,
+    limit: L,
     /// Wakes us when it may be time for a comment; frames move only `quiet_until`, which costs nothing.
     quiet: Pin<Box<Sleep>>,
     quiet_until: Instant,
 }
 
-impl Stream for Events {
+impl<L: Limit> Stream for Events<L> {
     type Item = io::Result<Bytes>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if self.ends.as_mut().poll(cx).is_ready() {
+        if self.limit.poll_over(cx).is_ready() {
             return Poll::Ready(None);
         }
         if let Poll::Ready(frame) = self.frames.as_mut().poll_next(cx) {
@@ -79,6 +80,9 @@ impl Stream for Events {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
     use http_body_util::BodyExt;
 
@@ -87,6 +91,15 @@ mod tests {
         async fn next(&mut self) -> Option<Bytes> {
             self.0 += 1;
             (self.0 <= 3).then(|| format!("data: {}\n\n", self.0).into())
+        }
+    }
+
+    /// Over when it is told so.
+    #[derive(Clone, Default)]
+    struct Cut(Arc<AtomicBool>);
+    impl Limit for Cut {
+        fn poll_over(&mut self, _: &Context<'_>) -> Poll<()> {
+            if self.0.load(Ordering::Relaxed) { Poll::Ready(()) } else { Poll::Pending }
         }
     }
 
@@ -99,19 +112,16 @@ mod tests {
 
     #[tokio::test]
     async fn frames_come_in_order_and_end_with_their_source() {
-        let body = response(Three(0), std::future::pending()).into_body();
+        let body = response(Three(0), Cut::default()).into_body();
         assert_eq!(body.collect().await.unwrap().to_bytes(), "data: 1\n\ndata: 2\n\ndata: 3\n\n");
     }
 
     #[tokio::test]
     async fn the_end_comes_from_outside_too() {
-        let (canceller, cancel) = crate::base::cancel::pair();
-        let ends = async move {
-            cancel.cancelled().await;
-        };
-        let mut body = response(Silent, ends).into_body();
+        let cut = Cut::default();
+        let mut body = response(Silent, cut.clone()).into_body();
         assert!(futures_util::future::poll_immediate(body.frame()).await.is_none());
-        canceller.cancel(crate::base::cancel::Why::Shutdown);
+        cut.0.store(true, Ordering::Relaxed);
         assert!(body.frame().await.is_none());
     }
 }

@@ -25,7 +25,7 @@ use crate::store::keys::{Budget, KeyRecord, Keys, Scopes};
 use crate::wire::credentials::{self, Bearer, Cookie};
 use crate::wire::query::Query;
 
-pub use crate::middleware::ends::{End, Ends};
+pub use crate::middleware::ends::{End, Ending, Ends};
 pub use crate::store::keys::Scope;
 
 /// Evidence that a credential was checked. Only this module makes one.

@@ -1,13 +1,17 @@
 //! When a stream has to end although both sides would go on: its key was revoked or ran out, or the server stops.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
+use crate::base::bell::{Bell, Ear};
 use crate::base::cancel::Cancel;
 use crate::base::ids::KeyId;
+use crate::http::sse::Limit;
 
 /// How often the keys of open streams are looked at; a revoked key's streams end within a second (THREATS 6).
 const LOOK_EVERY: Duration = Duration::from_millis(400);
@@ -21,86 +25,143 @@ pub enum End {
     Shutdown,
 }
 
-/// The keys that open streams belong to.
-#[derive(Default)]
+/// Who may still use what is open: one bell for each key that has a stream, and one for streams of nobody.
 pub struct Watches {
-    /// One channel a key, `true` once the key is bad; taken when a stream begins and at each look.
-    by_key: Mutex<HashMap<KeyId, watch::Sender<bool>>>,
+    state: Mutex<State>,
     /// Wakes the look when the first stream begins.
     begun: Notify,
+    shutdown: Cancel,
 }
 
-/// For one request: waits for the end of what it may do. Cheap to clone.
+#[derive(Default)]
+struct State {
+    /// The server stops: what begins now has ended.
+    stopped: bool,
+    /// Without those that were revoked; taken when a stream begins and at each look.
+    by_key: HashMap<Option<KeyId>, Arc<Watched>>,
+}
+
+#[derive(Default)]
+struct Watched {
+    /// Set before the bell rings, once.
+    end: OnceLock<End>,
+    bell: Bell,
+}
+
+impl Watched {
+    fn tell(&self, end: End) {
+        if self.end.set(end).is_ok() {
+            self.bell.ring();
+        }
+    }
+}
+
+/// For one request: what it may do ends with its key or the server. Cheap to clone.
 #[derive(Clone)]
 pub struct Ends {
     /// None on public routes.
     key: Option<KeyId>,
     watches: Arc<Watches>,
-    shutdown: Cancel,
 }
 
 impl Ends {
-    pub(crate) fn new(key: Option<KeyId>, watches: Arc<Watches>, shutdown: Cancel) -> Self {
-        Self { key, watches, shutdown }
+    pub(crate) fn new(key: Option<KeyId>, watches: Arc<Watches>) -> Self {
+        Self { key, watches }
     }
 
-    /// Waits for the end; cancel-safe. Begins to watch when it is first polled.
-    pub async fn ended(&self) -> End {
-        let revoked = async {
-            match self.key {
-                Some(key) => self.watches.revoked(key).await,
-                None => std::future::pending().await,
+    /// From now on the end is watched for.
+    pub fn watch(&self) -> Ending {
+        let (watched, ear) = {
+            let mut state = self.watches.state();
+            let stopped = state.stopped;
+            let watched = state.by_key.entry(self.key).or_default().clone();
+            if stopped {
+                watched.tell(End::Shutdown);
             }
+            let ear = watched.bell.ear();
+            (watched, ear)
         };
-        tokio::select! {
-            biased;
-            _ = self.shutdown.cancelled() => End::Shutdown,
-            () = revoked => End::Revoked,
-        }
+        self.watches.begun.notify_one();
+        Ending { watched, ear }
+    }
+}
+
+/// Waits for the end of one stream, in one task.
+pub struct Ending {
+    watched: Arc<Watched>,
+    ear: Ear,
+}
+
+impl Ending {
+    /// Ready once it has come.
+    pub fn poll_ended(&mut self, cx: &Context<'_>) -> Poll<End> {
+        self.ear.listen(cx);
+        self.watched.end.get().map_or(Poll::Pending, |end| Poll::Ready(*end))
+    }
+
+    /// Waits for the end; may be dropped and called again.
+    pub async fn ended(&mut self) -> End {
+        poll_fn(|cx| self.poll_ended(cx)).await
+    }
+}
+
+impl Limit for Ending {
+    fn poll_over(&mut self, cx: &Context<'_>) -> Poll<()> {
+        self.poll_ended(cx).map(drop)
     }
 }
 
 impl Watches {
-    /// Looks at the keys of open streams for ever; `is_good` says whether a key still is. Costs nothing while there is no stream.
+    pub(crate) fn new(shutdown: Cancel) -> Arc<Self> {
+        Arc::new(Self { state: Mutex::default(), begun: Notify::new(), shutdown })
+    }
+
+    /// Looks at the keys of open streams, and for the server's end, for ever; `is_good` says whether a key still is. Costs nothing while
+    /// there is no stream.
     pub async fn look(&self, is_good: impl Fn(KeyId) -> bool) {
-        loop {
-            let begun = self.begun.notified();
-            if self.look_once(&is_good) {
-                tokio::time::sleep(LOOK_EVERY).await;
-            } else {
-                begun.await;
+        let looks = async {
+            loop {
+                let begun = self.begun.notified();
+                if self.look_once(&is_good) {
+                    tokio::time::sleep(LOOK_EVERY).await;
+                } else {
+                    begun.await;
+                }
             }
+        };
+        if self.shutdown.guard(looks).await.is_err() {
+            let mut state = self.state();
+            state.stopped = true;
+            state.by_key.values().for_each(|watched| watched.tell(End::Shutdown));
         }
+        std::future::pending().await
     }
 
     /// True while there are streams.
     fn look_once(&self, is_good: impl Fn(KeyId) -> bool) -> bool {
-        let mut by_key = self.by_key.lock().unwrap_or_else(|e| e.into_inner());
-        by_key.retain(|key, sender| {
-            if sender.receiver_count() > 0 && !is_good(*key) {
-                sender.send_replace(true);
+        let mut state = self.state();
+        state.by_key.retain(|key, watched| {
+            if !watched.bell.is_heard() {
                 return false;
             }
-            sender.receiver_count() > 0
+            let good = key.is_none_or(&is_good);
+            if !good {
+                watched.tell(End::Revoked);
+            }
+            good
         });
-        !by_key.is_empty()
+        !state.by_key.is_empty()
     }
 
-    async fn revoked(&self, key: KeyId) {
-        let mut receiver = {
-            let mut by_key = self.by_key.lock().unwrap_or_else(|e| e.into_inner());
-            by_key.entry(key).or_insert_with(|| watch::channel(false).0).subscribe()
-        };
-        self.begun.notify_one();
-        if receiver.wait_for(|bad| *bad).await.is_err() {
-            // The sender goes only after it has said so.
-            std::future::pending::<()>().await;
-        }
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|e| e.into_inner())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
     use crate::base::cancel::{self, Why};
     use futures_util::future::poll_immediate;
@@ -112,23 +173,51 @@ mod tests {
     #[tokio::test]
     async fn a_revoked_key_ends_its_streams_only() {
         let (_canceller, shutdown) = cancel::pair();
-        let watches = Arc::new(Watches::default());
-        let [a, b] = [1, 2].map(|n| Ends::new(Some(key(n)), watches.clone(), shutdown.clone()));
-        let (mut a, mut b) = (Box::pin(a.ended()), Box::pin(b.ended()));
-        assert!(poll_immediate(&mut a).await.is_none() && poll_immediate(&mut b).await.is_none());
+        let watches = Watches::new(shutdown);
+        let [mut a, mut b, mut nobodys] = [Some(key(1)), Some(key(2)), None].map(|key| Ends::new(key, watches.clone()).watch());
+        let mut told = Box::pin(a.ended());
+        assert!(poll_immediate(&mut told).await.is_none());
         assert!(watches.look_once(|k| k != key(1)));
-        assert_eq!(a.await, End::Revoked);
-        assert!(poll_immediate(&mut b).await.is_none());
-        drop(b);
+        assert_eq!(told.await, End::Revoked);
+        assert!(poll_immediate(Box::pin(b.ended())).await.is_none());
+        assert!(poll_immediate(Box::pin(nobodys.ended())).await.is_none());
+        drop((b, nobodys));
         assert!(!watches.look_once(|_| true), "nobody is watched for without a stream");
     }
 
     #[tokio::test]
-    async fn shutdown_ends_every_stream() {
+    async fn shutdown_ends_every_stream_and_those_that_begin_behind_it() {
         let (canceller, shutdown) = cancel::pair();
-        let ends = Ends::new(None, Arc::default(), shutdown);
-        assert!(poll_immediate(Box::pin(ends.ended())).await.is_none());
+        let watches = Watches::new(shutdown);
+        let looks = tokio::spawn({
+            let watches = watches.clone();
+            async move { watches.look(|_| true).await }
+        });
+        let ends = [Some(key(1)), None].map(|key| Ends::new(key, watches.clone()));
+        let before = ends.clone().map(|ends| ends.watch());
         canceller.cancel(Why::Shutdown);
-        assert_eq!(ends.ended().await, End::Shutdown);
+        for mut ending in before {
+            assert_eq!(ending.ended().await, End::Shutdown);
+        }
+        for ends in ends {
+            assert_eq!(ends.watch().ended().await, End::Shutdown);
+        }
+        looks.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_look_comes_within_half_a_second_of_a_key_gone_bad() {
+        let (_canceller, shutdown) = cancel::pair();
+        let watches = Watches::new(shutdown);
+        let good = Arc::new(AtomicBool::new(true));
+        let looks = tokio::spawn({
+            let (watches, good) = (watches.clone(), good.clone());
+            async move { watches.look(|_| good.load(Ordering::Relaxed)).await }
+        });
+        let mut ending = Ends::new(Some(key(1)), watches).watch();
+        tokio::time::sleep(10 * LOOK_EVERY).await;
+        good.store(false, Ordering::Relaxed);
+        assert_eq!(tokio::time::timeout(LOOK_EVERY, ending.ended()).await, Ok(End::Revoked));
+        looks.abort();
     }
 }

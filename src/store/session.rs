@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 use serde_json::Value;
-use tokio::sync::watch;
 
+use crate::base::bell::Bell;
 use crate::base::blocking;
 use crate::base::ids::{ApprovalId, MessageId, OwnerId, Seq, SessionId};
 use crate::base::time::Timestamp;
@@ -79,8 +79,8 @@ pub struct Session {
     pub(crate) writer: Arc<tokio::sync::Mutex<Writer>>,
     /// What readers see. Held for moments, never across a disk call or an await.
     state: Mutex<State>,
-    /// Told after every change of `state`; each reader waits on its own receiver.
-    pub(crate) wake: watch::Sender<()>,
+    /// Rung after every change of `state`, for readers.
+    pub(crate) bell: Bell,
 }
 
 impl Session {
@@ -93,7 +93,7 @@ impl Session {
             core,
             writer: Arc::new(tokio::sync::Mutex::new(writer)),
             state: Mutex::new(state),
-            wake: watch::Sender::new(()),
+            bell: Bell::default(),
         })
     }
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -236,7 +236,7 @@ impl Session {
         state.deleted = true;
         state.log = None;
         drop(state);
-        self.wake.send_modify(|_| ());
+        self.bell.ring();
     }
     /// Where the log ends that a writer is about to show.
     pub(crate) fn log_end(w: &Writer) -> u64 {

@@ -1,10 +1,11 @@
 //! A reader of a session: everything behind its cursor, from memory or disk, then live.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 
-use tokio::sync::watch;
-
+use crate::base::bell::Ear;
 use crate::base::ids::Seq;
 use crate::store::StoreError;
 use crate::store::lines::{Forward, PAGE_BYTES, seek};
@@ -36,7 +37,7 @@ pub enum Step {
 /// the terminal record.
 pub struct Tail {
     session: Arc<Session>,
-    wake: watch::Receiver<()>,
+    ear: Ear,
     /// Everything up to here was returned, lies in `ready`, or was passed over.
     position: Seq,
     /// The newest seq when the reader began, or last fell behind what is kept in memory.
@@ -60,24 +61,22 @@ struct Place {
 
 impl Tail {
     pub(crate) fn new(session: Arc<Session>, after: Seq) -> Self {
-        let wake = session.wake.subscribe();
+        let ear = session.bell.ear();
         let born = session.last_seq();
         let lost = after > born;
         let position = if lost { 0 } else { after };
-        Self { session, wake, position, born, ready: VecDeque::new(), lost, place: None }
+        Self { session, ear, position, born, ready: VecDeque::new(), lost, place: None }
     }
 
     /// The next step; waits for it. Dropping the future loses nothing.
     pub async fn next(&mut self) -> Result<Step, StoreError> {
         loop {
-            // Before the look, so that a change after it wakes us.
-            self.wake.borrow_and_update();
-            match self.look() {
+            let look = poll_fn(|cx| {
+                self.ear.listen(cx);
+                self.look()
+            });
+            match look.await {
                 Look::Step(step) => return Ok(step),
-                Look::Wait => {
-                    // The sender lives in the session that we hold.
-                    let _ = self.wake.changed().await;
-                }
                 Look::Disk(visible, generation) => {
                     let (session, after, place, born) = (self.session.clone(), self.position, self.place, self.born);
                     let page = blocking(move || read_page(&session, after, visible, place, born)).await?;
@@ -102,25 +101,26 @@ impl Tail {
         self.ready.is_empty() && !self.lost && self.position >= self.session.last_seq()
     }
 
-    fn look(&mut self) -> Look {
+    /// Pending where nothing is there yet.
+    fn look(&mut self) -> Poll<Look> {
         let state = self.session.state();
         if state.deleted {
-            return Look::Step(Step::Deleted);
+            return Poll::Ready(Look::Step(Step::Deleted));
         }
         if self.lost {
             self.lost = false;
-            return Look::Step(Step::Resync { last_seq: state.visible });
+            return Poll::Ready(Look::Step(Step::Resync { last_seq: state.visible }));
         }
         if let Some(entry) = self.ready.pop_front() {
-            return Look::Step(Step::Record(entry));
+            return Poll::Ready(Look::Step(Step::Record(entry)));
         }
         loop {
             if self.position >= state.visible {
-                return Look::Wait;
+                return Poll::Pending;
             }
             let Some(recent) = state.recent(self.position, TAKE_MAX) else {
                 self.born = state.visible;
-                return Look::Disk(state.visible, state.run_generation);
+                return Poll::Ready(Look::Disk(state.visible, state.run_generation));
             };
             // What was read from disk before is behind us now.
             self.place = None;
@@ -131,7 +131,7 @@ impl Tail {
                 !(entry.record.body.is_piece() && over())
             }));
             if let Some(entry) = self.ready.pop_front() {
-                return Look::Step(Step::Record(entry));
+                return Poll::Ready(Look::Step(Step::Record(entry)));
             }
         }
     }
@@ -139,7 +139,6 @@ impl Tail {
 
 enum Look {
     Step(Step),
-    Wait,
     /// The next records are not in memory; read up to this seq, while the pieces are of this generation.
     Disk(Seq, u64),
 }
@@ -373,7 +372,7 @@ mod tests {
             session.append(id, vec![token(&long(n))]).await.unwrap();
         }
         // This one looks while the run lives; by the time it reads, the pieces are gone.
-        let Look::Disk(visible, generation) = within.look() else { panic!("202 pieces do not fit into memory") };
+        let Poll::Ready(Look::Disk(visible, generation)) = within.look() else { panic!("202 pieces do not fit into memory") };
         session.append(id, vec![done("all of it")]).await.unwrap();
         let page = read_page(&session, within.position, visible, within.place, within.born).unwrap();
         within.take(page, generation);

@@ -267,7 +267,7 @@ impl Session {
             state.run_generation += u64::from(pieces_go);
             logged.then(|| (before, state.overview.clone(), !state.open_messages().is_empty()))
         };
-        self.wake.send_modify(|_| ());
+        self.bell.ring();
         if let Some((before, about, open)) = change {
             self.core.index.changed(self.id(), self.owner(), self.created_at(), &about, messages, open, before, log_len);
         }

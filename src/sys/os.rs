@@ -39,8 +39,9 @@ pub fn trim_code() {
             static etext: c_char;
             fn madvise(start: *mut c_void, len: usize, advice: c_int) -> c_int;
         }
-        let page = rustix::param::page_size();
-        let (start, end) = (addr_of!(__executable_start).cast_mut(), addr_of!(etext).addr() / page * page);
+        /// The largest page there is: an end that is rounded down to it is one of whole pages everywhere.
+        const PAGE_BYTES_MAX: usize = 64 * 1024;
+        let (start, end) = (addr_of!(__executable_start).cast_mut(), addr_of!(etext).addr() / PAGE_BYTES_MAX * PAGE_BYTES_MAX);
         // SAFETY: from where the program begins to the end of its code lie mappings of its file that are never written to (what is
         // relocated or writable lies behind it; code with relocations of its own is refused by the linker). Such a page comes back
         // from the file as it was, and the kernel lets nobody write to a file that runs. Where a hole or another's mapping is met,

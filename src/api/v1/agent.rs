@@ -46,19 +46,16 @@ pub(super) async fn answer(app: Arc<App>, call: &Call, request: ChatCompletionRe
     let budget = call.caller()?.budget();
     let mut run = Run { app, submitted, tail, said: String::new(), usage: None, asked: None, budget, ended: false };
     if request.stream.unwrap_or(false) {
-        let ends = call.ends.clone();
         let usage = request.include_usage();
         let stream = Stream { voice, run, usage, begun: false, over: false };
-        return Ok(sse::response(stream, async move {
-            ends.ended().await;
-        }));
+        return Ok(sse::response(stream, call.ends.watch()));
     }
-    let mut ended = std::pin::pin!(call.ends.ended());
+    let mut ending = call.ends.watch();
     loop {
         let more = tokio::select! {
             biased;
             piece = run.next() => piece?.is_some(),
-            end = &mut ended => return Err(auth::ended(end)),
+            end = ending.ended() => return Err(auth::ended(end)),
         };
         if !more {
             break;

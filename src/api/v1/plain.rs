@@ -44,10 +44,11 @@ pub(super) async fn answer(app: Arc<App>, call: &Call, request: ChatCompletionRe
     let deadline = Instant::now() + app.settings.load().max_execution;
     let purse = app.books.purse(call.caller()?.budget().map(|budget| budget.id));
     let tally = Tally::new(&asked);
+    let mut ending = call.ends.watch();
     let reserved = tokio::select! {
         reserved = purse.reserve(engine.tokens_at_most(&asked)) => reserved?,
         () = tokio::time::sleep_until(deadline) => return Err(late()),
-        end = call.ends.ended() => return Err(auth::ended(end)),
+        end = ending.ended() => return Err(auth::ended(end)),
     };
     let mut model = Model {
         call: engine.call(asked, &cancel),
@@ -61,7 +62,7 @@ pub(super) async fn answer(app: Arc<App>, call: &Call, request: ChatCompletionRe
         _permit: permit,
     };
     // The head waits for the first event, so that a model that fails at once is an error with a status.
-    let first = model.next(&call.ends).await?;
+    let first = model.next(&mut ending).await?;
     let voice = Voice {
         id: format!("chatcmpl-{}", MessageId::random(&*app.random)),
         created: app.clock.now().millis() / 1000,
@@ -69,23 +70,10 @@ pub(super) async fn answer(app: Arc<App>, call: &Call, request: ChatCompletionRe
         session: None,
     };
     if request.stream.unwrap_or(false) {
-        let ends = call.ends.clone();
         let usage = request.include_usage();
-        let of_stream = call.ends.clone();
-        let stream = Stream {
-            voice,
-            model,
-            ends: of_stream,
-            first,
-            begun: false,
-            calls: 0,
-            logprobs: Logprobs::default(),
-            wanted: usage,
-            over: false,
-        };
-        return Ok(sse::response(stream, async move {
-            ends.ended().await;
-        }));
+        let stream =
+            Stream { voice, model, ending, first, begun: false, calls: 0, logprobs: Logprobs::default(), wanted: usage, over: false };
+        return Ok(sse::response(stream, call.ends.watch()));
     }
     let (mut text, mut calls, mut logprobs, mut finish) = (String::new(), Vec::new(), Logprobs::default(), Finish::Stop);
     let mut next = first;
@@ -97,7 +85,7 @@ pub(super) async fn answer(app: Arc<App>, call: &Call, request: ChatCompletionRe
             Event::Usage(_) => {}
             Event::Finish(why) => finish = why,
         }
-        next = model.next(&call.ends).await?;
+        next = model.next(&mut ending).await?;
     }
     api::json(&voice.whole(text, calls, logprobs, answer::word(finish), model.told))
 }
@@ -119,7 +107,7 @@ struct Model {
 }
 
 impl Model {
-    async fn next(&mut self, ends: &auth::Ends) -> Result<Option<Event>, HttpError> {
+    async fn next(&mut self, ending: &mut auth::Ending) -> Result<Option<Event>, HttpError> {
         self.reserved.used(self.tally.usage().total());
         tokio::select! {
             biased;
@@ -128,7 +116,7 @@ impl Model {
                 event.map_err(error::of_model)
             }
             () = tokio::time::sleep_until(self.deadline) => Err(late()),
-            end = ends.ended() => Err(auth::ended(end)),
+            end = ending.ended() => Err(auth::ended(end)),
         }
     }
 }
@@ -165,7 +153,7 @@ impl Model {
 struct Stream {
     voice: Voice,
     model: Model,
-    ends: auth::Ends,
+    ending: auth::Ending,
     /// The event that came before the head.
     first: Option<Event>,
     begun: bool,
@@ -190,7 +178,7 @@ impl sse::Source for Stream {
         loop {
             let event = match self.first.take() {
                 Some(event) => Ok(Some(event)),
-                None => self.model.next(&self.ends).await,
+                None => self.model.next(&mut self.ending).await,
             };
             return Some(match event {
                 Ok(Some(Event::Text(text))) => self.voice.text(text, std::mem::take(&mut self.logprobs)),
