@@ -1,6 +1,8 @@
 //! Telling a run to stop, with the reason.
 
-use tokio::sync::watch;
+use std::sync::Arc;
+
+use crate::base::latch::{Latch, Waiter};
 
 /// Why a run is stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,47 +21,41 @@ pub enum Why {
 
 /// The side that stops. The first reason stays.
 #[derive(Debug, Clone)]
-pub struct Canceller(watch::Sender<Option<Why>>);
+pub struct Canceller(Arc<Latch<Why>>);
 
 /// The side that is stopped; cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Cancel(watch::Receiver<Option<Why>>);
+pub struct Cancel(Arc<Latch<Why>>);
 
 /// A connected pair.
 pub fn pair() -> (Canceller, Cancel) {
-    let (tx, rx) = watch::channel(None);
-    (Canceller(tx), Cancel(rx))
+    let latch = Arc::default();
+    (Canceller(Arc::clone(&latch)), Cancel(latch))
 }
 
 impl Canceller {
     /// Stops; a second call changes nothing.
     pub fn cancel(&self, why: Why) {
-        self.0.send_if_modified(|now| {
-            let first = now.is_none();
-            if first {
-                *now = Some(why);
-            }
-            first
-        });
+        self.0.set(why);
     }
     /// Another handle to the stopped side.
     pub fn token(&self) -> Cancel {
-        Cancel(self.0.subscribe())
+        Cancel(self.0.clone())
     }
 }
 
 impl Cancel {
     /// The reason, once there is one.
     pub fn why(&self) -> Option<Why> {
-        *self.0.borrow()
+        self.0.get()
     }
     /// Waits until stopped. Never returns if the other side is gone without having stopped it.
     pub async fn cancelled(&self) -> Why {
-        let mut rx = self.0.clone();
-        match rx.wait_for(Option::is_some).await.map(|why| *why) {
-            Ok(Some(why)) => why,
-            _ => std::future::pending().await,
-        }
+        self.waiter().wait().await
+    }
+    /// For a task that asks again and again.
+    pub fn waiter(&self) -> Waiter<Why> {
+        self.0.waiter()
     }
     /// The future's value, or the reason if that comes first.
     pub async fn guard<T>(&self, future: impl Future<Output = T>) -> Result<T, Why> {

@@ -5,6 +5,7 @@ pub mod blocking;
 pub mod cancel;
 pub mod digest;
 pub mod ids;
+pub mod latch;
 pub mod limits;
 pub mod live;
 pub mod log;

@@ -60,18 +60,18 @@ pub(super) async fn run(socket: Socket, line: Arc<Line>, service: Arc<dyn Servic
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let mut visitor = line.visitor();
-    let served = poll_fn(|cx| {
-        ready!(visitor.poll_turn(line.needs_pass(), cx));
-        line.begun();
-        connection.as_mut().poll(cx)
+    let mut stop = (!last).then(|| stop.waiter());
+    let stopped = poll_fn(|cx| {
+        if visitor.poll_turn(line.needs_pass(), cx).is_ready() {
+            line.begun();
+            // How a connection ended is the access log's affair, request by request.
+            if connection.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(false);
+            }
+        }
+        stop.as_mut().map_or(Poll::Pending, |stop| stop.poll(cx).map(|_| true))
     });
-    let stopped = tokio::select! {
-        biased;
-        // How a connection ended is the access log's affair, request by request.
-        _ = served => false,
-        _ = stop.cancelled(), if !last => true,
-    };
-    if stopped {
+    if stopped.await {
         connection.as_mut().graceful_shutdown();
         let _ = connection.await;
     }

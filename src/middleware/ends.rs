@@ -1,16 +1,15 @@
 //! When a stream has to end although both sides would go on: its key was revoked or ran out, or the server stops.
 
 use std::collections::HashMap;
-use std::future::poll_fn;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use crate::base::bell::{Bell, Ear};
 use crate::base::cancel::Cancel;
 use crate::base::ids::KeyId;
+use crate::base::latch::{Latch, Waiter};
 use crate::http::sse::Limit;
 
 /// How often the keys of open streams are looked at; a revoked key's streams end within a second (THREATS 6).
@@ -25,7 +24,7 @@ pub enum End {
     Shutdown,
 }
 
-/// Who may still use what is open: one bell for each key that has a stream, and one for streams of nobody.
+/// Who may still use what is open: one end for each key that has a stream, and one for streams of nobody.
 pub struct Watches {
     state: Mutex<State>,
     /// Wakes the look when the first stream begins.
@@ -38,22 +37,7 @@ struct State {
     /// The server stops: what begins now has ended.
     stopped: bool,
     /// Without those that were revoked; taken when a stream begins and at each look.
-    by_key: HashMap<Option<KeyId>, Arc<Watched>>,
-}
-
-#[derive(Default)]
-struct Watched {
-    /// Set before the bell rings, once.
-    end: OnceLock<End>,
-    bell: Bell,
-}
-
-impl Watched {
-    fn tell(&self, end: End) {
-        if self.end.set(end).is_ok() {
-            self.bell.ring();
-        }
-    }
+    by_key: HashMap<Option<KeyId>, Arc<Latch<End>>>,
 }
 
 /// For one request: what it may do ends with its key or the server. Cheap to clone.
@@ -71,43 +55,33 @@ impl Ends {
 
     /// From now on the end is watched for.
     pub fn watch(&self) -> Ending {
-        let (watched, ear) = {
+        let ending = {
             let mut state = self.watches.state();
             let stopped = state.stopped;
-            let watched = state.by_key.entry(self.key).or_default().clone();
+            let end = state.by_key.entry(self.key).or_default();
             if stopped {
-                watched.tell(End::Shutdown);
+                end.set(End::Shutdown);
             }
-            let ear = watched.bell.ear();
-            (watched, ear)
+            Ending(end.waiter())
         };
         self.watches.begun.notify_one();
-        Ending { watched, ear }
+        ending
     }
 }
 
 /// Waits for the end of one stream, in one task.
-pub struct Ending {
-    watched: Arc<Watched>,
-    ear: Ear,
-}
+pub struct Ending(Waiter<End>);
 
 impl Ending {
-    /// Ready once it has come.
-    pub fn poll_ended(&mut self, cx: &Context<'_>) -> Poll<End> {
-        self.ear.listen(cx);
-        self.watched.end.get().map_or(Poll::Pending, |end| Poll::Ready(*end))
-    }
-
     /// Waits for the end; may be dropped and called again.
     pub async fn ended(&mut self) -> End {
-        poll_fn(|cx| self.poll_ended(cx)).await
+        self.0.wait().await
     }
 }
 
 impl Limit for Ending {
     fn poll_over(&mut self, cx: &Context<'_>) -> Poll<()> {
-        self.poll_ended(cx).map(drop)
+        self.0.poll(cx).map(drop)
     }
 }
 
@@ -132,7 +106,7 @@ impl Watches {
         if self.shutdown.guard(looks).await.is_err() {
             let mut state = self.state();
             state.stopped = true;
-            state.by_key.values().for_each(|watched| watched.tell(End::Shutdown));
+            state.by_key.values().for_each(|end| end.set(End::Shutdown));
         }
         std::future::pending().await
     }
@@ -140,13 +114,13 @@ impl Watches {
     /// True while there are streams.
     fn look_once(&self, is_good: impl Fn(KeyId) -> bool) -> bool {
         let mut state = self.state();
-        state.by_key.retain(|key, watched| {
-            if !watched.bell.is_heard() {
+        state.by_key.retain(|key, end| {
+            if !end.is_awaited() {
                 return false;
             }
             let good = key.is_none_or(&is_good);
             if !good {
-                watched.tell(End::Revoked);
+                end.set(End::Revoked);
             }
             good
         });
