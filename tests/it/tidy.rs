@@ -27,7 +27,7 @@ const FLOORS: &[(&str, u32)] = &[
 ];
 
 /// How many uses of `unsafe` the one file may have. Raise it only with a reason in the commit.
-const UNSAFE_MAX: usize = 9;
+const UNSAFE_MAX: usize = 11;
 
 /// A file that is longer is two things (EXAMPLES 7).
 const LINES_MAX: usize = 900;
