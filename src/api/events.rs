@@ -1,6 +1,8 @@
 //! `GET /api/events`: the kernel bus as server-sent events.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use serde_json::json;
@@ -28,13 +30,16 @@ struct Stream {
     reader: Reader,
 }
 
-impl sse::Source for Stream {
-    async fn next(&mut self) -> Option<Bytes> {
-        let first = self.reader.next().await;
+/// By hand, not an `async fn`: a reader that waits is nothing but this. It never ends.
+impl futures_util::Stream for Stream {
+    type Item = Bytes;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let first = ready!(self.reader.poll_next(cx));
         let first = self.frame(first);
         let Some(second) = self.reader.try_next() else {
             // The usual case: the very bytes that every other reader gets.
-            return Some(first);
+            return Poll::Ready(Some(first));
         };
         let mut batch = BytesMut::from(&first[..]);
         batch.extend_from_slice(&self.frame(second));
@@ -42,7 +47,7 @@ impl sse::Source for Stream {
             let Some(item) = self.reader.try_next() else { break };
             batch.extend_from_slice(&self.frame(item));
         }
-        Some(batch.freeze())
+        Poll::Ready(Some(batch.freeze()))
     }
 }
 

@@ -46,7 +46,7 @@ pub(crate) async fn events(app: Arc<App>, call: Call) -> Result<Response, HttpEr
     };
     let session = app.sessions.load(id, owner).await?;
     let tail = session.tail(after);
-    Ok(sse::response(Stream { app, session, tail, until, over: false }, call.ends.watch()))
+    Ok(sse::response(sse::frames(Stream { app, session, tail, until, over: false }), call.ends.watch()))
 }
 
 struct Stream {

@@ -6,9 +6,8 @@
 mod kind;
 mod ring;
 
-use std::future::poll_fn;
 use std::sync::{Arc, RwLock};
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use serde_json::{Map, Value};
@@ -118,13 +117,10 @@ impl Events {
 }
 
 impl Reader {
-    /// The next event that the reader may see; waits for it. Safe to drop while it waits: nothing is lost.
-    pub async fn next(&mut self) -> Item {
-        poll_fn(|cx| {
-            self.ear.listen(cx);
-            self.try_next().map_or(Poll::Pending, Poll::Ready)
-        })
-        .await
+    /// The next event that the reader may see; waits for it. One task at a time, which is woken.
+    pub fn poll_next(&mut self, cx: &Context<'_>) -> Poll<Item> {
+        self.ear.listen(cx);
+        self.try_next().map_or(Poll::Pending, Poll::Ready)
     }
 
     /// The next event if there is one already.
@@ -235,7 +231,7 @@ mod tests {
     async fn a_waiting_reader_wakes() {
         let (events, a, _) = bus();
         let mut reader = events.subscribe(a, None);
-        let waiting = tokio::spawn(async move { reader.next().await });
+        let waiting = tokio::spawn(async move { std::future::poll_fn(|cx| reader.poll_next(cx)).await });
         tokio::task::yield_now().await;
         events.publish(a, Kind::MessageReceived, Map::new());
         assert!(matches!(waiting.await, Ok(Item::Event(_))));

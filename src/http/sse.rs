@@ -1,4 +1,4 @@
-//! Server-sent events (WHATWG HTML §9.2): a response made from an async source of encoded frames (`wire::sse_out` encodes).
+//! Server-sent events (WHATWG HTML §9.2): a response made from a stream of encoded frames (`wire::sse_out` encodes).
 
 use std::io;
 use std::pin::Pin;
@@ -17,11 +17,16 @@ use crate::wire::sse_out::KEEP_ALIVE;
 /// A comment is sent after this much silence: proxies cut quiet connections, and a reader that is gone shows itself.
 const QUIET: Duration = Duration::from_secs(10);
 
-/// Where frames come from.
+/// Where frames come from, where making one takes several steps.
 pub trait Source: Send + 'static {
     /// The next frame or frames, encoded by `wire::sse_out`; none ends the response. Polled only while the client reads.
     /// It need not be cancel-safe: it is never dropped half way and called again.
     fn next(&mut self) -> impl Future<Output = Option<Bytes>> + Send;
+}
+
+/// The frames of a source, one after the other.
+pub fn frames(source: impl Source) -> impl Stream<Item = Bytes> + Send + Unpin + 'static {
+    Box::pin(unfold(source, async |mut source| source.next().await.map(|frame| (frame, source))))
 }
 
 /// Says when a stream has to end although its source would go on (shutdown, revoked key).
@@ -30,11 +35,9 @@ pub trait Limit: Send + Unpin + 'static {
     fn poll_over(&mut self, cx: &Context<'_>) -> Poll<()>;
 }
 
-/// A `text/event-stream` response: frames of the source, a comment every 10 s of silence; ends when the source or `limit` does.
-pub fn response(source: impl Source, limit: impl Limit) -> Response {
-    let frames = unfold(source, async |mut source| source.next().await.map(|frame| (frame, source)));
-    let events =
-        Events { frames: Box::pin(frames), limit, quiet: Box::pin(tokio::time::sleep(QUIET)), quiet_until: Instant::now() + QUIET };
+/// A `text/event-stream` response: the frames, a comment every 10 s of silence; ends when the frames or `limit` do.
+pub fn response(frames: impl Stream<Item = Bytes> + Send + Unpin + 'static, limit: impl Limit) -> Response {
+    let events = Events { frames, limit, quiet: Box::pin(tokio::time::sleep(QUIET)), quiet_until: Instant::now() + QUIET };
     let mut response = Response::new(Body::stream(events));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -44,22 +47,22 @@ pub fn response(source: impl Source, limit: impl Limit) -> Response {
     response
 }
 
-struct Events<L> {
-    frames: Pin<Box<dyn Stream<Item = Bytes> + Send>>,
+struct Events<F, L> {
+    frames: F,
     limit: L,
     /// Wakes us when it may be time for a comment; frames move only `quiet_until`, which costs nothing.
     quiet: Pin<Box<Sleep>>,
     quiet_until: Instant,
 }
 
-impl<L: Limit> Stream for Events<L> {
+impl<F: Stream<Item = Bytes> + Unpin, L: Limit> Stream for Events<F, L> {
     type Item = io::Result<Bytes>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if self.limit.poll_over(cx).is_ready() {
             return Poll::Ready(None);
         }
-        if let Poll::Ready(frame) = self.frames.as_mut().poll_next(cx) {
+        if let Poll::Ready(frame) = Pin::new(&mut self.frames).poll_next(cx) {
             self.quiet_until = Instant::now() + QUIET;
             return Poll::Ready(frame.map(Ok));
         }
@@ -112,14 +115,14 @@ mod tests {
 
     #[tokio::test]
     async fn frames_come_in_order_and_end_with_their_source() {
-        let body = response(Three(0), Cut::default()).into_body();
+        let body = response(frames(Three(0)), Cut::default()).into_body();
         assert_eq!(body.collect().await.unwrap().to_bytes(), "data: 1\n\ndata: 2\n\ndata: 3\n\n");
     }
 
     #[tokio::test]
     async fn the_end_comes_from_outside_too() {
         let cut = Cut::default();
-        let mut body = response(Silent, cut.clone()).into_body();
+        let mut body = response(frames(Silent), cut.clone()).into_body();
         assert!(futures_util::future::poll_immediate(body.frame()).await.is_none());
         cut.0.store(true, Ordering::Relaxed);
         assert!(body.frame().await.is_none());

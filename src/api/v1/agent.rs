@@ -48,7 +48,7 @@ pub(super) async fn answer(app: Arc<App>, call: &Call, request: ChatCompletionRe
     if request.stream.unwrap_or(false) {
         let usage = request.include_usage();
         let stream = Stream { voice, run, usage, begun: false, over: false };
-        return Ok(sse::response(stream, call.ends.watch()));
+        return Ok(sse::response(sse::frames(stream), call.ends.watch()));
     }
     let mut ending = call.ends.watch();
     loop {

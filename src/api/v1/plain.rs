@@ -73,7 +73,7 @@ pub(super) async fn answer(app: Arc<App>, call: &Call, request: ChatCompletionRe
         let usage = request.include_usage();
         let stream =
             Stream { voice, model, ending, first, begun: false, calls: 0, logprobs: Logprobs::default(), wanted: usage, over: false };
-        return Ok(sse::response(stream, call.ends.watch()));
+        return Ok(sse::response(sse::frames(stream), call.ends.watch()));
     }
     let (mut text, mut calls, mut logprobs, mut finish) = (String::new(), Vec::new(), Logprobs::default(), Finish::Stop);
     let mut next = first;
