@@ -329,13 +329,13 @@ pub const STRANGERS_MAX: usize = 512;
 pub const STRANGERS_PER_PEER_MAX: usize = 64;
 /// New connections that nobody has looked at yet; more wait with the kernel. What is admitted faster than it is served would stand
 /// before every client's next request.
-pub const CONNECTIONS_UNSEEN_MAX: usize = 64;
+pub const CONNECTIONS_UNSEEN_MAX: usize = 16;
 /// So many requests of a stranger's connection are answered at once while it is crowded (a page with its parts), …
 pub const STRANGER_REQUESTS_AT_ONCE: u64 = 16;
 /// … each further one at the earliest so many milliseconds after the last: with every place taken, that is 5,120 requests a second.
 pub const STRANGER_REQUEST_EVERY_MS: u64 = 100;
 /// While it is crowded so many strangers' tasks run in one go, before whoever else is ready: some 50 µs each.
-pub const STRANGERS_A_TURN: usize = 16;
+pub const STRANGERS_A_TURN: usize = 4;
 /// It is crowded when one in so many of the strangers' places is taken: more than one peer may take.
 pub const STRANGERS_CROWDED_SHARE: usize = 4;
 /// Descriptors that connections leave to files, models and the runtime.
