@@ -84,7 +84,8 @@ impl Events {
         object.insert("timestamp".into(), self.clock.now().to_string().into());
         let frame = format!("id: {id}\ndata: {}\n\n", Value::Object(object));
         let start = "id: \ndata: ".len() + 36;
-        let frame = Bytes::from(frame);
+        // As long as it is: a thousand of them are kept.
+        let frame = Bytes::from(frame.into_boxed_str().into_boxed_bytes());
         // serde_json escapes control characters, so the JSON is one line and the frame one event.
         let json = frame.slice(start..frame.len() - 2);
         {

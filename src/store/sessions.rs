@@ -434,8 +434,16 @@ impl Sessions {
         held.recent.push_back((session.clone(), now));
         let oldest = if held.recent.len() > SESSIONS_IDLE_OPEN_MAX { held.recent.pop_front() } else { None };
         drop(held);
-        // It may be the last handle; dropping it closes files.
-        drop(oldest);
+        if let Some((oldest, _)) = oldest {
+            let id = oldest.id();
+            // It may be the last handle; dropping it closes files.
+            drop(oldest);
+            // What is left of it would lie between what lives on, and keep pages of the heap from being given back.
+            let mut held = self.held();
+            if held.sessions.get(&id).is_some_and(|weak| weak.strong_count() == 0) {
+                held.sessions.remove(&id);
+            }
+        }
         self.touched.notify_one();
     }
     /// A session without files.

@@ -181,6 +181,16 @@ async fn the_sweep_closes_what_a_crash_left_open_and_gives_idle_sessions_back() 
 }
 
 #[tokio::test]
+async fn nothing_is_left_in_memory_of_a_session_that_others_took_the_place_of() {
+    let bench = Bench::new();
+    let sessions = bench.sessions();
+    for _ in 0..3 * SESSIONS_IDLE_OPEN_MAX {
+        talk(&bench, &sessions, bench.session_id()).await;
+    }
+    assert_eq!(sessions.held().sessions.len(), SESSIONS_IDLE_OPEN_MAX);
+}
+
+#[tokio::test]
 async fn pruning_takes_the_oldest_and_never_one_in_use() {
     let bench = Bench::new();
     let sessions = bench.sessions();
