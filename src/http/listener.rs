@@ -9,7 +9,7 @@ use tokio::io::DuplexStream;
 use tokio::net::{TcpListener, UnixListener};
 #[cfg(any(test, feature = "fuzzing"))]
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
 use crate::base::cancel::Cancel;
@@ -184,10 +184,8 @@ pub async fn serve(listener: Listener, settings: Settings, service: Arc<dyn Serv
         () = trim(&crowd) => None,
     };
     // A server that accepts nobody any more must not go on as if it did.
-    if let Some(Err(error)) = ended
-        && error.is_panic()
-    {
-        std::panic::resume_unwind(error.into_panic());
+    if let Some(Ok(panic)) = ended.and_then(Result::err).map(JoinError::try_into_panic) {
+        std::panic::resume_unwind(panic);
     }
 }
 

@@ -298,6 +298,30 @@ fn files_stay_short() {
     assert!(long.is_empty(), "longer than {LINES_MAX} lines: {long:?}");
 }
 
+/// A newer compiler takes them without a word, whatever `rust-version` says; the boards' compiler knows none.
+#[test]
+fn no_conditions_are_chained_behind_a_let() {
+    let mut chained = Vec::new();
+    for source in sources("src").into_iter().filter(|source| !source.name.contains("test")) {
+        let (mut open, mut depth) = (false, 0_i32);
+        for (n, line) in source.code.lines().enumerate() {
+            open |= ["if let ", "while let "].iter().any(|start| line.contains(start));
+            let mut before = ' ';
+            for c in line.chars().filter(|_| open) {
+                depth += i32::from("([".contains(c)) - i32::from(")]".contains(c));
+                if depth == 0 && before == '&' && c == '&' {
+                    chained.push(format!("{}:{}", source.name, n + 1));
+                }
+                before = c;
+            }
+            if line.trim_end().ends_with(['{', '}', ';', ',']) {
+                (open, depth) = (false, 0);
+            }
+        }
+    }
+    assert!(chained.is_empty(), "conditions behind a `let`: {chained:?}");
+}
+
 #[test]
 fn unsafe_code_lies_in_one_file_and_says_why_it_is_safe() {
     let manifest = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();

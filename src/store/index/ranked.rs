@@ -84,9 +84,7 @@ impl Ranked {
     /// Makes one run of this and the next, where they have become short.
     fn join(&mut self, run: usize) {
         let length = |run: usize| self.runs.get(run).map(Vec::len);
-        if let (Some(one), Some(next)) = (length(run), length(run + 1))
-            && one + next <= RUN_ROWS / 2
-        {
+        if length(run).zip(length(run + 1)).is_some_and(|(one, next)| one + next <= RUN_ROWS / 2) {
             let moved = self.runs.remove(run + 1);
             if let Some(rows) = self.runs.get_mut(run) {
                 rows.extend(moved);

@@ -83,9 +83,8 @@ impl Table {
         let Ok((number, place)) = self.by_id.find(|row| self.compare_ids(row, id)) else { return };
         self.by_id.remove(place);
         let Some(item) = self.row(number).map(|row| (self.owners.value(row.owner).copied(), row.updated)) else { return };
-        if let (Some(owner), updated) = item
-            && let Some(mut order) = self.by_time.remove(&owner)
-        {
+        let (owner, updated) = item;
+        if let Some((owner, mut order)) = owner.and_then(|owner| self.by_time.remove_entry(&owner)) {
             if let Ok((_, place)) = order.find(|row| self.compare_times(row, updated, id)) {
                 order.remove(place);
             }
