@@ -7,8 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::sync::Notify;
 
-use crate::base::cancel::Cancel;
-use crate::base::ids::{MessageId, OwnerId, SeedId, SessionId, SpaceId};
+use crate::base::ids::{OwnerId, SeedId, SessionId, SpaceId};
 use crate::base::limits::{PAGE_MAX, SESSIONS_IDLE_OPEN_MAX};
 use crate::base::live::Live;
 use crate::base::log;
@@ -27,10 +26,6 @@ use crate::store::writer::Writer;
 use crate::store::{import, open, remove};
 use crate::wire::log_line::{FORMAT, Header};
 
-/// A session that nobody asked for in this time leaves memory.
-const IDLE: Duration = Duration::from_secs(5);
-/// Pruning by itself happens this often at most (API A5).
-const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 /// Opening, making and deleting take turns within one of so many groups of ids.
 const TURNS: usize = 16;
 
@@ -100,26 +95,6 @@ pub struct Page<T> {
     pub page: usize,
     /// Most items on a page.
     pub limit: usize,
-}
-
-/// Whoever had to read so many sessions to build the listing writes its cache at once: a box that is only ever switched off would read
-/// them again at each start.
-const READ_TO_SAVE: usize = 256;
-
-/// What the sweep tells those above.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Found {
-    /// A message that waits for a person, or whose decision nobody has acted on. The question's file may be missing.
-    Waiting {
-        /// Whose.
-        owner: OwnerId,
-        /// Where.
-        session_id: SessionId,
-        /// Which.
-        message_id: MessageId,
-    },
-    /// A session was pruned.
-    Pruned(SessionId),
 }
 
 /// All sessions.
@@ -242,109 +217,6 @@ impl Sessions {
     pub async fn delete(&self, id: SessionId, owner: OwnerId) -> Result<(), StoreError> {
         let session = self.load(id, owner).await?;
         self.remove(session, Remove::Always).await.map(drop)
-    }
-
-    /// The background work: builds the index, repairs what was left open, finishes deletions; then gives idle sessions back and
-    /// prunes by itself until cancelled. Run it once, after listening. `tell` hears what those above must know.
-    pub async fn sweep(&self, mut tell: impl FnMut(Found) + Send, cancel: &Cancel) {
-        let stop = cancel.clone();
-        let unfinished = match self.ensure_built(move || stop.why().is_some()).await {
-            Ok(()) => self.built.lock().await.take().unwrap_or_default(),
-            Err(e) => {
-                log::warn("store", format_args!("the listing is not built: {e}"));
-                Unfinished::default()
-            }
-        };
-        for id in unfinished.open {
-            if cancel.why().is_some() {
-                return;
-            }
-            match self.find(id, true).await {
-                Ok(Some(session)) => {
-                    for waiting in session.waiting() {
-                        tell(Found::Waiting { session_id: id, owner: session.owner(), message_id: waiting.message_id });
-                    }
-                }
-                Ok(None) => {}
-                Err(e) => log::warn("store", format_args!("session {id} not repaired: {e}")),
-            }
-        }
-        // After the repairs: what is open is read again at each start.
-        if unfinished.read >= READ_TO_SAVE {
-            self.save_listing().await;
-        }
-        let mut pruned: Option<Duration> = None;
-        loop {
-            let now = self.core.home.seams().clock.monotonic();
-            if pruned.is_none_or(|at| now.saturating_sub(at) >= PRUNE_EVERY) {
-                pruned = Some(now);
-                self.tend_graves(cancel).await;
-                let settings = self.core.settings.load();
-                if settings.auto_prune && (settings.max_sessions > 0 || settings.ttl_hours > 0) {
-                    match self.prune().await {
-                        Ok(gone) => gone.into_iter().for_each(|id| tell(Found::Pruned(id))),
-                        Err(e) => log::warn("store", format_args!("not pruned: {e}")),
-                    }
-                }
-            }
-            let wait = if self.give_back() { IDLE } else { PRUNE_EVERY };
-            tokio::select! {
-                biased;
-                _ = cancel.cancelled() => return,
-                () = tokio::time::sleep(wait) => {}
-                () = self.touched.notified(), if wait > IDLE => {}
-            }
-        }
-    }
-
-    /// Removes what a crash left of deleted sessions and of files that were being written, and tombstones that are old enough: else a
-    /// box that runs for a year and prunes every day has as many as it ever had sessions.
-    pub(crate) async fn tend_graves(&self, cancel: &Cancel) {
-        let core = self.core.clone();
-        let names = Arc::new(blocking(move || Ok(remove::Names::read(&core))).await.unwrap_or_default());
-        for id in names.buried() {
-            if cancel.why().is_some() {
-                return;
-            }
-            let (core, turn, names) = (self.core.clone(), self.turn(id).await, names.clone());
-            let finished = blocking(move || {
-                core.durability.settle();
-                let _turn = turn;
-                remove::finish(&core, id, &names)
-            });
-            if let Err(e) = finished.await {
-                log::warn("store", format_args!("session {id} not deleted to the end: {e}"));
-            }
-        }
-        for (id, name) in names.beside() {
-            let turn = self.turn(id).await;
-            // Whoever writes beside a file has the session in hand, or the turn.
-            if self.in_hand(id).is_none() {
-                let path = self.core.files.dir().join(name);
-                let core = self.core.clone();
-                let _ = blocking(move || {
-                    let _turn = turn;
-                    core.disk().remove_file(&path).map_err(StoreError::of("tidying up behind session", id))
-                })
-                .await;
-            }
-        }
-    }
-
-    /// Lets go of sessions that nobody asked for in 5 s; true while some are left.
-    pub fn give_back(&self) -> bool {
-        let now = self.core.home.seams().clock.monotonic();
-        let mut idle = Vec::new();
-        let mut held = self.held();
-        while held.recent.front().is_some_and(|(_, at)| now.saturating_sub(*at) >= IDLE) {
-            idle.extend(held.recent.pop_front());
-        }
-        let left = !held.recent.is_empty();
-        drop(held);
-        // Outside the lock: where these are the last handles, files are closed.
-        drop(idle);
-        self.held().sessions.retain(|_, weak| weak.strong_count() > 0);
-        left
     }
 
     /// Sessions in memory.
@@ -585,5 +457,8 @@ pub(crate) fn look(core: &Arc<Core>, id: SessionId) -> Result<Looked, StoreError
 mod power_tests;
 #[cfg(test)]
 mod schedule_tests;
+mod sweep;
 #[cfg(test)]
 mod tests;
+
+pub use sweep::Found;

@@ -1,5 +1,6 @@
 //! Listing, deleting, pruning, sweeping.
 
+use super::sweep::READ_TO_SAVE;
 use super::*;
 use crate::base::cancel;
 use crate::base::ids::PersonaId;

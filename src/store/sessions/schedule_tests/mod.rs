@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use super::*;
-use crate::base::ids::ApprovalId;
+use crate::base::ids::{ApprovalId, MessageId};
 use crate::store::tail::{Step, Tail};
 use crate::store::testing::conversation::{Conversation, Stop};
 use crate::store::testing::{Bench, dice, test_seed};
