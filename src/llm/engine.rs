@@ -18,7 +18,7 @@ use crate::llm::call::Call;
 use crate::llm::error::{Kind, LlmError};
 use crate::llm::offers::Offers;
 use crate::llm::openai::Dialect;
-use crate::llm::request::Request;
+use crate::llm::request::{Request, bytes_of};
 use crate::wire::url::Url;
 
 /// OpenAI's own address.
@@ -35,8 +35,6 @@ const AUTO: &str = "auto";
 const OFFLINE_CONTEXT_TOKENS: u32 = 1_000_000;
 /// The offline model looks through so much of what was said before. More would make each turn of a long conversation dearer.
 const OFFLINE_HISTORY_BYTES: usize = 64 * 1024;
-/// A token has so many bytes at most, where texts are cut to a context.
-const TOKEN_BYTES: usize = 3;
 
 /// Address and key of one provider.
 #[derive(Debug, Clone, Default)]
@@ -254,7 +252,7 @@ impl Engine {
         if self.is_offline() {
             return OFFLINE_HISTORY_BYTES;
         }
-        (self.context_tokens() as usize).saturating_mul(TOKEN_BYTES).min(ANSWER_BYTES_MAX)
+        bytes_of(self.context_tokens()).min(ANSWER_BYTES_MAX)
     }
 
     /// The default model is the built-in one.

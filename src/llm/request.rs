@@ -172,10 +172,17 @@ pub enum Finish {
     Filtered,
 }
 
-/// What a text counts where its model has not said: n bytes are n/3 + 4 tokens (English has four bytes a token, Chinese three: the
-/// estimate errs on the safe side).
+/// Bytes that are taken for a token where the model has not said: English has four, Chinese three, so the estimate errs on the safe side.
+const TOKEN_BYTES: usize = 3;
+
+/// What a text counts where its model has not said: n bytes are n / [`TOKEN_BYTES`] + 4 tokens.
 pub fn tokens(text: &str) -> u32 {
-    u32::try_from(text.len() / 3 + 4).unwrap_or(u32::MAX)
+    u32::try_from(text.len() / TOKEN_BYTES + 4).unwrap_or(u32::MAX)
+}
+
+/// The bytes of text that so many tokens have room for, by the same estimate.
+pub fn bytes_of(tokens: u32) -> usize {
+    (tokens as usize).saturating_mul(TOKEN_BYTES)
 }
 
 impl Request {

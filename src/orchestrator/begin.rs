@@ -4,6 +4,7 @@ use crate::base::limits::ATTACHMENTS_MAX;
 use crate::base::log;
 use crate::base::text::{beginning, fair_length};
 use crate::events::Kind;
+use crate::llm::request::bytes_of;
 use crate::orchestrator::history::Exchange;
 use crate::orchestrator::interview::{self, ROUNDS_MAX};
 use crate::orchestrator::park::was_started;
@@ -128,8 +129,7 @@ impl Run<'_> {
         let (pinned, hits) = (pinned.map_err(or_none).unwrap_or_default(), found.map_err(or_none).unwrap_or_default());
         let best = hits.first().map_or(0.0, |hit| hit.score);
         let fitting = hits.iter().filter(|hit| hit.score * 2.0 >= best && !hit.entry.pinned).map(|hit| &hit.entry);
-        // Three bytes a token, as everywhere here.
-        let share = self.context_tokens() as usize * 3 / RECALLED_PART;
+        let share = bytes_of(self.context_tokens()) / RECALLED_PART;
         let mut recalled = lines(pinned.iter(), share);
         recalled.push_str(&lines(fitting, share));
         if !recalled.is_empty() {

@@ -19,7 +19,7 @@ use crate::base::cancel::{self, Cancel, Why};
 use crate::base::ids::AgentId;
 use crate::base::text::{beginning, fair_length};
 use crate::events::Kind;
-use crate::llm::request::{ToolCall, ToolSpec};
+use crate::llm::request::{ToolCall, ToolSpec, bytes_of};
 use crate::orchestrator::budget::Rules;
 use crate::orchestrator::recorded::UNRECORDED;
 use crate::orchestrator::run::{Gone, Next, Run, called};
@@ -138,7 +138,7 @@ impl Run<'_> {
         let good = came.iter().any(|one| matches!(one.end, Some((EndKind::Done, _))));
         recorded.done(good);
         let outcome = if good { ToolOutcome::Ok } else { ToolOutcome::Error };
-        let text = joined(&parts, &came, self.context_tokens() as usize);
+        let text = joined(&parts, &came, self.context_tokens());
         self.tool_said(&call.id, outcome, text).await
     }
 
@@ -285,9 +285,9 @@ pub(crate) fn of_member(body: Body, agent: AgentId) -> Option<Body> {
 }
 
 /// What the members came to, as the model reads it: half of its context in all, so that there is room for an answer.
-fn joined(parts: &[Part], came: &[Came], context: usize) -> String {
+fn joined(parts: &[Part], came: &[Came], context: u32) -> String {
     let said = came.iter().map(|one| one.end.as_ref().map_or(0, |(_, ending)| ending.text.len()));
-    let each = fair_length(said, context * 3 / 2);
+    let each = fair_length(said, bytes_of(context) / 2);
     let mut text = String::new();
     for (n, (part, one)) in (1..).zip(parts.iter().zip(came)) {
         let (said, note) = match &one.end {

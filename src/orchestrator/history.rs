@@ -6,7 +6,7 @@
 //! whole ones only; the first that does not fit ends it.
 
 pub(crate) use crate::llm::request::tokens;
-use crate::llm::request::{Message, ToolCall};
+use crate::llm::request::{Message, ToolCall, bytes_of};
 use crate::store::turns::Turn;
 
 /// Share of the context that the answer may take: one in so many.
@@ -104,7 +104,7 @@ fn shrink(message: &mut String, transcript: &mut [Message], room: u32) {
             _ => {}
         }
     }
-    let share = room as usize * 3 / 4;
+    let share = bytes_of(room) / 4;
     for item in transcript.iter_mut() {
         if let Message::Tool { content, .. } = item {
             *content = middle_cut(content, share);
@@ -112,7 +112,7 @@ fn shrink(message: &mut String, transcript: &mut [Message], room: u32) {
     }
     if !fits(message, transcript) {
         let left = room.saturating_sub(sum(transcript)).max(room / 4);
-        *message = middle_cut(message, (left as usize).saturating_sub(40) * 3);
+        *message = middle_cut(message, bytes_of(left.saturating_sub(40)));
     }
 }
 
