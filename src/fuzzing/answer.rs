@@ -17,7 +17,7 @@ pub(super) fn sse(data: &[u8]) {
     assert_eq!(decode(&[&rest[..middle], &rest[middle..]]), whole);
     assert_eq!(decode(&rest.chunks(1).collect::<Vec<_>>()), whole);
     if let (Ok(text), Ok(frame)) = (std::str::from_utf8(rest), sse_out::encode(Some(&"7"), Some("e"), rest)) {
-        let expected = SseEvent { name: "e".to_owned(), data: text.to_owned(), id: "7".to_owned() };
+        let expected = SseEvent { name: "e".to_owned(), data: text.to_owned() };
         assert_eq!(decode(&[&frame]), (vec![expected], true));
     }
 }

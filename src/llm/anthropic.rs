@@ -3,9 +3,11 @@
 //! A schema is kept by a forced tool: the protocol's oldest servers know it, and the tool's arguments stream as the answer's text.
 
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::base::limits::ANSWER_BYTES_MAX;
+use crate::llm::bounded::{self, AtMost};
 use crate::llm::error::Fault;
 use crate::llm::form::Form;
 use crate::llm::history::{CallIds, arguments, paired, word};
@@ -18,6 +20,8 @@ pub const VERSION: &str = "2023-06-01";
 
 /// `max_tokens` is required; where the caller has no wish this is it.
 const MAX_TOKENS_DEFAULT: u32 = 4096;
+/// Most blocks of an answer that is not streamed: texts and tool calls, a few of each.
+const BLOCKS_MAX: usize = 256;
 
 /// The body of `POST <base>/messages`.
 pub fn encode(request: &Request, model: &str) -> Vec<u8> {
@@ -165,13 +169,12 @@ impl Decoder {
         }
         if let Some(all) = self.form.take_whole() {
             let wrong = |_| Fault::Garbage("an answer that is no JSON of its shape");
-            let object: Value = serde_json::from_slice(&all).map_err(wrong)?;
-            if let Some(error) = object.get("error") {
-                return Err(Fault::Said(error.clone()));
+            let whole: Whole = serde_json::from_slice(&all).map_err(wrong)?;
+            if let Some(error) = whole.error {
+                return Err(Fault::Said(bounded::error(&error)));
             }
-            let whole: Whole = serde_json::from_value(object).map_err(wrong)?;
             let blocks = whole.content.ok_or(Fault::Garbage("an answer without content"))?;
-            for block in blocks {
+            for block in blocks.0 {
                 self.start(block, out)?;
                 self.stop_block(out);
             }
@@ -202,7 +205,7 @@ impl Decoder {
                 self.tokens(data.usage, out);
             }
             "message_stop" => self.close(out),
-            "error" => return Err(Fault::Said(data.error.unwrap_or_default())),
+            "error" => return Err(Fault::Said(data.error.as_deref().map(bounded::error).unwrap_or_default())),
             // `ping`, and what later versions add.
             _ => {}
         }
@@ -217,7 +220,7 @@ impl Decoder {
             Some("tool_use") => {
                 let name = block.name.unwrap_or_default();
                 // In a stream `input` is an empty object and the arguments follow; in a whole answer it has them.
-                let given = block.input.filter(|v| v.as_object().is_some_and(|o| !o.is_empty())).map(|v| v.to_string());
+                let given = block.input.filter(|input| has_fields(input.get())).map(|input| input.get().to_owned());
                 if self.answer_tool.as_ref() == Some(&name) {
                     self.block = Block::Answer;
                     if let Some(given) = given {
@@ -314,6 +317,11 @@ fn finish(reason: Option<&str>) -> Finish {
     }
 }
 
+/// It is an object with at least one field.
+fn has_fields(json: &str) -> bool {
+    json.strip_prefix('{').is_some_and(|rest| !rest.trim_start().starts_with('}'))
+}
+
 /// Any event of the stream. Every field may be missing or null.
 #[derive(Deserialize)]
 struct Data {
@@ -323,12 +331,13 @@ struct Data {
     content_block: Option<BlockPart>,
     delta: Option<DeltaPart>,
     usage: Option<Tokens>,
-    error: Option<Value>,
+    error: Option<Box<RawValue>>,
 }
 
 #[derive(Deserialize)]
 struct Whole {
-    content: Option<Vec<BlockPart>>,
+    content: Option<AtMost<BlockPart, BLOCKS_MAX>>,
+    error: Option<Box<RawValue>>,
     stop_reason: Option<String>,
     usage: Option<Tokens>,
 }
@@ -340,7 +349,7 @@ struct BlockPart {
     id: Option<String>,
     name: Option<String>,
     text: Option<String>,
-    input: Option<Value>,
+    input: Option<Box<RawValue>>,
 }
 
 #[derive(Deserialize, Default)]

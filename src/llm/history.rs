@@ -84,6 +84,8 @@ pub(crate) fn word(text: &str) -> String {
 #[derive(Debug, Default, Clone)]
 pub(crate) struct CallIds {
     used: HashSet<String>,
+    /// The last number that was tried: each is tried once, however many the server has taken itself.
+    last: usize,
 }
 
 impl CallIds {
@@ -93,7 +95,7 @@ impl CallIds {
             Message::Assistant { calls, .. } => calls.as_slice(),
             _ => &[],
         });
-        Self { used: calls.map(|c| c.id.clone()).collect() }
+        Self { used: calls.map(|c| c.id.clone()).collect(), last: 0 }
     }
 
     /// The server's id where it is there and new; else `call_<n>`.
@@ -101,13 +103,12 @@ impl CallIds {
         if !given.is_empty() && given.len() <= 256 && self.used.insert(given.to_owned()) {
             return given.to_owned();
         }
-        let mut n = self.used.len() + 1;
         loop {
-            let id = format!("call_{n}");
+            self.last += 1;
+            let id = format!("call_{}", self.last);
             if self.used.insert(id.clone()) {
                 return id;
             }
-            n += 1;
         }
     }
 }
@@ -160,6 +161,6 @@ mod tests {
         assert_eq!(word("read file()"), "read_file__");
         assert_eq!(word(""), "_");
         let mut ids = CallIds::of(&[assistant("", &["call_1", "x"])]);
-        assert_eq!([ids.take(""), ids.take("x"), ids.take("y"), ids.take("y")], ["call_3", "call_4", "y", "call_6"]);
+        assert_eq!([ids.take(""), ids.take("x"), ids.take("y"), ids.take("y")], ["call_2", "call_3", "y", "call_4"]);
     }
 }

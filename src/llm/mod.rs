@@ -1,6 +1,7 @@
 //! Floor 2: models.
 
 pub mod anthropic;
+mod bounded;
 mod call;
 mod counted;
 pub mod embeddings;

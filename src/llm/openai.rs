@@ -4,9 +4,11 @@
 //! ignores `stream` and answers one JSON object is understood. Reasoning fields are not read: they are not the answer.
 
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::base::limits::ANSWER_BYTES_MAX;
+use crate::llm::bounded::{self, AtMost, Text};
 use crate::llm::error::Fault;
 use crate::llm::form::Form;
 use crate::llm::history::{CallIds, arguments, paired, word};
@@ -158,6 +160,11 @@ pub struct Decoder {
 const CALL_MARKS: [&str; 4] = ["<tool_call", "<|tool_call", "[TOOL_CALLS", "<function"];
 /// Longest text that is held, in bytes.
 const HELD_BYTES_MAX: usize = 8 * 1024;
+/// Most tool calls of an answer, and parts of calls in one event: providers allow 128 tools and few calls, and each part is looked for
+/// among the calls that there are.
+const CALLS_MAX: usize = 256;
+/// Most choices of an event: one is asked for.
+const CHOICES_MAX: usize = 8;
 
 /// A tool call that is still coming.
 #[derive(Debug)]
@@ -199,7 +206,7 @@ impl Decoder {
         }
         if let Some(all) = self.form.take_whole() {
             let chunk: Chunk = serde_json::from_slice(&all).map_err(|_| Fault::Garbage("an answer that is no JSON of its shape"))?;
-            if chunk.error.is_none() && chunk.choices.as_ref().is_none_or(Vec::is_empty) {
+            if chunk.error.is_none() && chunk.choices.0.is_empty() {
                 return Err(Fault::Garbage("an answer without choices"));
             }
             self.chunk(chunk, out)?;
@@ -227,18 +234,18 @@ impl Decoder {
 
     fn chunk(&mut self, chunk: Chunk, out: &mut Vec<Event>) -> Result<(), Fault> {
         if let Some(error) = chunk.error {
-            return Err(Fault::Said(error));
+            return Err(Fault::Said(bounded::error(&error)));
         }
         // Only one choice is asked for.
-        if let Some(choice) = chunk.choices.into_iter().flatten().find(|c| c.index.unwrap_or(0) == 0) {
+        if let Some(choice) = chunk.choices.0.into_iter().find(|c| c.index.unwrap_or(0) == 0) {
             if let Some(logprobs) = choice.logprobs.filter(|_| self.logprobs) {
-                out.push(Event::Logprobs(logprobs));
+                out.extend(serde_json::from_str(logprobs.get()).map(Event::Logprobs));
             }
             if let Some(delta) = choice.delta.or(choice.message) {
-                for text in [delta.content.map(Content::text), delta.refusal].into_iter().flatten() {
+                for text in [Some(delta.content.0), delta.refusal].into_iter().flatten() {
                     self.text(text, out);
                 }
-                for part in delta.tool_calls.into_iter().flatten() {
+                for part in delta.tool_calls.0 {
                     self.call(part)?;
                 }
             }
@@ -293,15 +300,11 @@ impl Decoder {
             None if id.is_empty() => (name.is_empty()).then(|| self.calls.len().checked_sub(1)).flatten(),
             None => self.calls.iter().rposition(|c| c.id == id),
         };
+        let full = self.calls.len() >= CALLS_MAX;
         // Some servers give every call the same index: another id with a name is another call.
         let found =
             found.and_then(|at| self.calls.get_mut(at)).filter(|c| id.is_empty() || name.is_empty() || c.id.is_empty() || c.id == id);
-        let piece = match function.arguments {
-            Some(Value::String(text)) => text,
-            Some(Value::Null) | None => String::new(),
-            // Some servers send the object itself.
-            Some(other) => other.to_string(),
-        };
+        let piece = bounded::arguments(function.arguments.as_deref());
         match found {
             Some(call) => {
                 if call.id.is_empty() {
@@ -312,6 +315,7 @@ impl Decoder {
                 }
                 call.arguments.push_str(&piece);
             }
+            None if full => return Err(Fault::TooLarge),
             None => self.calls.push(Pending { index: part.index, id, name, arguments: piece }),
         }
         let size: usize = self.calls.iter().map(|c| c.arguments.len() + c.name.len() + c.id.len() + 64).sum();
@@ -340,9 +344,10 @@ impl Decoder {
 /// A `chat.completion.chunk`, or the whole `chat.completion`. Every field may be missing or null.
 #[derive(Deserialize)]
 struct Chunk {
-    choices: Option<Vec<Choice>>,
+    #[serde(default)]
+    choices: AtMost<Choice, CHOICES_MAX>,
     usage: Option<Tokens>,
-    error: Option<Value>,
+    error: Option<Box<RawValue>>,
 }
 
 #[derive(Deserialize)]
@@ -350,28 +355,17 @@ struct Choice {
     index: Option<u64>,
     delta: Option<Delta>,
     message: Option<Delta>,
-    logprobs: Option<Value>,
+    logprobs: Option<Box<RawValue>>,
     finish_reason: Option<String>,
 }
 
 #[derive(Deserialize)]
 struct Delta {
-    content: Option<Content>,
+    #[serde(default)]
+    content: Text,
     refusal: Option<String>,
-    tool_calls: Option<Vec<CallPart>>,
-}
-
-/// Text, or a list of parts as some servers send it.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Content {
-    Text(String),
-    Parts(Vec<Part>),
-}
-
-#[derive(Deserialize)]
-struct Part {
-    text: Option<String>,
+    #[serde(default)]
+    tool_calls: AtMost<CallPart, CALLS_MAX>,
 }
 
 #[derive(Deserialize)]
@@ -384,22 +378,13 @@ struct CallPart {
 #[derive(Deserialize, Default)]
 struct FunctionPart {
     name: Option<String>,
-    arguments: Option<Value>,
+    arguments: Option<Box<RawValue>>,
 }
 
 #[derive(Deserialize)]
 struct Tokens {
     prompt_tokens: Option<u64>,
     completion_tokens: Option<u64>,
-}
-
-impl Content {
-    fn text(self) -> String {
-        match self {
-            Self::Text(text) => text,
-            Self::Parts(parts) => parts.into_iter().filter_map(|p| p.text).collect(),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -7,8 +7,6 @@ pub struct SseEvent {
     pub name: String,
     /// The `data` lines, joined by LF.
     pub data: String,
-    /// The last `id` that was seen, of this or an earlier event; empty where there was none.
-    pub id: String,
 }
 
 /// An event or a line grew past the limit. The stream cannot be read further.
@@ -29,7 +27,6 @@ pub struct SseDecoder {
     /// Fields of the event that is being collected; `data` with a LF behind each line.
     name: String,
     data: String,
-    id: String,
     /// The limit was passed; everything later is refused too.
     broken: bool,
 }
@@ -37,16 +34,7 @@ pub struct SseDecoder {
 impl SseDecoder {
     /// Events (and lines) have at most `max` bytes.
     pub fn new(max: usize) -> Self {
-        Self {
-            max,
-            line: Vec::new(),
-            after_cr: false,
-            at_start: true,
-            name: String::new(),
-            data: String::new(),
-            id: String::new(),
-            broken: false,
-        }
+        Self { max, line: Vec::new(), after_cr: false, at_start: true, name: String::new(), data: String::new(), broken: false }
     }
 
     /// Takes the next bytes and appends the events they complete to `out`. What is incomplete waits for more; at the end
@@ -104,9 +92,8 @@ impl SseDecoder {
                 self.data.push_str(value);
                 self.data.push('\n');
             }
-            // An id with NUL is ignored.
-            "id" if !value.contains('\0') => value.clone_into(&mut self.id),
-            // Comments (an empty field name), `retry` (we do not reconnect by ourselves), and what nobody knows.
+            // Comments (an empty field name), `id` and `retry` (we do not reconnect by ourselves; and an id, which holds for all that
+            // follows, would be as many copies as there are events), and what nobody knows.
             _ => {}
         }
     }
@@ -118,7 +105,7 @@ impl SseDecoder {
             return;
         }
         self.data.pop();
-        out.push(SseEvent { name, data: std::mem::take(&mut self.data), id: self.id.clone() });
+        out.push(SseEvent { name, data: std::mem::take(&mut self.data) });
     }
 }
 
@@ -134,8 +121,8 @@ mod tests {
         out
     }
 
-    fn event(name: &str, data: &str, id: &str) -> SseEvent {
-        SseEvent { name: name.into(), data: data.into(), id: id.into() }
+    fn event(name: &str, data: &str) -> SseEvent {
+        SseEvent { name: name.into(), data: data.into() }
     }
 
     #[track_caller]
@@ -152,34 +139,43 @@ mod tests {
 
     #[test]
     fn the_examples_of_the_standard() {
-        same_however_cut(b"data: YHOO\ndata: +2\ndata: 10\n\n", &[event("", "YHOO\n+2\n10", "")]);
+        same_however_cut(b"data: YHOO\ndata: +2\ndata: 10\n\n", &[event("", "YHOO\n+2\n10")]);
         same_however_cut(
             b": test stream\n\ndata: first event\nid: 1\n\ndata:second event\nid\n\ndata:  third event\n\n",
-            &[event("", "first event", "1"), event("", "second event", ""), event("", " third event", "")],
+            &[event("", "first event"), event("", "second event"), event("", " third event")],
         );
-        same_however_cut(b"data\n\ndata\ndata\n\ndata:", &[event("", "", ""), event("", "\n", "")]);
-        same_however_cut(b"data:test\n\ndata: test\n\n", &[event("", "test", ""), event("", "test", "")]);
+        same_however_cut(b"data\n\ndata\ndata\n\ndata:", &[event("", ""), event("", "\n")]);
+        same_however_cut(b"data:test\n\ndata: test\n\n", &[event("", "test"), event("", "test")]);
     }
 
     #[test]
     fn every_line_end_means_the_same() {
-        let expected = [event("a", "x\ny", "7"), event("", "z", "7")];
+        let expected = [event("a", "x\ny"), event("", "z")];
         for end in ["\n", "\r", "\r\n"] {
             let text = "event: a\ndata: x\nid: 7\ndata: y\n\ndata: z\n\n".replace('\n', end);
             same_however_cut(text.as_bytes(), &expected);
         }
-        same_however_cut(b"data: x\r\n\rdata: y\n\r\n", &[event("", "x", ""), event("", "y", "")]);
+        same_however_cut(b"data: x\r\n\rdata: y\n\r\n", &[event("", "x"), event("", "y")]);
     }
 
     #[test]
     fn marks_bad_bytes_and_unknown_fields() {
-        same_however_cut("\u{feff}data: ü\n\n".as_bytes(), &[event("", "ü", "")]);
+        same_however_cut("\u{feff}data: ü\n\n".as_bytes(), &[event("", "ü")]);
         same_however_cut(
             b"data: a\xff\xc3\n\nretry: 5\nfoo: bar\nid: a\0b\ndata: b\n\n",
-            &[event("", "a\u{fffd}\u{fffd}", ""), event("", "b", "")],
+            &[event("", "a\u{fffd}\u{fffd}"), event("", "b")],
         );
-        same_however_cut(b"\xef\xbb\xbf\xef\xbb\xbfdata: no field\n\nevent: lost\n\ndata: kept\n\n", &[event("", "kept", "")]);
+        same_however_cut(b"\xef\xbb\xbf\xef\xbb\xbfdata: no field\n\nevent: lost\n\ndata: kept\n\n", &[event("", "kept")]);
         same_however_cut(b"data: unfinished\n", &[]);
+    }
+
+    #[test]
+    fn an_id_that_holds_for_every_event_is_kept_by_none() {
+        let (mut decoder, mut out) = (SseDecoder::new(1 << 20), Vec::new());
+        decoder.push(format!("id: {}\n", "a".repeat((1 << 20) - 4)).as_bytes(), &mut out).unwrap();
+        decoder.push("data\n\n".repeat(10_000).as_bytes(), &mut out).unwrap();
+        assert_eq!(out.len(), 10_000);
+        assert!(out.iter().map(|event| event.name.capacity() + event.data.capacity()).sum::<usize>() < 1 << 20);
     }
 
     #[test]

@@ -271,3 +271,23 @@ fn spoilt_streams_end_the_same_however_they_are_cut() {
         assert_eq!(run(&[&bytes]), run(&[a, b]), "{}", String::from_utf8_lossy(&bytes));
     }
 }
+
+/// Lists are as long as a model likes: none of them costs more than its bytes, in memory or in time.
+#[test]
+fn endless_lists_are_refused_or_passed_over() {
+    let event = |inside: &str| read(&[format!("data: {{\"choices\":[{inside}]}}\n\ndata: [DONE]\n\n").as_bytes()]);
+    let many = |one: &str, of: usize| vec![one; of].join(",");
+    let calls = |parts: &str| event(&format!("{{\"delta\":{{\"tool_calls\":[{parts}]}}}}"));
+    assert!(matches!(event(&many("{}", CHOICES_MAX + 1)), Err(Fault::Garbage(_))));
+    assert!(matches!(calls(&many("{}", CALLS_MAX + 1)), Err(Fault::Garbage(_))));
+    assert_eq!(event(&format!("{{\"delta\":{{\"content\":[{}]}}}}", many("{}", 300_000))).unwrap(), [Event::Finish(Finish::Stop)]);
+    assert_eq!(event(&format!("{{\"logprobs\":[{}]}}", many("[]", 300_000))).unwrap(), [Event::Finish(Finish::Stop)]);
+    // Also over many events.
+    let (mut decoder, mut out) = (Decoder::new(&Request::default()), Vec::new());
+    let ends = (0..).find_map(|n| {
+        let piece =
+            format!("data: {{\"choices\":[{{\"delta\":{{\"tool_calls\":[{{\"index\":{n},\"function\":{{\"name\":\"a\"}}}}]}}}}]}}\n\n");
+        decoder.push(piece.as_bytes(), &mut out).err().map(|fault| (n, fault))
+    });
+    assert_eq!(ends, Some((CALLS_MAX, Fault::TooLarge)));
+}

@@ -1,0 +1,167 @@
+//! Fields of an answer that a model makes as large as it likes. As plain lists and values, eight mebibytes of `{},{},…` would be
+//! hundreds in memory; read like this they stay eight.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+/// The longest error object that is looked into, bytes; whatever a longer one says is not for people.
+const ERROR_BYTES_MAX: usize = 64 * 1024;
+
+/// A list of at most `N` elements; a longer one is not of its shape. `null` is an empty one.
+#[derive(Debug)]
+pub(super) struct AtMost<T, const N: usize>(pub(super) Vec<T>);
+
+impl<T, const N: usize> Default for AtMost<T, N> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<'de, T: Deserialize<'de>, const N: usize> Deserialize<'de> for AtMost<T, N> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct List<T, const N: usize>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>, const N: usize> Visitor<'de> for List<T, N> {
+            type Value = AtMost<T, N>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "a list of at most {N}, or null")
+            }
+            fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+                Ok(AtMost(Vec::new()))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+                let mut all = Vec::new();
+                while let Some(one) = seq.next_element()? {
+                    if all.len() == N {
+                        return Err(A::Error::invalid_length(N + 1, &self));
+                    }
+                    all.push(one);
+                }
+                Ok(AtMost(all))
+            }
+        }
+        deserializer.deserialize_any(List(PhantomData))
+    }
+}
+
+/// Text, or a list of parts as some servers send it, whose `text` fields are joined. `null` is none.
+#[derive(Debug, Default)]
+pub(super) struct Text(pub(super) String);
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Joined;
+        impl<'de> Visitor<'de> for Joined {
+            type Value = Text;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text, a list of parts, or null")
+            }
+            fn visit_unit<E: Error>(self) -> Result<Text, E> {
+                Ok(Text::default())
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<Text, E> {
+                Ok(Text(text.to_owned()))
+            }
+            fn visit_string<E: Error>(self, text: String) -> Result<Text, E> {
+                Ok(Text(text))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Text, A::Error> {
+                let mut all = String::new();
+                while let Some(Part(text)) = seq.next_element()? {
+                    all.push_str(&text);
+                }
+                Ok(Text(all))
+            }
+        }
+        deserializer.deserialize_any(Joined)
+    }
+}
+
+/// The text of one part; empty where it has none.
+struct Part(String);
+
+impl<'de> Deserialize<'de> for Part {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields;
+        impl<'de> Visitor<'de> for Fields {
+            type Value = Part;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a part")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Part, A::Error> {
+                let mut text = String::new();
+                while let Some(key) = map.next_key::<String>()? {
+                    match key.as_str() {
+                        "text" => text = map.next_value::<Option<String>>()?.unwrap_or_default(),
+                        _ => drop(map.next_value::<IgnoredAny>()?),
+                    }
+                }
+                Ok(Part(text))
+            }
+        }
+        deserializer.deserialize_map(Fields)
+    }
+}
+
+/// What an error object says; nothing where it is larger than such objects are.
+pub(super) fn error(object: &RawValue) -> Value {
+    let fits = object.get().len() <= ERROR_BYTES_MAX;
+    fits.then(|| serde_json::from_str(object.get()).ok()).flatten().unwrap_or_default()
+}
+
+/// A call's arguments: JSON as text, or the object itself as some servers send it; empty where they are not there.
+pub(super) fn arguments(given: Option<&RawValue>) -> String {
+    let Some(given) = given else { return String::new() };
+    // A text is a JSON string; everything else is the JSON that is meant.
+    serde_json::from_str(given.get()).unwrap_or_else(|_| given.get().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    struct Answer {
+        #[serde(default)]
+        list: AtMost<u8, 3>,
+        #[serde(default)]
+        text: Text,
+        call: Option<Box<RawValue>>,
+    }
+
+    fn read(json: &str) -> Option<Answer> {
+        serde_json::from_str(json).ok()
+    }
+
+    #[test]
+    fn a_list_is_taken_up_to_its_limit_and_not_beyond() {
+        assert_eq!(read(r#"{"list":[1,2,3]}"#).unwrap().list.0, [1, 2, 3]);
+        assert!(read(r#"{"list":[1,2,3,4]}"#).is_none());
+        for none in ["{}", r#"{"list":null}"#, r#"{"list":[]}"#] {
+            assert!(read(none).unwrap().list.0.is_empty());
+        }
+        assert!(read(r#"{"list":{}}"#).is_none());
+    }
+
+    #[test]
+    fn text_is_a_text_or_its_parts() {
+        assert_eq!(read(r#"{"text":"a\u0062"}"#).unwrap().text.0, "ab");
+        let parts = r#"{"text":[{"type":"text","text":"a"},{"x":[1,{}]},{"text":null},{"text":"b"}]}"#;
+        assert_eq!(read(parts).unwrap().text.0, "ab");
+        assert_eq!(read(r#"{"text":null}"#).unwrap().text.0, "");
+        assert!(read(r#"{"text":7}"#).is_none());
+    }
+
+    #[test]
+    fn arguments_are_a_text_or_the_object_itself() {
+        let of = |json: &str| arguments(read(json).unwrap().call.as_deref());
+        assert_eq!(of(r#"{"call":"{\"a\":1}"}"#), r#"{"a":1}"#);
+        assert_eq!(of(r#"{"call":{"a":1.50}}"#), r#"{"a":1.50}"#);
+        assert_eq!((of(r#"{"call":null}"#), of("{}")), (String::new(), String::new()));
+    }
+}
