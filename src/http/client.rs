@@ -1,10 +1,11 @@
 //! The one outgoing HTTP/1.1 client: over TCP, a Unix socket, or TLS. One connection a call; dropping the answer closes it.
 //!
-//! No task is spawned: whoever waits for the answer also drives the connection, so there is nothing left to stop when the
-//! answer is dropped. No redirects, no proxies, no compression, no cookies.
+//! No task is spawned but for looking up a name: whoever waits for the answer also drives the connection, so there is nothing left to
+//! stop when the answer is dropped. No redirects, no proxies, no compression, no cookies.
 
 use std::fmt;
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use crate::http::lookup::Lookups;
 use crate::wire::url::{Scheme, Url};
 
 /// What all calls of a client have in common.
@@ -43,6 +45,7 @@ impl Default for ClientSettings {
 #[derive(Clone)]
 pub struct Client {
     settings: Arc<ClientSettings>,
+    lookups: Arc<Lookups>,
     /// Keys and roots for TLS, made at the first `https` call: an offline box never pays for them. Shared by all clones.
     #[cfg(feature = "tls")]
     tls: Arc<OnceLock<Arc<rustls::ClientConfig>>>,
@@ -151,6 +154,7 @@ impl Client {
     pub fn new(settings: ClientSettings) -> Self {
         Self {
             settings: Arc::new(settings),
+            lookups: Arc::default(),
             #[cfg(feature = "tls")]
             tls: Arc::default(),
         }
@@ -232,7 +236,7 @@ impl Client {
                 "no tls",
             ));
         }
-        let stream = connect_tcp(url, peer, within).await?;
+        let stream = connect_tcp(&self.lookups, url, peer, within).await?;
         match url.scheme() {
             Scheme::Http => Ok(Box::new(stream)),
             #[cfg(feature = "tls")]
@@ -309,11 +313,11 @@ async fn drive<T>(connection: &mut Option<Connection>, future: impl Future<Outpu
 }
 
 /// Tries the host's addresses in turn, each with its share of the time, so that a dead IPv6 route does not eat it all.
-async fn connect_tcp(url: &Url, peer: &str, within: Duration) -> Result<TcpStream, ClientError> {
+async fn connect_tcp(lookups: &Arc<Lookups>, url: &Url, peer: &str, within: Duration) -> Result<TcpStream, ClientError> {
     let end = Instant::now() + within;
-    let found = tokio::net::lookup_host((url.host(), url.port())).await;
-    let found = found.map_err(|e| error(Stage::Resolve, peer, "the host name has no address", &e.to_string()))?;
-    let addresses: Vec<_> = found.take(8).collect();
+    let found = lookups.find(url.host()).await;
+    let found = found.map_err(|e| error(Stage::Resolve, peer, "the host name has no address", &e))?;
+    let addresses: Vec<_> = found.iter().take(8).map(|address| SocketAddr::new(*address, url.port())).collect();
     let mut last = error(Stage::Resolve, peer, "the host name has no address", "empty answer");
     for (tried, address) in addresses.iter().enumerate() {
         let left = u32::try_from(addresses.len() - tried).unwrap_or(1);

@@ -9,6 +9,7 @@ pub mod error;
 pub mod gate;
 pub mod line;
 pub mod listener;
+mod lookup;
 pub mod peer;
 pub mod place;
 pub mod proxies;
