@@ -91,8 +91,8 @@ pub enum Refused {
     Bad(String),
     /// What is there stands against it.
     Conflict(String),
-    /// There is no space to write it; nothing was changed.
-    DiskFull,
+    /// The disk takes nothing, for this reason; nothing was changed.
+    DiskFull(&'static str),
     /// The disk failed; for the log.
     Failed(String),
 }
@@ -118,7 +118,7 @@ impl From<Refused> for HttpError {
         match refused {
             Refused::Bad(text) => Self::bad_request(text).code("config"),
             Refused::Conflict(text) => Self::conflict(text).code("config"),
-            Refused::DiskFull => disk_full("the disk is full, config.toml is as it was; free some space".to_owned()),
+            Refused::DiskFull(why) => disk_full(format!("config.toml is as it was: {why}")),
             Refused::Failed(text) => Self::internal(text).code("config"),
         }
     }

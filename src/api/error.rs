@@ -14,7 +14,7 @@ use crate::rooms::workspace::WorkspaceError;
 use crate::store::StoreError;
 use crate::store::audit::AuditError;
 use crate::store::keys::Refused;
-use crate::sys::disk::is_full;
+use crate::sys::disk::refusal;
 use crate::wire::json::BadJson;
 
 /// When a refused message is worth another try, in seconds.
@@ -42,7 +42,9 @@ impl From<StoreError> for HttpError {
 impl From<AuditError> for HttpError {
     fn from(error: AuditError) -> Self {
         match error {
-            AuditError::DiskFull => disk_full("the disk is full and the audit log cannot be written, so nothing was done".to_owned()),
+            AuditError::DiskFull => {
+                disk_full("the disk takes nothing, the audit log neither, so nothing was done; /health/ready says why".to_owned())
+            }
             AuditError::Unwritable => Self::new(
                 ErrorStatus::Unavailable,
                 "audit",
@@ -224,7 +226,7 @@ impl From<BadJson> for HttpError {
 
 /// What a room's disk refused.
 fn room(error: &std::io::Error, private: String, code: &'static str) -> HttpError {
-    if is_full(error) { disk_full("the disk is full; free some space".to_owned()) } else { HttpError::internal(private).code(code) }
+    refusal(error).map_or_else(|| HttpError::internal(private).code(code), |why| disk_full(why.to_owned()))
 }
 
 fn too_large(field: &str, size: usize, limit: usize) -> HttpError {
@@ -261,7 +263,7 @@ mod tests {
             HttpError::from(ApprovalError::Io(full())),
             HttpError::from(MemoryError::Io(full())),
             HttpError::from(CronError::Io(full())),
-            HttpError::from(crate::api::config::Refused::DiskFull),
+            HttpError::from(crate::api::config::Refused::DiskFull("full")),
         ] {
             assert_eq!(error.status, ErrorStatus::InsufficientStorage, "{}", error.public);
         }

@@ -250,6 +250,11 @@ pub(crate) async fn status(app: Arc<App>, call: Call) -> Result<Response, HttpEr
 fn state_store(app: &App) -> Part {
     match app.home.space() {
         Space::Full { why } => Part { healthy: false, detail: Some(why) },
+        // Writes what waits, if it can: what heals is seen here, too.
+        Space::Enough if app.audit.admit().is_err() => {
+            let why = "the audit log cannot be written, so nothing is done that must be in it; the server's log says why";
+            Part { healthy: false, detail: Some(why.to_owned()) }
+        }
         // A corrected clock harms nobody's data; it is said, not counted as ill.
         Space::Enough if app.clock.corrected() => {
             Part { healthy: true, detail: Some("the wall clock is behind; pruning by age pauses".to_owned()) }

@@ -18,7 +18,7 @@ use crate::base::log;
 use crate::llm::Engine;
 use crate::llm::engine::{ANTHROPIC_URL, OPENAI_URL};
 use crate::store::atomic::{Durable, replace};
-use crate::sys::disk::{Disk, is_full, read_whole};
+use crate::sys::disk::{Disk, read_whole, refusal};
 use crate::sys::landlock;
 
 /// The configuration in force, and everything that a change touches.
@@ -238,7 +238,11 @@ impl Configuration for Running {
         let made = self.lives.prepare(&rooms).map_err(|e| Refused::Bad(e.public))?;
         if !state.seen.is(&text) {
             replace(&*self.disk, &self.path, text.as_bytes(), Durable::Yes).map_err(|e| {
-                if is_full(&e) { Refused::DiskFull } else { Refused::Failed(format!("config.toml cannot be written: {e}")) }
+                if let Some(why) = refusal(&e) {
+                    Refused::DiskFull(why)
+                } else {
+                    Refused::Failed(format!("config.toml cannot be written: {e}"))
+                }
             })?;
             state.seen = Seen::Text(text);
         }

@@ -49,7 +49,7 @@ use crate::rooms::workspace::owners::Workspaces;
 use crate::store::StoreError;
 use crate::store::audit::Audit;
 use crate::store::keys::Purse;
-use crate::store::record::UserMessage;
+use crate::store::record::{Problem, UserMessage};
 use crate::store::session::Session;
 
 /// What can be set; may change while running, a run keeps what it began with.
@@ -220,11 +220,11 @@ impl Orchestrator {
                 None
             }
         };
-        let text = match &broken {
-            Some(StoreError::DiskFull(_)) => "the disk is full; free some space, then send the message again",
-            _ => "something failed inside the server; its log says what",
+        let problem = match &broken {
+            Some(StoreError::DiskFull(why)) => Problem { code: "disk_full".into(), message: format!("{why}; then send the message again") },
+            _ => Problem::internal("something failed inside the server; its log says what"),
         };
-        match unharmed(run.end_broken(text)).await {
+        match unharmed(run.end_broken(problem)).await {
             Some(Ok(outcome)) => outcome,
             Some(Err(StoreError::Ended)) => Outcome::Ended(EndKind::Failed),
             Some(Err(error)) => Outcome::Broken(broken.unwrap_or(error)),

@@ -20,7 +20,7 @@ use crate::orchestrator::state::{Input, State, Waiting};
 use crate::orchestrator::tools::{self, Shown};
 use crate::rooms::approvals::{Approval, Status};
 use crate::store::StoreError;
-use crate::store::record::{Body, Decision, Record, ToolOutcome};
+use crate::store::record::{Body, Decision, Problem, Record, ToolOutcome};
 
 /// A run that was resumed so often from one point without getting further takes the process down with it.
 const RESUMES_MAX: u32 = 3;
@@ -80,13 +80,13 @@ impl Run<'_> {
         let message = self.job.message_id;
         let kept = self.job.session.last_checkpoint(message).await?;
         let Some(state) = kept.and_then(|value| serde_json::from_value::<State>(value).ok()) else {
-            return Ok(Next::Input(Input::Broken(
+            return Ok(Next::Input(Input::Broken(Problem::internal(
                 "the place where this run waited cannot be read any more; please send the message again",
-            )));
+            ))));
         };
         self.go_on_from(state);
         let (Some(call), Some(waiting)) = (self.state.running.clone(), self.state.waiting.clone()) else {
-            return Ok(Next::Input(Input::Broken("this run waited for nothing; please send the message again")));
+            return Ok(Next::Input(Input::Broken(Problem::internal("this run waited for nothing; please send the message again"))));
         };
         let records = self.job.session.records_of(message).await?;
         let Some(decision) = decision(&records, waiting.approval_id) else {
@@ -94,7 +94,7 @@ impl Run<'_> {
         };
         self.state.resumes += 1;
         if self.state.resumes > RESUMES_MAX {
-            return Ok(Next::Input(Input::Broken("this run ended the server several times; it is not tried again")));
+            return Ok(Next::Input(Input::Broken(Problem::internal("this run ended the server several times; it is not tried again"))));
         }
         let checkpoint = self.checkpoint();
         self.append(vec![checkpoint]).await?;

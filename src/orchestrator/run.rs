@@ -35,7 +35,7 @@ use crate::rooms::seeds::{Evaluation, Seed};
 use crate::rooms::workspace::Workspace;
 use crate::store::StoreError;
 use crate::store::keys::Reservation;
-use crate::store::record::{Body, Ending, PhaseState, ToolOutcome};
+use crate::store::record::{Body, Ending, PhaseState, Problem, ToolOutcome};
 use crate::wire::json;
 
 /// One run under way.
@@ -143,7 +143,7 @@ impl<'a> Run<'a> {
             let last = self.feed(input).await?;
             self.flush().await?;
             next = match last {
-                Last::Wait => Next::Input(Input::Broken("the run lost its way; please send the message again")),
+                Last::Wait => Next::Input(Input::Broken(Problem::internal("the run lost its way; please send the message again"))),
                 // Boxed, here and below: futures within futures, each moved into the next, are what fills a small stack.
                 Last::Ask(ask) => Next::Input(Box::pin(self.ask(ask)).await?),
                 Last::Run(call) => Box::pin(self.tool(call)).await?,
@@ -183,16 +183,16 @@ impl<'a> Run<'a> {
     }
 
     /// Ends a run whose own work failed (a panic, a full disk): what was said stays.
-    pub(crate) async fn end_broken(&mut self, text: &'static str) -> Result<Outcome, StoreError> {
+    pub(crate) async fn end_broken(&mut self, problem: Problem) -> Result<Outcome, StoreError> {
         // What waits was not accepted by the log, or belongs to a step that did not finish.
         self.joiner = Joiner::default();
         self.state.hold = Default::default();
-        match self.feed(Input::Broken(text)).await? {
+        match self.feed(Input::Broken(problem.clone())).await? {
             Last::End(kind, ending) => self.end(kind, ending).await,
             _ => {
-                let error = Some(crate::store::record::Problem { code: "internal".into(), message: text.into() });
-                self.end(EndKind::Failed, Ending { text: self.state.answer.clone(), phase: self.state.reached, error, ..Ending::default() })
-                    .await
+                let ending =
+                    Ending { text: self.state.answer.clone(), phase: self.state.reached, error: Some(problem), ..Ending::default() };
+                self.end(EndKind::Failed, ending).await
             }
         }
     }

@@ -11,7 +11,7 @@ use crate::orchestrator::EndKind;
 use crate::orchestrator::hold::Hold;
 use crate::orchestrator::seed::Draft;
 use crate::rooms::seeds::{Judgement, Seed};
-use crate::store::record::{Body, Ending, Phase, ToolOutcome};
+use crate::store::record::{Body, Ending, Phase, Problem, ToolOutcome};
 
 /// The state of a run. The conversation before it is not in here: it is rebuilt from the log.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -171,8 +171,8 @@ pub(crate) enum Input {
     },
     /// It is to stop.
     Stopped(Why),
-    /// It cannot go on for a reason of our own; the text is public.
-    Broken(&'static str),
+    /// It cannot go on for a reason of our own.
+    Broken(Problem),
 }
 
 /// A model call that ended.

@@ -66,9 +66,9 @@ impl Step<'_> {
             }
             Input::Tool { outcome, content } => self.tool_ended(outcome, content),
             Input::Stopped(why) => self.stopped(why),
-            Input::Broken(text) => {
+            Input::Broken(problem) => {
                 self.keep_what_was_said();
-                self.end(EndKind::Failed, "failed", Some(("internal", text)));
+                self.end(EndKind::Failed, "failed", Some((&problem.code, &problem.message)));
             }
         }
     }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 
+use crate::sys::disk::refusal;
+
 /// Why the store could not do it.
 #[derive(Debug)]
 pub enum StoreError {
@@ -12,7 +14,7 @@ pub enum StoreError {
     Conflict,
     /// The message has its terminal record; nothing more is added to it.
     Ended,
-    /// No space; the text says what was found and is fit for readers outside.
+    /// The disk takes nothing: no space, or it can only be read, or it fails. The text says which and is fit for readers outside.
     DiskFull(String),
     /// Written by a newer version of the program; left alone.
     Newer {
@@ -45,7 +47,7 @@ impl fmt::Display for StoreError {
             Self::NotFound => f.write_str("not found"),
             Self::Conflict => f.write_str("the id is taken by another message"),
             Self::Ended => f.write_str("the message is over"),
-            Self::DiskFull(why) => write!(f, "disk full: {why}"),
+            Self::DiskFull(why) => write!(f, "the disk takes nothing: {why}"),
             Self::Newer { found } => write!(f, "written by a newer version of oxios-edge (format {found}); left as it is"),
             Self::Held { by } if by.is_empty() => f.write_str("another process uses this home"),
             Self::Held { by } => write!(f, "process {by} uses this home; stop it first, or choose another one with --home"),
@@ -76,12 +78,9 @@ impl StoreError {
     }
     /// Turns an error of the system into ours; no space left is its own case.
     pub(crate) fn io(doing: impl fmt::Display) -> impl FnOnce(io::Error) -> Self {
-        move |source| {
-            if crate::sys::disk::is_full(&source) {
-                Self::DiskFull("no space is left on the disk of the home; free some, nothing else is needed".to_owned())
-            } else {
-                Self::Io { doing: doing.to_string(), source }
-            }
+        move |source| match refusal(&source) {
+            Some(why) => Self::DiskFull(why.to_owned()),
+            None => Self::Io { doing: doing.to_string(), source },
         }
     }
 }

@@ -90,10 +90,14 @@ impl Home {
     pub fn space(&self) -> Space {
         self.room.space()
     }
-    /// A write failed for want of space: new messages are refused from now on, and the reserve makes room for the records that
-    /// must be written.
-    pub(crate) fn give_up_reserve(&self) {
-        self.room.give_up();
+    /// A write was refused for this reason: new messages are from now on, too, and the reserve makes room for the records that must
+    /// be written.
+    pub(crate) fn give_up_reserve(&self, why: &str) {
+        self.room.give_up(why);
+    }
+    /// A write failed as no write should: nothing new is taken until the disk has shown that it still writes.
+    pub(crate) fn doubt_disk(&self, why: &str) {
+        self.room.doubt(why);
     }
     /// Writes `<home>/address`, so that `ask` and `healthcheck` find the server.
     pub fn write_address(&self, address: &str) -> Result<(), StoreError> {

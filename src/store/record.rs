@@ -262,6 +262,13 @@ pub struct Problem {
     pub message: String,
 }
 
+impl Problem {
+    /// Our own fault, in public words.
+    pub fn internal(message: &str) -> Self {
+        Self { code: "internal".to_owned(), message: message.to_owned() }
+    }
+}
+
 /// The five phases.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]

@@ -17,16 +17,16 @@ use crate::store::StoreError;
 use crate::store::atomic;
 use crate::store::core::Core;
 use crate::store::files::split;
-use crate::sys::disk::{DirItem, is_full, read_whole};
+use crate::sys::disk::{DirItem, read_whole, refusal};
 
 /// Makes the tombstone. After an error it may be there: see [`is_buried`]. Blocking.
 pub(crate) fn bury(core: &Core, id: SessionId) -> Result<(), StoreError> {
     let text = format!("{}\n", core.now());
     let write = || core.durability.put(&core.files.gone(id), text.as_bytes()).map(drop);
     let mut result = write();
-    if result.as_ref().is_err_and(is_full) {
+    if let Some(why) = result.as_ref().err().and_then(refusal) {
         // Deleting is what makes room.
-        core.home.give_up_reserve();
+        core.home.give_up_reserve(why);
         result = write();
     }
     result.map_err(StoreError::of("deleting session", id))
@@ -39,8 +39,8 @@ pub(crate) fn bury_all(core: &Core, ids: &[SessionId], names: &Names) -> Result<
     let tombstones: Vec<PathBuf> = ids.iter().map(|id| core.files.gone(*id)).collect();
     let write = || atomic::put_all(core.disk(), core.files.dir(), &tombstones, text.as_bytes());
     let mut written = write();
-    if written.as_ref().is_err_and(is_full) {
-        core.home.give_up_reserve();
+    if let Some(why) = written.as_ref().err().and_then(refusal) {
+        core.home.give_up_reserve(why);
         written = write();
     }
     let written = written.and_then(|()| core.durability.sync_names());

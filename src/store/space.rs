@@ -2,13 +2,13 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use crate::base::limits::{RESERVE_BYTES, SPACE_BYTES_MIN};
 use crate::base::log;
 use crate::store::home::Seams;
-use crate::sys::disk::Open;
+use crate::sys::disk::{Open, refusal};
 
 /// The disk is looked at this often at most, so it heals within this time of space coming back.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -18,7 +18,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 pub enum Space {
     /// Yes.
     Enough,
-    /// No; heals by itself within 5 s of space coming back.
+    /// No: it is full, can only be read, or fails. Heals by itself within 5 s of that being over.
     Full {
         /// What was found, in public words.
         why: String,
@@ -70,24 +70,35 @@ impl Room {
         seen.space.clone()
     }
 
-    /// A write found no space: full from now on until a look says otherwise, and the reserve is given up.
-    pub(crate) fn give_up(&self) {
-        let mut seen = self.seen.lock().unwrap_or_else(|e| e.into_inner());
-        if seen.space == Space::Enough {
-            log::warn("store", format_args!("new messages are refused: a write found no space left on the disk"));
-        }
-        seen.space = Space::Full { why: "a write found no space left on the disk of the home".to_owned() };
-        seen.at = Some(self.seams.clock.monotonic());
+    /// A write was refused: full from now on until a look says otherwise, and the reserve is given up.
+    pub(crate) fn give_up(&self, why: &str) {
+        let mut seen = self.refuse(why);
         if seen.reserved {
             seen.reserved = self.seams.disk.remove_file(&self.reserve).is_err();
         }
+    }
+
+    /// A write failed, not for want of space: nothing new is taken until the next look, which writes the reserve anew to see whether
+    /// the disk still can.
+    pub(crate) fn doubt(&self, why: &str) {
+        self.refuse(why).reserved = false;
+    }
+
+    fn refuse(&self, why: &str) -> MutexGuard<'_, Seen> {
+        let mut seen = self.seen.lock().unwrap_or_else(|e| e.into_inner());
+        if seen.space == Space::Enough {
+            log::warn("store", format_args!("new messages are refused: {why}"));
+        }
+        seen.space = Space::Full { why: why.to_owned() };
+        seen.at = Some(self.seams.clock.monotonic());
+        seen
     }
 
     fn look(&self, reserved: &mut bool) -> Space {
         let free = match self.seams.disk.free_bytes(&self.dir) {
             Ok(free) => free,
             // Not knowing is no reason to refuse: the write itself will tell.
-            Err(_) => return Space::Enough,
+            Err(e) => return refusal(&e).map_or(Space::Enough, |why| Space::Full { why: why.to_owned() }),
         };
         let wanted = SPACE_BYTES_MIN + if *reserved { 0 } else { RESERVE_BYTES };
         if free < wanted {
@@ -135,7 +146,7 @@ mod tests {
         assert_eq!(home.space(), Space::Enough);
         assert_eq!(std::fs::metadata(&reserve).unwrap().len(), RESERVE_BYTES);
 
-        home.give_up_reserve();
+        home.give_up_reserve("a write found no space");
         assert!(matches!(home.space(), Space::Full { .. }));
         assert!(!reserve.exists());
 
@@ -147,5 +158,21 @@ mod tests {
         bench.clock.advance(Duration::from_secs(5));
         assert_eq!(home.space(), Space::Enough);
         assert_eq!(std::fs::metadata(&reserve).unwrap().len(), RESERVE_BYTES);
+    }
+
+    /// THREATS 27: a disk that fails is a state, too.
+    #[test]
+    fn a_disk_that_failed_is_trusted_again_when_it_has_written_again() {
+        let bench = Bench::new();
+        let home = bench.home();
+        home.doubt_disk("a write failed");
+        assert_eq!(home.space(), Space::Full { why: "a write failed".into() });
+        bench.disk.stop_after(Some(0));
+        bench.clock.advance(Duration::from_secs(5));
+        assert!(matches!(home.space(), Space::Full { .. }), "it still fails");
+        bench.disk.stop_after(None);
+        bench.clock.advance(Duration::from_secs(5));
+        assert_eq!(home.space(), Space::Enough);
+        assert_eq!(std::fs::metadata(home.path().join("reserve")).unwrap().len(), RESERVE_BYTES);
     }
 }

@@ -20,9 +20,12 @@ use crate::store::projection::Shown;
 use crate::store::record::{About, Body, Change, Record, UserMessage};
 use crate::store::session::{Accepted, Entry, Session};
 use crate::store::state;
-use crate::sys::disk::{DiskFile, Open, is_full};
+use crate::sys::disk::{DiskFile, Open, refusal};
 use crate::wire::json;
 use crate::wire::log_line::{self, Header};
+
+/// What readers outside are told where the disk fails (EIO), not for want of space.
+const WRITE_FAILED: &str = "a write to the disk of the home failed, and the server's log says how; it is tried anew every few seconds";
 
 /// Held by one append at a time; lives as long as the session is open.
 pub(crate) struct Writer {
@@ -166,12 +169,12 @@ impl Session {
         // Log and pieces share their numbers: what was refused in one file may not come back under one that the other was given since.
         for file in [&mut w.log, &mut w.run].into_iter().flatten().filter(|file| file.needs_mending()) {
             let mut mended = file.mend();
-            if mended.as_ref().is_err_and(is_full) {
+            if let Some(why) = mended.as_ref().err().and_then(refusal) {
                 // As where a record does not fit: what ends, cancels or approves must come through.
-                self.core.home.give_up_reserve();
+                self.core.home.give_up_reserve(why);
                 mended = file.mend();
             }
-            mended.map_err(StoreError::of("mending the log of session", self.id()))?;
+            mended.map_err(self.unwritten("mending the log of session"))?;
             if self.state().open_messages().is_empty() {
                 self.core.unpin(self.id());
             }
@@ -274,16 +277,16 @@ impl Session {
     }
 
     fn write_log(self: &Arc<Self>, w: &mut Writer, lines: &[u8], sync: bool, may_use_reserve: bool) -> Result<(), StoreError> {
-        let doing = || StoreError::of("writing the log of session", self.id());
+        let doing = || self.unwritten("writing the log of session");
         if sync {
             // A synced line in a file whose name is lost is lost.
             self.core.durability.sure_of_names().map_err(doing())?;
         }
         let Some(file) = &mut w.log else { return Err(StoreError::NotFound) };
         let mut result = file.append(lines, sync);
-        if result.as_ref().is_err_and(is_full) {
+        if let Some(why) = result.as_ref().err().and_then(refusal) {
             // From now on new messages are refused; what ends, cancels or approves goes through.
-            self.core.home.give_up_reserve();
+            self.core.home.give_up_reserve(why);
             if may_use_reserve {
                 result = file.append(lines, sync);
             }
@@ -300,7 +303,7 @@ impl Session {
     }
 
     fn write_run(&self, w: &mut Writer, lines: &[u8]) -> Result<(), StoreError> {
-        let doing = || StoreError::of("writing pieces of session", self.id());
+        let doing = || self.unwritten("writing pieces of session");
         let run = match &mut w.run {
             Some(run) => run,
             none => {
@@ -310,6 +313,19 @@ impl Session {
             }
         };
         run.append(lines, false).map_err(doing())
+    }
+
+    /// What a failed write of this session is called: a state of the disk, which readiness tells from then on, too (THREATS 27).
+    fn unwritten(&self, doing: &'static str) -> impl FnOnce(io::Error) -> StoreError {
+        let (home, id) = (self.core.home.clone(), self.id());
+        move |error| {
+            let why = refusal(&error).inspect(|why| home.give_up_reserve(why)).unwrap_or_else(|| {
+                log::error("store", format_args!("{doing} {id}: {error}"));
+                home.doubt_disk(WRITE_FAILED);
+                WRITE_FAILED
+            });
+            StoreError::DiskFull(why.to_owned())
+        }
     }
 
     /// Removes the pieces: their terminal records stand for them.
@@ -322,10 +338,10 @@ impl Session {
 
     /// Makes the log of a new session with its first lines: under its name it is whole, or not there.
     fn make_log(self: &Arc<Self>, w: &mut Writer, lines: &[u8]) -> Result<(), StoreError> {
-        let doing = || StoreError::of("making the log of session", self.id());
+        let doing = || self.unwritten("making the log of session");
         let (path, disk) = (self.core.files.log(self.id()), self.core.disk());
         if disk.stat(&path).map_err(doing())?.is_some() {
-            return Err(doing()(io::ErrorKind::AlreadyExists.into()));
+            return Err(StoreError::of("making the log of session", self.id())(io::ErrorKind::AlreadyExists.into()));
         }
         let mut bytes = Vec::new();
         let json = serde_json::to_vec(&w.header).map_err(|e| StoreError::Damaged(e.to_string()))?;
@@ -334,12 +350,7 @@ impl Session {
         bytes.extend_from_slice(lines);
         let file: Arc<dyn DiskFile> = match atomic::put(disk, &path, &bytes) {
             Ok(file) => Arc::from(file),
-            Err(e) => {
-                if is_full(&e) {
-                    self.core.home.give_up_reserve();
-                }
-                return Err(doing()(e));
-            }
+            Err(e) => return Err(doing()(e)),
         };
         let mut log = LogFile::new(file.clone(), bytes.len() as u64);
         let named = self.core.durability.sync_names();

@@ -91,7 +91,7 @@ pub trait Disk: Send + Sync + 'static {
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
     /// Makes everything durable that any process has written to the file system of `path`.
     fn sync_all(&self, path: &Path) -> io::Result<()>;
-    /// Bytes that this process could still write on the file system of `path`.
+    /// Bytes that this process could still write on the file system of `path`; `ReadOnlyFilesystem` where it can only be read.
     fn free_bytes(&self, path: &Path) -> io::Result<u64>;
     /// Holds a directory open, so that strangers' names are resolved beneath it.
     fn open_dir(&self, path: &Path) -> io::Result<Box<dyn DiskDir>>;
@@ -199,6 +199,19 @@ pub fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
+/// Why the disk of the home takes nothing for now, in words for readers outside; `None` for every other error. Somebody who makes
+/// room heals it.
+pub fn refusal(error: &io::Error) -> Option<&'static str> {
+    match error.kind() {
+        _ if is_full(error) => Some("no space is left on the disk of the home; free some, nothing else is needed"),
+        // A card that fails is often turned so by the system itself.
+        io::ErrorKind::ReadOnlyFilesystem => {
+            Some("the disk of the home can only be read, and the system's log may say why; mount it for writing, nothing else is needed")
+        }
+        _ => None,
+    }
+}
+
 /// An exclusive lock, held until dropped or the process ends.
 pub struct Lock(#[expect(dead_code, reason = "what is held is let go by being dropped")] Box<dyn Send + Sync>);
 
@@ -281,6 +294,9 @@ impl Disk for RealDisk {
     }
     fn free_bytes(&self, path: &Path) -> io::Result<u64> {
         let stat = rustix::fs::statvfs(path)?;
+        if stat.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY) {
+            return Err(io::ErrorKind::ReadOnlyFilesystem.into());
+        }
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
     fn open_dir(&self, path: &Path) -> io::Result<Box<dyn DiskDir>> {

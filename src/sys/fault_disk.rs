@@ -32,6 +32,8 @@ struct State {
     budget: Option<u64>,
     /// What `free_bytes` says; `None`: the truth.
     free: Option<u64>,
+    /// It can only be read.
+    read_only: bool,
     /// Syncs that fail from now on.
     bad_syncs: u64,
     /// It is a file system that cannot exchange.
@@ -90,6 +92,10 @@ impl FaultDisk {
     pub fn set_free(&self, bytes: Option<u64>) {
         self.state().free = bytes;
     }
+    /// It can only be read, as a system makes a disk that fails; or can be written to again.
+    pub fn set_read_only(&self, yes: bool) {
+        self.state().read_only = yes;
+    }
     /// The next `count` syncs fail.
     pub fn fail_syncs(&self, count: u64) {
         self.state().bad_syncs = count;
@@ -130,6 +136,9 @@ impl FaultDisk {
     fn change(&self) -> io::Result<()> {
         let mut state = self.state();
         state.calls += 1;
+        if state.read_only {
+            return Err(io::ErrorKind::ReadOnlyFilesystem.into());
+        }
         match &mut state.left {
             Some(0) => return Err(io::Error::other("the test disk has stopped")),
             Some(left) => *left -= 1,
@@ -212,7 +221,13 @@ impl Disk for FaultDisk {
         if self.sync()? { self.disk.sync_all(path) } else { Ok(()) }
     }
     fn free_bytes(&self, path: &Path) -> io::Result<u64> {
-        let free = self.state().free;
+        let (free, read_only) = {
+            let state = self.state();
+            (state.free, state.read_only)
+        };
+        if read_only {
+            return Err(io::ErrorKind::ReadOnlyFilesystem.into());
+        }
         free.map_or_else(|| self.disk.free_bytes(path), Ok)
     }
     fn open_dir(&self, path: &Path) -> io::Result<Box<dyn DiskDir>> {

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use oxios_edge::sys::disk::{Disk, RealDisk};
 use serde_json::json;
 
 use crate::support::client::{Ask, Client};
@@ -178,4 +179,43 @@ async fn a_card_is_spared_the_syncs_and_a_kill_takes_nothing_back() {
         let kept = server.client().get(&path).await.expect(200).text();
         assert!((0..10).all(|n| kept.matches(&format!("\"echo turn {n}\"")).count() == 1), "{kept}");
     }
+}
+
+/// THREATS 27: one that fills up under an answer is a full disk, not a fault of ours.
+#[tokio::test]
+async fn a_disk_that_fills_up_under_an_answer_is_said_to_be_full() {
+    let home = Arc::new(TempDir::new());
+    let Some(_small) = SmallDisk::mount(home.path(), "8m") else {
+        println!("SKIPPED a_disk_that_fills_up: no file system can be mounted here");
+        return;
+    };
+    let (model, gate) = (Scripted::start(), Gate::new());
+    model.always(Reply::text(&["partial"]).wait(&gate).say(&"x".repeat(64 * 1024)));
+    let server = Setup::new().openai(&model).start_in(home.clone());
+    let client = server.client();
+    let post = tokio::spawn({
+        let client = client.clone();
+        async move { client.post("/api/chat", &json!({"content": "hello"})).await }
+    });
+    gate.reached(1).await;
+    let filler = home.path().join("filler");
+    fill(&server, &filler).await;
+    gate.open();
+    let answer = post.await.unwrap().expect(507);
+    assert!(!answer.error().is_empty());
+    std::fs::remove_file(&filler).unwrap();
+    healed(&server).await;
+}
+
+/// THREATS 27: what the room on a file system is taken from when its kernel has made it read-only. (With open files nobody else can.)
+#[test]
+fn a_disk_that_can_only_be_read_is_seen_to_be() {
+    let home = TempDir::new();
+    let Some(small) = SmallDisk::mount(home.path(), "1m") else {
+        println!("SKIPPED a_disk_that_can_only_be_read: no file system can be mounted here");
+        return;
+    };
+    assert!(RealDisk.free_bytes(home.path()).unwrap() > 0);
+    small.make_read_only();
+    assert_eq!(RealDisk.free_bytes(home.path()).unwrap_err().kind(), std::io::ErrorKind::ReadOnlyFilesystem);
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::BackupError;
 use super::place::{HOME, Layout, OUTSIDE, Place, beneath};
-use crate::sys::disk::{Disk, DiskDir, DiskFile, FileStat, Kind, Lock, Open, is_full};
+use crate::sys::disk::{Disk, DiskDir, DiskFile, FileStat, Kind, Lock, Open, refusal};
 
 /// Where a home lies.
 pub struct Source {
@@ -105,7 +105,7 @@ impl Source {
     pub(super) fn lock(&self, path: &str) -> io::Result<Option<Lock>> {
         match self.disk.lock(&self.real(path)) {
             Ok(lock) => Ok(Some(lock)),
-            Err(e) if is_full(&e) || e.kind() == io::ErrorKind::ReadOnlyFilesystem => Ok(None),
+            Err(e) if refusal(&e).is_some() => Ok(None),
             Err(e) => Err(e),
         }
     }

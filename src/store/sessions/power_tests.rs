@@ -204,6 +204,8 @@ async fn a_first_message_that_failed_leaves_a_session_that_begins_with_the_next_
             bench.disk.stop_after(None);
             bench.disk.fail_after(None);
             if !at_once {
+                // Until the disk is looked at again nothing new is taken.
+                bench.clock.advance(Duration::from_secs(5));
                 session.accept(id, say("hello")).await.unwrap_or_else(|e| panic!("after {k} calls: {e}"));
                 session.append(id, vec![done("hi")]).await.unwrap();
                 drop((session, sessions));

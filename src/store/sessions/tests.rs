@@ -5,6 +5,7 @@ use super::*;
 use crate::base::cancel;
 use crate::base::ids::PersonaId;
 use crate::base::time::Clock;
+use crate::store::home::Space;
 use crate::store::record::{Body, Change};
 use crate::store::testing::{Bench, done, kinds, read_on, say};
 
@@ -393,4 +394,28 @@ async fn a_very_long_session_keeps_its_title() {
     let sessions = bench.sessions();
     let session = sessions.load(sid, bench.owner()).await.unwrap();
     assert_eq!(session.title().as_deref(), Some("Long"));
+}
+
+/// THREATS 27: full, read-only and failing disks are states: told to whoever writes and to readiness, and over by themselves.
+#[tokio::test]
+async fn a_disk_that_takes_nothing_is_a_state_whatever_the_reason() {
+    for read_only in [true, false] {
+        let bench = Bench::new();
+        let home = bench.home();
+        let sessions = Sessions::open(&home, bench.owner(), Settings::default());
+        let session = sessions.load_or_begin(bench.session_id(), bench.owner(), About::default()).await.unwrap();
+        session.accept(bench.message_id(), say("before")).await.unwrap();
+        let set = |bad: bool| if read_only { bench.disk.set_read_only(bad) } else { bench.disk.stop_after(bad.then_some(0)) };
+        set(true);
+        let refused = session.accept(bench.message_id(), say("now")).await.unwrap_err();
+        let StoreError::DiskFull(why) = refused else { panic!("{refused}") };
+        assert!(why.contains(if read_only { "can only be read" } else { "failed" }), "{why}");
+        assert_eq!(home.space(), Space::Full { why });
+        bench.clock.advance(Duration::from_secs(5));
+        assert!(matches!(home.space(), Space::Full { .. }), "it is looked at, and still so");
+        set(false);
+        bench.clock.advance(Duration::from_secs(5));
+        assert_eq!(home.space(), Space::Enough);
+        session.accept(bench.message_id(), say("after")).await.unwrap();
+    }
 }

@@ -15,6 +15,13 @@ impl SmallDisk {
     }
 }
 
+impl SmallDisk {
+    /// Takes away the right to write to it.
+    pub fn make_read_only(&self) {
+        assert!(Command::new("mount").args(["-o", "remount,ro"]).arg(&self.0).status().unwrap().success());
+    }
+}
+
 impl Drop for SmallDisk {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg("-l").arg(&self.0).output();
