@@ -4,35 +4,50 @@
 //!
 //! A log begins durably all the same, and so do all other files and names: whatever is found after a power cut, its beginning is there.
 //!
-//! Where making durable fails in the background, the next who asks waits for a real sync and gets its error, as without this disk.
+//! Where making durable fails in the background, the next who asks waits for it and gets its error. What the system could not write it
+//! may call written all the same (see `store::log_file`): so all that was appended since it last succeeded is written once more before
+//! it is tried again.
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::sys::disk::{DirItem, Disk, DiskDir, DiskFile, FileStat, Lock, Locked, Open};
+use crate::sys::disk::{DirItem, Disk, DiskDir, DiskFile, FileStat, Lock, Locked, Open, read_full};
+
+/// Read and written in pieces of this size, bytes.
+const PIECE_BYTES: usize = 64 * 1024;
 
 /// Before another disk.
-pub struct DelayedDisk {
+pub struct DelayedDisk(Arc<Behind>);
+
+/// The disk behind, and what it is owed.
+struct Behind {
     disk: Arc<dyn Disk>,
     /// Only logs that lie directly in one of these wait.
     dirs: Vec<PathBuf>,
-    owed: Arc<Owed>,
-}
-
-/// What is not durable yet.
-#[derive(Default)]
-struct Owed {
-    something: AtomicBool,
+    /// Somebody asked for a sync since the last attempt.
+    owing: AtomicBool,
     /// The last attempt failed.
     failing: AtomicBool,
+    /// What was written to since the last attempt began, and what that one failed to make durable.
+    written: Mutex<Vec<Arc<Log>>>,
+    /// One attempt at a time.
+    settling: Mutex<()>,
+}
+
+/// A log; it stays open for as long as it owes something.
+struct Log {
+    file: Box<dyn DiskFile>,
+    /// From here on it may not be durable. Held while it is written to: what is put back is not what somebody else has changed since.
+    from: Mutex<Option<u64>>,
 }
 
 impl DelayedDisk {
     /// Before `disk`, for `*.log` directly in `dirs`, which are on one file system.
     pub fn new(disk: Arc<dyn Disk>, dirs: Vec<PathBuf>) -> Self {
-        Self { disk, dirs, owed: Arc::default() }
+        let (owing, failing) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self(Arc::new(Behind { disk, dirs, owing, failing, written: Mutex::default(), settling: Mutex::default() }))
     }
 
     /// Makes durable what waits. Blocks; costs nothing where nothing waits.
@@ -40,101 +55,162 @@ impl DelayedDisk {
     /// # Errors
     /// What the system says; it is tried again the next time.
     pub fn settle(&self) -> io::Result<()> {
-        if !self.owed.something.swap(false, Ordering::AcqRel) {
-            return Ok(());
-        }
-        let settled = self.dirs.first().map_or(Ok(()), |dir| self.disk.sync_all(dir));
-        self.owed.failing.store(settled.is_err(), Ordering::Release);
+        if self.0.owing.swap(false, Ordering::AcqRel) { self.0.settle() } else { Ok(()) }
+    }
+}
+
+impl Behind {
+    /// Makes durable all that was written before.
+    fn settle(&self) -> io::Result<()> {
+        let _one_at_a_time = self.settling.lock().unwrap_or_else(|e| e.into_inner());
+        let logs = std::mem::take(&mut *self.written());
+        // Whoever is writing has done so when this is through: the sync below is behind it.
+        let logs: Vec<(Arc<Log>, u64)> = logs.into_iter().filter_map(|log| log.from().take().map(|from| (log.clone(), from))).collect();
+        let again = || match self.failing.load(Ordering::Acquire) {
+            true => logs.iter().try_for_each(|(log, from)| log.write_again(*from)),
+            false => Ok(()),
+        };
+        let sync = || self.dirs.first().map_or(Ok(()), |dir| self.disk.sync_all(dir));
+        let settled = again().and_then(|()| sync());
+        self.failing.store(settled.is_err(), Ordering::Release);
         if settled.is_err() {
-            self.owed.something.store(true, Ordering::Release);
+            self.owing.store(true, Ordering::Release);
+            logs.iter().for_each(|(log, from)| self.note(log, &mut log.from(), *from));
         }
         settled
+    }
+
+    /// From this offset on the log is not known to be durable.
+    fn note(&self, log: &Arc<Log>, held: &mut Option<u64>, offset: u64) {
+        match held {
+            Some(from) => *from = offset.min(*from),
+            None => {
+                *held = Some(offset);
+                self.written().push(log.clone());
+            }
+        }
+    }
+
+    fn written(&self) -> MutexGuard<'_, Vec<Arc<Log>>> {
+        self.written.lock().unwrap_or_else(|e| e.into_inner())
+    }
+}
+
+impl Log {
+    fn from(&self) -> MutexGuard<'_, Option<u64>> {
+        self.from.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Writes once more what can still be read and may be lost all the same.
+    fn write_again(&self, from: u64) -> io::Result<()> {
+        let _nobody_else = self.from();
+        let (mut at, len, mut piece) = (from, self.file.len()?, vec![0; PIECE_BYTES]);
+        while at < len {
+            let read = read_full(self.file.as_ref(), &mut piece, at)?;
+            self.file.write_at(piece.get(..read).unwrap_or_default(), at)?;
+            at += read.max(1) as u64;
+        }
+        Ok(())
     }
 }
 
 impl Disk for DelayedDisk {
     fn open(&self, path: &Path, how: Open) -> io::Result<Box<dyn DiskFile>> {
-        let file = self.disk.open(path, how)?;
+        let file = self.0.disk.open(path, how)?;
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let is_new = name.ends_with(".log.new");
-        if !(is_new || name.ends_with(".log")) || !self.dirs.iter().any(|dir| path.parent() == Some(dir)) {
+        if !(is_new || name.ends_with(".log")) || !self.0.dirs.iter().any(|dir| path.parent() == Some(dir)) {
             return Ok(file);
         }
-        Ok(Box::new(DelayedFile { file, owed: self.owed.clone(), is_new: AtomicBool::new(is_new) }))
+        let log = Arc::new(Log { file, from: Mutex::default() });
+        Ok(Box::new(DelayedFile { log, behind: self.0.clone(), is_new: AtomicBool::new(is_new) }))
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.disk.rename(from, to)
+        self.0.disk.rename(from, to)
     }
     fn exchange(&self, one: &Path, other: &Path) -> io::Result<()> {
-        self.disk.exchange(one, other)
+        self.0.disk.exchange(one, other)
     }
     fn remove_file(&self, path: &Path) -> io::Result<()> {
-        self.disk.remove_file(path)
+        self.0.disk.remove_file(path)
     }
     fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        self.disk.remove_dir(path)
+        self.0.disk.remove_dir(path)
     }
     fn create_dir(&self, path: &Path) -> io::Result<()> {
-        self.disk.create_dir(path)
+        self.0.disk.create_dir(path)
     }
     fn list(&self, path: &Path) -> io::Result<Vec<DirItem>> {
-        self.disk.list(path)
+        self.0.disk.list(path)
     }
     fn stat(&self, path: &Path) -> io::Result<Option<FileStat>> {
-        self.disk.stat(path)
+        self.0.disk.stat(path)
     }
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.disk.sync_dir(path)
+        self.0.disk.sync_dir(path)
     }
     fn sync_all(&self, path: &Path) -> io::Result<()> {
-        self.disk.sync_all(path)
+        self.0.disk.sync_all(path)
     }
     fn free_bytes(&self, path: &Path) -> io::Result<u64> {
-        self.disk.free_bytes(path)
+        self.0.disk.free_bytes(path)
     }
     fn open_dir(&self, path: &Path) -> io::Result<Box<dyn DiskDir>> {
-        self.disk.open_dir(path)
+        self.0.disk.open_dir(path)
     }
     fn try_lock(&self, path: &Path) -> io::Result<Locked> {
-        self.disk.try_lock(path)
+        self.0.disk.try_lock(path)
     }
     fn lock(&self, path: &Path) -> io::Result<Lock> {
-        self.disk.lock(path)
+        self.0.disk.lock(path)
     }
 }
 
 struct DelayedFile {
-    file: Box<dyn DiskFile>,
-    owed: Arc<Owed>,
+    log: Arc<Log>,
+    behind: Arc<Behind>,
     /// It has not got its name yet, and gets it when its content is durable.
     is_new: AtomicBool,
 }
 
+impl DelayedFile {
+    fn change(&self, offset: u64, change: impl FnOnce(&dyn DiskFile) -> io::Result<()>) -> io::Result<()> {
+        let mut from = self.log.from();
+        let changed = change(self.log.file.as_ref());
+        self.behind.note(&self.log, &mut from, offset);
+        changed
+    }
+}
+
 impl DiskFile for DelayedFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.file.read_at(buffer, offset)
+        self.log.file.read_at(buffer, offset)
     }
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.file.write_at(bytes, offset)
+        self.change(offset, |file| file.write_at(bytes, offset))
     }
     fn sync(&self) -> io::Result<()> {
-        if self.is_new.swap(false, Ordering::AcqRel) || self.owed.failing.load(Ordering::Acquire) {
-            return self.file.sync();
+        if self.is_new.swap(false, Ordering::AcqRel) {
+            return self.log.file.sync();
         }
-        self.owed.something.store(true, Ordering::Release);
+        if self.behind.failing.load(Ordering::Acquire) {
+            return self.behind.settle();
+        }
+        self.behind.owing.store(true, Ordering::Release);
         Ok(())
     }
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.file.set_len(len)
+        self.change(len, |file| file.set_len(len))
     }
     fn len(&self) -> io::Result<u64> {
-        self.file.len()
+        self.log.file.len()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::disk::read_whole;
     use crate::sys::memory_disk::MemoryDisk;
 
     const DIR: &str = "/home/logs";
@@ -202,5 +278,38 @@ mod tests {
         disk.settle().unwrap();
         disk.settle().unwrap();
         assert_eq!(faults.syncs(), before + 2, "nothing is owed, nothing is synced");
+    }
+
+    #[test]
+    fn what_a_failed_attempt_may_have_lost_is_written_once_more() {
+        let memory = MemoryDisk::default();
+        let faults = crate::sys::fault_disk::FaultDisk::before(Arc::new(memory.clone()));
+        let disk = on(Arc::new(faults.clone()));
+        let append = |name: &str, bytes: &[u8]| {
+            let file = disk.open(&Path::new(DIR).join(name), Open::Append).unwrap();
+            disk.sync_dir(Path::new(DIR)).unwrap();
+            file.append(bytes).unwrap();
+            file.sync().unwrap();
+            file
+        };
+        append("a.log", b"settled");
+        disk.settle().unwrap();
+        let a = append("a.log", b"0123456789");
+        // Closed since: nobody else would write it again.
+        drop(append("b.log", b"abcde"));
+        faults.fail_syncs(1);
+        disk.settle().unwrap_err();
+        let before = faults.bytes_written();
+        a.append(b"xyz").unwrap();
+        a.sync().unwrap();
+        assert_eq!(faults.bytes_written() - before, 3 + (10 + 3) + 5, "all that was not durable, and nothing else");
+        let left = memory.power_cut();
+        let content = |name: &str| read_whole(&left, &Path::new(DIR).join(name), 100).unwrap();
+        assert_eq!((content("a.log").as_slice(), content("b.log").as_slice()), (&b"settled0123456789xyz"[..], &b"abcde"[..]));
+        let before = faults.bytes_written();
+        disk.settle().unwrap();
+        a.sync().unwrap();
+        disk.settle().unwrap();
+        assert_eq!(faults.bytes_written(), before, "good again");
     }
 }
