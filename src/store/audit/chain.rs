@@ -123,29 +123,17 @@ impl Chain {
         self.signer.public()
     }
 
-    /// Writes one record; a checkpoint goes with it where it is due. After an error nothing of it is there.
+    /// Writes one record, and a checkpoint with it where it is due. After an error nothing of them is there.
     pub(crate) fn write(&mut self, line: AuditLine<'_>) -> Result<(), StoreError> {
         if self.file.as_ref().is_none_or(|file| file.len() >= self.segment_bytes) {
             self.next_segment()?;
         }
-        self.add(&[line])?;
-        if self.n - self.signed >= CHECKPOINT_EVERY - 1 {
-            self.checkpoint()?;
-        }
-        Ok(())
+        self.add(Some(line), self.n + 1 - self.signed >= CHECKPOINT_EVERY - 1)
     }
 
     /// Signs the last record, unless it is a checkpoint itself.
     pub(crate) fn checkpoint(&mut self) -> Result<(), StoreError> {
-        if self.signed >= self.n {
-            return Ok(());
-        }
-        let signature = self.signer.sign(self.n, &self.hash);
-        self.add(&[AuditLine { what: "checkpoint", signature: &signature, ..AuditLine::default() }])?;
-        self.signed = self.n;
-        let (n, hash) = (self.n, hex(&self.hash));
-        crate::base::log::info("audit", format_args!("head {n}:{hash}"));
-        Ok(())
+        if self.signed >= self.n { Ok(()) } else { self.add(None, true) }
     }
 
     fn next_segment(&mut self) -> Result<(), StoreError> {
@@ -159,23 +147,36 @@ impl Chain {
         let before = self.file.replace(LogFile::ragged(Arc::from(file), 0));
         let (prev, public_key) = (hex(&self.hash), self.signer.public());
         let first = AuditLine { what: "segment", prev: &prev, public_key: &public_key, ..AuditLine::default() };
-        self.add(&[first]).inspect_err(|_| self.file = before)
+        self.add(Some(first), false).inspect_err(|_| self.file = before)
     }
 
-    fn add(&mut self, lines: &[AuditLine<'_>]) -> Result<(), StoreError> {
+    /// Adds a line, and a signature of it or of the last one, in one write: a record whose checkpoint failed would be written again.
+    fn add(&mut self, line: Option<AuditLine<'_>>, sign: bool) -> Result<(), StoreError> {
         let time = self.seams.clock.now().to_string();
-        let (mut n, mut hash, mut bytes) = (self.n, self.hash, String::new());
-        for line in lines {
-            n += 1;
-            let mut body = audit_line::write_body(&AuditLine { n, time: &time, ..*line })
+        let mut bytes = String::new();
+        let mut put = |line: AuditLine<'_>, n: u64, hash: &[u8; 32]| {
+            let mut body = audit_line::write_body(&AuditLine { n, time: &time, ..line })
                 .ok_or_else(|| StoreError::Damaged("an audit record would not fit its form".to_owned()))?;
-            hash = link(&hash, body.as_bytes());
+            let hash = link(hash, body.as_bytes());
             audit_line::close(&mut body, &hex(&hash));
             bytes.push_str(&body);
+            Ok::<_, StoreError>((n, hash))
+        };
+        let (mut n, mut hash) = (self.n, self.hash);
+        if let Some(line) = line {
+            (n, hash) = put(line, n + 1, &hash)?;
+        }
+        if sign {
+            let signature = self.signer.sign(n, &hash);
+            (n, hash) = put(AuditLine { what: "checkpoint", signature: &signature, ..AuditLine::default() }, n + 1, &hash)?;
         }
         let file = self.file.as_mut().ok_or(StoreError::NotFound)?;
         file.append(bytes.as_bytes(), false).map_err(StoreError::io("writing the audit log"))?;
         (self.n, self.hash) = (n, hash);
+        if sign {
+            self.signed = n;
+            crate::base::log::info("audit", format_args!("head {n}:{}", hex(&hash)));
+        }
         Ok(())
     }
 

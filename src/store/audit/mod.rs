@@ -295,9 +295,9 @@ impl Audit {
 
     fn write(&self, inner: &mut Inner, event: &Event) -> Result<(), AuditError> {
         let mut written = add(&mut inner.chain, event);
-        if let Err(StoreError::DiskFull(_)) = written {
+        if let Err(StoreError::DiskFull(why)) = &written {
             // The reserve pays for records of what still goes on.
-            self.home.give_up_reserve();
+            self.home.give_up_reserve(why);
             written = add(&mut inner.chain, event);
         }
         match written {

@@ -271,3 +271,26 @@ fn a_long_end_of_zeros_costs_no_record_before_it() {
         std::fs::write(&path, &before).unwrap();
     }
 }
+
+/// A record and the checkpoint behind it are one write.
+#[test]
+fn a_record_whose_checkpoint_finds_no_space_is_there_once() {
+    for budget in (0..1200).step_by(60) {
+        let bench = Bench::new();
+        let audit = open(&bench);
+        for n in 1..250 {
+            audit.note(event(n));
+        }
+        for n in 250..260 {
+            bench.disk.set_budget(Some(budget));
+            audit.note(event(n));
+            bench.disk.set_budget(None);
+        }
+        futures(audit.close());
+        let given = Given { public_key: hex_bytes(&audit.public_key()), head: verify::parse_head(&audit.head()) };
+        let verdict = look(&dir(&bench), &given);
+        assert!(verdict.is_good(), "{budget}: {:?}", verdict.findings);
+        let text = std::fs::read_to_string(dir(&bench).join("1.log")).unwrap();
+        assert!((1..260).all(|n| text.matches(&format!("\"hmac:{n}\"")).count() == 1), "{budget}");
+    }
+}
