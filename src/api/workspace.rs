@@ -96,10 +96,10 @@ pub(crate) async fn create(app: Arc<App>, call: Call) -> Result<Response, HttpEr
     let new: NewFile = if call.body.bytes().is_empty() { NewFile::default() } else { call.json()? };
     let path = call.param("path").to_owned();
     let at = path.clone();
-    let make = move |files: &Workspace| match files.stat(&at)? {
-        Some(_) => Err(WorkspaceError::Exists),
-        None if new.is_dir => files.make_dir(&at),
-        None => files.write(&at, b""),
+    let make = move |files: &Workspace| match new.is_dir {
+        true if files.stat(&at)?.is_some() => Err(WorkspaceError::Exists),
+        true => files.make_dir(&at),
+        false => files.create(&at),
     };
     files(&app, &call, make).await?;
     api::json(&FileDone { status: "created", path })

@@ -154,11 +154,24 @@ impl Root {
     /// Writes a file whole, making its directories: temporary file, sync, rename, sync of the directory. After a crash at any
     /// point the name holds the old content or the new. The mode of an existing file is kept, a new one has 0600.
     pub fn write_atomic(&self, path: &str, bytes: &[u8]) -> Result<(), RootError> {
+        self.write(path, bytes, false)
+    }
+
+    /// Makes an empty file, and the directories above it; where there is something already, that stays as it is and the answer is
+    /// [`RootError::Exists`].
+    pub fn create(&self, path: &str) -> Result<(), RootError> {
+        self.write(path, b"", true)
+    }
+
+    fn write(&self, path: &str, bytes: &[u8], new: bool) -> Result<(), RootError> {
         let segments = segments(path)?;
         let Some((name, above)) = segments.split_last() else { return Err(RootError::NotAFile) };
         self.make_segments(above)?;
         let parent = self.dir_at(above)?;
+        // Before the look: what is written meanwhile is not written over by somebody who saw that nothing was there.
+        let _one_at_a_time = self.writing.lock().unwrap_or_else(|e| e.into_inner());
         let mode = match parent.stat(name)? {
+            Some(_) if new => return Err(RootError::Exists),
             Some(stat) => match stat.kind {
                 Kind::File => stat.mode,
                 Kind::Link => return Err(RootError::Escapes),
@@ -166,7 +179,6 @@ impl Root {
             },
             None => 0o600,
         };
-        let _one_at_a_time = self.writing.lock().unwrap_or_else(|e| e.into_inner());
         match parent.remove_file(TEMP) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e.into()),
             _ => {}
@@ -446,6 +458,25 @@ mod tests {
                     break;
                 }
             }
+        }
+    }
+
+    #[test]
+    fn making_a_file_never_takes_what_somebody_else_has_written() {
+        let memory = MemoryDisk::default();
+        memory.create_dir(Path::new("/w")).unwrap();
+        let root = Root::open(&memory, Path::new("/w")).unwrap();
+        root.create("a/b.txt").unwrap();
+        assert!(matches!(root.create("a/b.txt"), Err(RootError::Exists)) && matches!(root.create("a"), Err(RootError::Exists)));
+        for n in 0..300 {
+            let path = format!("{n}.txt");
+            let made = std::thread::scope(|scope| {
+                scope.spawn(|| root.write_atomic(&path, b"kept").unwrap());
+                let makers = [scope.spawn(|| root.create(&path).is_ok()), scope.spawn(|| root.create(&path).is_ok())];
+                makers.map(|maker| usize::from(maker.join().unwrap())).iter().sum::<usize>()
+            });
+            assert_eq!(root.read(&path, 9).unwrap(), b"kept");
+            assert!(made <= 1, "{made} are told that they made it");
         }
     }
 }

@@ -90,6 +90,11 @@ impl Workspace {
         self.root.write_atomic(path, bytes)
     }
 
+    /// Makes an empty file, with its directories; [`WorkspaceError::Exists`] where there is something.
+    pub fn create(&self, path: &str) -> Result<(), WorkspaceError> {
+        self.root.create(path)
+    }
+
     /// Makes a directory and those above it.
     pub fn make_dir(&self, path: &str) -> Result<(), WorkspaceError> {
         self.root.make_dir(path)
