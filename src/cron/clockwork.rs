@@ -102,8 +102,12 @@ impl Cron {
         let _one_at_a_time = self.sending.lock().await;
         let cron = self.clone();
         let job = blocking(move || cron.find(owner, id)).await?;
-        if job.running().is_some() {
-            return Err(CronError::Busy);
+        if let Some(run) = job.running() {
+            // As the gateway knows it: an end that the disk did not take must not keep the job from running for ever.
+            self.gateway.adopt_session(run.session_id, owner).await;
+            if self.gateway.is_live(run.message_id) {
+                return Err(CronError::Busy);
+            }
         }
         let cron = self.clone();
         blocking(move || cron.takes(owner, job.space_id)).await?;
@@ -132,6 +136,9 @@ impl Cron {
         };
         let kept = run.clone();
         self.change(job.owner, job.id, move |job| {
+            for lost in job.runs.iter_mut().filter(|run| run.status == RunStatus::Running) {
+                lost.status = RunStatus::Unknown;
+            }
             job.runs.push(kept);
             let over = job.runs.len().saturating_sub(CRON_RUNS_KEPT);
             job.runs.drain(..over);
@@ -145,8 +152,23 @@ impl Cron {
     /// Reads the run's log to its end and notes what came of it.
     async fn watch(self: Arc<Self>, owner: OwnerId, id: CronJobId, submitted: Submitted) {
         let mut tail = submitted.session.tail(submitted.seq);
+        let over = self.gateway.over(submitted.id);
+        tokio::pin!(over);
+        // The gateway has closed its books: what the log does not show by now never comes (its disk failed).
+        let mut closed = false;
         let status = loop {
-            match tail.next().await {
+            if closed && tail.caught_up() {
+                break RunStatus::Unknown;
+            }
+            let step = tokio::select! {
+                biased;
+                step = tail.next() => step,
+                () = &mut over, if !closed => {
+                    closed = true;
+                    continue;
+                }
+            };
+            match step {
                 Ok(Step::Record(entry)) if entry.message_id == Some(submitted.id) => match &entry.record.body {
                     Body::Done(_) => break RunStatus::Done,
                     Body::Failed(_) => break RunStatus::Failed,
@@ -190,6 +212,8 @@ impl Cron {
             };
             let found = session.and_then(|session| session.find(run.message_id).map(|found| (session, found.seq)));
             if let Some((session, seq)) = found {
+                // From then on the gateway knows the run where it waits for a person.
+                self.gateway.adopt_session(run.session_id, owner).await;
                 tokio::spawn(self.clone().watch(owner, id, Submitted { id: run.message_id, session, seq, fresh: false }));
                 continue;
             }

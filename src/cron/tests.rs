@@ -20,8 +20,9 @@ use crate::store::audit::Audit;
 use crate::store::home::Home;
 use crate::store::keys::Books;
 use crate::store::record::{Body, Ending};
-use crate::store::sessions;
-use crate::sys::disk::RealDisk;
+use crate::store::{StoreError, sessions};
+use crate::sys::disk::{Disk, RealDisk};
+use crate::sys::fault_disk::FaultDisk;
 
 struct Echo;
 
@@ -40,11 +41,15 @@ const OWNER: [u8; 32] = [7; 32];
 
 /// 15 January 2027, 08:00 UTC.
 fn house(name: &str) -> (Arc<Cron>, Arc<ManualClock>) {
+    house_with(Arc::new(RealDisk), Arc::new(Echo), name)
+}
+
+fn house_with(disk: Arc<dyn Disk>, runner: Arc<dyn Runner>, name: &str) -> (Arc<Cron>, Arc<ManualClock>) {
     let dir = std::env::temp_dir().join(format!("oxios-cron-{name}-{}", std::process::id()));
     let _ = std::fs::remove_dir_all(&dir);
     let clock = Arc::new(ManualClock::at(Timestamp::from_millis(1_800_000_000_000)));
     let random = Arc::new(SystemRandom::new());
-    let seams = Seams { disk: Arc::new(RealDisk), clock: clock.clone(), random: random.clone() };
+    let seams = Seams { disk, clock: clock.clone(), random: random.clone() };
     let home = Home::open(&dir, None, seams.clone()).unwrap();
     let at = home.workspace().to_owned();
     let sessions = Sessions::open(&home, OwnerId::derived(&OWNER), sessions::Settings::default());
@@ -60,7 +65,7 @@ fn house(name: &str) -> (Arc<Cron>, Arc<ManualClock>) {
         events: Events::new(clock.clone(), random.clone()),
         books: Books::for_tests(&home),
         audit: Audit::open(&home, Arc::default(), crate::base::metrics::Metrics::new(0)).unwrap(),
-        runner: Arc::new(Echo),
+        runner,
         clock: clock.clone(),
         random,
         settings: Arc::new(Live::new(gateway::Settings::default())),
@@ -171,4 +176,37 @@ async fn jobs_are_their_owners_and_have_a_limit() {
         cron.create(owner, None, job("@daily", Missed::Skip)).unwrap();
     }
     assert!(matches!(cron.create(owner, None, job("@daily", Missed::Skip)), Err(CronError::Full)));
+}
+
+/// Takes the disk's room away when it is told to go on: nothing that anybody says of its end is written.
+struct Fills(FaultDisk, Notify);
+
+impl Runner for Fills {
+    fn run(self: Arc<Self>, _job: RunnerJob, _cancel: Cancel) -> Pin<Box<dyn Future<Output = Outcome> + Send>> {
+        Box::pin(async move {
+            self.1.notified().await;
+            self.0.set_budget(Some(0));
+            Outcome::Broken(StoreError::DiskFull("as the test wants it".into()))
+        })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_whose_end_no_disk_took_does_not_keep_the_job_from_the_next_one() {
+    let disk = FaultDisk::new();
+    let runner = Arc::new(Fills(disk.clone(), Notify::new()));
+    let (cron, clock) = house_with(Arc::new(disk.clone()), runner.clone(), "unwritten");
+    let owner = OwnerId::derived(&OWNER);
+    let id = cron.create(owner, None, job("0 0 1 1 *", Missed::Skip)).unwrap().id;
+    let first = cron.trigger(owner, (None, None), id).await.unwrap();
+    assert!(matches!(cron.trigger(owner, (None, None), id).await, Err(CronError::Busy)));
+    runner.1.notify_one();
+    while cron.gateway.is_live(first.message_id) {
+        tokio::task::yield_now().await;
+    }
+    disk.set_budget(None);
+    clock.advance(Duration::from_secs(5));
+    cron.trigger(owner, (None, None), id).await.unwrap();
+    let runs = cron.find(owner, id).unwrap().runs;
+    assert_eq!(runs.iter().map(|run| run.status).collect::<Vec<_>>(), [RunStatus::Unknown, RunStatus::Running]);
 }
