@@ -37,7 +37,7 @@ use crate::rooms::site::Site;
 use crate::rooms::skills::Skills;
 use crate::rooms::spaces::Spaces;
 use crate::rooms::workspace::owners::Workspaces;
-use crate::store::audit::{Audit, Event, On, Outcome, What, Who};
+use crate::store::audit::{Audit, Event, Outcome, What, Who};
 use crate::store::home::{Home, Seams};
 use crate::store::keys::{Books, Keys};
 use crate::store::sessions::{Found, Sessions};
@@ -314,15 +314,12 @@ fn background(app: &Arc<App>, stop: &Cancel) -> [tokio::task::JoinHandle<()>; 9]
     // From the sweep, which finds runs that wait and sessions that are too old, to the gateway, which answers for them. Ends with
     // the sweep.
     let (found, mut swept) = mpsc::unbounded_channel::<Found>();
-    let (gateway, audit) = (app.gateway.clone(), app.audit.clone());
+    let gateway = app.gateway.clone();
     let adopt = tokio::spawn(async move {
         while let Some(found) = swept.recv().await {
             match found {
                 Found::Waiting { session_id, owner, .. } => drop(gateway.adopt_session(session_id, owner).await),
-                Found::Pruned(session_id) => {
-                    audit.note(Event { on: Some(On::id(session_id.as_bytes())), ..server(What::Pruned) });
-                    gateway.forget_session(session_id).await;
-                }
+                Found::Pruned(session_id) => gateway.pruned(session_id).await,
             }
         }
     });

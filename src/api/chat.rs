@@ -9,6 +9,7 @@ use hyper::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use crate::api::error::disk_full;
 use crate::api::{self, App, Call, attachments, spaces};
 use crate::base::ids::{MessageId, SessionId, SpaceId};
 use crate::base::limits::{ATTACHMENTS_MAX, CONTENT_BYTES_MAX, LABEL_BYTES_MAX, PATH_BYTES_MAX};
@@ -17,6 +18,7 @@ use crate::http::Response;
 use crate::http::error::{ErrorStatus, HttpError};
 use crate::middleware::auth::{self, Caller, Ends};
 use crate::store::history::History;
+use crate::store::home::Space;
 use crate::store::keys::{Books, Budget};
 use crate::store::record::{Body, Ending, Phase, Record};
 use crate::store::tail::Step;
@@ -149,10 +151,8 @@ pub(crate) async fn chat(app: Arc<App>, call: Call) -> Result<Response, HttpErro
     said.take_key(&call.headers)?;
     let user = said.user_id.take().filter(|user| !user.is_empty()).unwrap_or_else(|| "default".to_owned());
     let incoming = said.check(caller, "rest", user)?;
-    attachments::check(&app, &incoming).await?;
-    spaces::enter(&app, caller.owner(), incoming.space_id).await?;
     let echo = incoming.content.clone();
-    let submitted = app.gateway.submit(incoming).await?;
+    let submitted = submit(&app, incoming).await?;
     let (id, session_id, space_id) = (submitted.id, submitted.session.id(), submitted.session.about().space_id);
     if call.headers.get_all("prefer").iter().any(asks_not_to_wait) {
         let mut response = api::json(&ChatAccepted { id, session_id, space_id, status: "accepted" })?;
@@ -173,6 +173,15 @@ pub(crate) async fn chat(app: Arc<App>, call: Call) -> Result<Response, HttpErro
     }
 }
 
+/// Hands a message to the gateway. What it names must be there, but for a retry: that finds its first run whatever became of it.
+pub(super) async fn submit(app: &App, incoming: IncomingMessage) -> Result<Submitted, HttpError> {
+    if !app.gateway.is_retry(&incoming).await {
+        attachments::check(app, &incoming).await?;
+        spaces::enter(app, incoming.owner, incoming.space_id).await?;
+    }
+    Ok(app.gateway.submit(incoming).await?)
+}
+
 /// `POST /api/chat/{id}/cancel`.
 pub(crate) async fn cancel(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
     let owner = call.caller()?.owner();
@@ -183,7 +192,7 @@ pub(crate) async fn cancel(app: Arc<App>, call: Call) -> Result<Response, HttpEr
 
 impl Said {
     /// The idempotency key of the header, which must not differ from the body's.
-    fn take_key(&mut self, headers: &HeaderMap) -> Result<(), HttpError> {
+    pub(super) fn take_key(&mut self, headers: &HeaderMap) -> Result<(), HttpError> {
         for value in headers.get_all("idempotency-key") {
             let key = value.to_str().map_err(|_| HttpError::bad_request("Idempotency-Key: expected visible ASCII"))?;
             if self.idempotency_key.as_deref().is_some_and(|other| other != key) {
@@ -285,7 +294,7 @@ pub(super) async fn wait(app: &App, submitted: &Submitted, ends: &Ends) -> Resul
                 if !tail.caught_up() {
                     continue;
                 }
-                return Err(HttpError::internal("the message is over but its end could not be written"));
+                return Err(unwritten(app));
             }
             // The run goes on (it does not know whether anyone reads); its answer is no longer for this key (THREATS 6).
             end = ending.ended() => return Err(auth::ended(end)),
@@ -309,9 +318,17 @@ pub(super) async fn wait(app: &App, submitted: &Submitted, ends: &Ends) -> Resul
                 return Ok(End::Asked(record));
             }
             if closed {
-                return Err(HttpError::internal("the message is over but its end could not be written"));
+                return Err(unwritten(app));
             }
         }
+    }
+}
+
+/// The message is over, and its log could not be told.
+fn unwritten(app: &App) -> HttpError {
+    match app.home.space() {
+        Space::Full { why } => disk_full(format!("the message is over but its end could not be written: {why}")),
+        Space::Enough => HttpError::internal("the message is over but its end could not be written"),
     }
 }
 

@@ -8,10 +8,9 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::api::attachments;
-use crate::api::chat::Said;
+use crate::api::chat::{self, Said};
 use crate::api::socket_follows::Follows;
-use crate::api::{App, Call, socket_frames, spaces};
+use crate::api::{App, Call, socket_frames};
 use crate::base::ids::{MessageId, Seq, SessionId};
 use crate::base::limits::{JSON_DEPTH_MAX, WS_SESSIONS_MAX};
 use crate::base::log;
@@ -130,9 +129,7 @@ impl Talk {
         let incoming = said.check(&self.caller, "ws", USER.to_owned())?;
         // Before it is accepted: afterwards it could not be answered.
         self.place(incoming.session_id)?;
-        attachments::check(&self.app, &incoming).await?;
-        spaces::enter(&self.app, self.caller.owner(), incoming.space_id).await?;
-        let submitted = self.app.gateway.submit(incoming).await?;
+        let submitted = chat::submit(&self.app, incoming).await?;
         let space = submitted.session.about().space_id;
         let accepted: Value = json!({
             "type": "accepted",
@@ -156,7 +153,7 @@ impl Talk {
 
     /// Sends what a log says next.
     async fn forward(&mut self, socket: &mut Socket, at: usize, step: socket_frames::Told) -> Result<(), Gone> {
-        for frame in self.follows.frames(at, step).await {
+        for frame in self.follows.frames(at, step) {
             socket.send(frame).await?;
         }
         Ok(())

@@ -8,7 +8,6 @@ use hyper::StatusCode;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use serde_json::{Map, Value, json};
 
-use crate::api::attachments;
 use crate::api::chat::{self, End, Said};
 use crate::api::{App, Call, is_json};
 use crate::base::limits::{CONTENT_BYTES_MAX, HITS_MAX, PAGE_MAX};
@@ -199,8 +198,7 @@ async fn ask(app: &Arc<App>, (caller, ends): (&Caller, &Ends), arguments: Map<St
     let said: Said = serde_json::from_value(Value::Object(arguments))
         .map_err(|_| HttpError::bad_request("expected `content` and perhaps `session_id`, both texts"))?;
     let incoming = said.check(caller, "mcp", "default".to_owned())?;
-    attachments::check(app, &incoming).await?;
-    let submitted = app.gateway.submit(incoming).await?;
+    let submitted = chat::submit(app, incoming).await?;
     let session = submitted.session.id();
     match chat::wait(app, &submitted, ends).await? {
         End::Done(ending) => Ok(said_and_shown(&ending.text, &json!({"reply": ending.text, "session_id": session, "status": "done"}))),

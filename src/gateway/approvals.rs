@@ -74,8 +74,8 @@ impl Gateway {
         detached(async move { gateway.carry_out(approval, by, decision).await }).await
     }
 
-    async fn carry_out(self: Arc<Self>, approval: Approval, by: Option<KeyId>, decision: Decision) -> Result<(), DecideError> {
-        let told = |status: Status| if status == Status::from(decision) { Ok(()) } else { Err(DecideError::Decided(status)) };
+    async fn carry_out(self: Arc<Self>, approval: Approval, by: Option<KeyId>, asked: Decision) -> Result<(), DecideError> {
+        let told = |status: Status| if status == Status::from(asked) { Ok(()) } else { Err(DecideError::Decided(status)) };
         if approval.status != Status::Pending {
             return told(approval.status);
         }
@@ -96,6 +96,8 @@ impl Gateway {
             self.mark(id, Decision::Rejected).await;
             return Err(DecideError::Decided(Status::Rejected));
         }
+        // The timer may be late: wall time jumped, or the server stood still (THREATS 22).
+        let (by, decision) = if approval.expires_at <= self.clock.now() { (None, Decision::Expired) } else { (by, asked) };
         match self.resolve(&session, message, (id, by), decision).await {
             Ok(()) => {}
             Err(StoreError::Ended) => {
@@ -111,7 +113,7 @@ impl Gateway {
         }
         drop(state);
         self.wake(approval.session_id);
-        Ok(())
+        told(decision.into())
     }
 
     /// Writes a decision to the log, then to the approval's file, and tells the bus. The session's door is held.

@@ -188,6 +188,8 @@ impl Gateway {
 
     /// Ends a parked run: its question is answered with no, then it ends for this reason with what it had said.
     async fn settle(self: &Arc<Self>, session: SessionId, parked: Parked, why: Why) {
+        // The shutdown waits for it: half of it, its question answered and its end not written, would be a run that goes on.
+        self.count(parked.message);
         let (session, user) = match self.reopen(session, parked.message).await {
             Ok(found) => found,
             Err(error) => return self.give_up(session, parked.message, &error),

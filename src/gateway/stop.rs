@@ -14,6 +14,7 @@ use crate::gateway::state::{Next, Waiting};
 use crate::gateway::{CancelError, Gateway, detached};
 use crate::orchestrator::EndKind;
 use crate::store::StoreError;
+use crate::store::audit::{Event, On, Outcome, What, Who};
 
 /// How long a cancel waits to say how it ended; a run that needs longer ends in its own time, or by the watchdog.
 pub(super) const CANCEL_WITHIN: Duration = Duration::from_secs(2);
@@ -119,16 +120,23 @@ impl Gateway {
         detached(async move {
             let gone = gateway.sessions.prune().await?;
             for id in &gone {
-                gateway.forget_session(*id).await;
+                gateway.pruned(*id).await;
             }
             Ok(gone.len())
         })
         .await
     }
 
+    /// A session was pruned: that is recorded, and what belonged to it goes.
+    pub async fn pruned(&self, id: SessionId) {
+        // By the server: whoever asked for it may not know the sessions of others that went.
+        self.audit.note(Event { who: Who::default(), what: What::Pruned, on: Some(On::id(id.as_bytes())), outcome: Outcome::Done });
+        self.forget_session(id).await;
+    }
+
     /// A session is gone: what was shown of it in questions, and the specifications of its tasks, are part of the conversation and go
     /// with it.
-    pub async fn forget_session(&self, id: SessionId) {
+    async fn forget_session(&self, id: SessionId) {
         let seeds = self.seeds.clone();
         let removed = blocking::spawn(move || seeds.forget_session(id).map_err(|e| e.to_string())).await;
         if let Err(error) = removed.map_err(|e| e.to_string()).and_then(|done| done) {

@@ -33,6 +33,15 @@ impl Gateway {
         detached(async move { gateway.accept(incoming).await }).await
     }
 
+    /// Whether the message is here already, so that [`Gateway::submit`] attaches to it, or says that the body differs.
+    pub async fn is_retry(&self, incoming: &IncomingMessage) -> bool {
+        if incoming.idempotency_key.is_none() {
+            return false;
+        }
+        let ids = ids::of(incoming, self.home.keyed(), &*self.random);
+        self.sessions.load(ids.session, incoming.owner).await.is_ok_and(|session| session.find(ids.message).is_some())
+    }
+
     async fn accept(self: Arc<Self>, incoming: IncomingMessage) -> Result<Submitted, GatewayError> {
         let ids = ids::of(&incoming, self.home.keyed(), &*self.random);
         let user = UserMessage {

@@ -31,7 +31,7 @@ use crate::sys::disk::RealDisk;
 
 /// A runner that does what the message says: `say X`, `hang` (until told to stop), `stuck` (whatever it is told), `gate`
 /// (until the test opens it), `ask` (parks), `ask-late`
-/// (the same, with the question's file when the test opens the gate), `panic`.
+/// (the same, with the question's file when the test opens the gate), `ask-held` (ends only when the test opens the gate), `panic`.
 struct Script {
     approvals: Arc<Approvals>,
     random: Arc<SystemRandom>,
@@ -53,6 +53,10 @@ impl Script {
         self.begun.lock().unwrap().push(content.clone());
         let text = |text: &str| Ending { text: text.to_owned(), ..Ending::default() };
         match content.split(' ').next().unwrap_or_default() {
+            "ask-held" if job.start == Start::Resume => {
+                self.gate.notified().await;
+                end(&job, cancelled(&cancel, "kept")).await
+            }
             _ if cancel.why().is_some() => end(&job, cancelled(&cancel, "kept")).await,
             "say" => {
                 job.session.append(job.message_id, vec![Body::Token { text: content.clone() }]).await?;
@@ -72,7 +76,7 @@ impl Script {
                 self.gate.notified().await;
                 end(&job, Body::Done(text("g"))).await
             }
-            "ask" | "ask-late" if job.start == Start::Fresh => self.ask(&job).await,
+            "ask" | "ask-late" | "ask-held" if job.start == Start::Fresh => self.ask(&job).await,
             "ask" | "ask-late" => {
                 let decided = job.session.records_of(job.message_id).await?.into_iter().find_map(|record| match record.body {
                     Body::ApprovalResolved { decision, .. } => Some(decision),
@@ -571,6 +575,35 @@ async fn a_parked_run_is_cancelled_and_an_unanswered_question_lapses() {
     assert_eq!(house.approvals.find(house.owner, approval).unwrap().status, Status::Expired);
 }
 
+/// THREATS 22: a decision expires, however late the timer is that says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_lapsed_is_not_approved_any_more() {
+    let house = house();
+    for decision in [Decision::Approved, Decision::Rejected] {
+        let parked = house.send("ask", None).await;
+        let approval = asked(&parked).await;
+        house.gateway.parked(parked.id).await;
+        house.clock.advance(Duration::from_secs(3600));
+        let decided = house.gateway.decide(house.owner, None, approval, decision).await;
+        assert!(matches!(decided, Err(DecideError::Decided(Status::Expired))), "{decided:?}");
+        assert_eq!(ended(&parked.session, parked.id).await.1.text, "Some(Expired)");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_is_known_before_it_is_sent() {
+    let house = house();
+    let keyed =
+        |content: &str, key: Option<&str>| IncomingMessage { idempotency_key: key.map(str::to_owned), ..house.message(content, None) };
+    assert!(!house.gateway.is_retry(&keyed("say x", Some("k"))).await);
+    let sent = house.send_with_key("say x", "k").await.unwrap();
+    assert!(house.gateway.is_retry(&keyed("say x", Some("k"))).await);
+    assert!(house.gateway.is_retry(&keyed("say y", Some("k"))).await, "what it says is looked at where it is sent");
+    assert!(!house.gateway.is_retry(&keyed("say x", None)).await);
+    assert!(!house.gateway.is_retry(&keyed("say x", Some("l"))).await);
+    ended(&sent.session, sent.id).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_question_is_decided_after_a_restart() {
     let house = house();
@@ -652,6 +685,25 @@ async fn drain_waits_then_interrupts_and_leaves_what_is_parked() {
     }
     assert!(house.gateway.is_live(parked.id));
     assert!(matches!(house.gateway.submit(house.message("say y", None)).await, Err(GatewayError::Draining)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn drain_waits_for_the_end_of_a_parked_run_that_was_cancelled() {
+    let house = house();
+    let parked = house.send("ask-held", None).await;
+    asked(&parked).await;
+    house.gateway.parked(parked.id).await;
+    house.gateway.stop(house.owner, parked.id).await.unwrap();
+    while house.begun().len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    let mut drain = std::pin::pin!(house.gateway.drain(Duration::from_secs(60)));
+    let waits = std::future::poll_fn(|cx| std::task::Poll::Ready(drain.as_mut().poll(cx).is_pending())).await;
+    assert!(waits, "its question is answered, its end is not written");
+    house.script.gate.notify_one();
+    drain.await;
+    assert!(!house.gateway.is_live(parked.id));
+    assert_eq!(ended(&parked.session, parked.id).await.0, "cancelled");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -141,6 +141,23 @@ async fn the_same_idempotency_key_is_the_same_message() {
     server.client().send(ask(json!({"content": "do it"}))).await.expect(404);
 }
 
+/// What a message named may be gone when it is sent again: its answer is not.
+#[tokio::test]
+async fn a_retry_finds_its_answer_whatever_became_of_what_it_named() {
+    let server = Setup::new().start();
+    let client = server.client();
+    let space = client.post("/api/spaces", &json!({"name": "work"})).await.expect(201).json()["id"].clone();
+    client.send(Ask::new("PUT", "/api/workspace/file/a.txt").body(b"text".to_vec())).await.expect(200);
+    let ask = || chat(json!({"content": "hello", "space_id": space, "attachments": ["a.txt"]})).header("idempotency-key", "k");
+    let first = client.send(ask()).await.expect(200).json();
+    client.delete("/api/workspace/file/a.txt").await.expect(200);
+    client.post_empty(&format!("/api/spaces/{}/archive", space.as_str().unwrap())).await.expect(200);
+    assert_eq!(client.send(ask()).await.expect(200).json(), first);
+    client.send(ask().header("idempotency-key", "k")).await.expect(200);
+    client.send(chat(json!({"content": "hello", "attachments": ["a.txt"]}))).await.expect(400);
+    client.send(chat(json!({"content": "hello", "space_id": space}))).await.expect(409);
+}
+
 #[tokio::test]
 async fn a_retry_attaches_to_the_run_that_is_under_way() {
     let model = Scripted::start();

@@ -306,6 +306,8 @@ async fn pruning_keeps_the_newest_and_what_is_in_use() {
     assert_eq!(answer["status"], "pruned");
     assert_eq!(answer["config"], json!({"max_sessions": 2, "ttl_hours": 0}));
     assert_eq!(answer["count"], 2, "{answer}");
+    let audit = std::fs::read_to_string(server.home().join("workspace/audit/1.log")).unwrap();
+    assert_eq!(audit.matches("\"what\":\"session pruned\"").count(), 2, "each deletion is in the audit log");
     for (n, session) in ids.iter().enumerate() {
         let expected = if n < 2 { 404 } else { 200 };
         client.get(&format!("/api/sessions/{session}")).await.expect(expected);

@@ -24,17 +24,12 @@ use crate::store::tail::{Step, Tail};
 /// Answers as the agent.
 pub(super) async fn answer(app: Arc<App>, call: &Call, request: ChatCompletionRequest) -> Result<Response, HttpError> {
     let (Conversation { history, message }, session) = said(&request)?;
-    let mut fields = json!({"content": message, "session_id": session});
-    if let Some(key) = call.headers.get("idempotency-key") {
-        let key = key.to_str().map_err(|_| HttpError::bad_request("Idempotency-Key: expected visible ASCII"))?;
-        if let Some(fields) = fields.as_object_mut() {
-            fields.insert("idempotency_key".to_owned(), key.into());
-        }
-    }
-    let said: Said = serde_json::from_value(fields).map_err(|_| HttpError::internal("a message made here has another shape"))?;
+    let fields = json!({"content": message, "session_id": session, "idempotency_key": request.idempotency_key});
+    let mut said: Said = serde_json::from_value(fields).map_err(|_| HttpError::internal("a message made here has another shape"))?;
+    said.take_key(&call.headers)?;
     let user = request.user.clone().filter(|user| !user.is_empty()).unwrap_or_else(|| "default".to_owned());
     let incoming = IncomingMessage { history, ..said.check(call.caller()?, "v1", user)? };
-    let submitted = app.gateway.submit(incoming).await?;
+    let submitted = chat::submit(&app, incoming).await?;
 
     let voice = Voice {
         id: format!("chatcmpl-{}", submitted.id),
