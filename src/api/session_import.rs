@@ -7,8 +7,9 @@ use serde_json::{Map, Value};
 
 use crate::api::{self, App, Call, blocking};
 use crate::base::digest::sha256;
+use crate::base::limits::IMPORT_MESSAGES_MAX;
 use crate::http::Response;
-use crate::http::error::HttpError;
+use crate::http::error::{ErrorStatus, HttpError};
 use crate::rooms::personas::PersonaError;
 use crate::rooms::spaces::{SpaceError, Status};
 use crate::store::import::Old;
@@ -113,6 +114,11 @@ pub(crate) async fn import(app: Arc<App>, call: Call) -> Result<Response, HttpEr
     let old: Old = call.json()?;
     if !old.texts().any(|text| !text.is_empty()) {
         return Err(HttpError::bad_request("there is no message in it; send what the export of a session answers"));
+    }
+    let messages = old.texts().count();
+    if messages > IMPORT_MESSAGES_MAX {
+        let text = format!("it has {messages} messages and answers; at most {IMPORT_MESSAGES_MAX} are taken");
+        return Err(HttpError::new(ErrorStatus::PayloadTooLarge, "payload_too_large", text));
     }
     let digest = sha256(call.body.bytes());
     let (spaces, personas) = (app.spaces.clone(), app.personas.clone());

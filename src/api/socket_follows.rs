@@ -114,11 +114,11 @@ impl Follows {
     }
 
     /// The frames that a step stands for, in order. Leaves what is over.
-    pub(super) async fn frames(&mut self, at: usize, told: Told) -> Vec<String> {
+    pub(super) fn frames(&mut self, at: usize, told: Told) -> Vec<String> {
         let Some(follow) = self.list.get_mut(at) else { return Vec::new() };
         let session = follow.session.id();
         let (frames, stays) = match told {
-            Ok(Step::Record(entry)) => follow.record(&entry).await,
+            Ok(Step::Record(entry)) => follow.record(&entry),
             Ok(Step::Resync { last_seq }) => {
                 follow.cursor = 0;
                 follow.gap = 0;
@@ -144,7 +144,7 @@ impl Follow {
     }
 
     /// The frames of a record, and whether anything more may come.
-    async fn record(&mut self, entry: &Entry) -> (Vec<String>, bool) {
+    fn record(&mut self, entry: &Entry) -> (Vec<String>, bool) {
         if entry.seq != self.cursor + 1 {
             self.gap = entry.seq;
         }
@@ -154,7 +154,7 @@ impl Follow {
             return (if self.all { socket_frames::of(entry, &about) } else { Vec::new() }, true);
         };
         if self.all && !self.messages.contains_key(&id) {
-            let known = find(self.session.clone(), entry).await;
+            let known = find(&self.session, entry);
             self.messages.insert(id, known);
         }
         let Some(known) = self.messages.get(&id) else { return (Vec::new(), true) };
@@ -174,17 +174,10 @@ impl Follow {
 }
 
 /// What is known of a message that this socket did not send.
-async fn find(session: Arc<Session>, entry: &Entry) -> Known {
-    if let Body::Message(user) = &entry.record.body {
-        return Known { start: entry.seq, space: user.space_id, own: false };
-    }
-    // The socket resumed in its middle.
-    let records = match entry.message_id {
-        Some(id) => session.records_of(id).await.unwrap_or_default(),
-        None => Vec::new(),
-    };
-    let space = records.iter().find_map(|record| if let Body::Message(user) = &record.body { user.space_id } else { None });
-    Known { start: 0, space, own: false }
+fn find(session: &Session, entry: &Entry) -> Known {
+    // 0: the socket resumed in its middle.
+    let start = if matches!(entry.record.body, Body::Message(_)) { entry.seq } else { 0 };
+    Known { start, space: session.about().space_id, own: false }
 }
 
 fn coming(mut tail: Tail) -> Coming {

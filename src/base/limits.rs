@@ -205,6 +205,8 @@ pub const SEARCH_DEPTH_MAX: usize = 16;
 pub const SESSION_SEARCH_BYTES_MAX: u64 = 128 * 1024 * 1024;
 /// A session that is sent here to be imported: what a phone sends in a moment, thousands of messages.
 pub const SESSION_IMPORT_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Messages and answers of such a session: each becomes a record or two, which cost far more than the 15 bytes that one may have there.
+pub const IMPORT_MESSAGES_MAX: usize = 32_768;
 /// A search in sessions, in characters: encoded in a request target, where one may take twelve bytes, it fits.
 pub const SEARCH_CHARS_MAX: usize = 512;
 /// Words of a query that are compared.

@@ -116,6 +116,20 @@ async fn a_retry_finds_the_same_session_and_run_also_after_a_restart_and_another
 }
 
 #[tokio::test]
+async fn the_key_of_a_retry_may_be_in_the_body() {
+    let model = Scripted::start();
+    model.next(Reply::text(&["Once."]));
+    let server = Setup::new().openai(&model).start();
+    let client = server.client();
+    let mut body = talk(&["user: a"]);
+    body["idempotency_key"] = json!("k");
+    let first = client.post(PATH, &body).await.expect(200).json();
+    assert_eq!(client.post(PATH, &body).await.expect(200).json()["id"], first["id"]);
+    client.send(Ask::new("POST", PATH).header("idempotency-key", "another").json(&body)).await.expect(400);
+    assert_eq!(model.seen().len(), 1, "the model was asked once");
+}
+
+#[tokio::test]
 async fn a_process_that_dies_during_the_answer_leaves_the_history_with_its_message() {
     let model = Scripted::start();
     let gate = Gate::new();

@@ -386,3 +386,20 @@ async fn who_sends_again_while_the_answer_comes_gets_no_word_twice() {
     socket.send(&message).await;
     assert_eq!(socket.until("done").await.pop().unwrap()["text"], "one two");
 }
+
+#[tokio::test]
+async fn a_message_is_in_the_same_space_for_whoever_follows_it_later() {
+    let server = Setup::new().start();
+    let client = server.client();
+    let space = client.post("/api/spaces", &json!({"name": "work"})).await.expect(201).json()["id"].clone();
+    client.post_empty(&format!("/api/spaces/{}/activate", space.as_str().unwrap())).await.expect(200);
+    let mut socket = Ws::chat(&client).await;
+    let accepted = socket.say("hello", None).await;
+    let done = socket.until("done").await.pop().unwrap();
+    assert_eq!((&accepted["space_id"], &done["space_id"]), (&space, &space));
+    let mut later = Ws::chat(&client).await;
+    later.send(&json!({"type": "resume", "session_id": accepted["session_id"], "after": 0})).await;
+    for frame in later.until("done").await.iter().filter(|frame| frame.get("space_id").is_some()) {
+        assert_eq!(frame["space_id"], space, "{frame}");
+    }
+}

@@ -120,6 +120,10 @@ pub(crate) struct ChatCompletionRequest {
     /// A label of whoever speaks.
     #[serde(default)]
     pub(super) user: Option<String>,
+    /// With model `oxios`: the same key and body find the first run instead of making another one.
+    #[serde(default)]
+    #[cfg_attr(test, schemars(length(min = 1, max = crate::base::limits::LABEL_BYTES_MAX)))]
+    pub(super) idempotency_key: Option<String>,
 }
 
 /// What a stream tells besides.
