@@ -26,6 +26,10 @@ fn decode(pieces: &[&[u8]]) -> (Vec<SseEvent>, bool) {
     let mut decoder = SseDecoder::new(4096);
     let mut events = Vec::new();
     let fits = pieces.iter().all(|piece| decoder.push(piece, &mut events).is_ok());
+    // Three: a byte that is no UTF-8 is replaced.
+    let (came, kept) =
+        (pieces.iter().map(|piece| piece.len()).sum::<usize>(), events.iter().map(|e| e.name.len() + e.data.len()).sum::<usize>());
+    assert!(kept <= 3 * came, "{came} bytes became {kept}");
     (events, fits)
 }
 

@@ -126,12 +126,13 @@ fn every_answer_has(answer: &Answer<'_>) {
     }
 }
 
-/// Public: health, a login that fails, and the page.
+/// Public: health, a login that fails, that nobody is logged in, and the page.
 fn strangers_get_nothing(question: Option<&Question<'_>>, answer: &Answer<'_>) {
     let refused = matches!(answer.status, 400 | 401 | 403 | 404 | 405 | 408 | 413..=415 | 421 | 422 | 429 | 431);
     let health = answer.status == 200 && answer.field("content-type") == Some("application/json");
     let health = health && (answer.body.is_empty() || find(&answer.body, b"\"version\"").is_some());
-    assert!(refused || health || is_of_the_page(answer), "a stranger got {}: {}", answer.status, text(&answer.body));
+    let nobody = answer.status == 200 && answer.body == br#"{"logged_in":false,"scopes":[]}"#;
+    assert!(refused || health || nobody || is_of_the_page(answer), "a stranger got {}: {}", answer.status, text(&answer.body));
     let beneath = |start: &&str, path: &str| path.strip_prefix(*start).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     let closed = |path: &str| path != "/api/login" && ["/api", "/v1", "/mcp", "/metrics"].iter().any(|start| beneath(start, path));
     if question.is_some_and(|question| closed(question.path())) {
