@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::api::{
     chat, cron_jobs, engine, keys, login, memory, personas, session_change, session_fork, session_import, skills, spaces, v1, workspace,
 };
-use crate::base::limits::JSON_DEPTH_MAX;
+use crate::base::limits::{IMPORT_VALUES_MAX, JSON_DEPTH_MAX};
 use crate::wire::json::{self, BadJson};
 
 /// Reads a body as a route does and forgets it.
@@ -34,7 +34,7 @@ pub(crate) const BODIES: &[(&str, Read)] = &[
     ("Rotation", read::<keys::Rotation>),
     ("SessionChange", read::<session_change::SessionChange>),
     ("SessionFork", read::<session_fork::SessionFork>),
-    ("SessionImport", read::<session_import::SessionImport>),
+    ("SessionImport", |body| json::parse_within::<session_import::SessionImport>(body, JSON_DEPTH_MAX, IMPORT_VALUES_MAX).map(drop)),
     ("SpaceChange", read::<spaces::SpaceChange>),
     ("SpaceMerge", read::<spaces::SpaceMerge>),
     ("SpaceText", read::<spaces::SpaceText>),

@@ -217,6 +217,9 @@ impl From<BadJson> for HttpError {
             BadJson::Malformed { line, column } => {
                 Self::bad_request(format!("the body is not JSON (line {line}, column {column})")).code("malformed_json")
             }
+            BadJson::TooMany { limit } => {
+                Self::bad_request(format!("the body has more than {limit} values; send less in one piece")).code("malformed_json")
+            }
             BadJson::TooDeep => Self::bad_request("the body is nested deeper than 64 levels").code("malformed_json"),
             BadJson::Shape { place, what } if place.is_empty() => Self::unprocessable(what).code("wrong_shape"),
             BadJson::Shape { place, what } => Self::unprocessable(format!("field `{place}`: {what}")).code("wrong_shape"),

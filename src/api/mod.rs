@@ -54,7 +54,7 @@ use serde::de::DeserializeOwned;
 use crate::base::blocking;
 use crate::base::cancel::Cancel;
 use crate::base::ids::RequestId;
-use crate::base::limits::{JSON_DEPTH_MAX, PAGE_DEFAULT, PAGE_MAX};
+use crate::base::limits::{JSON_DEPTH_MAX, JSON_VALUES_MAX, PAGE_DEFAULT, PAGE_MAX};
 use crate::base::live::Live;
 use crate::base::metrics::Metrics;
 use crate::base::random::Random;
@@ -214,13 +214,18 @@ impl Call {
         self.params.get(name).unwrap_or_default()
     }
 
-    /// The body as JSON: 415 for another media type, 400 for what is no JSON (or too deep), 422 for another shape.
+    /// The body as JSON: 415 for another media type, 400 for what is no JSON (or too deep, or of too many values), 422 for another shape.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, HttpError> {
+        self.json_within(JSON_VALUES_MAX)
+    }
+
+    /// The same with at most so many values.
+    pub(crate) fn json_within<T: DeserializeOwned>(&self, values_max: usize) -> Result<T, HttpError> {
         if !is_json(&self.headers) {
             let public = "the body must be JSON (Content-Type: application/json)";
             return Err(HttpError::new(ErrorStatus::UnsupportedMediaType, "media_type", public));
         }
-        Ok(wire::json::parse(self.body.bytes(), JSON_DEPTH_MAX)?)
+        Ok(wire::json::parse_within(self.body.bytes(), JSON_DEPTH_MAX, values_max)?)
     }
 
     /// The body as JSON, or the default where it is empty.

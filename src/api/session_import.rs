@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::api::{self, App, Call, blocking};
 use crate::base::digest::sha256;
-use crate::base::limits::IMPORT_MESSAGES_MAX;
+use crate::base::limits::{IMPORT_MESSAGES_MAX, IMPORT_VALUES_MAX};
 use crate::http::Response;
 use crate::http::error::{ErrorStatus, HttpError};
 use crate::rooms::personas::PersonaError;
@@ -110,8 +110,8 @@ pub(super) fn shapes(all: &mut api::shapes::Shapes) {
 /// `POST /api/sessions/import`.
 pub(crate) async fn import(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
     let owner = call.caller()?.owner();
-    call.json::<SessionImport>()?;
-    let old: Old = call.json()?;
+    call.json_within::<SessionImport>(IMPORT_VALUES_MAX)?;
+    let old: Old = call.json_within(IMPORT_VALUES_MAX)?;
     if !old.texts().any(|text| !text.is_empty()) {
         return Err(HttpError::bad_request("there is no message in it; send what the export of a session answers"));
     }

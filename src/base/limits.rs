@@ -205,6 +205,11 @@ pub const SEARCH_DEPTH_MAX: usize = 16;
 pub const SESSION_SEARCH_BYTES_MAX: u64 = 128 * 1024 * 1024;
 /// A session that is sent here to be imported: what a phone sends in a moment, thousands of messages.
 pub const SESSION_IMPORT_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Values in a JSON text from a client, a model or a tool server: as a tree an object of 8 bytes takes 700, so these take 25 MB at most.
+/// 128 tools with their schemas, or 2,048 messages, are half of it.
+pub const JSON_VALUES_MAX: usize = 65_536;
+/// The same of a session that is imported: eight for each message.
+pub const IMPORT_VALUES_MAX: usize = 8 * IMPORT_MESSAGES_MAX;
 /// Messages and answers of such a session: each becomes a record or two, which cost far more than the 15 bytes that one may have there.
 pub const IMPORT_MESSAGES_MAX: usize = 32_768;
 /// A search in sessions, in characters: encoded in a request target, where one may take twelve bytes, it fits.
@@ -237,7 +242,7 @@ pub const SEEDS_LISTED_MAX: usize = 10_000;
 pub const LINEAGE_MAX: usize = 64;
 /// One seed's or evaluation's file.
 pub const SEED_BYTES_MAX: u64 = 1024 * 1024;
-/// Memories of one owner; their index then takes about 10 MB.
+/// Memories of one owner; their index then takes about 10 MB, and never more than 25.
 pub const MEMORY_ENTRIES_MAX: usize = 10_000;
 /// One memory's file: its content where every byte is a JSON escape of six, and its fields.
 pub const MEMORY_FILE_BYTES_MAX: u64 = 256 * 1024;

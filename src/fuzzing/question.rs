@@ -106,7 +106,9 @@ pub(super) fn json_body(data: &[u8]) {
                     nothing_of_it(value, &place, &what);
                 }
             }
-            Err(BadJson::TooDeep | BadJson::Malformed { .. }) => assert!(value.is_err(), "{name} takes this JSON for none"),
+            Err(BadJson::TooDeep | BadJson::TooMany { .. } | BadJson::Malformed { .. }) => {
+                assert!(value.is_err(), "{name} takes this JSON for none")
+            }
         }
     }
 }

@@ -47,6 +47,32 @@ impl<'de, T: Deserialize<'de>, const N: usize> Deserialize<'de> for AtMost<T, N>
     }
 }
 
+/// The first `N` elements of a list; the others are passed over.
+#[derive(Debug, Default)]
+pub(super) struct First<T, const N: usize>(pub(super) Vec<T>);
+
+impl<'de, T: Deserialize<'de>, const N: usize> Deserialize<'de> for First<T, N> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct List<T, const N: usize>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>, const N: usize> Visitor<'de> for List<T, N> {
+            type Value = First<T, N>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+                let mut all = Vec::new();
+                while all.len() < N {
+                    let Some(one) = seq.next_element()? else { return Ok(First(all)) };
+                    all.push(one);
+                }
+                while seq.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(First(all))
+            }
+        }
+        deserializer.deserialize_seq(List(PhantomData))
+    }
+}
+
 /// Text, or a list of parts as some servers send it, whose `text` fields are joined. `null` is none.
 #[derive(Debug, Default)]
 pub(super) struct Text(pub(super) String);
@@ -146,6 +172,13 @@ mod tests {
             assert!(read(none).unwrap().list.0.is_empty());
         }
         assert!(read(r#"{"list":{}}"#).is_none());
+    }
+
+    #[test]
+    fn the_first_few_are_taken_and_the_rest_is_passed_over() {
+        let of = |json: &str| serde_json::from_str::<First<u8, 2>>(json).ok().map(|first| first.0);
+        assert_eq!([of("[]"), of("[1,2]"), of("[1,2,{},[3]]")], [Some(vec![]), Some(vec![1, 2]), Some(vec![1, 2])]);
+        assert_eq!([of("[1,2,"), of("{}")], [None, None]);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use crate::base::cancel::Cancel;
 use crate::base::limits::MODEL_LIST_BYTES_MAX;
+use crate::llm::bounded::First;
 use crate::llm::call::accepted;
 use crate::llm::engine::{Engine, Model, Place, Server, Shared};
 use crate::llm::error::{Kind, LlmError};
@@ -14,6 +15,8 @@ use crate::llm::request::{Event, Message, Request};
 
 /// Tokens that a model is asked for to prove that it answers; some servers refuse fewer.
 const PROOF_TOKENS: u32 = 16;
+/// Models of a provider that are known by name; the largest routers list some hundreds.
+const MODELS_KEPT: usize = 2_000;
 /// Most models that are named.
 const LISTED_MAX: usize = 100;
 
@@ -135,7 +138,7 @@ impl Shared {
 fn parse(body: &[u8]) -> Option<Vec<String>> {
     #[derive(Deserialize)]
     struct List {
-        data: Vec<Item>,
+        data: First<Item, MODELS_KEPT>,
     }
     #[derive(Deserialize)]
     struct Item {
@@ -145,6 +148,7 @@ fn parse(body: &[u8]) -> Option<Vec<String>> {
     // Names are shown on terminals: control characters have no place in them.
     Some(
         list.data
+            .0
             .into_iter()
             .filter_map(|m| m.id)
             .filter(|id| !id.is_empty() && id.len() <= 256 && !id.chars().any(char::is_control))

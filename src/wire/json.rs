@@ -3,6 +3,8 @@
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 
+use crate::base::limits::JSON_VALUES_MAX;
+
 pub(crate) use crate::wire::json_place::whole;
 use crate::wire::json_place::{Place, Tracked};
 
@@ -18,6 +20,11 @@ pub enum BadJson {
     },
     /// Nested deeper than the limit.
     TooDeep,
+    /// More values than the limit.
+    TooMany {
+        /// The limit.
+        limit: usize,
+    },
     /// JSON of another shape than wanted.
     Shape {
         /// Where, as `messages[2].role`; empty for the whole.
@@ -27,11 +34,15 @@ pub enum BadJson {
     },
 }
 
-/// Reads one value; at most `depth_max` levels of nesting. Unknown fields and duplicate keys are the type's own affair.
+/// Reads one value; at most `depth_max` levels of nesting and [`JSON_VALUES_MAX`] values in it. Unknown fields and duplicate keys are
+/// the type's own affair.
 pub fn parse<T: DeserializeOwned>(bytes: &[u8], depth_max: usize) -> Result<T, BadJson> {
-    if !depth_ok(bytes, depth_max) {
-        return Err(BadJson::TooDeep);
-    }
+    parse_within(bytes, depth_max, JSON_VALUES_MAX)
+}
+
+/// The same with at most `values_max` values.
+pub fn parse_within<T: DeserializeOwned>(bytes: &[u8], depth_max: usize, values_max: usize) -> Result<T, BadJson> {
+    outline(bytes, depth_max, values_max)?;
     // Before anything else: what a type ignores is skipped without a look at its bytes.
     let text = std::str::from_utf8(bytes).map_err(|error| malformed_at(bytes, error.valid_up_to()))?;
     let place = Place::default();
@@ -62,7 +73,13 @@ fn malformed_at(bytes: &[u8], at: usize) -> BadJson {
 
 /// No bracket is nested deeper than this. One pass, no recursion, total on any bytes.
 pub fn depth_ok(bytes: &[u8], depth_max: usize) -> bool {
-    let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
+    outline(bytes, depth_max, usize::MAX).is_ok()
+}
+
+/// Looks at brackets and commas outside of strings only: no deeper than this, and no more values (of lists, names of objects and what
+/// stands behind them counted once) than that. One pass, no recursion, total on any bytes.
+fn outline(bytes: &[u8], depth_max: usize, values_max: usize) -> Result<(), BadJson> {
+    let (mut depth, mut values, mut in_string, mut escaped) = (0_usize, 0_usize, false, false);
     for byte in bytes {
         if in_string {
             match byte {
@@ -77,15 +94,20 @@ pub fn depth_ok(bytes: &[u8], depth_max: usize) -> bool {
             b'"' => in_string = true,
             b'[' | b'{' => {
                 depth += 1;
+                values += 1;
                 if depth > depth_max {
-                    return false;
+                    return Err(BadJson::TooDeep);
                 }
             }
+            b',' => values += 1,
             b']' | b'}' => depth = depth.saturating_sub(1),
             _ => {}
         }
+        if values > values_max {
+            return Err(BadJson::TooMany { limit: values_max });
+        }
     }
-    true
+    Ok(())
 }
 
 fn joined(place: String, field: &str) -> String {
@@ -268,5 +290,15 @@ mod tests {
         assert!(depth_ok(br#""[[[[\"[[[[""#, 1));
         assert!(depth_ok("]".repeat(100).as_bytes(), 1));
         assert!(!depth_ok("[".repeat(1_000_000).as_bytes(), 64));
+    }
+
+    #[test]
+    fn values_are_counted_before_they_are_made() {
+        let list = |n: usize| format!("[{}]", vec!["{\"a\":0}"; n].join(","));
+        // Each object is two: its bracket, and the comma before it or the list's bracket.
+        assert!(parse_within::<Value>(list(10).as_bytes(), 64, 20).is_ok());
+        assert_eq!(parse_within::<Value>(list(11).as_bytes(), 64, 20), Err(BadJson::TooMany { limit: 20 }));
+        assert!(parse_within::<Value>(br#"["a,b,c,[[{{", ",,,"]"#, 64, 2).is_ok(), "what a text says is one value");
+        assert!(matches!(parse::<Value>(list(JSON_VALUES_MAX).as_bytes(), 64), Err(BadJson::TooMany { .. })));
     }
 }
