@@ -15,6 +15,15 @@ const K1: f64 = 1.2;
 /// How much a long text is weighed down.
 const B: f64 = 0.75;
 
+/// Different words of one memory by which it is found; the rest of a longer text counts for its length only.
+const WORDS_A_TEXT: usize = 1024;
+/// Different words of one owner's memories, about 150 bytes each with what hangs on them; further ones are not found.
+const WORDS_MAX: usize = 65_536;
+/// Words of all texts together, 8 bytes each.
+const POSTINGS_MAX: usize = 1_000_000;
+/// So many words of texts that are gone are not worth a sweep.
+const DEAD_KEPT: usize = 4096;
+
 /// One owner's memories as words.
 #[derive(Default)]
 pub(super) struct Index {
@@ -24,6 +33,9 @@ pub(super) struct Index {
     words: HashMap<Box<str>, Vec<(u32, u16)>>,
     /// Words of all live texts.
     length: u64,
+    /// Entries of all lists in `words`, and how many of them are of texts that are gone.
+    postings: usize,
+    dead: usize,
 }
 
 /// What is kept of one memory.
@@ -44,6 +56,8 @@ pub(super) struct Doc {
     /// SHA-256 of its content.
     pub(super) digest: [u8; 32],
     length: u32,
+    /// Its entries in the lists of words.
+    held: u32,
     live: bool,
 }
 
@@ -67,17 +81,23 @@ impl Index {
         let mut length = 0_u32;
         let mut count = |word: &str| {
             length = length.saturating_add(1);
-            match counts.get_mut(word) {
-                Some(n) => *n = n.saturating_add(1),
-                None => {
-                    counts.insert(word.into(), 1);
-                }
+            if let Some(n) = counts.get_mut(word) {
+                *n = n.saturating_add(1);
+            } else if counts.len() < WORDS_A_TEXT {
+                counts.insert(word.into(), 1);
             }
         };
-        words::each(&entry.content, &mut count);
+        // Tags first: where a text has too many words, it is found by these.
         entry.tags.iter().for_each(|tag| words::each(tag, &mut count));
+        words::each(&entry.content, &mut count);
+        let mut held = 0;
         for (word, count) in counts {
+            if self.postings >= POSTINGS_MAX || (self.words.len() >= WORDS_MAX && !self.words.contains_key(&word)) {
+                continue;
+            }
             self.words.entry(word).or_default().push((place, count));
+            self.postings += 1;
+            held += 1;
         }
         self.length += u64::from(length);
         self.by_id.insert(id, self.docs.len());
@@ -91,16 +111,19 @@ impl Index {
             changed_at: entry.changed_at(),
             digest: sha256(entry.content.as_bytes()),
             length,
+            held,
             live: true,
         });
     }
 
-    /// Lets a memory go. Its words go when half of all texts are gone.
+    /// Lets a memory go. Its words go when half of all texts, or of all words, are gone.
     pub(super) fn remove(&mut self, id: MemoryId) {
         let Some(doc) = self.by_id.remove(&id).and_then(|place| self.docs.get_mut(place)) else { return };
         doc.live = false;
         self.length -= u64::from(doc.length);
-        if self.docs.len() > 64 && self.docs.len() > self.by_id.len() * 2 {
+        self.dead += doc.held as usize;
+        let half_are_gone = self.docs.len() > 64 && self.docs.len() > self.by_id.len() * 2;
+        if half_are_gone || (self.dead > DEAD_KEPT && self.dead > self.postings / 2) {
             self.sweep();
         }
     }
@@ -164,6 +187,8 @@ impl Index {
             });
             !postings.is_empty()
         });
+        self.words.shrink_to_fit();
+        (self.postings, self.dead) = (self.words.values().map(Vec::len).sum(), 0);
         self.docs.retain(|doc| doc.live);
         self.by_id = self.docs.iter().enumerate().map(|(place, doc)| (doc.id, place)).collect();
     }
@@ -243,5 +268,39 @@ mod tests {
         index.add(&entry(2, Category::Episodes, 0.9, "tea"));
         assert_eq!(found(&index, "tea"), [id(2), id(1)]);
         assert_eq!(index.search(&["tea".into()], Some(Category::Facts), 9).len(), 1);
+    }
+
+    /// `n` words that no other text has.
+    fn own_words(text: usize, n: usize) -> String {
+        (0..n).map(|word| format!("w{text}x{word} ")).collect()
+    }
+
+    #[test]
+    fn a_memory_that_is_changed_again_and_again_takes_the_place_of_one() {
+        let mut index = Index::default();
+        for n in 0..200 {
+            index.add(&entry(1, Category::Facts, 0.5, &own_words(n, 1000)));
+        }
+        assert!(index.words.len() <= 2 * 1000 + DEAD_KEPT, "{} words", index.words.len());
+        assert_eq!(found(&index, "w199x7"), [id(1)]);
+        assert!(found(&index, "w198x7").is_empty());
+    }
+
+    #[test]
+    fn texts_of_nothing_but_new_words_have_a_bound() {
+        let mut index = Index::default();
+        for n in 0..100 {
+            let tagged = Entry { tags: vec![format!("tag{n}")], ..entry(n as u8, Category::Facts, 0.5, &own_words(n, 3000)) };
+            index.add(&tagged);
+        }
+        assert!(index.words.len() <= WORDS_MAX && index.postings <= 100 * WORDS_A_TEXT);
+        assert_eq!(found(&index, "tag0"), [id(0)]);
+        assert_eq!(found(&index, "w5x10"), [id(5)]);
+        for n in 0..100 {
+            index.remove(id(n));
+        }
+        index.add(&entry(1, Category::Facts, 0.5, "room again"));
+        assert_eq!(found(&index, "room"), [id(1)]);
+        assert!(index.words.len() <= DEAD_KEPT + 2);
     }
 }
