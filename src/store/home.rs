@@ -86,9 +86,13 @@ impl Home {
     pub fn seams(&self) -> &Seams {
         &self.seams
     }
-    /// Room for new messages? Looks at the disk at most every 5 s, or after a write failed.
+    /// Room for new messages? Looks at the file system at most every 5 s, and writes nothing itself.
     pub fn space(&self) -> Space {
         self.room.space()
+    }
+    /// The same on a thread that may wait: where the reserve has to be written, it is before this returns.
+    pub(crate) fn space_now(&self) -> Space {
+        self.room.space_now()
     }
     /// A write was refused for this reason: new messages are from now on, too, and the reserve makes room for the records that must
     /// be written.

@@ -22,6 +22,8 @@ pub(crate) struct LogFile {
     len: u64,
     /// Up to here a sync has succeeded.
     synced: u64,
+    /// It could only be opened for reading.
+    read_only: bool,
     /// Something lies behind `len`.
     ragged: bool,
     /// A write or a sync has failed since `synced`, or something was cut.
@@ -36,7 +38,19 @@ impl LogFile {
     /// A file whose lines end at `len`; nothing lies behind.
     pub(crate) fn new(file: Arc<dyn DiskFile>, len: u64) -> Self {
         // What was there when it was opened may never have been synced, if the last process was killed; the next sync covers it.
-        Self { file, len, synced: len, ragged: false, doubtful: false }
+        Self { file, len, synced: len, read_only: false, ragged: false, doubtful: false }
+    }
+    /// The same of a file that can only be read for now.
+    pub(crate) fn read_only(self) -> Self {
+        Self { read_only: true, ..self }
+    }
+    /// Nothing can be added before [`Self::reopen`].
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+    /// The same file, open for writing.
+    pub(crate) fn reopen(&mut self, file: Arc<dyn DiskFile>) {
+        (self.file, self.read_only) = (file, false);
     }
     pub(crate) fn file(&self) -> &Arc<dyn DiskFile> {
         &self.file

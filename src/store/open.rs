@@ -50,7 +50,7 @@ pub(crate) fn open(core: &Arc<Core>, id: SessionId) -> Result<Option<Arc<Session
     if disk.stat(&path).map_err(doing())?.is_none() {
         return Ok(None);
     }
-    let file: Arc<dyn DiskFile> = Arc::from(open_file(disk, &path).map_err(doing())?);
+    let (file, read_only) = open_file(disk, &path).map_err(doing())?;
     let len = file.len().map_err(doing())?;
     if len == 0 {
         // A log appears whole, so this is none of ours; there is nothing in it to be kept.
@@ -112,8 +112,9 @@ pub(crate) fn open(core: &Arc<Core>, id: SessionId) -> Result<Option<Arc<Session
         next = next.max(past.reserved.saturating_add(hidden).saturating_add(1));
         reserved = reserved.max(next - 1);
     }
+    let log = if ragged { LogFile::ragged(file, end) } else { LogFile::new(file, end) };
     let writer = Writer {
-        log: Some(if ragged { LogFile::ragged(file, end) } else { LogFile::new(file, end) }),
+        log: Some(if read_only { log.read_only() } else { log }),
         run: run.file,
         run_messages: run.texts.into_keys().collect(),
         next,
@@ -150,12 +151,12 @@ fn repair(session: &Arc<Session>, resumed: &[MessageId]) {
     session.check_projection(&mut writer);
 }
 
-/// To read and write; where the disk has become read-only, to read.
-fn open_file(disk: &dyn Disk, path: &Path) -> std::io::Result<Box<dyn DiskFile>> {
+/// To read and write; where that is not allowed now, to read, which is said.
+fn open_file(disk: &dyn Disk, path: &Path) -> std::io::Result<(Arc<dyn DiskFile>, bool)> {
     use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
     match disk.open(path, Open::Append) {
-        Err(e) if matches!(e.kind(), PermissionDenied | ReadOnlyFilesystem) => disk.open(path, Open::Read),
-        other => other,
+        Err(e) if matches!(e.kind(), PermissionDenied | ReadOnlyFilesystem) => Ok((Arc::from(disk.open(path, Open::Read)?), true)),
+        other => Ok((Arc::from(other?), false)),
     }
 }
 
@@ -452,7 +453,8 @@ fn read_run(core: &Core, id: SessionId, past: &Past) -> std::io::Result<Run> {
         return Ok(run);
     }
     let open: Vec<MessageId> = past.messages.iter().filter(|(_, _, trace)| trace.is_some()).map(|(id, ..)| *id).collect();
-    let file: Arc<dyn DiskFile> = Arc::from(open_file(disk, &path)?);
+    // Pieces of a run that is over are only read; a run that goes on begins them anew.
+    let (file, _) = open_file(disk, &path)?;
     let len = file.len()?;
     let mut lines = Forward::new(file.as_ref(), 0, len);
     while let Some(found) = lines.next()? {

@@ -2,9 +2,10 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use crate::base::blocking;
 use crate::base::limits::{RESERVE_BYTES, SPACE_BYTES_MIN};
 use crate::base::log;
 use crate::store::home::Seams;
@@ -26,11 +27,13 @@ pub enum Space {
 }
 
 /// Watches the room on one file system and keeps the reserve file.
-pub(crate) struct Room {
+pub(crate) struct Room(Arc<Inner>);
+
+struct Inner {
     seams: Seams,
     dir: PathBuf,
     reserve: PathBuf,
-    /// What was last seen. Held for one look at the disk; every accepted message asks here.
+    /// What was last seen. Never held while something is written; every accepted message asks here.
     seen: Mutex<Seen>,
 }
 
@@ -40,81 +43,145 @@ struct Seen {
     at: Option<Duration>,
     /// The reserve file has its size.
     reserved: bool,
+    /// The disk failed; it has to write the reserve before it is trusted again.
+    doubted: bool,
+    /// Somebody is writing the reserve.
+    writing: bool,
+    /// How often a write was refused or failed.
+    refused: u64,
 }
 
 impl Room {
     pub(crate) fn open(home: &Path, seams: &Seams) -> Self {
         let reserve = home.join("reserve");
-        let reserved = matches!(seams.disk.stat(&reserve), Ok(Some(stat)) if stat.size == RESERVE_BYTES);
-        let seen = Mutex::new(Seen { space: Space::Enough, at: None, reserved });
-        let room = Self { seams: seams.clone(), dir: home.to_owned(), reserve, seen };
-        room.space();
+        let reserved = match seams.disk.stat(&reserve) {
+            Ok(Some(stat)) if stat.size == RESERVE_BYTES => true,
+            Ok(Some(_)) => {
+                // A power cut left a part of it, which pays for nothing. Where it cannot be removed it is written over.
+                let _ = seams.disk.remove_file(&reserve);
+                false
+            }
+            Ok(None) | Err(_) => false,
+        };
+        let seen = Seen { space: Space::Enough, at: None, reserved, doubted: false, writing: false, refused: 0 };
+        let room = Self(Arc::new(Inner { seams: seams.clone(), dir: home.to_owned(), reserve, seen: Mutex::new(seen) }));
+        room.look(true);
         room
     }
 
-    /// The state, looked at again when it is old.
+    /// The state, looked at again when it is old. Where the reserve has to be written for that, it is on a thread, and what was seen
+    /// before holds until then.
     pub(crate) fn space(&self) -> Space {
-        let mut seen = self.seen.lock().unwrap_or_else(|e| e.into_inner());
-        let now = self.seams.clock.monotonic();
-        if seen.at.is_some_and(|at| now.saturating_sub(at) < LOOK_EVERY) {
+        self.look(false)
+    }
+
+    /// The same, for those who may wait for a write.
+    pub(crate) fn space_now(&self) -> Space {
+        self.look(true)
+    }
+
+    fn look(&self, may_write: bool) -> Space {
+        let mut seen = self.0.seen();
+        let now = self.0.seams.clock.monotonic();
+        if seen.writing || seen.at.is_some_and(|at| now.saturating_sub(at) < LOOK_EVERY) {
             return seen.space.clone();
         }
         seen.at = Some(now);
-        let before = std::mem::replace(&mut seen.space, Space::Enough);
-        seen.space = self.look(&mut seen.reserved);
-        match (&before, &seen.space) {
-            (Space::Enough, Space::Full { why }) => log::warn("store", format_args!("new messages are refused: {why}")),
-            (Space::Full { .. }, Space::Enough) => log::info("store", format_args!("there is room on the disk again")),
-            _ => {}
+        if let Some(space) = self.0.measure(&seen) {
+            seen.becomes(space);
+            return seen.space.clone();
         }
-        seen.space.clone()
+        seen.writing = true;
+        let before = seen.space.clone();
+        drop(seen);
+        if !may_write && tokio::runtime::Handle::try_current().is_ok() {
+            let inner = self.0.clone();
+            // Begun at once; nobody waits for it.
+            drop(blocking::spawn(move || inner.write_reserve()));
+            return before;
+        }
+        self.0.write_reserve();
+        self.0.seen().space.clone()
     }
 
     /// A write was refused: full from now on until a look says otherwise, and the reserve is given up.
     pub(crate) fn give_up(&self, why: &str) {
-        let mut seen = self.refuse(why);
-        if seen.reserved {
-            seen.reserved = self.seams.disk.remove_file(&self.reserve).is_err();
+        let mut seen = self.0.refuse(why);
+        if seen.reserved || seen.writing {
+            seen.reserved = self.0.seams.disk.remove_file(&self.0.reserve).is_err() && seen.reserved;
         }
     }
 
     /// A write failed, not for want of space: nothing new is taken until the next look, which writes the reserve anew to see whether
     /// the disk still can.
     pub(crate) fn doubt(&self, why: &str) {
-        self.refuse(why).reserved = false;
+        self.0.refuse(why).doubted = true;
+    }
+}
+
+impl Seen {
+    fn becomes(&mut self, space: Space) {
+        match (&self.space, &space) {
+            (Space::Enough, Space::Full { why }) => log::warn("store", format_args!("new messages are refused: {why}")),
+            (Space::Full { .. }, Space::Enough) => log::info("store", format_args!("there is room on the disk again")),
+            _ => {}
+        }
+        self.space = space;
+    }
+}
+
+impl Inner {
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(|e| e.into_inner())
     }
 
     fn refuse(&self, why: &str) -> MutexGuard<'_, Seen> {
-        let mut seen = self.seen.lock().unwrap_or_else(|e| e.into_inner());
-        if seen.space == Space::Enough {
-            log::warn("store", format_args!("new messages are refused: {why}"));
-        }
-        seen.space = Space::Full { why: why.to_owned() };
+        let mut seen = self.seen();
+        seen.becomes(Space::Full { why: why.to_owned() });
         seen.at = Some(self.seams.clock.monotonic());
+        seen.refused += 1;
         seen
     }
 
-    fn look(&self, reserved: &mut bool) -> Space {
+    /// What the file system says; `None` where the reserve has to be written before it is enough.
+    fn measure(&self, seen: &Seen) -> Option<Space> {
         let free = match self.seams.disk.free_bytes(&self.dir) {
             Ok(free) => free,
-            // Not knowing is no reason to refuse: the write itself will tell.
-            Err(e) => return refusal(&e).map_or(Space::Enough, |why| Space::Full { why: why.to_owned() }),
+            Err(e) => match refusal(&e) {
+                Some(why) => return Some(Space::Full { why: why.to_owned() }),
+                // Not knowing is no reason to refuse: the write itself will tell.
+                None if seen.doubted => return None,
+                None => return Some(Space::Enough),
+            },
         };
-        let wanted = SPACE_BYTES_MIN + if *reserved { 0 } else { RESERVE_BYTES };
+        let wanted = SPACE_BYTES_MIN + if seen.reserved { 0 } else { RESERVE_BYTES };
         if free < wanted {
             let why = format!("{} KiB are free on the disk of the home, {} are needed", free / 1024, wanted / 1024);
-            return Space::Full { why };
+            return Some(Space::Full { why });
         }
-        if !*reserved {
-            match self.make_reserve() {
-                Ok(()) => *reserved = true,
-                Err(e) => {
-                    let _ = self.seams.disk.remove_file(&self.reserve);
-                    return Space::Full { why: format!("the reserve file cannot be written ({})", e.kind()) };
-                }
+        (seen.reserved && !seen.doubted).then_some(Space::Enough)
+    }
+
+    /// Blocking: for as long as the disk takes.
+    fn write_reserve(&self) {
+        let refused = self.seen().refused;
+        let made = self.make_reserve();
+        let mut seen = self.seen();
+        seen.writing = false;
+        let failed = match made {
+            Ok(()) if seen.refused == refused => {
+                (seen.reserved, seen.doubted) = (true, false);
+                return seen.becomes(Space::Enough);
             }
+            // What was refused meanwhile has the last word.
+            Ok(()) => None,
+            Err(e) => Some(format!("the reserve file cannot be written ({})", e.kind())),
+        };
+        let _ = self.seams.disk.remove_file(&self.reserve);
+        seen.reserved = false;
+        if let Some(why) = failed {
+            seen.becomes(Space::Full { why });
         }
-        Space::Enough
     }
 
     fn make_reserve(&self) -> io::Result<()> {
@@ -174,5 +241,48 @@ mod tests {
         bench.clock.advance(Duration::from_secs(5));
         assert_eq!(home.space(), Space::Enough);
         assert_eq!(std::fs::metadata(home.path().join("reserve")).unwrap().len(), RESERVE_BYTES);
+    }
+
+    #[test]
+    fn a_reserve_that_lies_there_can_be_spent_whatever_is_thought_of_the_disk() {
+        let bench = Bench::new();
+        let home = bench.home();
+        home.doubt_disk("a write failed");
+        home.give_up_reserve("a write found no space");
+        assert!(!home.path().join("reserve").exists());
+
+        // Half a MiB beside it is enough, before and after a doubt.
+        let bench = Bench::new();
+        let home = bench.home();
+        bench.disk.set_free(Some(SPACE_BYTES_MIN + RESERVE_BYTES / 2));
+        home.doubt_disk("a write failed");
+        bench.clock.advance(Duration::from_secs(5));
+        assert_eq!(home.space(), Space::Enough);
+    }
+
+    #[test]
+    fn a_part_of_a_reserve_is_none() {
+        let bench = Bench::new();
+        let reserve = bench.home().path().join("reserve");
+        std::fs::write(&reserve, b"cut short").unwrap();
+        bench.disk.set_free(Some(SPACE_BYTES_MIN));
+        assert!(matches!(bench.home().space(), Space::Full { .. }));
+        assert!(!reserve.exists(), "its bytes are free");
+    }
+
+    /// Whoever asks on a thread that serves requests does not wait for the disk.
+    #[tokio::test]
+    async fn the_reserve_is_written_on_a_thread_for_that() {
+        let bench = Bench::new();
+        let home = bench.home();
+        home.doubt_disk("a write failed");
+        bench.clock.advance(Duration::from_secs(5));
+        let before = bench.disk.syncs();
+        // On this runtime nothing else runs until the next await.
+        assert!(matches!(home.space(), Space::Full { .. }), "what was seen before holds");
+        while home.space() != Space::Enough {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(bench.disk.syncs(), before + 1);
     }
 }

@@ -20,7 +20,7 @@ use crate::store::projection::Shown;
 use crate::store::record::{About, Body, Change, Record, UserMessage};
 use crate::store::session::{Accepted, Entry, Session};
 use crate::store::state;
-use crate::sys::disk::{DiskFile, Open, refusal};
+use crate::sys::disk::{DiskFile, Open, is_failure, refusal};
 use crate::wire::json;
 use crate::wire::log_line::{self, Header};
 
@@ -95,7 +95,7 @@ impl Session {
         if let Some(known) = self.state().find(id) {
             return if known.digest == digest { Ok(Accepted { seq: known.seq, fresh: false }) } else { Err(StoreError::Conflict) };
         }
-        if let Space::Full { why } = self.core.home.space() {
+        if let Space::Full { why } = self.core.home.space_now() {
             return Err(StoreError::DiskFull(why));
         }
         self.mend(w)?;
@@ -141,7 +141,7 @@ impl Session {
         if about == self.about() {
             return Ok(about);
         }
-        if let Space::Full { why } = self.core.home.space() {
+        if let Space::Full { why } = self.core.home.space_now() {
             return Err(StoreError::DiskFull(why));
         }
         self.mend(w)?;
@@ -167,6 +167,7 @@ impl Session {
     /// Takes away for good what failed writes left, and writes the terminal records that a crash left out.
     pub(crate) fn mend(self: &Arc<Self>, w: &mut Writer) -> Result<(), StoreError> {
         // Log and pieces share their numbers: what was refused in one file may not come back under one that the other was given since.
+        self.open_for_writing(w)?;
         for file in [&mut w.log, &mut w.run].into_iter().flatten().filter(|file| file.needs_mending()) {
             let mut mended = file.mend();
             if let Some(why) = mended.as_ref().err().and_then(refusal) {
@@ -282,6 +283,7 @@ impl Session {
             // A synced line in a file whose name is lost is lost.
             self.core.durability.sure_of_names().map_err(doing())?;
         }
+        self.open_for_writing(w)?;
         let Some(file) = &mut w.log else { return Err(StoreError::NotFound) };
         let mut result = file.append(lines, sync);
         if let Some(why) = result.as_ref().err().and_then(refusal) {
@@ -293,6 +295,15 @@ impl Session {
         }
         self.stay_until_mended(w);
         result.map_err(doing())
+    }
+
+    /// A log that could only be read when the session was opened is opened once more: the disk may take something by now.
+    fn open_for_writing(&self, w: &mut Writer) -> Result<(), StoreError> {
+        let Some(log) = w.log.as_mut().filter(|log| log.is_read_only()) else { return Ok(()) };
+        let file =
+            self.core.disk().open(&self.core.files.log(self.id()), Open::Append).map_err(self.unwritten("opening the log of session"))?;
+        log.reopen(Arc::from(file));
+        Ok(())
     }
 
     /// What was refused may still lie in the file, and only this writer knows: whoever opened it anew would show it.
@@ -319,12 +330,14 @@ impl Session {
     fn unwritten(&self, doing: &'static str) -> impl FnOnce(io::Error) -> StoreError {
         let (home, id) = (self.core.home.clone(), self.id());
         move |error| {
-            let why = refusal(&error).inspect(|why| home.give_up_reserve(why)).unwrap_or_else(|| {
+            if let Some(why) = refusal(&error) {
+                home.give_up_reserve(why);
+            } else if is_failure(&error) {
                 log::error("store", format_args!("{doing} {id}: {error}"));
                 home.doubt_disk(WRITE_FAILED);
-                WRITE_FAILED
-            });
-            StoreError::DiskFull(why.to_owned())
+                return StoreError::DiskFull(WRITE_FAILED.to_owned());
+            }
+            StoreError::of(doing, id)(error)
         }
     }
 

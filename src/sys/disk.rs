@@ -7,6 +7,8 @@ use std::ops::ControlFlow;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
+use rustix::io::Errno;
+
 use crate::base::time::Timestamp;
 use crate::sys::real_dir::RealDir;
 
@@ -83,7 +85,7 @@ pub trait Disk: Send + Sync + 'static {
     fn remove_dir(&self, path: &Path) -> io::Result<()>;
     /// Makes a directory (0700) in one that is there.
     fn create_dir(&self, path: &Path) -> io::Result<()>;
-    /// What is in a directory, in no order.
+    /// What is in a directory, in no order; what is there but cannot be looked at has no size.
     fn list(&self, path: &Path) -> io::Result<Vec<DirItem>>;
     /// What is known of a path; `None` where there is nothing.
     fn stat(&self, path: &Path) -> io::Result<Option<FileStat>>;
@@ -212,6 +214,13 @@ pub fn refusal(error: &io::Error) -> Option<&'static str> {
     }
 }
 
+/// The device fails, or what lies between: nothing about the one file, and no permission of it, says so.
+pub fn is_failure(error: &io::Error) -> bool {
+    let device = [Errno::IO, Errno::NXIO, Errno::NODEV, Errno::UCLEAN, Errno::REMOTEIO, Errno::TIMEDOUT, Errno::STALE];
+    // Without a number it is our own: less was written or read than there must be.
+    Errno::from_io_error(error).is_none_or(|errno| device.contains(&errno))
+}
+
 /// An exclusive lock, held until dropped or the process ends.
 pub struct Lock(#[expect(dead_code, reason = "what is held is let go by being dropped")] Box<dyn Send + Sync>);
 
@@ -270,12 +279,15 @@ impl Disk for RealDisk {
         for entry in fs::read_dir(path)? {
             let entry = entry?;
             let Ok(name) = entry.file_name().into_string() else { continue };
-            let meta = match entry.metadata() {
-                Ok(meta) => meta,
+            items.push(match entry.metadata() {
+                Ok(meta) => DirItem { name, is_dir: meta.is_dir(), size: meta.len(), modified: modified(&meta) },
                 Err(e) if e.kind() == io::ErrorKind::NotFound => continue, // removed meanwhile
-                Err(e) => return Err(e),
-            };
-            items.push(DirItem { name, is_dir: meta.is_dir(), size: meta.len(), modified: modified(&meta) });
+                // One that is damaged must not take the others with it; its own opening will fail.
+                Err(_) => {
+                    let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
+                    DirItem { name, is_dir, size: 0, modified: Timestamp::default() }
+                }
+            });
         }
         Ok(items)
     }
@@ -312,7 +324,7 @@ impl Disk for RealDisk {
                 let _ = file.set_len(0).and_then(|()| file.write_all_at(pid.as_bytes(), 0));
                 Ok(Locked::Ours(Lock::by(file)))
             }
-            Err(rustix::io::Errno::WOULDBLOCK) => {
+            Err(Errno::WOULDBLOCK) => {
                 let mut text = [0; 32];
                 let read = file.read_at(&mut text, 0).unwrap_or(0);
                 let text = String::from_utf8_lossy(text.get(..read).unwrap_or_default());

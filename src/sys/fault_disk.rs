@@ -44,6 +44,10 @@ struct State {
     lists: u64,
     /// How often each file was opened, by name.
     opened: HashMap<PathBuf, u64>,
+    /// A file that may be read and not written.
+    shut: Option<PathBuf>,
+    /// A file that cannot be read.
+    unreadable: Option<PathBuf>,
     /// The next look at a file of this name panics.
     panics_at: Option<String>,
     /// Bytes read, bytes written.
@@ -95,6 +99,14 @@ impl FaultDisk {
     /// It can only be read, as a system makes a disk that fails; or can be written to again.
     pub fn set_read_only(&self, yes: bool) {
         self.state().read_only = yes;
+    }
+    /// This file cannot be read; `None` takes it back.
+    pub fn refuse_reading(&self, path: Option<&Path>) {
+        self.state().unreadable = path.map(Path::to_owned);
+    }
+    /// This file may be read and not written; `None` takes it back.
+    pub fn refuse_writing(&self, path: Option<&Path>) {
+        self.state().shut = path.map(Path::to_owned);
     }
     /// The next `count` syncs fail.
     pub fn fail_syncs(&self, count: u64) {
@@ -174,6 +186,15 @@ impl FaultDisk {
 
 impl Disk for FaultDisk {
     fn open(&self, path: &Path, how: Open) -> io::Result<Box<dyn DiskFile>> {
+        if how != Open::Read && self.state().read_only {
+            return Err(io::ErrorKind::ReadOnlyFilesystem.into());
+        }
+        if how == Open::Read && self.state().unreadable.as_deref() == Some(path) {
+            return Err(io::Error::from_raw_os_error(5));
+        }
+        if how != Open::Read && self.state().shut.as_deref() == Some(path) {
+            return Err(io::Error::from_raw_os_error(13));
+        }
         let makes = how == Open::CreateNew || (how == Open::Append && self.disk.stat(path)?.is_none());
         if makes {
             self.change()?;

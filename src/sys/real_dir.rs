@@ -75,7 +75,12 @@ impl DiskDir for RealDir {
             if matches!(name, "." | "..") {
                 continue;
             }
-            let Some(stat) = self.stat(name)? else { continue };
+            let stat = match self.stat(name) {
+                Ok(Some(stat)) => stat,
+                Ok(None) => continue,
+                // One that is damaged must not take the others with it; its own opening will fail.
+                Err(_) => FileStat { kind: kind(entry.file_type()), size: 0, modified: Timestamp::default(), mode: 0, inode: entry.ino() },
+            };
             if each(name, stat).is_break() {
                 break;
             }
@@ -121,14 +126,18 @@ fn walk(dir: BorrowedFd<'_>, path: &str, flags: OFlags, mode: Mode) -> Result<Ow
     step(held.as_ref().map_or(dir, AsFd::as_fd), name, flags)
 }
 
-#[allow(clippy::unnecessary_fallible_conversions, clippy::useless_conversion, reason = "the fields' widths differ between targets")]
-fn of(stat: &rustix::fs::Stat) -> FileStat {
-    let kind = match FileType::from_raw_mode(stat.st_mode) {
+fn kind(of: FileType) -> Kind {
+    match of {
         FileType::RegularFile => Kind::File,
         FileType::Directory => Kind::Dir,
         FileType::Symlink => Kind::Link,
         _ => Kind::Other,
-    };
+    }
+}
+
+#[allow(clippy::unnecessary_fallible_conversions, clippy::useless_conversion, reason = "the fields' widths differ between targets")]
+fn of(stat: &rustix::fs::Stat) -> FileStat {
+    let kind = kind(FileType::from_raw_mode(stat.st_mode));
     let secs = u64::try_from(stat.st_mtime).unwrap_or(0);
     let nanos = u64::try_from(stat.st_mtime_nsec).unwrap_or(0);
     FileStat {

@@ -163,6 +163,12 @@ impl Audit {
         self.write_waiting(&mut inner)
     }
 
+    /// Records wait that could not be written, so that [`Self::admit`] refuses unless they can be now.
+    pub fn is_behind(&self) -> bool {
+        let settings = self.settings.load();
+        settings.enabled && !settings.go_on && !self.inner().waiting.is_empty()
+    }
+
     /// Records what is about to be done, and waits for the disk. Nothing may be done after an error.
     ///
     /// # Errors

@@ -410,12 +410,52 @@ async fn a_disk_that_takes_nothing_is_a_state_whatever_the_reason() {
         let refused = session.accept(bench.message_id(), say("now")).await.unwrap_err();
         let StoreError::DiskFull(why) = refused else { panic!("{refused}") };
         assert!(why.contains(if read_only { "can only be read" } else { "failed" }), "{why}");
-        assert_eq!(home.space(), Space::Full { why });
+        assert_eq!(home.space_now(), Space::Full { why });
         bench.clock.advance(Duration::from_secs(5));
-        assert!(matches!(home.space(), Space::Full { .. }), "it is looked at, and still so");
+        assert!(matches!(home.space_now(), Space::Full { .. }), "it is looked at, and still so");
         set(false);
         bench.clock.advance(Duration::from_secs(5));
-        assert_eq!(home.space(), Space::Enough);
+        assert_eq!(home.space_now(), Space::Enough);
         session.accept(bench.message_id(), say("after")).await.unwrap();
     }
+}
+
+/// Also where the session was opened meanwhile: it could only be read then.
+#[tokio::test]
+async fn a_session_that_was_opened_on_a_read_only_disk_goes_on_when_that_is_over() {
+    let bench = Bench::new();
+    let id = bench.session_id();
+    talk(&bench, &bench.sessions(), id).await;
+    let home = bench.home();
+    let sessions = Sessions::open(&home, bench.owner(), Settings::default());
+    bench.disk.set_read_only(true);
+    let session = sessions.load(id, bench.owner()).await.unwrap();
+    let refused = session.accept(bench.message_id(), say("now")).await.unwrap_err();
+    assert!(matches!(&refused, StoreError::DiskFull(why) if why.contains("can only be read")), "{refused}");
+    bench.disk.set_read_only(false);
+    bench.clock.advance(Duration::from_secs(5));
+    session.accept(bench.message_id(), say("after")).await.unwrap();
+    assert_eq!(home.space_now(), Space::Enough);
+}
+
+/// What is wrong with one file is nothing that the others hear of.
+#[tokio::test]
+async fn a_log_that_nobody_may_write_to_stops_no_other_session() {
+    let bench = Bench::new();
+    let (shut, open) = (bench.session_id(), bench.session_id());
+    let sessions = bench.sessions();
+    talk(&bench, &sessions, shut).await;
+    talk(&bench, &sessions, open).await;
+    drop(sessions);
+    let home = bench.home();
+    let log = home.workspace().join("sessions").join(format!("{shut}.log"));
+    bench.disk.refuse_writing(Some(&log));
+    let sessions = Sessions::open(&home, bench.owner(), Settings::default());
+    let session = sessions.load(shut, bench.owner()).await.unwrap();
+    let refused = session.accept(bench.message_id(), say("now")).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Io { .. }), "{refused}");
+    assert_eq!(home.space_now(), Space::Enough);
+    talk(&bench, &sessions, open).await;
+    bench.disk.refuse_writing(None);
+    session.accept(bench.message_id(), say("after")).await.unwrap();
 }

@@ -138,6 +138,7 @@ impl World {
         self.bench.disk.tear(0);
         // A full disk heals when it is next looked at.
         self.bench.clock.advance(Duration::from_secs(5));
+        self.sessions.core.home.space_now();
         self.faulty = false;
         self.did("calm");
     }
