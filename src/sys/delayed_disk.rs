@@ -8,10 +8,11 @@
 //! may call written all the same (see `store::log_file`): so all that was appended since it last succeeded is written once more before
 //! it is tried again.
 
+use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use crate::sys::disk::{DirItem, Disk, DiskDir, DiskFile, FileStat, Lock, Locked, Open, read_full};
 
@@ -34,12 +35,16 @@ struct Behind {
     written: Mutex<Vec<Arc<Log>>>,
     /// One attempt at a time.
     settling: Mutex<()>,
+    /// By path, without the ending of a name that it has not got yet.
+    places: Mutex<HashMap<PathBuf, Weak<Mutex<()>>>>,
 }
 
 /// A log; it stays open for as long as it owes something.
 struct Log {
     file: Box<dyn DiskFile>,
-    /// From here on it may not be durable. Held while it is written to: what is put back is not what somebody else has changed since.
+    /// Held by whoever changes the file, through whichever handle: what is put back is not what somebody else has changed since.
+    place: Arc<Mutex<()>>,
+    /// From here on it may not be durable.
     from: Mutex<Option<u64>>,
 }
 
@@ -47,7 +52,15 @@ impl DelayedDisk {
     /// Before `disk`, for `*.log` directly in `dirs`, which are on one file system.
     pub fn new(disk: Arc<dyn Disk>, dirs: Vec<PathBuf>) -> Self {
         let (owing, failing) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self(Arc::new(Behind { disk, dirs, owing, failing, written: Mutex::default(), settling: Mutex::default() }))
+        Self(Arc::new(Behind {
+            disk,
+            dirs,
+            owing,
+            failing,
+            written: Mutex::default(),
+            settling: Mutex::default(),
+            places: Mutex::default(),
+        }))
     }
 
     /// Makes durable what waits. Blocks; costs nothing where nothing waits.
@@ -70,14 +83,30 @@ impl Behind {
             true => logs.iter().try_for_each(|(log, from)| log.write_again(*from)),
             false => Ok(()),
         };
-        let sync = || self.dirs.first().map_or(Ok(()), |dir| self.disk.sync_all(dir));
-        let settled = again().and_then(|()| sync());
+        let all = || self.dirs.first().map_or(Ok(()), |dir| self.disk.sync_all(dir));
+        // Each of them, too, which costs nothing behind that: the system tells of pages that it could not write once for the file
+        // system, perhaps to somebody else, and once for each open file.
+        let each = || logs.iter().try_for_each(|(log, _)| log.file.sync());
+        let settled = again().and_then(|()| all()).and_then(|()| each());
         self.failing.store(settled.is_err(), Ordering::Release);
         if settled.is_err() {
             self.owing.store(true, Ordering::Release);
             logs.iter().for_each(|(log, from)| self.note(log, &mut log.from(), *from));
         }
         settled
+    }
+
+    /// The lock of whoever changes the file of this path.
+    fn place(&self, path: &Path) -> Arc<Mutex<()>> {
+        let mut places = self.places.lock().unwrap_or_else(|e| e.into_inner());
+        places.retain(|_, place| place.strong_count() > 0);
+        let path = if path.extension().is_some_and(|end| end == "new") { path.with_extension("") } else { path.to_owned() };
+        if let Some(place) = places.get(&path).and_then(Weak::upgrade) {
+            return place;
+        }
+        let place = Arc::default();
+        places.insert(path, Arc::downgrade(&place));
+        place
     }
 
     /// From this offset on the log is not known to be durable.
@@ -97,13 +126,16 @@ impl Behind {
 }
 
 impl Log {
+    fn place(&self) -> MutexGuard<'_, ()> {
+        self.place.lock().unwrap_or_else(|e| e.into_inner())
+    }
     fn from(&self) -> MutexGuard<'_, Option<u64>> {
         self.from.lock().unwrap_or_else(|e| e.into_inner())
     }
 
     /// Writes once more what can still be read and may be lost all the same.
     fn write_again(&self, from: u64) -> io::Result<()> {
-        let _nobody_else = self.from();
+        let _nobody_else = self.place();
         let (mut at, len, mut piece) = (from, self.file.len()?, vec![0; PIECE_BYTES]);
         while at < len {
             let read = read_full(self.file.as_ref(), &mut piece, at)?;
@@ -122,7 +154,7 @@ impl Disk for DelayedDisk {
         if !(is_new || name.ends_with(".log")) || !self.0.dirs.iter().any(|dir| path.parent() == Some(dir)) {
             return Ok(file);
         }
-        let log = Arc::new(Log { file, from: Mutex::default() });
+        let log = Arc::new(Log { file, place: self.0.place(path), from: Mutex::default() });
         Ok(Box::new(DelayedFile { log, behind: self.0.clone(), is_new: AtomicBool::new(is_new) }))
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -150,7 +182,11 @@ impl Disk for DelayedDisk {
         self.0.disk.sync_dir(path)
     }
     fn sync_all(&self, path: &Path) -> io::Result<()> {
-        self.0.disk.sync_all(path)
+        // Whoever is told that something could not be written is the only one who is.
+        self.0.disk.sync_all(path).inspect_err(|_| {
+            self.0.failing.store(true, Ordering::Release);
+            self.0.owing.store(true, Ordering::Release);
+        })
     }
     fn free_bytes(&self, path: &Path) -> io::Result<u64> {
         self.0.disk.free_bytes(path)
@@ -175,6 +211,12 @@ struct DelayedFile {
 
 impl DelayedFile {
     fn change(&self, offset: u64, change: impl FnOnce(&dyn DiskFile) -> io::Result<()>) -> io::Result<()> {
+        let _nobody_else = self.log.place();
+        // Its own sync makes all of it durable, before it has a name.
+        if self.is_new.load(Ordering::Acquire) {
+            return change(self.log.file.as_ref());
+        }
+        // Held within: an attempt to settle is behind this, or this is behind it and noted for the next one.
         let mut from = self.log.from();
         let changed = change(self.log.file.as_ref());
         self.behind.note(&self.log, &mut from, offset);
@@ -311,5 +353,33 @@ mod tests {
         a.sync().unwrap();
         disk.settle().unwrap();
         assert_eq!(faults.bytes_written(), before, "good again");
+    }
+
+    #[test]
+    fn a_log_that_is_synced_before_it_has_its_name_owes_nothing() {
+        let disk = on(Arc::new(MemoryDisk::default()));
+        for n in 0..100 {
+            let path = format!("/home/logs/{n}.log");
+            let file = disk.open(Path::new(&format!("{path}.new")), Open::Append).unwrap();
+            file.append(b"header").unwrap();
+            file.sync().unwrap();
+            disk.rename(Path::new(&format!("{path}.new")), Path::new(&path)).unwrap();
+        }
+        assert!(disk.0.written().is_empty(), "a descriptor each");
+        drop(disk.open(Path::new("/home/logs/7.log"), Open::Append).unwrap());
+        assert_eq!(disk.0.places.lock().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn an_error_that_somebody_else_was_told_is_not_missed() {
+        let faults = crate::sys::fault_disk::FaultDisk::before(Arc::new(MemoryDisk::default()));
+        let disk = on(Arc::new(faults.clone()));
+        let file = disk.open(Path::new("/home/logs/a.log"), Open::Append).unwrap();
+        file.append(b"owed").unwrap();
+        faults.fail_syncs(1);
+        disk.sync_all(Path::new(DIR)).unwrap_err();
+        let before = faults.bytes_written();
+        disk.settle().unwrap();
+        assert_eq!(faults.bytes_written() - before, 4, "written once more");
     }
 }
