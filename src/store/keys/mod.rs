@@ -15,7 +15,7 @@ mod record;
 mod secret;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use crate::base::digest::{same, sha256};
@@ -33,6 +33,16 @@ use file::{Stored, Table, first, read, write};
 pub use purse::{Purse, Refused, Reservation};
 pub use record::{KeyRecord, NewKey, NewOwner, Scope, Scopes};
 
+/// A `keys.json` that could not be read is tried again after this time.
+const READ_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// `keys.json` as it was when it was last read.
+struct Seen {
+    stat: Option<FileStat>,
+    /// Monotonic time since which the disk does not let it be read.
+    failing: Option<Duration>,
+}
+
 /// All keys of a home.
 pub struct Keys {
     seams: Seams,
@@ -42,7 +52,7 @@ pub struct Keys {
     /// What `keys.json` said when it was last read; replaced whole.
     table: Live<Table>,
     /// The file as it was then. Held for one `stat`, or one reading of the file.
-    seen: Mutex<Option<FileStat>>,
+    seen: Mutex<Seen>,
     /// A key from the environment; not stored.
     extra: Mutex<Option<(KeyRecord, [u8; 32])>>,
 }
@@ -70,7 +80,15 @@ impl Keys {
             }
         };
         drop(held);
-        Ok(Self { seams, file, token, lock, table: Live::new(table), seen: Mutex::new(Some(stat)), extra: Mutex::new(None) })
+        Ok(Self {
+            seams,
+            file,
+            token,
+            lock,
+            table: Live::new(table),
+            seen: Mutex::new(Seen { stat: Some(stat), failing: None }),
+            extra: Mutex::new(None),
+        })
     }
     /// Where the first key lies; printed as a path, never as a value.
     pub fn token_path(&self) -> &Path {
@@ -210,23 +228,33 @@ impl Keys {
     }
     /// Reads `keys.json` again if it was replaced; one `stat`. Every look does it by itself.
     pub fn reload_if_changed(&self) {
-        let mut seen = self.seen.lock().unwrap_or_else(|e| e.into_inner());
+        let mut seen = self.seen();
         match self.seams.disk.stat(&self.file) {
-            Ok(stat) if stat == *seen => return,
+            Ok(stat) if stat == seen.stat => return,
             Ok(Some(_)) => {}
             // Deleted or unreachable: the keys in memory go on until there is a file again.
             Ok(None) | Err(_) => return,
         }
+        let now = self.seams.clock.monotonic();
+        if seen.failing.is_some_and(|at| now.saturating_sub(at) < READ_AGAIN_AFTER) {
+            return;
+        }
         match read(&self.seams, &self.file) {
             Ok(Some((table, stat))) => {
                 self.table.store(table);
-                *seen = Some(stat);
+                *seen = Seen { stat: Some(stat), failing: None };
             }
             Ok(None) => {}
             Err(e) => {
-                log::error("store", format_args!("the keys stay as they were: {e}"));
                 // Said once for each change, not at every request.
-                *seen = self.seams.disk.stat(&self.file).unwrap_or_default();
+                if seen.failing.is_none() {
+                    log::error("store", format_args!("the keys stay as they were: {e}"));
+                }
+                match e {
+                    // It may be readable in a moment, and say that a key is revoked.
+                    StoreError::Io { .. } => seen.failing = Some(now),
+                    _ => *seen = Seen { stat: self.seams.disk.stat(&self.file).unwrap_or_default(), failing: None },
+                }
             }
         }
     }
@@ -243,6 +271,9 @@ impl Keys {
         table.keys.push(Stored { record: record.clone(), hash: sha256(secret.reveal().as_bytes()) });
         Ok(())
     }
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(|e| e.into_inner())
+    }
     fn extra(&self) -> Option<(KeyRecord, [u8; 32])> {
         self.extra.lock().unwrap_or_else(|e| e.into_inner()).clone()
     }
@@ -252,7 +283,10 @@ impl Keys {
         let (mut table, _) = read(&self.seams, &self.file)?.ok_or_else(|| StoreError::Damaged("keys.json is missing".to_owned()))?;
         let value = with(&mut table)?;
         write(&self.seams, &self.file, &table)?;
-        self.reload_if_changed();
+        // What was written holds, not what can be read back: a key that was revoked is, whatever the disk does now.
+        let mut seen = self.seen();
+        (seen.stat, seen.failing) = (self.seams.disk.stat(&self.file).unwrap_or_default(), None);
+        self.table.store(table);
         Ok(value)
     }
 }
@@ -436,5 +470,29 @@ mod tests {
         let found = keys.find("from the environment").unwrap();
         assert_eq!((found.owner, keys.by_id(found.id)), (keys.first_owner(), Some(found.clone())));
         assert!(!std::fs::read_to_string(bench.dir.join("keys.json")).unwrap().contains("environment"));
+    }
+
+    /// THREATS 6: what cannot be read now is read when it can be.
+    #[test]
+    fn a_key_that_another_process_revoked_ends_also_where_the_file_could_not_be_read_at_first() {
+        let bench = Bench::new();
+        let home = bench.home();
+        let keys = Keys::open(&home).unwrap();
+        let (record, secret) = keys.create(new("k", NewOwner::Of(keys.first_owner()))).unwrap();
+        let other = Keys::beside(home.path(), Seams { disk: Arc::new(crate::sys::disk::RealDisk), ..bench.seams() }).unwrap();
+        other.revoke(record.owner, record.id).unwrap();
+        let file = home.path().join("keys.json");
+        bench.disk.refuse_reading(Some(&file));
+        for _ in 0..2 {
+            assert!(keys.find(secret.reveal()).unwrap().is_valid(bench.clock.now()));
+        }
+        bench.disk.refuse_reading(None);
+        bench.clock.advance(READ_AGAIN_AFTER);
+        assert!(!keys.find(secret.reveal()).is_some_and(|key| key.is_valid(bench.clock.now())));
+        // And what this process revokes is revoked, whatever can be read back.
+        let (record, secret) = keys.create(new("l", NewOwner::Of(keys.first_owner()))).unwrap();
+        keys.revoke(record.owner, record.id).unwrap();
+        bench.disk.refuse_reading(Some(&file));
+        assert!(!keys.find(secret.reveal()).is_some_and(|key| key.is_valid(bench.clock.now())));
     }
 }
