@@ -118,7 +118,8 @@ impl Run<'_> {
 
     /// Does what was approved, if it still is what was shown.
     async fn carry_out(&mut self, call: &ToolCall, digest: &str) -> Result<Next, StoreError> {
-        if self.backdrop.find(&call.name).is_some() {
+        // Of another server, whether it is on offer now or not: it may still be starting, and what was approved waits for that.
+        if self.backdrop.find(&call.name).is_some() || (tools::find(&call.name).is_none() && call.name.contains("__")) {
             return self.carry_out_foreign(call, digest).await;
         }
         let Some(tool) = tools::find(&call.name) else {

@@ -51,17 +51,14 @@ impl Index {
         }
     }
 
-    /// Takes out those of a session.
-    pub(super) fn take(&mut self, session: SessionId) -> Vec<SeedId> {
-        let mut taken = Vec::new();
-        self.0.retain(|(_, id), known| {
-            let stays = known.session != session;
-            if !stays {
-                taken.push(*id);
-            }
-            stays
-        });
-        taken
+    /// Those of a session.
+    pub(super) fn of(&self, session: SessionId) -> Vec<SeedId> {
+        self.0.iter().filter(|(_, known)| known.session == session).map(|((_, id), _)| *id).collect()
+    }
+
+    /// Takes one out.
+    pub(super) fn remove(&mut self, id: SeedId) {
+        self.0.retain(|(_, known), _| *known != id);
     }
 
     /// This owner's, newest first: those of one page, and how many there are in all.

@@ -168,15 +168,22 @@ impl Seeds {
     /// Removes those of a deleted session, with what came of them: they say what was said in it.
     pub fn forget_session(&self, session: SessionId) -> Result<(), SeedError> {
         let mut index = self.index();
-        for id in self.loaded(&mut index)?.take(session) {
-            for dir in [&self.seeds, &self.evals] {
+        let index = self.loaded(&mut index)?;
+        let mut failed = None;
+        for id in index.of(session) {
+            let gone = [&self.seeds, &self.evals].into_iter().try_for_each(|dir| {
                 match self.seams.disk.remove_file(&dir.join(format!("{id}.json"))) {
-                    Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e.into()),
-                    _ => {}
+                    Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+                    _ => Ok(()),
                 }
+            });
+            // What is still there is still known; one that stays does not keep the others.
+            match gone {
+                Ok(()) => index.remove(id),
+                Err(e) => failed = Some(e),
             }
         }
-        Ok(())
+        failed.map_or(Ok(()), |e| Err(e.into()))
     }
 
     /// One specification of this owner.
