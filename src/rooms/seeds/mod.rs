@@ -169,7 +169,7 @@ impl Seeds {
     pub fn forget_session(&self, session: SessionId) -> Result<(), SeedError> {
         let mut index = self.index();
         let index = self.loaded(&mut index)?;
-        let mut failed = None;
+        let (mut failed, mut stay) = (None, Vec::new());
         for id in index.of(session) {
             let gone = [&self.seeds, &self.evals].into_iter().try_for_each(|dir| {
                 match self.seams.disk.remove_file(&dir.join(format!("{id}.json"))) {
@@ -178,11 +178,12 @@ impl Seeds {
                 }
             });
             // What is still there is still known; one that stays does not keep the others.
-            match gone {
-                Ok(()) => index.remove(id),
-                Err(e) => failed = Some(e),
+            if let Err(e) = gone {
+                failed = Some(e);
+                stay.push(id);
             }
         }
+        index.remove(session, &stay);
         failed.map_or(Ok(()), |e| Err(e.into()))
     }
 
@@ -258,8 +259,14 @@ impl Seeds {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::base::limits::SEEDS_LISTED_MAX;
     use crate::rooms::test_seams;
+    use crate::sys::disk::Disk;
+    use crate::sys::fault_disk::FaultDisk;
+    use crate::sys::memory_disk::MemoryDisk;
 
     #[test]
     fn a_lineage_is_found_from_each_of_its_members_also_after_a_restart() {
@@ -335,5 +342,49 @@ mod tests {
         assert_eq!(seeds.evaluation(owner, seed.id).unwrap(), evaluation);
         std::fs::write(dir.join("seeds").join(format!("{}.json", seed.id)), "{").unwrap();
         assert!(matches!(seeds.find(owner, seed.id), Err(SeedError::Io(_))));
+    }
+
+    /// A seed of this session, written at this moment.
+    fn written(at: u64, session: SessionId) -> Seed {
+        Seed {
+            id: SeedId::derived(&crate::base::digest::sha256(&at.to_be_bytes())),
+            owner: OwnerId::derived(&[1; 32]),
+            session_id: session,
+            message_id: MessageId::derived(&[5; 32]),
+            goal: "g".into(),
+            constraints: vec![],
+            acceptance_criteria: vec![],
+            ontology: vec![],
+            created_at: Timestamp::from_millis(at),
+            generation: 0,
+            parent_seed_id: None,
+            original_request: None,
+            output_schema: None,
+            repair: None,
+        }
+    }
+
+    #[test]
+    fn those_of_a_deleted_session_go_however_old_they_are_and_whichever_stays_at_first() {
+        let disk = FaultDisk::before(Arc::new(MemoryDisk::default()));
+        disk.create_dir(Path::new("/w")).unwrap();
+        let (_, seams) = test_seams("seeds-many");
+        let seams = Seams { disk: Arc::new(disk.clone()), ..seams };
+        let seeds = Seeds::open(Path::new("/w"), seams.clone());
+        let (gone, other) = (SessionId::derived(&[4; 32]), SessionId::derived(&[6; 32]));
+        let owner = OwnerId::derived(&[1; 32]);
+        seeds.list(owner, 0, 1).unwrap();
+        let old: Vec<Seed> = (0..4).map(|at| written(at, gone)).collect();
+        old.iter().for_each(|seed| seeds.save(seed).unwrap());
+        (0..SEEDS_LISTED_MAX as u64).for_each(|n| seeds.save(&written(10 + n, other)).unwrap());
+        let left = |seeds: &Seeds| old.iter().filter(|seed| seeds.find(owner, seed.id).is_ok()).count();
+        disk.fail_after(Some(0));
+        seeds.forget_session(gone).unwrap_err();
+        assert_eq!(left(&seeds), 1, "one that stays does not keep the others");
+        // Also by a process that has not seen them being written.
+        let seeds = Seeds::open(Path::new("/w"), seams);
+        seeds.forget_session(gone).unwrap();
+        assert_eq!(left(&seeds), 0);
+        assert_eq!(seeds.list(owner, 0, 1).unwrap().1, SEEDS_LISTED_MAX);
     }
 }
