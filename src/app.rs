@@ -310,7 +310,7 @@ async fn watch(running: Arc<Running>, reload: Arc<Notify>, supervisor: Superviso
 }
 
 /// What goes on beside the requests; all of it ends with `stop`.
-fn background(app: &Arc<App>, stop: &Cancel) -> [tokio::task::JoinHandle<()>; 9] {
+fn background(app: &Arc<App>, stop: &Cancel) -> [tokio::task::JoinHandle<()>; 10] {
     // From the sweep, which finds runs that wait and sessions that are too old, to the gateway, which answers for them. Ends with
     // the sweep.
     let (found, mut swept) = mpsc::unbounded_channel::<Found>();
@@ -350,7 +350,9 @@ fn background(app: &Arc<App>, stop: &Cancel) -> [tokio::task::JoinHandle<()>; 9]
     let tools = tokio::spawn(app.mcp.clone().keep_tidy(stop.clone()));
     let budgets = tokio::spawn(app.books.clone().keep_exact(stop.clone()));
     let page = tokio::spawn(app.site.clone().keep_current(stop.clone()));
-    [adopt, sweep, resume, expire, scheduled, recorded, tools, budgets, page]
+    let (home, cancel) = (app.home.clone(), stop.clone());
+    let room = tokio::spawn(async move { home.keep_room(&cancel).await });
+    [adopt, sweep, resume, expire, scheduled, recorded, tools, budgets, page, room]
 }
 
 mod settling;

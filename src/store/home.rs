@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::base::cancel::Cancel;
 use crate::base::digest::Keyed;
 use crate::base::log;
 use crate::base::random::Random;
@@ -89,6 +90,10 @@ impl Home {
     /// Room for new messages? Looks at the file system at most every 5 s, and writes nothing itself.
     pub fn space(&self) -> Space {
         self.room.space()
+    }
+    /// Looks for room again and again, so that a full disk heals with nobody asking. Ends with `stop`.
+    pub async fn keep_room(&self, stop: &Cancel) {
+        self.room.keep_looking(stop).await;
     }
     /// The same on a thread that may wait: where the reserve has to be written, it is before this returns.
     pub(crate) fn space_now(&self) -> Space {

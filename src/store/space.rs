@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use crate::base::blocking;
+use crate::base::cancel::Cancel;
 use crate::base::limits::{RESERVE_BYTES, SPACE_BYTES_MIN};
 use crate::base::log;
 use crate::store::home::Seams;
@@ -102,6 +103,13 @@ impl Room {
         }
         self.0.write_reserve();
         self.0.seen().space.clone()
+    }
+
+    /// Looks again and again, so that it heals with nobody asking, until `stop`.
+    pub(crate) async fn keep_looking(&self, stop: &Cancel) {
+        while stop.guard(tokio::time::sleep(LOOK_EVERY)).await.is_ok() {
+            self.look(false);
+        }
     }
 
     /// A write was refused: full from now on until a look says otherwise, and the reserve is given up.
@@ -284,5 +292,22 @@ mod tests {
             tokio::task::yield_now().await;
         }
         assert_eq!(bench.disk.syncs(), before + 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_heals_with_nobody_asking() {
+        let bench = Bench::new();
+        let room = Room::open(bench.home().path(), &bench.seams());
+        room.doubt("a write failed");
+        bench.clock.advance(LOOK_EVERY);
+        let (_canceller, cancel) = crate::base::cancel::pair();
+        tokio::select! {
+            () = room.keep_looking(&cancel) => {}
+            () = async {
+                while room.0.seen().space != Space::Enough {
+                    tokio::time::advance(LOOK_EVERY).await;
+                }
+            } => {}
+        }
     }
 }
