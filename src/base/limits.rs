@@ -242,7 +242,7 @@ pub const SEEDS_LISTED_MAX: usize = 10_000;
 pub const LINEAGE_MAX: usize = 64;
 /// One seed's or evaluation's file.
 pub const SEED_BYTES_MAX: u64 = 1024 * 1024;
-/// Memories of one owner; their index then takes about 10 MB, and never more than 25.
+/// Memories of one owner; their index then takes about 10 MB, and never more than 45.
 pub const MEMORY_ENTRIES_MAX: usize = 10_000;
 /// One memory's file: its content where every byte is a JSON escape of six, and its fields.
 pub const MEMORY_FILE_BYTES_MAX: u64 = 256 * 1024;

@@ -310,6 +310,7 @@ async fn json_of_every_bad_kind_gets_the_documented_status() {
         ("nothing", 400, Vec::new()),
         ("two values", 400, b"{} {}".to_vec()),
         ("too deep", 400, format!(r#"{{"content":"a","x":{deep}}}"#).into_bytes()),
+        ("too many values", 400, format!(r#"{{"content":"a","x":[{}]}}"#, vec!["0"; 66_000].join(",")).into_bytes()),
         ("50,000 open arrays", 400, arrays.into_bytes()),
         ("bad UTF-8", 400, b"{\"content\":\"\xff\xfe\"}".to_vec()),
         ("overlong UTF-8", 400, b"{\"content\":\"\xc0\x80\"}".to_vec()),

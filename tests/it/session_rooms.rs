@@ -240,3 +240,17 @@ async fn copies_made_at_the_same_time_are_all_found() {
         }
     }
 }
+
+/// Each message costs far more than the bytes that it may have there.
+#[tokio::test]
+async fn an_import_has_a_bounded_number_of_messages() {
+    let server = Setup::new().start();
+    let client = server.client();
+    let of = |messages: usize| json!({"user_messages": vec![json!({"content": "x"}); messages], "agent_responses": []});
+    let refused = client.post("/api/sessions/import", &of(32_769)).await.expect(413);
+    assert!(refused.error().contains("32768"), "{}", refused.error());
+    assert_eq!(client.get("/api/sessions").await.expect(200).json()["total"], 0, "nothing is made");
+    // More values than other bodies may have.
+    let made = client.post("/api/sessions/import", &of(32_768)).await.expect(201).json();
+    assert_eq!(made["message_count"], 32_768, "{made}");
+}

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 
 use crate::base::digest::sha256;
 use crate::base::ids::MemoryId;
+use crate::base::log;
 use crate::base::time::Timestamp;
 use crate::rooms::memory::entry::{Category, Entry};
 use crate::wire::words;
@@ -19,8 +20,8 @@ const B: f64 = 0.75;
 const WORDS_A_TEXT: usize = 1024;
 /// Different words of one owner's memories, about 150 bytes each with what hangs on them; further ones are not found.
 const WORDS_MAX: usize = 65_536;
-/// Words of all texts together, 8 bytes each.
-const POSTINGS_MAX: usize = 1_000_000;
+/// Words of all texts together, 8 bytes each: ten thousand memories of two hundred different words.
+const POSTINGS_MAX: usize = 2_000_000;
 /// So many words of texts that are gone are not worth a sweep.
 const DEAD_KEPT: usize = 4096;
 
@@ -36,6 +37,8 @@ pub(super) struct Index {
     /// Entries of all lists in `words`, and how many of them are of texts that are gone.
     postings: usize,
     dead: usize,
+    /// That there is no room for more words was said.
+    said_full: bool,
 }
 
 /// What is kept of one memory.
@@ -93,6 +96,12 @@ impl Index {
         let mut held = 0;
         for (word, count) in counts {
             if self.postings >= POSTINGS_MAX || (self.words.len() >= WORDS_MAX && !self.words.contains_key(&word)) {
+                if !std::mem::replace(&mut self.said_full, true) {
+                    log::warn(
+                        "memory",
+                        format_args!("the memories of an owner have too many different words: some are not found by all of theirs"),
+                    );
+                }
                 continue;
             }
             self.words.entry(word).or_default().push((place, count));
