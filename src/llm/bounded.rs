@@ -4,7 +4,8 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, IgnoredAny, SeqAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -12,64 +13,46 @@ use serde_json::value::RawValue;
 const ERROR_BYTES_MAX: usize = 64 * 1024;
 
 /// A list of at most `N` elements; a longer one is not of its shape. `null` is an empty one.
-#[derive(Debug)]
-pub(super) struct AtMost<T, const N: usize>(pub(super) Vec<T>);
+pub(super) type AtMost<T, const N: usize> = List<T, N, false>;
+/// The first `N` elements of a list; the others are passed over. `null` is an empty one.
+pub(super) type First<T, const N: usize> = List<T, N, true>;
 
-impl<T, const N: usize> Default for AtMost<T, N> {
+/// So many elements; whether there may be more.
+#[derive(Debug)]
+pub(super) struct List<T, const N: usize, const MORE: bool>(pub(super) Vec<T>);
+
+impl<T, const N: usize, const MORE: bool> Default for List<T, N, MORE> {
     fn default() -> Self {
         Self(Vec::new())
     }
 }
 
-impl<'de, T: Deserialize<'de>, const N: usize> Deserialize<'de> for AtMost<T, N> {
+impl<'de, T: Deserialize<'de>, const N: usize, const MORE: bool> Deserialize<'de> for List<T, N, MORE> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct List<T, const N: usize>(PhantomData<T>);
-        impl<'de, T: Deserialize<'de>, const N: usize> Visitor<'de> for List<T, N> {
-            type Value = AtMost<T, N>;
+        struct Elements<T, const N: usize, const MORE: bool>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>, const N: usize, const MORE: bool> Visitor<'de> for Elements<T, N, MORE> {
+            type Value = List<T, N, MORE>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 write!(f, "a list of at most {N}, or null")
             }
             fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
-                Ok(AtMost(Vec::new()))
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-                let mut all = Vec::new();
-                while let Some(one) = seq.next_element()? {
-                    if all.len() == N {
-                        return Err(A::Error::invalid_length(N + 1, &self));
-                    }
-                    all.push(one);
-                }
-                Ok(AtMost(all))
-            }
-        }
-        deserializer.deserialize_any(List(PhantomData))
-    }
-}
-
-/// The first `N` elements of a list; the others are passed over.
-#[derive(Debug, Default)]
-pub(super) struct First<T, const N: usize>(pub(super) Vec<T>);
-
-impl<'de, T: Deserialize<'de>, const N: usize> Deserialize<'de> for First<T, N> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct List<T, const N: usize>(PhantomData<T>);
-        impl<'de, T: Deserialize<'de>, const N: usize> Visitor<'de> for List<T, N> {
-            type Value = First<T, N>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list")
+                Ok(List(Vec::new()))
             }
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
                 let mut all = Vec::new();
                 while all.len() < N {
-                    let Some(one) = seq.next_element()? else { return Ok(First(all)) };
+                    let Some(one) = seq.next_element()? else { return Ok(List(all)) };
                     all.push(one);
                 }
-                while seq.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(First(all))
+                while seq.next_element::<IgnoredAny>()?.is_some() {
+                    if !MORE {
+                        return Err(A::Error::invalid_length(N + 1, &self));
+                    }
+                }
+                Ok(List(all))
             }
         }
-        deserializer.deserialize_seq(List(PhantomData))
+        deserializer.deserialize_any(Elements(PhantomData))
     }
 }
 
@@ -96,8 +79,8 @@ impl<'de> Deserialize<'de> for Text {
             }
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Text, A::Error> {
                 let mut all = String::new();
-                while let Some(Part(text)) = seq.next_element()? {
-                    all.push_str(&text);
+                while let Some(Part { text }) = seq.next_element()? {
+                    all.push_str(&text.unwrap_or_default());
                 }
                 Ok(Text(all))
             }
@@ -106,30 +89,10 @@ impl<'de> Deserialize<'de> for Text {
     }
 }
 
-/// The text of one part; empty where it has none.
-struct Part(String);
-
-impl<'de> Deserialize<'de> for Part {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Fields;
-        impl<'de> Visitor<'de> for Fields {
-            type Value = Part;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a part")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Part, A::Error> {
-                let mut text = String::new();
-                while let Some(key) = map.next_key::<String>()? {
-                    match key.as_str() {
-                        "text" => text = map.next_value::<Option<String>>()?.unwrap_or_default(),
-                        _ => drop(map.next_value::<IgnoredAny>()?),
-                    }
-                }
-                Ok(Part(text))
-            }
-        }
-        deserializer.deserialize_map(Fields)
-    }
+/// One part; whatever else is in it is passed over.
+#[derive(Deserialize)]
+struct Part {
+    text: Option<String>,
 }
 
 /// What an error object says; nothing where it is larger than such objects are.
@@ -147,8 +110,6 @@ pub(super) fn arguments(given: Option<&RawValue>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde::Deserialize;
-
     use super::*;
 
     #[derive(Debug, Deserialize)]
@@ -177,7 +138,7 @@ mod tests {
     #[test]
     fn the_first_few_are_taken_and_the_rest_is_passed_over() {
         let of = |json: &str| serde_json::from_str::<First<u8, 2>>(json).ok().map(|first| first.0);
-        assert_eq!([of("[]"), of("[1,2]"), of("[1,2,{},[3]]")], [Some(vec![]), Some(vec![1, 2]), Some(vec![1, 2])]);
+        assert_eq!([of("[]"), of("[1,2]"), of("[1,2,{},[3]]"), of("null")].map(Option::unwrap), [vec![], vec![1, 2], vec![1, 2], vec![]]);
         assert_eq!([of("[1,2,"), of("{}")], [None, None]);
     }
 
