@@ -325,10 +325,11 @@ pub(super) async fn wait(app: &App, submitted: &Submitted, ends: &Ends) -> Resul
 }
 
 /// The message is over, and its log could not be told.
-fn unwritten(app: &App) -> HttpError {
+pub(super) fn unwritten(app: &App) -> HttpError {
+    let what = "the message is over but its end could not be written";
     match app.home.space() {
-        Space::Full { why } => disk_full(format!("the message is over but its end could not be written: {why}")),
-        Space::Enough => HttpError::internal("the message is over but its end could not be written"),
+        Space::Full { why } => disk_full(format!("{what}: {why}")),
+        Space::Enough => HttpError::internal(what),
     }
 }
 

@@ -221,7 +221,7 @@ impl Orchestrator {
             }
         };
         let problem = match &broken {
-            Some(StoreError::DiskFull(why)) => Problem { code: "disk_full".into(), message: format!("{why}; then send the message again") },
+            Some(StoreError::DiskFull(why)) => Problem { code: "disk_full".into(), message: format!("the answer was cut: {why}") },
             _ => Problem::internal("something failed inside the server; its log says what"),
         };
         match unharmed(run.end_broken(problem)).await {

@@ -17,6 +17,7 @@ use crate::rooms::test_seams;
 use crate::store::home::{Home, Seams};
 use crate::store::record::{Body, Decision, Ending, Record, ToolOutcome};
 use crate::store::sessions::{self, Sessions};
+use crate::sys::fault_disk::FaultDisk;
 
 /// A model server: one answer a request, then connection closed. What was asked is kept.
 #[derive(Clone, Default)]
@@ -444,6 +445,28 @@ async fn a_panic_in_a_run_is_a_failed_turn() {
     assert!(matches!(place.say(1, "go").await, Outcome::Ended(EndKind::Failed)));
     let (kind, ending) = place.ending(1).await;
     assert_eq!((kind, ending.error.unwrap().code.as_str()), ("failed", "internal"));
+}
+
+/// THREATS 27: whichever write of a run fails, what is told is the disk's state.
+#[tokio::test]
+async fn a_run_whose_disk_fails_says_so() {
+    let mut failed = 0;
+    for calls in 0..12 {
+        let (dir, seams) = test_seams("run-disk");
+        let disk = FaultDisk::new();
+        let random = seams.random.clone();
+        let place = Place::with(dir, Seams { disk: Arc::new(disk.clone()), ..seams }, Settings::default(), random).await;
+        place.model.says(&["Hello."]);
+        let id = place.accept(1, "hello").await;
+        disk.fail_after(Some(calls));
+        let outcome = place.run(id, "hello", Start::Fresh).await;
+        if matches!(outcome, Outcome::Ended(EndKind::Failed)) {
+            let error = place.ending(1).await.1.error.unwrap();
+            assert_eq!(error.code, "disk_full", "call {calls}: {}", error.message);
+            failed += 1;
+        }
+    }
+    assert!(failed > 0);
 }
 
 #[tokio::test]

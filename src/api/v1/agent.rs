@@ -109,7 +109,7 @@ impl Run {
                     if !self.tail.caught_up() {
                         continue;
                     }
-                    return Err(HttpError::internal("the message is over but its end could not be written"));
+                    return Err(chat::unwritten(&self.app));
                 }
             };
             let entry = match step {
@@ -151,7 +151,7 @@ impl Run {
                     return Ok(Some(self.say(text)));
                 }
                 if closed {
-                    return Err(HttpError::internal("the message is over but its end could not be written"));
+                    return Err(chat::unwritten(&self.app));
                 }
             }
         }
