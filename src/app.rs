@@ -37,7 +37,7 @@ use crate::rooms::site::Site;
 use crate::rooms::skills::Skills;
 use crate::rooms::spaces::Spaces;
 use crate::rooms::workspace::owners::Workspaces;
-use crate::store::audit::{Audit, Event, Outcome, What, Who};
+use crate::store::audit::{Audit, Event, What};
 use crate::store::home::{Home, Seams};
 use crate::store::keys::{Books, Keys};
 use crate::store::sessions::{Found, Sessions};
@@ -121,7 +121,7 @@ pub async fn serve(setup: Setup, listener: Listener, shutdown: Cancel, ready: im
 
     let (stop, stopped) = cancel::pair();
     let background = background(&app, &stopped);
-    app.audit.note(server(What::Started));
+    app.audit.note(Event::of_server(What::Started));
     let watch = tokio::spawn(watch(running, reload, supervisor.clone(), address.clone(), stopped.clone()));
     let (disk, home) = (app.home.seams().disk.clone(), app.home.path().to_owned());
     let settled = delayed.clone().map(|delayed| tokio::spawn(settling::keep_settling(delayed, sync_every, stopped.clone())));
@@ -143,7 +143,7 @@ pub async fn serve(setup: Setup, listener: Listener, shutdown: Cancel, ready: im
     }
     app.mcp.close().await;
     app.sessions.close().await;
-    app.audit.note(server(What::Stopped));
+    app.audit.note(Event::of_server(What::Stopped));
     app.audit.close().await;
     let (agents, books) = (app.agents.clone(), app.books.clone());
     let written = blocking::spawn(move || {
@@ -160,11 +160,6 @@ pub async fn serve(setup: Setup, listener: Listener, shutdown: Cancel, ready: im
     }
     app.home.clear_address();
     Ok(())
-}
-
-/// What the server itself did.
-fn server(what: What) -> Event {
-    Event { who: Who::default(), what, on: None, outcome: Outcome::Done }
 }
 
 /// The house, and what serving it takes besides.

@@ -14,7 +14,7 @@ use crate::gateway::state::{Next, Waiting};
 use crate::gateway::{CancelError, Gateway, detached};
 use crate::orchestrator::EndKind;
 use crate::store::StoreError;
-use crate::store::audit::{Event, On, Outcome, What, Who};
+use crate::store::audit::{Event, On, What};
 
 /// How long a cancel waits to say how it ended; a run that needs longer ends in its own time, or by the watchdog.
 pub(super) const CANCEL_WITHIN: Duration = Duration::from_secs(2);
@@ -130,7 +130,7 @@ impl Gateway {
     /// A session was pruned: that is recorded, and what belonged to it goes.
     pub async fn pruned(&self, id: SessionId) {
         // By the server: whoever asked for it may not know the sessions of others that went.
-        self.audit.note(Event { who: Who::default(), what: What::Pruned, on: Some(On::id(id.as_bytes())), outcome: Outcome::Done });
+        self.audit.note(Event { on: Some(On::id(id.as_bytes())), ..Event::of_server(What::Pruned) });
         self.forget_session(id).await;
     }
 

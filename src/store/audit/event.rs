@@ -89,6 +89,13 @@ pub struct Event {
     pub outcome: Outcome,
 }
 
+impl Event {
+    /// What the server itself did.
+    pub fn of_server(what: What) -> Self {
+        Self { who: Who::default(), what, on: None, outcome: Outcome::Done }
+    }
+}
+
 impl On {
     /// Something by the text that names it: an id as it is, any other text as its HMAC under the home's secret.
     pub fn name(keyed: &Keyed, text: &str) -> Self {
