@@ -382,4 +382,34 @@ mod tests {
         disk.settle().unwrap();
         assert_eq!(faults.bytes_written() - before, 4, "written once more");
     }
+
+    #[test]
+    fn what_is_written_again_is_not_what_another_handle_has_cut() {
+        let memory = MemoryDisk::default();
+        let faults = crate::sys::fault_disk::FaultDisk::before(Arc::new(memory.clone()));
+        let disk = on(Arc::new(faults.clone()));
+        let path = Path::new("/home/logs/a.log");
+        let file = disk.open(path, Open::Append).unwrap();
+        file.append(b"refused").unwrap();
+        file.sync().unwrap();
+        faults.fail_syncs(1);
+        disk.settle().unwrap_err();
+        let (other, barrier) = (disk.open(path, Open::Append).unwrap(), Arc::new(std::sync::Barrier::new(2)));
+        faults.hold_reader(barrier.clone());
+        std::thread::scope(|scope| {
+            let settling = scope.spawn(|| disk.settle());
+            barrier.wait();
+            // It has read what it is about to write.
+            let cutting = scope.spawn(|| other.set_len(0));
+            let waits = !(0..1000).any(|_| {
+                std::thread::yield_now();
+                cutting.is_finished()
+            });
+            barrier.wait();
+            settling.join().unwrap().unwrap();
+            cutting.join().unwrap().unwrap();
+            assert!(waits, "it cuts behind what is written again");
+        });
+        assert_eq!(memory.open(path, Open::Read).unwrap().len().unwrap(), 0);
+    }
 }

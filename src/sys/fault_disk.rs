@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Barrier, Mutex, MutexGuard};
 
 use crate::sys::disk::{DirItem, Disk, DiskDir, DiskFile, FileStat, Lock, Locked, Open, RealDisk};
 
@@ -48,6 +48,8 @@ struct State {
     shut: Option<PathBuf>,
     /// A file that cannot be read.
     unreadable: Option<PathBuf>,
+    /// The next reader waits here twice: when it has read, and before it goes on.
+    held: Option<Arc<Barrier>>,
     /// The next look at a file of this name panics.
     panics_at: Option<String>,
     /// Bytes read, bytes written.
@@ -99,6 +101,10 @@ impl FaultDisk {
     /// It can only be read, as a system makes a disk that fails; or can be written to again.
     pub fn set_read_only(&self, yes: bool) {
         self.state().read_only = yes;
+    }
+    /// The next who reads meets the test at this barrier twice: when it has read, and before it goes on.
+    pub fn hold_reader(&self, at: Arc<Barrier>) {
+        self.state().held = Some(at);
     }
     /// This file cannot be read; `None` takes it back.
     pub fn refuse_reading(&self, path: Option<&Path>) {
@@ -271,6 +277,11 @@ impl DiskFile for FaultFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let read = self.file.read_at(buffer, offset)?;
         self.disk.state().read += read as u64;
+        let held = self.disk.state().held.take();
+        if let Some(barrier) = held {
+            barrier.wait();
+            barrier.wait();
+        }
         Ok(read)
     }
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {

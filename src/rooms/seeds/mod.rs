@@ -268,6 +268,26 @@ mod tests {
     use crate::sys::fault_disk::FaultDisk;
     use crate::sys::memory_disk::MemoryDisk;
 
+    /// A seed of this session, written at this moment.
+    fn written(at: u64, session: SessionId) -> Seed {
+        Seed {
+            id: SeedId::derived(&crate::base::digest::sha256(&at.to_be_bytes())),
+            owner: OwnerId::derived(&[1; 32]),
+            session_id: session,
+            message_id: MessageId::derived(&[5; 32]),
+            goal: "g".into(),
+            constraints: vec![],
+            acceptance_criteria: vec![],
+            ontology: vec![],
+            created_at: Timestamp::from_millis(at),
+            generation: 0,
+            parent_seed_id: None,
+            original_request: None,
+            output_schema: None,
+            repair: None,
+        }
+    }
+
     #[test]
     fn a_lineage_is_found_from_each_of_its_members_also_after_a_restart() {
         let (dir, seams) = test_seams("seeds-lineage");
@@ -277,19 +297,9 @@ mod tests {
         for n in 0..3 {
             let seed = Seed {
                 id: id(n),
-                owner,
-                session_id: SessionId::derived(&[4; 32]),
-                message_id: MessageId::derived(&[5; 32]),
-                goal: "g".into(),
-                constraints: vec![],
-                acceptance_criteria: vec![],
-                ontology: vec![],
-                created_at: Timestamp::from_millis(u64::from(n)),
                 generation: u32::from(n),
                 parent_seed_id: n.checked_sub(1).map(id),
-                original_request: None,
-                output_schema: None,
-                repair: None,
+                ..written(u64::from(n), SessionId::derived(&[4; 32]))
             };
             seeds.save(&seed).unwrap();
             // The list is asked for before the last one is written.
@@ -311,20 +321,10 @@ mod tests {
         let seeds = Seeds::open(&dir, seams);
         let (owner, other) = (OwnerId::derived(&[1; 32]), OwnerId::derived(&[2; 32]));
         let seed = Seed {
-            id: SeedId::derived(&[3; 32]),
-            owner,
-            session_id: SessionId::derived(&[4; 32]),
-            message_id: MessageId::derived(&[5; 32]),
-            goal: "g".into(),
-            constraints: vec![],
             acceptance_criteria: vec!["c".into()],
             ontology: vec![Thing { name: "n".into(), entity_type: "t".into(), description: "d".into() }],
-            created_at: Timestamp::from_millis(7),
-            generation: 0,
-            parent_seed_id: None,
             original_request: Some("r".into()),
-            output_schema: None,
-            repair: None,
+            ..written(7, SessionId::derived(&[4; 32]))
         };
         seeds.save(&seed).unwrap();
         assert_eq!(seeds.find(owner, seed.id).unwrap(), seed);
@@ -342,26 +342,6 @@ mod tests {
         assert_eq!(seeds.evaluation(owner, seed.id).unwrap(), evaluation);
         std::fs::write(dir.join("seeds").join(format!("{}.json", seed.id)), "{").unwrap();
         assert!(matches!(seeds.find(owner, seed.id), Err(SeedError::Io(_))));
-    }
-
-    /// A seed of this session, written at this moment.
-    fn written(at: u64, session: SessionId) -> Seed {
-        Seed {
-            id: SeedId::derived(&crate::base::digest::sha256(&at.to_be_bytes())),
-            owner: OwnerId::derived(&[1; 32]),
-            session_id: session,
-            message_id: MessageId::derived(&[5; 32]),
-            goal: "g".into(),
-            constraints: vec![],
-            acceptance_criteria: vec![],
-            ontology: vec![],
-            created_at: Timestamp::from_millis(at),
-            generation: 0,
-            parent_seed_id: None,
-            original_request: None,
-            output_schema: None,
-            repair: None,
-        }
     }
 
     #[test]
