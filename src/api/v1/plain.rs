@@ -51,9 +51,9 @@ pub(super) async fn answer(app: Arc<App>, call: &Call, request: ChatCompletionRe
         end = ending.ended() => return Err(auth::ended(end)),
     };
     let mut model = Model {
+        counted: CountedCall::begin(&app.metrics, engine.counted_as(), app.clock.monotonic()),
         call: engine.call(asked, &cancel),
         deadline,
-        counted: CountedCall::begin(&app.metrics, engine.counted_as(), app.clock.monotonic()),
         tally,
         reserved,
         told: None,
@@ -92,10 +92,10 @@ pub(super) async fn answer(app: Arc<App>, call: &Call, request: ChatCompletionRe
 
 /// A call under way; dropping it closes its connection and gives its place back.
 struct Model {
+    /// For the metrics. Before the call, so that it is counted when its server sees the connection close.
+    counted: CountedCall,
     call: llm::Call,
     deadline: Instant,
-    /// For the metrics.
-    counted: CountedCall,
     tally: Tally,
     /// Tokens of the key's budget; settled when this is dropped.
     reserved: Reservation,
