@@ -19,6 +19,7 @@ use crate::store::atomic::make_dir;
 use crate::store::home::Seams;
 use crate::store::keys::{Books, Budget, KeyRecord, Keys, NewKey, NewOwner, Period, Scope, Scopes};
 use crate::sys::disk::RealDisk;
+use crate::sys::owners_disk::OwnersDisk;
 
 /// Makes a key and shows it once.
 pub(super) fn create(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
@@ -57,7 +58,7 @@ pub(super) fn list(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
     let home = home(parsed, env)?;
     let (keys, clock) = open(&home)?;
     let keys = Arc::new(keys);
-    let books = Books::open(&home, seams(&clock), keys.clone(), Metrics::new(0)).map_err(|e| Failure::failed(e.to_string()))?;
+    let books = Books::open(&home, seams(&home, &clock), keys.clone(), Metrics::new(0)).map_err(|e| Failure::failed(e.to_string()))?;
     let records = keys.list_all();
     if parsed.has("json") {
         let text = serde_json::to_string(&records).map_err(|e| Failure::failed(e.to_string()))?;
@@ -110,12 +111,13 @@ fn open(home: &Path) -> Result<(Keys, Arc<dyn Clock>), Failure> {
         return Err(Failure::failed(format!("there is no home at {} yet; `oxios-edge serve` makes it", home.display())));
     }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let keys = Keys::beside(home, seams(&clock)).map_err(|e| Failure::failed(e.to_string()))?;
+    let keys = Keys::beside(home, seams(home, &clock)).map_err(|e| Failure::failed(e.to_string()))?;
     Ok((keys, clock))
 }
 
-fn seams(clock: &Arc<dyn Clock>) -> Seams {
-    Seams { disk: Arc::new(RealDisk), clock: clock.clone(), random: Arc::new(SystemRandom::new()) }
+/// Root's commands work in whatever home they are shown, for whoever serves it.
+fn seams(home: &Path, clock: &Arc<dyn Clock>) -> Seams {
+    Seams { disk: Arc::new(OwnersDisk::of(home)), clock: clock.clone(), random: Arc::new(SystemRandom::new()) }
 }
 
 fn line(record: &KeyRecord, keys: &Keys, used: Option<u64>, now: Timestamp) -> String {

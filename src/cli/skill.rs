@@ -10,7 +10,7 @@ use super::output::{Failure, harmless, print};
 use crate::base::live::Live;
 use crate::config::{Env, settings};
 use crate::rooms::skills::{Skill, SkillError, Skills, Source, Status};
-use crate::sys::disk::RealDisk;
+use crate::sys::owners_disk::OwnersDisk;
 
 /// Lists the skills with their state, and what is wrong or missing.
 pub(super) fn list(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
@@ -67,7 +67,9 @@ fn switch(parsed: &Parsed, env: &Env, on: bool) -> Result<(), Failure> {
 
 fn open(parsed: &Parsed, env: &Env) -> Result<Skills, Failure> {
     let settings = settings(&load(parsed, env)?);
-    Ok(Skills::open(settings.workspace.join("skills"), Arc::new(RealDisk), Arc::new(Live::new(settings.skills))))
+    let dir = settings.workspace.join("skills");
+    let disk = Arc::new(OwnersDisk::of(&dir));
+    Ok(Skills::open(dir, disk, Arc::new(Live::new(settings.skills))))
 }
 
 fn word<'a>(parsed: &'a Parsed, usage: &str) -> Result<&'a str, Failure> {

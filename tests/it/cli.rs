@@ -195,3 +195,46 @@ fn without_a_command_it_serves() {
     assert!(line.is_some());
     assert!(home.path().join("token").exists());
 }
+
+/// A server that has a user of its own reads what root's commands made in its home.
+#[test]
+fn what_root_makes_in_the_home_of_another_user_is_that_users() {
+    use std::os::unix::fs::{MetadataExt, chown};
+    const SOMEBODY: u32 = 54_321;
+    let home = TempDir::new();
+    assert!(run(home.path(), &["key", "create", "the first"]).status.success());
+    if chown(home.path(), Some(SOMEBODY), Some(SOMEBODY)).is_err() {
+        return println!("SKIPPED what_root_makes: nothing can be given to another user here");
+    }
+    let before = std::fs::metadata(home.path().join("keys.json")).unwrap().uid();
+    assert_ne!(before, SOMEBODY, "it was made while the home was ours");
+    let skill = TempDir::new();
+    let (file, words) = (skill.path().join("SKILL.md"), "---\nname: tidy\ndescription: Tidies up.\n---\nPut things away.\n");
+    std::fs::write(&file, words).unwrap();
+    let digest = oxios_edge::base::digest::hex(&oxios_edge::base::digest::sha256(words.as_bytes()));
+    for args in [
+        &["key", "create", "another"][..],
+        &["skill", "install", file.to_str().unwrap(), "--sha256", &digest],
+        &["skill", "enable", "tidy"],
+    ] {
+        let output = run(home.path(), args);
+        assert!(output.status.success(), "{args:?}: {}", text(&output));
+    }
+    let (mut dirs, mut seen) = (vec![home.path().to_owned()], Vec::new());
+    while let Some(dir) = dirs.pop() {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let (path, meta) = entry.map(|entry| (entry.path(), entry.metadata().unwrap())).unwrap();
+            seen.push((path.strip_prefix(home.path()).unwrap().display().to_string(), meta.uid()));
+            if meta.is_dir() {
+                dirs.push(path);
+            }
+        }
+    }
+    for (name, user) in &seen {
+        let before = ["token", "keys.lock"].contains(&name.as_str());
+        assert_eq!(*user == SOMEBODY, !before, "{name} in {seen:?}");
+    }
+    for name in ["keys.json", "workspace/skills/.managed/tidy/SKILL.md", "workspace/skills/.choices.json", "workspace/skills/.lock"] {
+        assert!(seen.iter().any(|(path, _)| path == name), "{name} in {seen:?}");
+    }
+}
