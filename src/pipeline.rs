@@ -51,7 +51,7 @@ pub async fn serve(listener: Listener, app: Arc<App>, settings: Arc<Live<Setting
     };
     let served = listener::serve(listener, limits, pipeline.clone(), Stop { draining: app.shutdown.clone(), drained: app.drained.clone() });
     let checks = pipeline.settings.clone();
-    let may_go_on = |key| auth::may_go_on(&*app.keys, checks.load().auth_enabled, key, app.clock.now());
+    let may_go_on = |holder| auth::may_go_on(&*app.keys, &app.logins, checks.load().auth_enabled, holder, app.clock.now());
     // Both run beside the server and end with it.
     tokio::select! {
         () = served => {}
@@ -223,7 +223,7 @@ impl Pipeline {
         let recorded = Recorded::begin(&self.app.audit, row.recording(), who, what, params.first()).await?;
 
         // 10. The handler, with the evidence of all that: 415, 400, 422 as it reads the body, then its own.
-        let ends = Ends::new(caller.as_ref().map(Caller::key_id), self.watches.clone());
+        let ends = Ends::new(caller.as_ref().map(Caller::holder), self.watches.clone());
         let call = Call {
             caller,
             params,

@@ -17,7 +17,7 @@ use crate::base::limits::{RATE_ENTRIES_MAX, WRONG_CREDENTIALS_PER_MINUTE};
 use crate::base::time::Timestamp;
 use crate::http::error::{ErrorStatus, HttpError};
 use crate::http::peer::PeerKey;
-use crate::middleware::logins::{COOKIE, Logins};
+use crate::middleware::logins::{COOKIE, LoginId, Logins};
 use crate::middleware::rate;
 use crate::middleware::recent::Recent;
 use crate::middleware::tickets::Tickets;
@@ -25,13 +25,13 @@ use crate::store::keys::{Budget, KeyRecord, Keys, Scopes};
 use crate::wire::credentials::{self, Bearer, Cookie};
 use crate::wire::query::Query;
 
-pub use crate::middleware::ends::{End, Ending, Ends};
+pub use crate::middleware::ends::{End, Ending, Ends, Holder};
 pub use crate::store::keys::Scope;
 
 /// Evidence that a credential was checked. Only this module makes one.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    key_id: KeyId,
+    holder: Holder,
     owner: OwnerId,
     scopes: Scopes,
     rate_limit_per_minute: Option<u32>,
@@ -43,7 +43,11 @@ pub struct Caller {
 impl Caller {
     /// The key that was shown; one that no key has, where authentication is off.
     pub fn key_id(&self) -> KeyId {
-        self.key_id
+        self.holder.key
+    }
+    /// With whom what it opens ends.
+    pub(crate) fn holder(&self) -> Holder {
+        self.holder
     }
     /// What the key may do.
     pub fn scopes(&self) -> Scopes {
@@ -67,12 +71,12 @@ impl Caller {
     }
     /// The key that was shown; none where authentication is off.
     pub(crate) fn shown(&self) -> Option<KeyId> {
-        (!self.open).then_some(self.key_id)
+        (!self.open).then_some(self.holder.key)
     }
     #[cfg(test)]
     pub(crate) fn for_tests(n: u8) -> Self {
-        let (key_id, owner) = (KeyId::derived(&[n; 32]), OwnerId::derived(&[n; 32]));
-        Self { key_id, owner, scopes: Scopes::ALL, rate_limit_per_minute: None, budget: None, open: false }
+        let holder = Holder { key: KeyId::derived(&[n; 32]), login: None };
+        Self { holder, owner: OwnerId::derived(&[n; 32]), scopes: Scopes::ALL, rate_limit_per_minute: None, budget: None, open: false }
     }
 }
 
@@ -161,7 +165,7 @@ impl Doorkeeper {
     ) -> Result<Caller, HttpError> {
         if !required {
             return Ok(Caller {
-                key_id: nobody(),
+                holder: Holder { key: nobody(), login: None },
                 owner: keys.first_owner(),
                 scopes: Scopes::ALL,
                 rate_limit_per_minute: None,
@@ -169,20 +173,25 @@ impl Doorkeeper {
                 open: true,
             });
         }
+        let of_key = |key: KeyRecord| (key, None);
         let found = match credential(shown) {
             Credential::None => return Err(missing(None)),
             Credential::NotHere(why) => return Err(missing(Some(why))),
             Credential::Malformed => Err("malformed credential"),
-            Credential::Key(key) => keys.find(key).ok_or("unknown key"),
-            // A ticket is bound to its key: what became of the key since counts.
+            Credential::Key(key) => keys.find(key).map(of_key).ok_or("unknown key"),
             Credential::Ticket(ticket) => {
-                tickets.redeem(ticket, shown.now).and_then(|id| keys.by_id(id)).ok_or("unknown, used or expired ticket")
+                let holder = tickets.redeem(ticket, shown.now);
+                holder.and_then(|holder| held(keys, logins, holder, shown.time)).ok_or("unknown, used or expired ticket")
             }
-            Credential::Cookie(cookie) => logins.find(cookie, shown.time).and_then(|id| keys.by_id(id)).ok_or("log in again"),
+            Credential::Cookie(cookie) => {
+                let login = LoginId::of(cookie);
+                let key = logins.key(login, shown.time).and_then(|id| keys.by_id(id));
+                key.map(|key| (key, Some(login))).ok_or("log in again")
+            }
         };
-        match good(found, shown.time) {
-            Ok(key) => Ok(Caller {
-                key_id: key.id,
+        match found.and_then(|(key, login)| Ok((good(key, shown.time)?, login))) {
+            Ok((key, login)) => Ok(Caller {
+                holder: Holder { key: key.id, login },
                 owner: key.owner,
                 scopes: key.scopes,
                 rate_limit_per_minute: key.rate_limit_per_minute,
@@ -207,9 +216,12 @@ impl Doorkeeper {
     ) -> Result<KeyRecord, HttpError> {
         let found = match with {
             Login::Key(key) => keys.find(key).ok_or("unknown key"),
-            Login::Code(code) => logins.codes.redeem(code, now).and_then(|id| keys.by_id(id)).ok_or("unknown, used or expired code"),
+            Login::Code(code) => {
+                let holder = logins.codes.redeem(code, now);
+                holder.and_then(|holder| held(keys, logins, holder, time)).map(|(key, _)| key).ok_or("unknown, used or expired code")
+            }
         };
-        good(found, time).map_err(|why| self.wrong(peer, why, now))
+        found.and_then(|key| good(key, time)).map_err(|why| self.wrong(peer, why, now))
     }
 
     fn wrong(&self, peer: PeerKey, why: &'static str, now: Duration) -> HttpError {
@@ -233,10 +245,16 @@ impl Default for Doorkeeper {
     }
 }
 
-/// What is open with this key ([`Caller::key_id`]) may go on: it was not revoked and has not lapsed; who came in without one
-/// while none was needed may stay as long as none is `required`.
-pub fn may_go_on(keys: &impl KeyTable, required: bool, key: KeyId, time: Timestamp) -> bool {
-    if key == nobody() { !required } else { keys.by_id(key).is_some_and(|key| !key.revoked && !has_lapsed(&key, time)) }
+/// What this holder ([`Caller::holder`]) has open may go on: the key was not revoked and has not lapsed, the browser is logged in; who
+/// came in without a key while none was needed may stay as long as none is `required`.
+pub fn may_go_on(keys: &impl KeyTable, logins: &Logins, required: bool, holder: Holder, time: Timestamp) -> bool {
+    if holder.key == nobody() { !required } else { held(keys, logins, holder, time).is_some_and(|(key, _)| good(key, time).is_ok()) }
+}
+
+/// The key of a holder, whose browser, if there is one, is logged in: what became of them since counts.
+fn held(keys: &impl KeyTable, logins: &Logins, holder: Holder, time: Timestamp) -> Option<(KeyRecord, Option<LoginId>)> {
+    let logged_in = holder.login.is_none_or(|login| logins.key(login, time).is_some());
+    keys.by_id(holder.key).filter(|_| logged_in).map(|key| (key, holder.login))
 }
 
 /// Stands for a key where authentication is off; no key has this id.
@@ -247,7 +265,7 @@ fn nobody() -> KeyId {
 /// What is told to whoever still waits for an answer when its stream has to end: 401, or 503 where the server stops.
 pub fn ended(end: End) -> HttpError {
     match end {
-        End::Revoked => refused("invalid_token", "the key was revoked or has expired"),
+        End::Revoked => refused("invalid_token", "the key was revoked or has expired, or the browser was logged out"),
         End::Shutdown => HttpError::new(ErrorStatus::Unavailable, "draining", "the server is shutting down").retry_after(1),
     }
 }
@@ -300,8 +318,8 @@ fn cookie<'a>(shown: &Presented<'a>) -> Credential<'a> {
     }
 }
 
-fn good(found: Result<KeyRecord, &'static str>, time: Timestamp) -> Result<KeyRecord, &'static str> {
-    match found? {
+fn good(key: KeyRecord, time: Timestamp) -> Result<KeyRecord, &'static str> {
+    match key {
         key if key.revoked => Err("the key was revoked"),
         key if has_lapsed(&key, time) => Err("the key has expired"),
         key => Ok(key),

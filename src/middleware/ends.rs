@@ -1,4 +1,5 @@
-//! When a stream has to end although both sides would go on: its key was revoked or ran out, or the server stops.
+//! When a stream has to end although both sides would go on: its key was revoked or ran out, its browser logged out, or the server
+//! stops.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -11,20 +12,30 @@ use crate::base::cancel::Cancel;
 use crate::base::ids::KeyId;
 use crate::base::latch::{Latch, Waiter};
 use crate::http::sse::Limit;
+use crate::middleware::logins::LoginId;
 
-/// How often the keys of open streams are looked at; a revoked key's streams end within a second (THREATS 6).
+/// How often the holders of open streams are looked at; a revoked key's streams end within a second (THREATS 6).
 const LOOK_EVERY: Duration = Duration::from_millis(400);
 
 /// Why a stream ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// The key was revoked or ran out.
+    /// The key was revoked or ran out, or the browser is logged in no more.
     Revoked,
     /// The server stops.
     Shutdown,
 }
 
-/// Who may still use what is open: one end for each key that has a stream, and one for streams of nobody.
+/// Whose streams end together: those of a key, or of one browser that is logged in with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Holder {
+    /// The key.
+    pub key: KeyId,
+    /// The browser, where its cookie was shown, or a ticket that it had asked for.
+    pub login: Option<LoginId>,
+}
+
+/// Who may still use what is open: one end for each holder that has a stream, and one for streams of nobody.
 pub struct Watches {
     state: Mutex<State>,
     /// Wakes the look when the first stream begins.
@@ -37,20 +48,20 @@ struct State {
     /// The server stops: what begins now has ended.
     stopped: bool,
     /// Without those that were revoked; taken when a stream begins and at each look.
-    by_key: HashMap<Option<KeyId>, Arc<Latch<End>>>,
+    by_holder: HashMap<Option<Holder>, Arc<Latch<End>>>,
 }
 
-/// For one request: what it may do ends with its key or the server. Cheap to clone.
+/// For one request: what it may do ends with its holder or the server. Cheap to clone.
 #[derive(Clone)]
 pub struct Ends {
     /// None on public routes.
-    key: Option<KeyId>,
+    holder: Option<Holder>,
     watches: Arc<Watches>,
 }
 
 impl Ends {
-    pub(crate) fn new(key: Option<KeyId>, watches: Arc<Watches>) -> Self {
-        Self { key, watches }
+    pub(crate) fn new(holder: Option<Holder>, watches: Arc<Watches>) -> Self {
+        Self { holder, watches }
     }
 
     /// From now on the end is watched for.
@@ -58,7 +69,7 @@ impl Ends {
         let ending = {
             let mut state = self.watches.state();
             let stopped = state.stopped;
-            let end = state.by_key.entry(self.key).or_default();
+            let end = state.by_holder.entry(self.holder).or_default();
             if stopped {
                 end.set(End::Shutdown);
             }
@@ -90,9 +101,9 @@ impl Watches {
         Arc::new(Self { state: Mutex::default(), begun: Notify::new(), shutdown })
     }
 
-    /// Looks at the keys of open streams, and for the server's end, for ever; `is_good` says whether a key still is. Costs nothing while
-    /// there is no stream.
-    pub async fn look(&self, is_good: impl Fn(KeyId) -> bool) {
+    /// Looks at the holders of open streams, and for the server's end, for ever; `is_good` says whether one still may. Costs nothing
+    /// while there is no stream.
+    pub async fn look(&self, is_good: impl Fn(Holder) -> bool) {
         let looks = async {
             loop {
                 let begun = self.begun.notified();
@@ -106,25 +117,25 @@ impl Watches {
         if self.shutdown.guard(looks).await.is_err() {
             let mut state = self.state();
             state.stopped = true;
-            state.by_key.values().for_each(|end| end.set(End::Shutdown));
+            state.by_holder.values().for_each(|end| end.set(End::Shutdown));
         }
         std::future::pending().await
     }
 
     /// True while there are streams.
-    fn look_once(&self, is_good: impl Fn(KeyId) -> bool) -> bool {
+    fn look_once(&self, is_good: impl Fn(Holder) -> bool) -> bool {
         let mut state = self.state();
-        state.by_key.retain(|key, end| {
+        state.by_holder.retain(|holder, end| {
             if !end.is_awaited() {
                 return false;
             }
-            let good = key.is_none_or(&is_good);
+            let good = holder.is_none_or(&is_good);
             if !good {
                 end.set(End::Revoked);
             }
             good
         });
-        !state.by_key.is_empty()
+        !state.by_holder.is_empty()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -140,8 +151,8 @@ mod tests {
     use crate::base::cancel::{self, Why};
     use futures_util::future::poll_immediate;
 
-    fn key(n: u8) -> KeyId {
-        KeyId::derived(&[n; 32])
+    fn key(n: u8) -> Holder {
+        Holder { key: KeyId::derived(&[n; 32]), login: None }
     }
 
     #[tokio::test]

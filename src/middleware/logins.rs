@@ -2,6 +2,7 @@
 //!
 //! The cookie is one more credential in the one `admit`; it has its key's owner and scopes, and dies with it. Logins outlive a
 //! restart, so that an open page goes on by itself: `<home>/logins.json` keeps their digests. A stolen home opens no browser's session.
+//! What a browser has open ends with its login.
 
 use std::collections::HashMap;
 use std::io;
@@ -37,6 +38,21 @@ pub struct Logins {
     changing: Mutex<()>,
     /// Where they are kept; none in tests of other things.
     file: Option<(PathBuf, Arc<dyn Disk>)>,
+}
+
+/// One logged-in browser: the digest of its cookie, which tells nothing of the cookie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct LoginId([u8; 32]);
+
+impl LoginId {
+    pub(super) fn of(cookie: &str) -> Self {
+        Self(sha256(cookie.as_bytes()))
+    }
+
+    /// As the file has it.
+    fn name(self) -> String {
+        hex(&self.0)
+    }
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -75,7 +91,7 @@ impl Logins {
         if open.len() >= LOGINS_MAX {
             return None;
         }
-        open.insert(digest(&text), Login { key, expires: now.plus(lasts) });
+        open.insert(LoginId::of(&text).name(), Login { key, expires: now.plus(lasts) });
         if let Err(error) = self.keep(&open) {
             // Whoever has to mend the disk must come in; after a restart they do it again.
             log::warn("logins", format_args!("a logged-in browser is not kept: {error}"));
@@ -84,9 +100,9 @@ impl Logins {
         Some(Secret::new(text))
     }
 
-    /// The key that a cookie stands for.
-    pub(super) fn find(&self, cookie: &str, now: Timestamp) -> Option<KeyId> {
-        self.all().get(&digest(cookie)).filter(|login| login.expires > now).map(|login| login.key)
+    /// The key that a logged-in browser's cookie stands for; none once it has logged out or its time is up.
+    pub(super) fn key(&self, login: LoginId, now: Timestamp) -> Option<KeyId> {
+        self.all().get(&login.name()).filter(|login| login.expires > now).map(|login| login.key)
     }
 
     /// Logs out. Writes a small file.
@@ -96,7 +112,7 @@ impl Logins {
     pub fn end(&self, cookie: &str) -> io::Result<()> {
         let _alone = self.changing.lock().unwrap_or_else(|e| e.into_inner());
         let mut open = self.all().clone();
-        if open.remove(&digest(cookie)).is_some() {
+        if open.remove(&LoginId::of(cookie).name()).is_some() {
             self.keep(&open)?;
             *self.all() = open;
         }
@@ -112,10 +128,6 @@ impl Logins {
         let Some((path, disk)) = &self.file else { return Ok(()) };
         atomic::replace(&**disk, path, &serde_json::to_vec(open)?, Durable::Yes)
     }
-}
-
-fn digest(cookie: &str) -> String {
-    hex(&sha256(cookie.as_bytes()))
 }
 
 impl Default for Logins {
@@ -134,11 +146,11 @@ mod tests {
         let (logins, random) = (Logins::new(), SystemRandom::new());
         let (key, now) = (KeyId::derived(&[1; 32]), Timestamp::from_millis(5000));
         let cookie = logins.begin(key, Duration::from_secs(60), &random, now).unwrap();
-        assert_eq!(logins.find(cookie.reveal(), Timestamp::from_millis(64_000)), Some(key));
-        assert_eq!(logins.find(cookie.reveal(), Timestamp::from_millis(65_000)), None);
-        assert_eq!(logins.find("guess", now), None);
+        assert_eq!(logins.key(LoginId::of(cookie.reveal()), Timestamp::from_millis(64_000)), Some(key));
+        assert_eq!(logins.key(LoginId::of(cookie.reveal()), Timestamp::from_millis(65_000)), None);
+        assert_eq!(logins.key(LoginId::of("guess"), now), None);
         logins.end(cookie.reveal()).unwrap();
-        assert_eq!(logins.find(cookie.reveal(), now), None);
+        assert_eq!(logins.key(LoginId::of(cookie.reveal()), now), None);
     }
 
     #[test]
@@ -149,7 +161,7 @@ mod tests {
         let (first, second) = (begin(1), begin(2));
         (0..LOGINS_PER_KEY_MAX as u64 - 1).for_each(|n| drop(begin(3 + n)));
         let now = Timestamp::from_millis(1_000_000);
-        assert_eq!((logins.find(first.reveal(), now), logins.find(second.reveal(), now)), (None, Some(key)));
+        assert_eq!((logins.key(LoginId::of(first.reveal()), now), logins.key(LoginId::of(second.reveal()), now)), (None, Some(key)));
     }
 
     #[test]
@@ -162,10 +174,10 @@ mod tests {
         let cookie = logins.begin(key, LOGIN_TTL, &random, now).unwrap();
         disk.stop_after(Some(0));
         assert!(logins.end(cookie.reveal()).is_err());
-        assert_eq!(logins.find(cookie.reveal(), now), Some(key), "a restart would bring it back");
+        assert_eq!(logins.key(LoginId::of(cookie.reveal()), now), Some(key), "a restart would bring it back");
         disk.stop_after(None);
         logins.end(cookie.reveal()).unwrap();
-        assert_eq!(Logins::open(path.clone(), Arc::new(disk)).find(cookie.reveal(), now), None);
+        assert_eq!(Logins::open(path.clone(), Arc::new(disk)).key(LoginId::of(cookie.reveal()), now), None);
         std::fs::remove_file(path).unwrap();
     }
 
@@ -181,9 +193,9 @@ mod tests {
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(!text.contains(stays.reveal()), "{text}");
         let logins = Logins::open(path.clone(), Arc::new(RealDisk));
-        assert_eq!((logins.find(stays.reveal(), now), logins.find(goes.reveal(), now)), (Some(key), None));
+        assert_eq!((logins.key(LoginId::of(stays.reveal()), now), logins.key(LoginId::of(goes.reveal()), now)), (Some(key), None));
         std::fs::write(&path, "{").unwrap();
-        assert_eq!(Logins::open(path.clone(), Arc::new(RealDisk)).find(stays.reveal(), now), None);
+        assert_eq!(Logins::open(path.clone(), Arc::new(RealDisk)).key(LoginId::of(stays.reveal()), now), None);
         std::fs::remove_file(path).unwrap();
     }
 }

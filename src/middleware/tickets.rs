@@ -5,11 +5,10 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use crate::base::digest::{hex, sha256};
-use crate::base::ids::KeyId;
 use crate::base::limits::TICKETS_MAX;
 use crate::base::random::Random;
 use crate::base::secret::Secret;
-use crate::middleware::auth::Caller;
+use crate::middleware::auth::{Caller, Holder};
 
 /// How long a ticket lives.
 pub const TICKET_TTL: Duration = Duration::from_secs(30);
@@ -26,7 +25,7 @@ pub struct Tickets {
 }
 
 struct Ticket {
-    key: KeyId,
+    holder: Holder,
     expires: Duration,
 }
 
@@ -40,25 +39,25 @@ impl Tickets {
         Self { ttl: CODE_TTL, open: Mutex::default() }
     }
 
-    /// A new ticket for this caller's key; none where too many are open. `now` is monotonic.
+    /// A new ticket for this caller; none where too many of its key's are open. `now` is monotonic.
     pub fn issue(&self, caller: &Caller, random: &dyn Random, now: Duration) -> Option<Secret> {
         let mut bytes = [0; 32];
         random.fill(&mut bytes);
         let text = hex(&bytes);
         let mut open = self.open.lock().unwrap_or_else(|e| e.into_inner());
         open.retain(|_, ticket| ticket.expires > now);
-        let own = open.values().filter(|ticket| ticket.key == caller.key_id()).count();
+        let own = open.values().filter(|ticket| ticket.holder.key == caller.key_id()).count();
         if open.len() >= TICKETS_MAX || own >= PER_KEY_MAX {
             return None;
         }
-        open.insert(sha256(text.as_bytes()), Ticket { key: caller.key_id(), expires: now + self.ttl });
+        open.insert(sha256(text.as_bytes()), Ticket { holder: caller.holder(), expires: now + self.ttl });
         Some(Secret::new(text))
     }
 
-    /// Takes a ticket: the key it stands for, once.
-    pub(super) fn redeem(&self, ticket: &str, now: Duration) -> Option<KeyId> {
+    /// Takes a ticket: whom it stands for, once.
+    pub(super) fn redeem(&self, ticket: &str, now: Duration) -> Option<Holder> {
         let ticket = self.open.lock().unwrap_or_else(|e| e.into_inner()).remove(&sha256(ticket.as_bytes()))?;
-        (ticket.expires > now).then_some(ticket.key)
+        (ticket.expires > now).then_some(ticket.holder)
     }
 }
 
@@ -81,7 +80,7 @@ mod tests {
     fn a_ticket_works_once_and_for_30_seconds() {
         let (tickets, caller, random) = (Tickets::new(), Caller::for_tests(1), SystemRandom::new());
         let ticket = tickets.issue(&caller, &random, secs(100)).unwrap();
-        assert_eq!(tickets.redeem(ticket.reveal(), secs(129)), Some(caller.key_id()));
+        assert_eq!(tickets.redeem(ticket.reveal(), secs(129)), Some(caller.holder()));
         assert_eq!(tickets.redeem(ticket.reveal(), secs(129)), None);
         let late = tickets.issue(&caller, &random, secs(100)).unwrap();
         assert_eq!(tickets.redeem(late.reveal(), secs(130)), None);

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use crate::support::client::{Answer, Ask, Client};
 use crate::support::server::{Server, Setup, command};
+use crate::support::sse::Sse;
 
 fn cookie(answer: &Answer) -> String {
     answer.header("set-cookie").expect("a cookie").split(';').next().unwrap().to_owned()
@@ -66,10 +67,36 @@ async fn a_cookie_dies_with_its_key_and_its_streams_too() {
     let page = Page::new(&server, &server.stranger().post("/api/login", &json!({"key": made["key"]})).await.expect(200));
     page.send("GET", "/api/sessions").await.expect(200);
     page.send("POST", "/api/sessions/prune").await.expect(403);
-    let mut stream = crate::support::sse::Sse::new(page.client.open(page.ask("GET", "/api/events")).await);
+    let mut stream = Sse::new(page.client.open(page.ask("GET", "/api/events")).await);
     server.client().delete(&format!("/api/keys/{}", made["id"].as_str().unwrap())).await.expect(200);
     while stream.next().await.is_some() {}
     page.send("GET", "/api/sessions").await.expect(401);
+}
+
+/// THREATS 6: whoever logs out at a strange machine leaves nothing there that still listens; other browsers with the same key, and the
+/// key itself, go on.
+#[tokio::test]
+async fn what_a_browser_has_open_ends_with_its_login() {
+    let server = Setup::new().start();
+    let log_in = async || Page::new(&server, &server.stranger().post("/api/login", &json!({"key": server.key()})).await.expect(200));
+    let (page, other) = (log_in().await, log_in().await);
+    let stream = async |page: &Page| Sse::new(page.client.open(page.ask("GET", "/api/events")).await);
+    let (mut own, mut others, mut keys) = (stream(&page).await, stream(&other).await, server.client().sse("/api/events").await);
+    // Tickets that it asked for are its own: one is used before the end, one after.
+    let ticket = async || page.send("POST", "/api/chat/ticket").await.expect(200).json()["ticket"].as_str().unwrap().to_owned();
+    let (used, late) = (ticket().await, ticket().await);
+    let mut by_ticket = Sse::new(server.stranger().open(Ask::new("GET", format!("/api/events?ticket={used}"))).await);
+    let code = page.send("POST", "/api/login/code").await.expect(200).json()["code"].clone();
+    page.send("POST", "/api/logout").await.expect(200);
+    for stream in [&mut own, &mut by_ticket] {
+        while stream.next().await.is_some() {}
+    }
+    server.stranger().get(&format!("/api/events?ticket={late}")).await.expect(401);
+    server.stranger().post("/api/login", &json!({"code": code})).await.expect(401);
+    server.client().post("/api/chat", &json!({"content": "hello"})).await.expect(200);
+    for stream in [&mut others, &mut keys] {
+        stream.until(|event| event["type"] == "agent_stopped").await;
+    }
 }
 
 #[tokio::test]

@@ -157,10 +157,17 @@ fn switched_off_everybody_is_the_first_owner() {
 
 #[test]
 fn what_is_open_goes_on_while_its_key_is_good() {
-    let goes_on = |required, key| may_go_on(&table(), required, key, Timestamp::from_millis(1000));
+    let (logins, now) = (Logins::new(), Timestamp::from_millis(1000));
+    let goes_on = |required, key, login| may_go_on(&table(), &logins, required, Holder { key, login }, now);
     let id = |n: u8| KeyId::derived(&[n; 32]);
-    assert_eq!([1, 2, 3, 4].map(|n| goes_on(true, id(n))), [true, false, false, false], "good, revoked, lapsed, unknown");
-    assert!(goes_on(false, nobody()) && !goes_on(true, nobody()));
+    assert_eq!([1, 2, 3, 4].map(|n| goes_on(true, id(n), None)), [true, false, false, false], "good, revoked, lapsed, unknown");
+    assert!(goes_on(false, nobody(), None) && !goes_on(true, nobody(), None));
+    // A browser's goes on while it is logged in, too.
+    let cookie = logins.begin(id(1), Duration::from_secs(1), &crate::base::random::SystemRandom::new(), now).unwrap();
+    let login = Some(LoginId::of(cookie.reveal()));
+    assert!(goes_on(true, id(1), login) && !goes_on(true, id(2), login));
+    logins.end(cookie.reveal()).unwrap();
+    assert!(!goes_on(true, id(1), login) && goes_on(true, id(1), None));
 }
 
 #[test]
