@@ -101,6 +101,20 @@ pub(super) fn error(object: &RawValue) -> Value {
     fits.then(|| serde_json::from_str(object.get()).ok()).flatten().unwrap_or_default()
 }
 
+/// Bytes of memory that a tree takes, near enough: where an object has one entry, it has room for eleven.
+pub(super) fn held(value: &Value) -> usize {
+    const ENTRY: usize = size_of::<String>() + size_of::<Value>();
+    size_of::<Value>()
+        + match value {
+            Value::String(text) => text.len(),
+            Value::Array(all) => all.iter().map(held).sum(),
+            Value::Object(all) => {
+                all.len().div_ceil(11) * 11 * ENTRY + all.iter().map(|(name, value)| name.len() + held(value)).sum::<usize>()
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        }
+}
+
 /// A call's arguments: JSON as text, or the object itself as some servers send it; empty where they are not there.
 pub(super) fn arguments(given: Option<&RawValue>) -> String {
     let Some(given) = given else { return String::new() };
@@ -149,6 +163,14 @@ mod tests {
         assert_eq!(read(parts).unwrap().text.0, "ab");
         assert_eq!(read(r#"{"text":null}"#).unwrap().text.0, "");
         assert!(read(r#"{"text":7}"#).is_none());
+    }
+
+    #[test]
+    fn a_tree_is_told_to_take_what_it_takes_and_not_what_its_text_does() {
+        let of = |json: &str| held(&serde_json::from_str(json).unwrap());
+        assert_eq!((of("7"), of("[]"), of(r#""abc""#)), (32, 32, 35));
+        assert!((640..800).contains(&of(r#"{"a":0}"#)));
+        assert!(of(&format!("[{}]", vec![r#"{"":0}"#; 1000].join(","))) > 640_000);
     }
 
     #[test]

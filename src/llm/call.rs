@@ -21,7 +21,7 @@ use crate::http::client::Incoming;
 use crate::llm::engine::{Place, Protocol, Server, Shared};
 use crate::llm::error::{Fault, Kind, LlmError};
 use crate::llm::request::{Event, Finish, Request};
-use crate::llm::{anthropic, offline, openai};
+use crate::llm::{anthropic, bounded, offline, openai};
 
 /// Tries behind the first one, in the whole call.
 const RETRIES_MAX: u32 = 2;
@@ -45,7 +45,7 @@ pub struct Call {
     visible: bool,
     /// Bytes of texts and arguments given out.
     bytes: usize,
-    /// The same of what is said of their likelihood.
+    /// What is said of their likelihood, bytes in memory.
     logprobs_bytes: usize,
     /// Why the default model failed: what is reported when the fallbacks fail too.
     first_error: Option<LlmError>,
@@ -198,7 +198,7 @@ impl Call {
             }
             Event::Finish(_) => self.over(),
             Event::Logprobs(value) => {
-                self.logprobs_bytes += value.to_string().len();
+                self.logprobs_bytes += bounded::held(value);
                 if self.logprobs_bytes > LOGPROBS_BYTES_MAX {
                     self.over();
                     return Event::Finish(Finish::Length);

@@ -7,13 +7,14 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use crate::base::limits::ANSWER_BYTES_MAX;
+use crate::base::limits::{ANSWER_BYTES_MAX, JSON_DEPTH_MAX};
 use crate::llm::bounded::{self, AtMost, Text};
 use crate::llm::error::Fault;
 use crate::llm::form::Form;
 use crate::llm::history::{CallIds, arguments, paired, word};
 use crate::llm::plain::Plain;
 use crate::llm::request::{Event, Finish, Message, Request, Sampling, ToolCall, ToolChoice, Usage};
+use crate::wire::json;
 use crate::wire::sse_in::SseEvent;
 
 /// What a server takes; learnt from its refusals.
@@ -239,7 +240,8 @@ impl Decoder {
         // Only one choice is asked for.
         if let Some(choice) = chunk.choices.0.into_iter().find(|c| c.index.unwrap_or(0) == 0) {
             if let Some(logprobs) = choice.logprobs.filter(|_| self.logprobs) {
-                out.extend(serde_json::from_str(logprobs.get()).map(Event::Logprobs));
+                let read = json::parse(logprobs.get().as_bytes(), JSON_DEPTH_MAX).map_err(|_| Fault::TooLarge)?;
+                out.push(Event::Logprobs(read));
             }
             if let Some(delta) = choice.delta.or(choice.message) {
                 for text in [Some(delta.content.0), delta.refusal].into_iter().flatten() {

@@ -282,6 +282,15 @@ fn endless_lists_are_refused_or_passed_over() {
     assert!(matches!(calls(&many("{}", CALLS_MAX + 1)), Err(Fault::Garbage(_))));
     assert_eq!(event(&format!("{{\"delta\":{{\"content\":[{}]}}}}", many("{}", 300_000))).unwrap(), [Event::Finish(Finish::Stop)]);
     assert_eq!(event(&format!("{{\"logprobs\":[{}]}}", many("[]", 300_000))).unwrap(), [Event::Finish(Finish::Stop)]);
+    // Also where somebody wants to hear of them.
+    let likely = |one: &str, of: usize| {
+        let fields = serde_json::from_str(r#"{"logprobs":true}"#).unwrap();
+        let (mut decoder, mut out) = (Decoder::new(&Request { plain: Some(Plain(fields)), ..Request::default() }), Vec::new());
+        let event = format!("data: {{\"choices\":[{{\"logprobs\":{{\"content\":[{}]}}}}]}}\n\n", many(one, of));
+        decoder.push(event.as_bytes(), &mut out).map(|()| out.len())
+    };
+    assert_eq!(likely("{}", 30_000), Ok(1));
+    assert_eq!(likely("{}", 300_000), Err(Fault::TooLarge));
     // Also over many events.
     let (mut decoder, mut out) = (Decoder::new(&Request::default()), Vec::new());
     let ends = (0..).find_map(|n| {
