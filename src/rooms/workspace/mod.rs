@@ -125,6 +125,10 @@ impl Workspace {
         let mut dirs = VecDeque::from([(String::new(), 0)]);
         let mut cut = false;
         while let Some((dir, depth)) = dirs.pop_front() {
+            // Also where there are only directories.
+            if self.clock.monotonic() > until {
+                return Ok(true);
+            }
             let (items, more) = match self.list(&dir) {
                 Ok(found) => found,
                 // Gone since it was seen, or not ours to read: what is left can still be searched.
@@ -238,8 +242,10 @@ const _: () = assert!(QUERY_WORDS_MAX <= 64); // a bit each
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use super::*;
-    use crate::base::time::ManualClock;
+    use crate::base::time::{ManualClock, Timestamp};
     use crate::sys::disk::RealDisk;
 
     fn place(name: &str) -> (PathBuf, Workspace) {
@@ -275,6 +281,25 @@ mod tests {
         let found = ws.search("needle", 10).unwrap();
         assert!(found.hits.is_empty() && found.cut);
         assert!(matches!(ws.write("big", &vec![0; FILE_WRITE_BYTES_MAX + 1]), Err(WorkspaceError::TooLarge { .. })));
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn a_search_ends_in_time_also_where_there_are_only_directories() {
+        struct Slow(AtomicU64);
+        impl Clock for Slow {
+            fn now(&self) -> Timestamp {
+                Timestamp::default()
+            }
+            fn monotonic(&self) -> Duration {
+                Duration::from_millis(self.0.fetch_add(SEARCH_MILLIS_MAX / 4, Ordering::Relaxed))
+            }
+        }
+        let (dir, ws) = place("slow");
+        (0..8).for_each(|n| ws.make_dir(&n.to_string()).unwrap());
+        assert!(!ws.search("needle", 10).unwrap().cut);
+        let slow = Workspace::open(&dir, &RealDisk, Arc::new(Slow(AtomicU64::new(0)))).unwrap();
+        assert!(slow.search("needle", 10).unwrap().cut);
         std::fs::remove_dir_all(dir).unwrap();
     }
 }
