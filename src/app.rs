@@ -37,7 +37,7 @@ use crate::rooms::site::Site;
 use crate::rooms::skills::Skills;
 use crate::rooms::spaces::Spaces;
 use crate::rooms::workspace::owners::Workspaces;
-use crate::store::audit::{Audit, Event, What};
+use crate::store::audit::{Audit, Event, On, What, Who};
 use crate::store::home::{Home, Seams};
 use crate::store::keys::{Books, Keys};
 use crate::store::sessions::{Found, Sessions};
@@ -122,7 +122,7 @@ pub async fn serve(setup: Setup, listener: Listener, shutdown: Cancel, ready: im
     let (stop, stopped) = cancel::pair();
     let background = background(&app, &stopped);
     app.audit.note(Event::of_server(What::Started));
-    let watch = tokio::spawn(watch(running, reload, supervisor.clone(), address.clone(), stopped.clone()));
+    let watch = tokio::spawn(watch(app.clone(), running, (reload, supervisor.clone(), address.clone()), stopped.clone()));
     let (disk, home) = (app.home.seams().disk.clone(), app.home.path().to_owned());
     let settled = delayed.clone().map(|delayed| tokio::spawn(settling::keep_settling(delayed, sync_every, stopped.clone())));
     let feed = tokio::spawn(watchdog::keep_feeding(supervisor.clone(), address, disk, home, stopped.clone()));
@@ -287,20 +287,35 @@ fn build(setup: Setup, shutdown: Cancel, drained: Cancel) -> Result<Built, AppEr
     Ok(Built { app, checks: lives.checks, running, delayed })
 }
 
-/// Looks at the configuration's file every other second, and at once when told to; then the supervisor hears of it.
-async fn watch(running: Arc<Running>, reload: Arc<Notify>, supervisor: Supervisor, address: String, stop: Cancel) {
+/// Looks at the configuration's file every other second, and at once when told to; then the supervisor hears of it. What was changed
+/// there and among the keys by others than this server is in the audit log then.
+async fn watch(app: Arc<App>, running: Arc<Running>, told: (Arc<Notify>, Supervisor, String), stop: Cancel) {
+    let (reload, supervisor, address) = told;
     while let Ok(told) = stop.guard(tokio::time::timeout(LOOK_EVERY, reload.notified())).await {
         if told.is_ok() {
             supervisor.reloading();
         }
         let running = running.clone();
         // A panic there is in the log already; the next look is another one.
-        let good = blocking::spawn(move || running.reload()).await.unwrap_or(false);
-        match (told, good) {
+        let look = blocking::spawn(move || running.reload()).await.unwrap_or_default();
+        if look.changed {
+            app.audit.note(Event::of_server(What::Configuration));
+        }
+        note_keys(&app).await;
+        match (told, look.good) {
             (Ok(()), true) => supervisor.ready(format_args!("serving at {address}")),
             (Ok(()), false) => supervisor.ready(format_args!("serving at {address}; config.toml is refused, see the log")),
             (Err(_), _) => {}
         }
+    }
+    note_keys(&app).await;
+}
+
+async fn note_keys(app: &App) {
+    let keys = app.keys.clone();
+    for (key, owner) in blocking::spawn(move || keys.changed_beside()).await.unwrap_or_default() {
+        let who = Who { owner: Some(owner), key: None };
+        app.audit.note(Event { who, on: Some(On::id(key.as_bytes())), ..Event::of_server(What::Key) });
     }
 }
 

@@ -77,6 +77,15 @@ fn look_at(disk: &dyn Disk, path: &Path) -> Seen {
     }
 }
 
+/// What a look at the file found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Look {
+    /// What the file says is in force.
+    pub good: bool,
+    /// Since this look, and not before.
+    pub changed: bool,
+}
+
 /// What a change comes to, before anything is written.
 struct Plan {
     text: String,
@@ -97,19 +106,20 @@ impl Running {
         Self { path, disk, lives, started, allowed, holds_ports, state }
     }
 
-    /// Looks at the file; where it is another one than last time, puts it in force, or says in the log why not. Whether what it says
-    /// is in force. Blocks, for as long as it takes to read the file. Its time and size would not tell: two edits within a tick of the
-    /// file system's clock can leave them as they were.
-    pub fn reload(&self) -> bool {
+    /// Looks at the file; where it is another one than last time, puts it in force, or says in the log why not. Blocks, for as long as
+    /// it takes to read the file. Its time and size would not tell: two edits within a tick of the file system's clock can leave them
+    /// as they were.
+    pub fn reload(&self) -> Look {
         let mut state = self.state();
-        self.look(&mut state);
-        state.good
+        let changed = self.look(&mut state);
+        Look { good: state.good, changed }
     }
 
-    fn look(&self, state: &mut State) {
+    /// Whether another configuration is in force now.
+    fn look(&self, state: &mut State) -> bool {
         let seen = look_at(&*self.disk, &self.path);
         if seen == state.seen {
-            return;
+            return false;
         }
         // Also where it is refused: it is named once, not every time that it is looked at.
         state.seen = seen;
@@ -117,9 +127,13 @@ impl Running {
         let text = match &state.seen {
             Seen::Text(text) => text.clone(),
             Seen::Nothing => String::new(),
-            Seen::NoText => return log::error("config", format_args!("config.toml is no UTF-8; the old configuration stays")),
+            Seen::NoText => {
+                log::error("config", format_args!("config.toml is no UTF-8; the old configuration stays"));
+                return false;
+            }
             Seen::Unreadable(kind) => {
-                return log::warn("config", format_args!("config.toml cannot be read ({kind}); the old configuration stays"));
+                log::warn("config", format_args!("config.toml cannot be read ({kind}); the old configuration stays"));
+                return false;
             }
         };
         let config = match state.config.reread(&text) {
@@ -128,14 +142,17 @@ impl Running {
                 for problem in error.problems {
                     log::error("config", format_args!("{}: {}; the old configuration stays", problem.place, problem.text));
                 }
-                return;
+                return false;
             }
         };
         let force = self.in_force(&config, &state.force);
         let rooms = settings(&force);
         match self.lives.prepare(&rooms) {
             Ok(made) => self.lives.put(&rooms, made),
-            Err(error) => return log::error("config", format_args!("{}; the old configuration stays", error.public)),
+            Err(error) => {
+                log::error("config", format_args!("{}; the old configuration stays", error.public));
+                return false;
+            }
         }
         let waiting = config.differing(&force);
         (state.config, state.force, state.good) = (config, force, true);
@@ -143,6 +160,7 @@ impl Running {
         if !waiting.is_empty() {
             log::warn("config", format_args!("these changes need a restart: {}", waiting.join(", ")));
         }
+        true
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

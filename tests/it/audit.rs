@@ -88,6 +88,34 @@ async fn every_change_is_recorded_and_the_chain_is_whole_after_kill_and_restart(
     assert!(code == Some(1) && text.contains("tail was cut"), "{text}");
 }
 
+/// What others than the server changed in its home is in its log, too: keys from the command line, the configuration's file.
+#[tokio::test]
+async fn what_is_changed_beside_the_server_is_recorded() {
+    let mut server = Setup::new().start();
+    let client = server.client();
+    let run = |args: &[&str]| {
+        let output = command(server.home()).args(args).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    run(&["key", "create", "beside"]);
+    let keys: Vec<Value> = serde_json::from_str(&run(&["key", "list", "--json"])).unwrap();
+    let beside = keys.iter().find(|key| key["name"] == "beside").unwrap()["id"].as_str().unwrap().to_owned();
+    let file = server.home().join("config.toml");
+    let before = std::fs::read_to_string(&file).unwrap_or_default();
+    std::fs::write(&file, before + "\n[session]\nttl_hours = 77\n").unwrap();
+    server.signal(rustix::process::Signal::HUP);
+    while client.get("/api/config").await.expect(200).json()["session"]["ttl_hours"] != 77 {}
+    run(&["key", "revoke", &beside]);
+    assert!(server.stop().await.success());
+    let output = command(server.home()).args(["audit", "export"]).output().unwrap();
+    let lines: Vec<Value> = String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |what: &str| lines.iter().filter(|line| line["what"] == what).map(|line| line["on"].clone()).collect::<Vec<_>>();
+    assert_eq!(of("configuration").len(), 1, "{lines:#?}");
+    let keys = of("key");
+    assert!(!keys.is_empty() && keys.iter().all(|on| on == beside.as_str()), "{keys:?}");
+}
+
 #[tokio::test]
 async fn another_owners_records_are_not_shown() {
     let server = Setup::new().start();

@@ -14,6 +14,7 @@ mod purse;
 mod record;
 mod secret;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -41,6 +42,8 @@ struct Seen {
     stat: Option<FileStat>,
     /// Monotonic time since which the disk does not let it be read.
     failing: Option<Duration>,
+    /// Keys that another process made, changed or revoked, for the audit log; see [`Keys::changed_beside`].
+    beside: BTreeMap<KeyId, OwnerId>,
 }
 
 /// All keys of a home.
@@ -86,7 +89,7 @@ impl Keys {
             token,
             lock,
             table: Live::new(table),
-            seen: Mutex::new(Seen { stat: Some(stat), failing: None }),
+            seen: Mutex::new(Seen { stat: Some(stat), failing: None, beside: BTreeMap::new() }),
             extra: Mutex::new(None),
         })
     }
@@ -241,8 +244,9 @@ impl Keys {
         }
         match read(&self.seams, &self.file) {
             Ok(Some((table, stat))) => {
+                seen.beside.extend(differing(&self.table.load(), &table));
                 self.table.store(table);
-                *seen = Seen { stat: Some(stat), failing: None };
+                (seen.stat, seen.failing) = (Some(stat), None);
             }
             Ok(None) => {}
             Err(e) => {
@@ -253,10 +257,16 @@ impl Keys {
                 match e {
                     // It may be readable in a moment, and say that a key is revoked.
                     StoreError::Io { .. } => seen.failing = Some(now),
-                    _ => *seen = Seen { stat: self.seams.disk.stat(&self.file).unwrap_or_default(), failing: None },
+                    _ => (seen.stat, seen.failing) = (self.seams.disk.stat(&self.file).unwrap_or_default(), None),
                 }
             }
         }
+    }
+
+    /// The keys that another process (the command line) made, changed or revoked since this was last asked, and whose they are.
+    pub fn changed_beside(&self) -> BTreeMap<KeyId, OwnerId> {
+        self.reload_if_changed();
+        std::mem::take(&mut self.seen().beside)
     }
 
     /// Puts a key into the table; where that is full, what is no longer good makes room.
@@ -281,14 +291,27 @@ impl Keys {
     fn change<T>(&self, with: impl FnOnce(&mut Table) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let _held = self.seams.disk.lock(&self.lock).map_err(StoreError::io("locking the keys"))?;
         let (mut table, _) = read(&self.seams, &self.file)?.ok_or_else(|| StoreError::Damaged("keys.json is missing".to_owned()))?;
+        let beside: Vec<_> = differing(&self.table.load(), &table).collect();
         let value = with(&mut table)?;
         write(&self.seams, &self.file, &table)?;
         // What was written holds, not what can be read back: a key that was revoked is, whatever the disk does now.
         let mut seen = self.seen();
+        seen.beside.extend(beside);
         (seen.stat, seen.failing) = (self.seams.disk.stat(&self.file).unwrap_or_default(), None);
         self.table.store(table);
         Ok(value)
     }
+}
+
+/// The keys that are not the same in both.
+fn differing(old: &Table, new: &Table) -> impl Iterator<Item = (KeyId, OwnerId)> + use<> {
+    let mut all: BTreeMap<KeyId, KeyRecord> = old.keys.iter().map(|key| (key.record.id, key.record.clone())).collect();
+    for key in &new.keys {
+        if all.insert(key.record.id, key.record.clone()).as_ref() == Some(&key.record) {
+            all.remove(&key.record.id);
+        }
+    }
+    all.into_values().map(|record| (record.id, record.owner))
 }
 
 /// How many keys a `keys.json` holds, and whether this text of a token file is one of them.
@@ -358,6 +381,22 @@ mod tests {
         assert!(matches!(server.revoke(server.first_owner(), record.id), Err(StoreError::NotFound)), "not another owner's");
         assert!(matches!(server.create(new("x", NewOwner::Of(bench.owner()))), Err(StoreError::NotFound)));
         assert_eq!(server.list(record.owner).len(), 1);
+    }
+
+    #[test]
+    fn keys_changed_beside_the_server_are_told_once_and_its_own_are_not() {
+        let bench = Bench::new();
+        let home = bench.home();
+        let server = Keys::open(&home).unwrap();
+        let command_line = Keys::beside(home.path(), bench.seams()).unwrap();
+        let (own, _) = server.create(new("own", NewOwner::Of(server.first_owner()))).unwrap();
+        assert!(server.changed_beside().is_empty());
+        let (made, _) = command_line.create(new("made", NewOwner::New)).unwrap();
+        command_line.revoke(own.owner, own.id).unwrap();
+        // Also where the server itself is the next to write.
+        server.create(new("later", NewOwner::Of(server.first_owner()))).unwrap();
+        assert_eq!(server.changed_beside(), BTreeMap::from([(made.id, made.owner), (own.id, own.owner)]));
+        assert!(server.changed_beside().is_empty());
     }
 
     #[test]
