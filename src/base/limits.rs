@@ -74,6 +74,8 @@ pub const MODEL_ERROR_BYTES_MAX: usize = 64 * 1024;
 /// What a model says of the likelihood of its words (`logprobs` of a plain call), bytes in memory: some 2,000 tokens with 20 others
 /// beside each.
 pub const LOGPROBS_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// The name of a model with its provider, bytes.
+pub const MODEL_NAME_BYTES_MAX: usize = 256;
 /// What a provider lists on `/v1/models` is kept for so long: clients ask at each start, and models come seldom.
 pub const OFFERS_KEPT: Duration = Duration::from_secs(60);
 /// One that could not be asked is asked again after this.

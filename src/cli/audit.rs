@@ -60,8 +60,16 @@ pub(super) fn verify(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
 pub(super) fn export(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
     let dir = dir(parsed, env)?;
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    each(&dir, |line, _| out.write_all(line).and_then(|()| out.write_all(b"\n")).is_ok())?;
-    out.flush().map_err(|e| Failure::failed(e.to_string()))
+    let mut written = Ok(());
+    each(&dir, |line, _| {
+        written = out.write_all(line).and_then(|()| out.write_all(b"\n"));
+        written.is_ok()
+    })?;
+    match written.and_then(|()| out.flush()) {
+        // Whoever reads has enough.
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.map_err(|e| Failure::failed(format!("standard output: {e}"))),
+    }
 }
 
 /// Every record on a thing, by its id or by the name that somebody gave it.
@@ -107,8 +115,10 @@ fn each(dir: &Path, mut each: impl FnMut(&[u8], &crate::wire::audit_line::AuditL
 
 /// The directory that was named, else the home's own.
 fn dir(parsed: &Parsed, env: &Env) -> Result<PathBuf, Failure> {
-    if let Some(dir) = parsed.words.first() {
-        return Ok(PathBuf::from(dir));
+    match parsed.words.as_slice() {
+        [] => {}
+        [dir] => return Ok(PathBuf::from(dir)),
+        _ => return Err(Failure::usage("name one directory at most")),
     }
     let home = super::home(parsed, env)?;
     Ok(Config::load(&home, env, &[])?.workspace().join("audit"))

@@ -60,8 +60,13 @@ pub(super) fn run(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
     };
     report.line("config", settings(&config));
     report.line("home", directory(&home));
-    for (name, found) in [("disk", disk(&home)), ("space", space(&home))] {
-        report.line(name, found);
+    let workspace = config.workspace();
+    let device = |dir: &Path| std::fs::metadata(nearest_directory(dir)).ok().map(|meta| meta.dev());
+    let elsewhere = (device(&home) != device(&workspace)).then_some(workspace.as_path());
+    for place in [Some(home.as_path()), elsewhere].into_iter().flatten() {
+        let at = elsewhere.map(|_| place);
+        report.line("disk", told_of(disk(place), at));
+        report.line("space", told_of(space(place), at));
     }
     for name in ["token", "keys.json", "secret"] {
         if let Some(found) = private(&home, name) {
@@ -111,6 +116,17 @@ impl Report {
         if let Some(advice) = advice {
             print(format_args!("                 -> {advice}\n"));
         }
+    }
+}
+
+/// Of which place, where there is more than one.
+fn told_of(found: Found, place: Option<&Path>) -> Found {
+    let Some(place) = place else { return found };
+    let named = |text: String| format!("{}: {text}", place.display());
+    match found {
+        Found::Ok(text) => Found::Ok(named(text)),
+        Found::Warn(text, advice) => Found::Warn(named(text), advice),
+        Found::Fail(text, advice) => Found::Fail(named(text), advice),
     }
 }
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::args::Parsed;
-use super::home;
 use super::output::{Failure, print, tell};
 use super::reach::home_option;
+use super::{as_owner, home};
 use crate::base::ids::KeyId;
 use crate::base::limits::BUDGET_TOKENS_MAX;
 use crate::base::metrics::Metrics;
@@ -19,7 +19,6 @@ use crate::store::atomic::make_dir;
 use crate::store::home::Seams;
 use crate::store::keys::{Books, Budget, KeyRecord, Keys, NewKey, NewOwner, Period, Scope, Scopes};
 use crate::sys::disk::RealDisk;
-use crate::sys::owners_disk::OwnersDisk;
 
 /// Makes a key and shows it once.
 pub(super) fn create(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
@@ -38,7 +37,7 @@ pub(super) fn create(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
     let home = home(parsed, env)?;
     // A key may be made before the first start.
     make_dir(&RealDisk, &home).map_err(|e| Failure::failed(format!("{}: {e}", home.display())))?;
-    let (keys, clock) = open(&home)?;
+    let (keys, clock) = open(&as_owner(&home)?)?;
     let owner = match parsed.value("owner") {
         None | Some("first") => NewOwner::Of(keys.first_owner()),
         Some("new") => NewOwner::New,
@@ -55,10 +54,10 @@ pub(super) fn create(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
 
 /// Lists the keys, never their values.
 pub(super) fn list(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
-    let home = home(parsed, env)?;
-    let (keys, clock) = open(&home)?;
+    let home = as_owner(&home(parsed, env)?)?;
+    let (keys, clock) = open_made(&home)?;
     let keys = Arc::new(keys);
-    let books = Books::open(&home, seams(&home, &clock), keys.clone(), Metrics::new(0)).map_err(|e| Failure::failed(e.to_string()))?;
+    let books = Books::open(&home, seams(&clock), keys.clone(), Metrics::new(0)).map_err(|e| Failure::failed(e.to_string()))?;
     let records = keys.list_all();
     if parsed.has("json") {
         let text = serde_json::to_string(&records).map_err(|e| Failure::failed(e.to_string()))?;
@@ -78,7 +77,7 @@ pub(super) fn revoke(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
     let [id] = parsed.words.as_slice() else { return Err(Failure::usage("key revoke: name one id; `oxios-edge key list` shows them")) };
     let id = KeyId::parse(id).map_err(|e| Failure::usage(format!("{id}: {e}; `oxios-edge key list` shows the ids")))?;
     let home = home(parsed, env)?;
-    let (keys, _) = open(&home)?;
+    let (keys, _) = open_made(&as_owner(&home)?)?;
     let Some(record) = keys.by_id(id) else {
         return Err(Failure::failed(format!("there is no key {id}; see oxios-edge key list{}", home_option(&home))));
     };
@@ -93,7 +92,7 @@ pub(super) fn rotate(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
     let id = KeyId::parse(id).map_err(|e| Failure::usage(format!("{id}: {e}; `oxios-edge key list` shows the ids")))?;
     let overlap = parsed.value("overlap").map(|text| duration("--overlap", text)).transpose()?.unwrap_or_default();
     let home = home(parsed, env)?;
-    let (keys, _) = open(&home)?;
+    let (keys, _) = open_made(&as_owner(&home)?)?;
     let Some(old) = keys.by_id(id) else {
         return Err(Failure::failed(format!("there is no key {id}; see oxios-edge key list{}", home_option(&home))));
     };
@@ -106,18 +105,23 @@ pub(super) fn rotate(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
     Ok(())
 }
 
-fn open(home: &Path) -> Result<(Keys, Arc<dyn Clock>), Failure> {
-    if !home.is_dir() {
-        return Err(Failure::failed(format!("there is no home at {} yet; `oxios-edge serve` makes it", home.display())));
+/// Those of a home that has some: who only looks, or mistypes a path, makes none.
+fn open_made(home: &Path) -> Result<(Keys, Arc<dyn Clock>), Failure> {
+    let failed = |e: std::io::Error| Failure::failed(format!("keys.json: {e}"));
+    if !home.join("keys.json").try_exists().map_err(failed)? {
+        return Err(Failure::failed("there are no keys in that home yet; `oxios-edge serve` and `oxios-edge key create` make them"));
     }
+    open(home)
+}
+
+fn open(home: &Path) -> Result<(Keys, Arc<dyn Clock>), Failure> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let keys = Keys::beside(home, seams(home, &clock)).map_err(|e| Failure::failed(e.to_string()))?;
+    let keys = Keys::beside(home, seams(&clock)).map_err(|e| Failure::failed(e.to_string()))?;
     Ok((keys, clock))
 }
 
-/// Root's commands work in whatever home they are shown, for whoever serves it.
-fn seams(home: &Path, clock: &Arc<dyn Clock>) -> Seams {
-    Seams { disk: Arc::new(OwnersDisk::of(home)), clock: clock.clone(), random: Arc::new(SystemRandom::new()) }
+fn seams(clock: &Arc<dyn Clock>) -> Seams {
+    Seams { disk: Arc::new(RealDisk), clock: clock.clone(), random: Arc::new(SystemRandom::new()) }
 }
 
 fn line(record: &KeyRecord, keys: &Keys, used: Option<u64>, now: Timestamp) -> String {

@@ -26,12 +26,15 @@ mod unit;
 mod web;
 
 use std::ffi::OsString;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use args::{Invocation, Parsed};
 use output::{Failure, print, tell};
 
 use crate::config::{self as configuration, Config, Env, Flag};
+use crate::sys::owner::become_owner;
 
 /// Runs the command that the arguments (without the program's name) ask for. 0 fine, 1 failed, 2 wrong usage or configuration.
 pub fn main(args: impl IntoIterator<Item = OsString>, env: Env) -> ExitCode {
@@ -97,8 +100,21 @@ fn run(args: impl IntoIterator<Item = OsString>, env: &Env) -> Result<(), Failur
 }
 
 /// The home that the command is about.
-fn home(parsed: &Parsed, env: &Env) -> Result<std::path::PathBuf, Failure> {
+fn home(parsed: &Parsed, env: &Env) -> Result<PathBuf, Failure> {
     Ok(configuration::home(parsed.value("home"), env)?)
+}
+
+/// The home to work in. Root's command is its owner's from now on, where that is somebody else.
+fn as_owner(home: &Path) -> Result<PathBuf, Failure> {
+    let (at, user) = become_owner(home).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => Failure::failed(format!("there is no home at {} yet; `oxios-edge serve` makes it", home.display())),
+        ErrorKind::PermissionDenied => Failure::failed(format!("{}: {error}; run this as its owner", home.display())),
+        _ => Failure::failed(format!("{}: {error}", home.display())),
+    })?;
+    if let Some(user) = user {
+        tell(format_args!("{} is user {user}'s; this is done as that user", home.display()));
+    }
+    Ok(at)
 }
 
 /// The configuration with what the command line sets: `--listen`, `--model`, `--set`.

@@ -3,9 +3,13 @@
 use std::fmt;
 use std::io::{self, Write};
 
-/// Writes to standard output and flushes. Where the reader is gone (`| head`) the program ends quietly: nobody is left to tell.
+/// Writes to standard output and flushes. Where the reader is gone (`| head`) the program ends quietly: nobody is left to tell. Where it
+/// cannot be written (a full disk), it ends with a word, so that half a file is not taken for a whole one.
 pub(super) fn print(text: fmt::Arguments<'_>) {
-    if try_print(text).is_err() {
+    if let Err(error) = try_print(text) {
+        if error.kind() != io::ErrorKind::BrokenPipe {
+            tell(format_args!("oxios-edge: standard output: {error}"));
+        }
         std::process::exit(1);
     }
 }

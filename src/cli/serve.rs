@@ -6,7 +6,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::args::Parsed;
 use super::banner::Banner;
-use super::output::{Failure, print, tell};
+use super::output::{Failure, tell, try_print};
 use super::reach::quoted;
 use super::setup;
 use super::{load, login_code, sandbox};
@@ -107,7 +107,10 @@ async fn serve(config: &Config, bound: Bound, sandbox: landlock::State, env: &En
                 format_args!("ready at {address}, home {}, model {} ({})", config.home().display(), choice.model, choice.because),
             );
         }
-        print(format_args!("listening on {address}\n"));
+        // A full disk behind it must not keep the server from serving.
+        if let Err(error) = try_print(format_args!("listening on {address}\n")) {
+            log::warn("serve", format_args!("standard output: {error}"));
+        }
         // Where a person reads along. Into a file or a pipe no code is written: it is as good as the key for five minutes.
         if auth && std::io::IsTerminal::is_terminal(&std::io::stderr()) {
             let (config, env) = (config.clone(), env.clone());

@@ -5,16 +5,19 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::args::Parsed;
-use super::load;
 use super::output::{Failure, harmless, print};
+use super::{as_owner, flags, home};
 use crate::base::live::Live;
-use crate::config::{Env, settings};
+use crate::config::{Config, Env, settings};
 use crate::rooms::skills::{Skill, SkillError, Skills, Source, Status};
-use crate::sys::owners_disk::OwnersDisk;
+use crate::sys::disk::RealDisk;
 
 /// Lists the skills with their state, and what is wrong or missing.
 pub(super) fn list(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
-    let skills = open(parsed, env)?.list();
+    let home = home(parsed, env)?;
+    // Before the first start there are those that come with the program.
+    let at = if home.exists() { as_owner(&home)? } else { home };
+    let skills = at_home(&at, parsed, env)?.list();
     if parsed.has("json") {
         let text = serde_json::to_string(&skills).map_err(|e| Failure::failed(e.to_string()))?;
         print(format_args!("{text}\n"));
@@ -35,7 +38,9 @@ pub(super) fn install(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
             "skill install: --sha256 HEX is needed: the digest that whoever gave you the file told you (`sha256sum` shows a file's own)";
         return Err(Failure::usage(why));
     };
-    let name = open(parsed, env)?.install(Path::new(file), digest).map_err(failed)?;
+    // From where we are now; the home may be another place to be.
+    let path = std::path::absolute(file).map_err(|e| Failure::failed(format!("{file}: {e}")))?;
+    let name = open(parsed, env)?.install(&path, digest).map_err(failed)?;
     print(format_args!("installed {name}; it is disabled: read it, then `oxios-edge skill enable {name}`\n"));
     Ok(())
 }
@@ -66,10 +71,12 @@ fn switch(parsed: &Parsed, env: &Env, on: bool) -> Result<(), Failure> {
 }
 
 fn open(parsed: &Parsed, env: &Env) -> Result<Skills, Failure> {
-    let settings = settings(&load(parsed, env)?);
-    let dir = settings.workspace.join("skills");
-    let disk = Arc::new(OwnersDisk::of(&dir));
-    Ok(Skills::open(dir, disk, Arc::new(Live::new(settings.skills))))
+    at_home(&as_owner(&home(parsed, env)?)?, parsed, env)
+}
+
+fn at_home(home: &Path, parsed: &Parsed, env: &Env) -> Result<Skills, Failure> {
+    let settings = settings(&Config::load(home, env, &flags(parsed)?)?);
+    Ok(Skills::open(settings.workspace.join("skills"), Arc::new(RealDisk), Arc::new(Live::new(settings.skills))))
 }
 
 fn word<'a>(parsed: &'a Parsed, usage: &str) -> Result<&'a str, Failure> {

@@ -28,6 +28,9 @@ fn text(parsed: &Parsed) -> Result<String, Failure> {
         (one, None) => one,
         (Some((one, _)), Some((other, _))) => return Err(Failure::usage(format!("--{one} and --{other}: one at a time"))),
     };
+    if let ("container", Some(_)) = (form.map_or("", |(switch, _)| switch), parsed.value("program")) {
+        return Err(Failure::usage("--program: in a container the program is /oxios-edge"));
+    }
     let program = parsed.value("program").unwrap_or(PROGRAM);
     // It stands unquoted in files of three languages.
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
@@ -65,7 +68,14 @@ mod tests {
 
     #[test]
     fn what_would_say_something_else_in_a_unit_is_refused() {
-        for line in ["unit --program ox", "unit --program /a%n", "unit --program /a;b", "unit --program /a$b", "unit --socket --procd"] {
+        for line in [
+            "unit --container --program /opt/ox",
+            "unit --program ox",
+            "unit --program /a%n",
+            "unit --program /a;b",
+            "unit --program /a$b",
+            "unit --socket --procd",
+        ] {
             assert_eq!(printed(line).unwrap_err().code, 2, "{line}");
         }
     }

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::args::Parsed;
 use super::output::{Failure, print};
-use super::{load, small_runtime};
-use crate::config::{Env, settings};
+use super::{as_owner, flags, home, small_runtime};
+use crate::config::{Config, Env, settings};
 use crate::rooms::site::fetch::{self, Source};
-use crate::sys::owners_disk::OwnersDisk;
+use crate::sys::disk::RealDisk;
 use crate::wire::url::Url;
 
 /// Downloads an archive, checks its digest, and puts its page in place of the one in `web.dist`, else `<home>/web/dist`. A running
@@ -18,10 +18,10 @@ pub(super) fn fetch(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
     };
     let url = Url::parse(url).map_err(|e| Failure::usage(format!("--url: {e}")))?;
     let source = Source::new(url, digest).ok_or_else(|| Failure::usage("--sha256: 64 hexadecimal digits are needed"))?;
-    let config = load(parsed, env)?;
+    let at = as_owner(&home(parsed, env)?)?;
+    let config = Config::load(&at, env, &flags(parsed)?)?;
     let dir = settings(&config).site.dist.unwrap_or_else(|| config.home().join("web/dist"));
-    let disk = Arc::new(OwnersDisk::of(&dir));
-    let fetched = small_runtime()?.block_on(fetch::fetch(disk, dir.clone(), &source));
+    let fetched = small_runtime()?.block_on(fetch::fetch(Arc::new(RealDisk), dir.clone(), &source));
     let files = fetched.map_err(|e| Failure::failed(e.to_string()))?;
     print(format_args!("{files} files are in {}; they are the page from now on\n", dir.display()));
     Ok(())

@@ -1,6 +1,6 @@
 //! Changes of the file's text that leave everything else as its owner wrote it: comments, order, spaces.
 
-use toml_edit::{DocumentMut, Item, Table, TableLike, Value};
+use toml_edit::{Array, DocumentMut, Item, Table, TableLike, Value};
 
 /// Sets a key by its path, in whatever form its section has.
 pub(super) fn set(document: &mut DocumentMut, path: &str, value: Value) {
@@ -20,11 +20,42 @@ pub(super) fn set(document: &mut DocumentMut, path: &str, value: Value) {
         Some(old) => {
             // The spaces before it and the comment behind it are the owner's.
             let decor = old.decor().clone();
-            *old = value;
+            *old = match (&*old, value) {
+                (Value::Array(old), Value::Array(new)) => Value::Array(list(old, new)),
+                (_, value) => value,
+            };
             *old.decor_mut() = decor;
         }
         None => drop(table.insert(name, Item::Value(value))),
     }
+}
+
+/// The new list, in the form of the old one: what stays is as it was written, and comments of what goes are kept at the end.
+fn list(old: &Array, new: Array) -> Array {
+    let mut rest: Vec<Value> = old.iter().cloned().collect();
+    let mut list = old.clone();
+    list.clear();
+    for value in new {
+        let known = rest.iter().position(|old| match (old.as_str(), value.as_str()) {
+            (Some(old), Some(new)) => old == new,
+            _ => bare(old) == bare(&value),
+        });
+        list.push_formatted(known.map_or(value, |at| rest.remove(at)));
+    }
+    let said = |raw: Option<&toml_edit::RawString>| raw.and_then(toml_edit::RawString::as_str).unwrap_or_default().to_owned();
+    let around = |value: &Value| [said(value.decor().prefix()), said(value.decor().suffix())];
+    let comments: String = rest.iter().flat_map(around).filter(|text| text.contains('#')).collect();
+    if !comments.is_empty() {
+        list.set_trailing(comments + &said(Some(old.trailing())));
+    }
+    list.set_trailing_comma(old.trailing_comma() && !list.is_empty());
+    list
+}
+
+fn bare(value: &Value) -> String {
+    let mut value = value.clone();
+    value.decor_mut().clear();
+    value.to_string()
 }
 
 /// Takes a key (or a whole table) out; the comment above it stays, above what follows.
@@ -63,6 +94,30 @@ mod tests {
         assert!(document.to_string().contains("[mcp.servers.a-b]\ncommand = \"x\""), "{document}");
         remove(&mut document, "mcp.servers.a-b");
         assert!(!document.to_string().contains("a-b"));
+    }
+
+    #[test]
+    fn a_list_keeps_the_form_and_the_comments_of_its_owner() {
+        let with = |text: &str, hosts: &[&str]| {
+            let mut document: DocumentMut = text.parse().unwrap();
+            set(&mut document, "security.hosts", hosts.iter().copied().collect::<Array>().into());
+            let again = document.to_string();
+            let read: DocumentMut = again.parse().unwrap_or_else(|e| panic!("{e}: {again}"));
+            let all = read["security"]["hosts"].as_array().unwrap();
+            assert_eq!(all.iter().map(|host| host.as_str().unwrap()).collect::<Vec<_>>(), hosts, "{again}");
+            again
+        };
+        let text = "[security]\nhosts = [ # all\n  'a', # why a\n  # why b\n  \"b\",\n  # none more\n] # end\nport = 1\n";
+        assert_eq!(with(text, &["a", "b"]), text);
+        assert_eq!(with(text, &["a", "b", "c"]), text.replace("\"b\",", "\"b\", \"c\","));
+        for hosts in [&["b"][..], &["c"], &[], &["b", "a"]] {
+            let again = with(text, hosts);
+            for comment in ["# all", "# why a", "# why b", "# none more", "# end"] {
+                assert!(again.contains(comment), "{comment}: {again}");
+            }
+        }
+        with("[security]\nhosts = [\"a\" # before the comma\n, \"b\"]\n", &["b"]);
+        assert_eq!(with("security.hosts = []\n", &["a", "b"]), "security.hosts = [\"a\", \"b\"]\n");
     }
 
     #[test]

@@ -113,7 +113,21 @@ impl Config {
     }
 }
 
-/// Notes on settings that have no effect together.
+impl Config {
+    /// What goes before a value of the file: a provider's own variable or credential, where it says something else.
+    pub(super) fn outdone(&self, path: &str) -> Option<&'static str> {
+        let provider = Provider::of(&self.model().model);
+        match (path, self.value_at(path)) {
+            ("engine.api_key", Value::Hidden(set)) => {
+                self.api_key(provider).filter(|used| used != set).and_then(|_| self.own_key_from(provider))
+            }
+            ("engine.base_url", Value::Text(set)) => self.base_url(provider).filter(|used| used != set).map(|_| "OPENAI_BASE_URL"),
+            _ => None,
+        }
+    }
+}
+
+/// Notes on settings that have no effect, or none together.
 pub(super) fn look(config: &mut Config) {
     let choice = config.model();
     let provider = Provider::of(&choice.model);
@@ -128,6 +142,11 @@ pub(super) fn look(config: &mut Config) {
     }
     if provider == Provider::OpenAi && config.api_key(provider).is_none() && config.base_url(provider).is_none() {
         config.notes.push(format!("{} needs OPENAI_API_KEY, or engine.base_url for a server of your own", choice.model));
+    }
+    for path in ["engine.api_key", "engine.base_url"] {
+        if let Some(name) = config.outdone(path) {
+            config.notes.push(format!("{name} goes before {path} ({}), which is not in force", config.origin(path)));
+        }
     }
     if !config.yes("security.auth_enabled") {
         config.notes.push("security.auth_enabled is false: everyone who reaches the address may do everything".to_owned());
@@ -196,5 +215,11 @@ mod tests {
         assert!(config("[engine]\nbase_url = \"http://a/v1\"\n", &[]).notes()[0].contains("engine.default_model"));
         assert!(config("[engine]\ndefault_model = \"anthropic/x\"\n", &[]).notes()[0].contains("ANTHROPIC_API_KEY"));
         assert!(config("", &[]).notes().is_empty());
+        let local = "[engine]\nbase_url = \"http://a/v1\"\napi_key = \"a\"\n";
+        let both = config(local, &[("OPENAI_BASE_URL", "http://b/v1"), ("OPENAI_API_KEY", "b")]);
+        assert!(both.notes()[0].contains("OPENAI_API_KEY goes before engine.api_key"), "{:?}", both.notes());
+        assert!(both.notes()[1].contains("OPENAI_BASE_URL goes before engine.base_url (config.toml line 2)"), "{:?}", both.notes());
+        assert!(both.show().contains("line 2; OPENAI_BASE_URL goes before it"), "{}", both.show());
+        assert!(config(local, &[("OPENAI_BASE_URL", "http://a/v1"), ("OPENAI_API_KEY", "a")]).notes().is_empty(), "they say the same");
     }
 }

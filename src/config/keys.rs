@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use super::suggest::nearest;
 use super::tool_servers;
 use super::value::{Kind, Value};
-use crate::base::limits::GROUP_MAX;
+use crate::base::limits::{GROUP_MAX, MODEL_NAME_BYTES_MAX};
 use crate::http::proxies::TrustedProxies;
 use crate::rooms::site::fetch::Source;
 
@@ -119,14 +119,20 @@ pub const KEYS: &[Key] = &[
     ),
     Key {
         secret: true,
-        ..key("engine.api_key", Text, "", "Key for the default model's provider. Not set: `OPENAI_API_KEY` or `ANTHROPIC_API_KEY`.")
+        check: api_key,
+        ..key(
+            "engine.api_key",
+            Text,
+            "",
+            "Key for the default model's provider. `OPENAI_API_KEY` or `ANTHROPIC_API_KEY`, where it is set, goes before one in the file.",
+        )
     },
     checked(
         key(
             "engine.base_url",
             Text,
             "",
-            "Address of the default model's server with its version segment, for example `http://127.0.0.1:8080/v1`. Not set: `OPENAI_BASE_URL`, else the provider's own.",
+            "Address of the default model's server with its version segment, for example `http://127.0.0.1:8080/v1`. `OPENAI_BASE_URL`, where it is set, goes before one in the file. Not set: the provider's own.",
         ),
         url,
     ),
@@ -225,6 +231,7 @@ pub const KEYS: &[Key] = &[
     ),
     Key {
         secret: true,
+        check: api_key,
         ..key("memory.embedding_api_key", Text, "", "Key for `memory.embedding_base_url`; another address's key is never sent there.")
     },
     key("audit.enabled", Bool, "true", "Record every change in the audit log."),
@@ -375,12 +382,21 @@ fn all(value: &Value, expected: &'static str, good: fn(&str) -> bool) -> Result<
 }
 
 fn is_model(text: &str) -> bool {
-    let named = |prefix| text.strip_prefix(prefix).is_some_and(|name: &str| !name.is_empty() && !name.contains(char::is_whitespace));
-    text == "offline" || named("openai/") || named("anthropic/")
+    let fits = |c: char| !c.is_whitespace() && !c.is_control();
+    let named = |prefix| text.strip_prefix(prefix).is_some_and(|name: &str| !name.is_empty() && name.chars().all(fits));
+    text == "offline" || text.len() <= MODEL_NAME_BYTES_MAX && (named("openai/") || named("anthropic/"))
 }
 
 fn model(value: &Value) -> Result<(), Expected> {
     all(value, "offline, openai/<model> or anthropic/<model>", is_model)
+}
+
+fn api_key(value: &Value) -> Result<(), Expected> {
+    let carried = |text: &str| text.trim().bytes().all(|b| (b' '..=b'~').contains(&b));
+    match value {
+        Value::Hidden(secret) if !carried(secret.reveal()) => Err("ASCII characters, as a header field has them".into()),
+        _ => Ok(()),
+    }
 }
 
 fn embedding_model(value: &Value) -> Result<(), Expected> {

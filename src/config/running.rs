@@ -229,7 +229,7 @@ impl Running {
         let (text, config) = with(&edits)?;
         // A provider's own variable goes before the file, which shows only once the provider is known.
         let hidden: Vec<String> =
-            edits.iter().filter(|(path, edit)| edit.is_some() && by_provider(&config, path)).map(|(path, _)| path.clone()).collect();
+            edits.iter().filter(|(path, edit)| edit.is_some() && config.outdone(path).is_some()).map(|(path, _)| path.clone()).collect();
         if hidden.is_empty() {
             return Ok(Plan { text, config, overridden });
         }
@@ -400,16 +400,6 @@ fn decide(now: &Config, key: &'static Key, path: &str, wanted: &Json) -> Result<
 /// The environment or a flag sets the key.
 fn is_overridden(now: &Config, path: &str) -> bool {
     matches!(now.origin_at(path), Some(Origin::Env(_) | Origin::Flag(_)))
-}
-
-/// A provider's own variable (`OPENAI_API_KEY` …) goes before the file's value.
-fn by_provider(config: &Config, path: &str) -> bool {
-    let provider = Provider::of(&config.model().model);
-    match (path, config.value_at(path)) {
-        ("engine.api_key", Value::Hidden(set)) => config.api_key(provider).is_some_and(|used| &used != set),
-        ("engine.base_url", Value::Text(set)) => config.base_url(provider).is_some_and(|used| &used != set),
-        _ => false,
-    }
 }
 
 /// Without the places: they are lines of a file that there will not be.

@@ -23,7 +23,8 @@ impl Config {
                 format!("{name} = {}", entry.value.toml())
             };
             let restart = if entry.key.live { "" } else { ", a change needs a restart" };
-            let origin = if entry.value == Value::Unset { String::new() } else { format!("# {}{restart}", entry.origin) };
+            let before = self.outdone(name).map(|name| format!("; {name} goes before it")).unwrap_or_default();
+            let origin = if entry.value == Value::Unset { String::new() } else { format!("# {}{before}{restart}", entry.origin) };
             let _ = writeln!(out, "{}", format!("{line:<48} {origin}").trim_end());
         }
         out

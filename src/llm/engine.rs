@@ -8,7 +8,7 @@ use hyper::Method;
 use hyper::header::{self, HeaderName, HeaderValue};
 
 use crate::base::cancel::Cancel;
-use crate::base::limits::ANSWER_BYTES_MAX;
+use crate::base::limits::{ANSWER_BYTES_MAX, MODEL_NAME_BYTES_MAX};
 use crate::base::random::Random;
 use crate::base::secret::Secret;
 use crate::base::time::Clock;
@@ -433,7 +433,7 @@ fn model(name: &str, settings: &Settings, own: Option<Protocol>) -> Result<Model
     if name == OFFLINE {
         return Ok(Model { name: name.to_owned(), told_as: None, place: Place::Offline });
     }
-    let usable = name.len() <= 256 && !name.chars().any(|c| c.is_control());
+    let usable = name.len() <= MODEL_NAME_BYTES_MAX && !name.chars().any(|c| c.is_control());
     let Some((protocol, wanted)) = provider(name).filter(|_| usable) else {
         return Err(wrong(format!("model `{}`: expected offline, openai/<model> or anthropic/<model>", name.escape_default())));
     };

@@ -11,7 +11,7 @@ pub mod limits;
 pub mod memory_disk;
 pub mod notify;
 pub mod os;
-pub mod owners_disk;
+pub mod owner;
 pub mod process;
 mod real_dir;
 pub mod root;

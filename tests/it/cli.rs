@@ -196,29 +196,44 @@ fn without_a_command_it_serves() {
     assert!(home.path().join("token").exists());
 }
 
+/// A user beside root.
+const SOMEBODY: u32 = 54_321;
+
+/// A home that is somebody else's; none where nothing can be given away here.
+fn somebodys(test: &str) -> Option<TempDir> {
+    let home = TempDir::new();
+    if std::os::unix::fs::chown(home.path(), Some(SOMEBODY), Some(SOMEBODY)).is_err() {
+        println!("SKIPPED {test}: nothing can be given to another user here");
+        return None;
+    }
+    Some(home)
+}
+
+/// A skill's file that everybody can read, and its digest.
+fn skill(dir: &TempDir) -> (String, String) {
+    use std::os::unix::fs::PermissionsExt;
+    let (file, words) = (dir.path().join("SKILL.md"), "---\nname: tidy\ndescription: Tidies up.\n---\nPut things away.\n");
+    std::fs::write(&file, words).unwrap();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    (file.to_str().unwrap().to_owned(), oxios_edge::base::digest::hex(&oxios_edge::base::digest::sha256(words.as_bytes())))
+}
+
 /// A server that has a user of its own reads what root's commands made in its home.
 #[test]
 fn what_root_makes_in_the_home_of_another_user_is_that_users() {
-    use std::os::unix::fs::{MetadataExt, chown};
-    const SOMEBODY: u32 = 54_321;
-    let home = TempDir::new();
-    assert!(run(home.path(), &["key", "create", "the first"]).status.success());
-    if chown(home.path(), Some(SOMEBODY), Some(SOMEBODY)).is_err() {
-        return println!("SKIPPED what_root_makes: nothing can be given to another user here");
-    }
-    let before = std::fs::metadata(home.path().join("keys.json")).unwrap().uid();
-    assert_ne!(before, SOMEBODY, "it was made while the home was ours");
-    let skill = TempDir::new();
-    let (file, words) = (skill.path().join("SKILL.md"), "---\nname: tidy\ndescription: Tidies up.\n---\nPut things away.\n");
-    std::fs::write(&file, words).unwrap();
-    let digest = oxios_edge::base::digest::hex(&oxios_edge::base::digest::sha256(words.as_bytes()));
+    use std::os::unix::fs::MetadataExt;
+    let Some(home) = somebodys("what_root_makes") else { return };
+    let dir = TempDir::new();
+    let (file, digest) = skill(&dir);
     for args in [
         &["key", "create", "another"][..],
-        &["skill", "install", file.to_str().unwrap(), "--sha256", &digest],
+        &["key", "list"],
+        &["skill", "install", &file, "--sha256", &digest],
         &["skill", "enable", "tidy"],
     ] {
         let output = run(home.path(), args);
         assert!(output.status.success(), "{args:?}: {}", text(&output));
+        assert!(text(&output).contains("as that user"), "it is said: {}", text(&output));
     }
     let (mut dirs, mut seen) = (vec![home.path().to_owned()], Vec::new());
     while let Some(dir) = dirs.pop() {
@@ -230,11 +245,70 @@ fn what_root_makes_in_the_home_of_another_user_is_that_users() {
             }
         }
     }
-    for (name, user) in &seen {
-        let before = ["token", "keys.lock"].contains(&name.as_str());
-        assert_eq!(*user == SOMEBODY, !before, "{name} in {seen:?}");
-    }
-    for name in ["keys.json", "workspace/skills/.managed/tidy/SKILL.md", "workspace/skills/.choices.json", "workspace/skills/.lock"] {
+    assert!(seen.iter().all(|(_, user)| *user == SOMEBODY), "{seen:?}");
+    for name in ["token", "keys.json", "workspace/skills/.managed/tidy/SKILL.md", "workspace/skills/.choices.json"] {
         assert!(seen.iter().any(|(path, _)| path == name), "{name} in {seen:?}");
     }
+}
+
+/// Nor does anything that this user put there move root's hand elsewhere, or make it start a program.
+#[test]
+fn the_home_of_another_user_leads_root_nowhere() {
+    use std::os::unix::fs::{MetadataExt, chown, symlink};
+    let Some(home) = somebodys("the_home_of_another_user") else { return };
+    let (roots, dir) = (TempDir::new(), TempDir::new());
+    let (file, digest) = skill(&dir);
+    std::fs::create_dir(roots.path().join("tidy")).unwrap();
+    std::fs::write(roots.path().join("tidy/kept"), "kept").unwrap();
+    let skills = home.path().join("workspace/skills");
+    std::fs::create_dir_all(&skills).unwrap();
+    symlink(roots.path(), skills.join(".managed")).unwrap();
+    symlink(roots.path().join("nologin"), home.path().join("keys.lock")).unwrap();
+    let started = roots.path().join("started");
+    let program = format!("[mcp.servers.x]\ncommand = \"touch\"\nargs = [\"{}\"]\n", started.display());
+    std::fs::write(home.path().join("config.toml"), program).unwrap();
+    for path in [home.path().join("workspace"), skills, home.path().join("config.toml")] {
+        chown(path, Some(SOMEBODY), Some(SOMEBODY)).unwrap();
+    }
+    let refused = run(home.path(), &["skill", "install", &file, "--sha256", &digest]);
+    assert_eq!(refused.status.code(), Some(1), "{}", text(&refused));
+    assert_eq!(run(home.path(), &["key", "create", "x"]).status.code(), Some(1));
+    let looked = run(home.path(), &["doctor"]);
+    assert!(text(&looked).contains("root does not start it"), "{}", text(&looked));
+    assert_eq!(std::fs::read(roots.path().join("tidy/kept")).unwrap(), b"kept");
+    assert_eq!(std::fs::metadata(roots.path().join("tidy")).unwrap().uid(), 0);
+    assert_eq!(std::fs::read_dir(roots.path()).unwrap().count(), 1, "nothing else came there");
+}
+
+/// Who mistypes a path makes no home, and hears what is wrong.
+#[test]
+fn commands_that_only_look_make_nothing() {
+    let dir = TempDir::new();
+    for args in [
+        &["key", "list"][..],
+        &["key", "revoke", "67e55044-10b1-426f-9247-bb680e5fe0c8"],
+        &["key", "rotate", "67e55044-10b1-426f-9247-bb680e5fe0c8"],
+    ] {
+        let output = run(dir.path(), args);
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {}", text(&output));
+        assert!(text(&output).contains("no keys in that home"), "{}", text(&output));
+    }
+    let nowhere = dir.path().join("typo");
+    assert!(run(&nowhere, &["skill", "list"]).status.success(), "those of the program");
+    for args in [&["key", "list"][..], &["skill", "disable", "write-skill"]] {
+        let output = run(&nowhere, args);
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {}", text(&output));
+        assert!(text(&output).contains("there is no home"), "{}", text(&output));
+    }
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+/// Half a file is not taken for a whole one, and a full disk behind the log keeps nobody from serving.
+#[tokio::test]
+async fn an_output_that_cannot_be_written_is_told() {
+    let home = TempDir::new();
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = command(home.path()).arg("openapi").stdout(full()).stderr(Stdio::piped()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output).contains("No space left"), "{}", text(&output));
 }

@@ -8,7 +8,8 @@ use crate::base::time::{Clock, SystemClock};
 use crate::config::Config;
 use crate::config::settings as rooms;
 use crate::http::client::{Client, ClientSettings};
-use crate::rooms::mcp::{Mcp, ServerSettings};
+use crate::rooms::mcp::{Mcp, ServerSettings, Transport};
+use crate::sys::owner;
 
 /// Nobody waits longer for one, whatever its own time limit: they are all tried at once, so this bounds all of them.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -16,6 +17,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How each one does, by name.
 pub(super) async fn all(config: &Config) -> Vec<Found> {
     let settings = rooms::settings(config).mcp;
+    // SECURITY: whoever writes the home's configuration names these programs; root must not start them.
+    let others = owner::other(config.home()).ok().flatten();
     let (client, clock): (_, Arc<dyn Clock>) = (Client::new(ClientSettings::default()), Arc::new(SystemClock::new()));
     let tried: Vec<_> = settings
         .servers
@@ -27,6 +30,10 @@ pub(super) async fn all(config: &Config) -> Vec<Found> {
             tokio::spawn(async move {
                 if !server.enabled {
                     return Found::Ok(format!("{name} is switched off"));
+                }
+                if let (Some(user), Transport::Stdio { .. }) = (others, &server.transport) {
+                    let why = format!("{name} is a program that the home of user {user} names: root does not start it");
+                    return Found::Warn(why, "run doctor as that user to try it".to_owned());
                 }
                 let server = ServerSettings { timeout: server.timeout.min(PATIENCE), ..server };
                 let begun = Instant::now();

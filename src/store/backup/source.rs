@@ -100,10 +100,14 @@ impl Source {
         }
     }
 
-    /// Takes a lock of the home or its workspace, made where it is missing; nothing where the disk takes no new file: then nobody
-    /// changes what it guards.
+    /// Takes a lock of the home or its workspace; nothing where it is not there, since nobody has ever taken it (and what root made for
+    /// it, a server of another user could not open), or where the disk can only be read: then nobody changes what it guards.
     pub(super) fn lock(&self, path: &str) -> io::Result<Option<Lock>> {
-        match self.disk.lock(&self.real(path)) {
+        let path = self.real(path);
+        if self.disk.stat(&path)?.is_none() {
+            return Ok(None);
+        }
+        match self.disk.lock(&path) {
             Ok(lock) => Ok(Some(lock)),
             Err(e) if refusal(&e).is_some() => Ok(None),
             Err(e) => Err(e),

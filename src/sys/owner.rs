@@ -1,0 +1,40 @@
+//! Root in the home of another user.
+//!
+//! What root makes there, that user's server could not read; and a link that this user put there would lead root's hand elsewhere. So
+//! root's commands are that user's from the moment on that they know the home.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags, fstat, open};
+use rustix::process::{Gid, Uid, fchdir, geteuid};
+use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+
+/// Whose directory it is, where that is another user's and this process is root's.
+pub fn other(dir: &Path) -> io::Result<Option<u32>> {
+    let dir = open(dir, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    Ok(Some(fstat(&dir)?.st_uid).filter(|user| geteuid().is_root() && *user != 0))
+}
+
+/// Where `dir` is another user's and this process is root's: this thread, and those that it starts, are that user's for good, and work in
+/// `dir`. Gives the path that it has from then on, and that user's number: those above may be closed to it, as systemd keeps the homes of
+/// its services. Else nothing changes.
+///
+/// To be called before there are other threads: they would stay root's.
+///
+/// # Errors
+/// There is no such directory; this process may not become another user's.
+pub fn become_owner(dir: &Path) -> io::Result<(PathBuf, Option<u32>)> {
+    let held = open(dir, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let stat = fstat(&held)?;
+    if !geteuid().is_root() || stat.st_uid == 0 {
+        return Ok((dir.to_owned(), None));
+    }
+    fchdir(&held)?;
+    let (user, group) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
+    // The user last: without root's rights the others could not be given up.
+    set_thread_groups(&[])?;
+    set_thread_res_gid(group, group, group)?;
+    set_thread_res_uid(user, user, user)?;
+    Ok((PathBuf::from("."), Some(stat.st_uid)))
+}
