@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
 use tokio::time::timeout;
 
@@ -47,7 +47,7 @@ struct EngineModels {
 #[serde(transparent)]
 struct EngineConfig(Map<String, Value>);
 
-/// Another default model.
+/// Another default model, and what goes with it; what is absent stays.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -55,6 +55,13 @@ pub(super) struct NewModel {
     /// `offline`, `openai/<model>` or `anthropic/<model>`.
     #[cfg_attr(test, schemars(regex(pattern = MODEL)))]
     model: String,
+    /// Where it is asked, with the version segment; null: at its provider's own address.
+    #[serde(default, deserialize_with = "named")]
+    base_url: Option<Option<String>>,
+    /// Its key; null: none, but for the one in the provider's own variable.
+    #[serde(default, deserialize_with = "named")]
+    #[cfg_attr(test, schemars(with = "Option<String>", regex(pattern = api::shapes::SAID)))]
+    api_key: Option<Option<Secret>>,
 }
 
 /// Another key.
@@ -153,16 +160,21 @@ pub(crate) async fn config(app: Arc<App>, _call: Call) -> Result<Response, HttpE
 /// `PUT /api/engine/model`.
 pub(crate) async fn set_model(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
     let wanted: NewModel = call.json()?;
-    change(&app, json!({ "engine": { "default_model": wanted.model } })).await
+    let mut engine = Map::from_iter([("default_model".to_owned(), json!(wanted.model))]);
+    // In one change: an address that is in force without its key, or a key without its address, goes to the wrong server.
+    if let Some(address) = wanted.base_url {
+        engine.insert("base_url".to_owned(), json!(address));
+    }
+    if let Some(key) = wanted.api_key {
+        engine.insert("api_key".to_owned(), json!(key.as_ref().map(itself).transpose()?));
+    }
+    change(&app, json!({ "engine": engine })).await
 }
 
 /// `PUT /api/engine/api-key`.
 pub(crate) async fn set_key(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
     let wanted: NewEngineKey = call.json()?;
-    if wanted.api_key.reveal().trim().is_empty() || wanted.api_key.reveal() == "***" {
-        return Err(HttpError::bad_request("api_key: write the key itself"));
-    }
-    let mut engine = Map::from_iter([("api_key".to_owned(), json!(wanted.api_key.reveal()))]);
+    let mut engine = Map::from_iter([("api_key".to_owned(), json!(itself(&wanted.api_key)?))]);
     match wanted.model {
         Some(model) => drop(engine.insert("default_model".to_owned(), json!(model))),
         None if app.engine.load().is_offline() => {
@@ -187,6 +199,19 @@ pub(crate) async fn validate_key(app: Arc<App>, call: Call) -> Result<Response, 
         Err(error) => return Err(failed(error)),
     };
     api::json(&KeyTried { valid: error.is_none(), provider, error })
+}
+
+/// A key, and not what stands for one.
+fn itself(key: &Secret) -> Result<&str, HttpError> {
+    match key.reveal() {
+        text if text.trim().is_empty() || text == "***" => Err(HttpError::bad_request("api_key: write the key itself")),
+        text => Ok(text),
+    }
+}
+
+/// A field that is there, be it null.
+fn named<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
 }
 
 /// Tries what a change would make with a real call, then makes it.

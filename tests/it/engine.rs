@@ -61,3 +61,39 @@ async fn a_model_is_tried_then_kept_over_a_restart() {
     model.stop();
     client.get("/api/engine/models").await.expect(502);
 }
+
+/// What is typed for one provider never reaches another, and what answers stays as it is until the new model has answered.
+#[tokio::test]
+async fn a_model_comes_with_its_address_and_its_key_or_not_at_all() {
+    let (old, new) = (Scripted::start(), Scripted::start());
+    let at = |model: &Scripted| format!("http://{}/v1", model.address());
+    // The sandbox would let it reach none but the model that it began with.
+    let config = format!(
+        "[security]\nlandlock = \"off\"\n[engine]\ndefault_model = \"openai/scripted\"\nbase_url = \"{}\"\napi_key = \"sk-old-canary\"",
+        at(&old)
+    );
+    let server = Setup::new().config(&config).start();
+    let client = server.client();
+    server.canary("sk-old-canary");
+    server.canary("sk-new-canary");
+    let now = async || client.get("/api/engine/config").await.expect(200).json();
+    let before = now().await;
+
+    let wanted = json!({"model": "anthropic/scripted", "base_url": at(&new), "api_key": "sk-new-canary"});
+    new.next(Reply::status(401, "no"));
+    put(&client, "/api/engine/model", wanted).await.expect(502).error();
+    assert_eq!(now().await, before);
+    assert!(old.seen().is_empty());
+    assert_eq!(new.seen().last().unwrap().header("x-api-key"), Some("sk-new-canary"));
+
+    // Without a key of its own it gets none, above all not the old one.
+    new.always(Reply::text(&["here"]));
+    let wanted = json!({"model": "openai/scripted", "base_url": at(&new), "api_key": null});
+    put(&client, "/api/engine/model", wanted).await.expect(200);
+    assert_eq!(new.seen().last().unwrap().header("authorization"), None);
+    assert_eq!((&now().await["base_url"], &now().await["api_key_set"]), (&json!(at(&new)), &json!(false)));
+    put(&client, "/api/engine/model", json!({"model": "openai/scripted", "api_key": "***"})).await.expect(400).error();
+    put(&client, "/api/engine/model", json!({"model": "offline", "base_url": null})).await.expect(200);
+    assert_eq!(now().await["base_url"], Value::Null);
+    assert!(old.seen().is_empty());
+}
