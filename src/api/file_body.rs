@@ -5,34 +5,47 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::stream::unfold;
-use hyper::header::HeaderValue;
+use hyper::header::{AsHeaderName, HeaderMap};
 
 use crate::base::blocking;
 use crate::base::limits::FILE_CHUNK_BYTES;
 use crate::http::Body;
 use crate::http::error::HttpError;
 use crate::sys::disk::{DiskFile, read_full};
+use crate::sys::root::Item;
 
-/// RFC 9110 §13.1.2; the tag is strong, a weak comparison is what is asked for.
-pub(super) fn is_known(known: &HeaderValue, tag: &str) -> bool {
-    let known = known.to_str().unwrap_or_default();
-    known.trim() == "*" || known.split(',').any(|one| one.trim().trim_start_matches("W/") == tag)
+/// A file's validator: strong, as its time changes with its content.
+pub(super) fn tag(item: &Item) -> String {
+    format!("\"{:x}-{:x}\"", item.size, item.modified.millis())
 }
 
-/// A small file whole, a larger one piece by piece: the server never holds more than one piece of it.
+/// The tags in all lines of a field (RFC 9110 §13.1); none where there is no such field.
+pub(super) fn tags(headers: &HeaderMap, name: impl AsHeaderName) -> Option<Vec<String>> {
+    let lines = headers.get_all(name).iter().map(|line| line.to_str().unwrap_or_default());
+    let tags: Vec<_> = lines.flat_map(|line| line.split(',')).map(|one| one.trim().to_owned()).collect();
+    (!tags.is_empty()).then_some(tags)
+}
+
+/// RFC 9110 §13.1.2: `*` is whatever is there, and a weak comparison is what is asked for.
+pub(super) fn is_known(known: &[String], tag: &str) -> bool {
+    known.iter().any(|one| one == "*" || one.trim_start_matches("W/") == tag)
+}
+
+/// A small file whole, a larger one piece by piece: the server never holds more than one piece of it. Exactly so many bytes: a file
+/// that grows meanwhile is cut, one that has lost some breaks the connection.
 pub(super) async fn content(file: Arc<dyn DiskFile>, size: u64) -> Result<Body, HttpError> {
-    let first = piece(file.clone(), 0).await.map_err(|e| HttpError::internal(e.to_string()))?;
-    if size <= first.len() as u64 {
+    let first = piece(file.clone(), 0, size).await.map_err(|e| HttpError::internal(e.to_string()))?;
+    if size == first.len() as u64 {
         return Ok(Body::full(first));
     }
     Ok(Body::stream(unfold((file, 0, Some(first)), move |(file, at, ready)| async move {
         let bytes = match ready {
             Some(first) => Ok(first),
             None if at >= size => return None,
-            None => piece(file.clone(), at).await,
+            None => piece(file.clone(), at, size).await,
         };
         match bytes {
-            Ok(bytes) if bytes.is_empty() => None,
+            Ok(bytes) if bytes.is_empty() => Some((Err(io::ErrorKind::UnexpectedEof.into()), (file, size, None))),
             Ok(bytes) => {
                 let next = at + bytes.len() as u64;
                 Some((Ok(bytes), (file, next, None)))
@@ -42,9 +55,9 @@ pub(super) async fn content(file: Arc<dyn DiskFile>, size: u64) -> Result<Body, 
     })))
 }
 
-async fn piece(file: Arc<dyn DiskFile>, at: u64) -> io::Result<Bytes> {
+async fn piece(file: Arc<dyn DiskFile>, at: u64, size: u64) -> io::Result<Bytes> {
     let read = move || {
-        let mut bytes = vec![0; FILE_CHUNK_BYTES];
+        let mut bytes = vec![0; usize::try_from(size - at).unwrap_or(usize::MAX).min(FILE_CHUNK_BYTES)];
         let read = read_full(file.as_ref(), &mut bytes, at)?;
         bytes.truncate(read);
         Ok(Bytes::from(bytes))

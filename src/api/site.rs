@@ -7,7 +7,7 @@ use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, StatusCode};
 
 use crate::api::App;
-use crate::api::file_body::{content, is_known};
+use crate::api::file_body::{content, is_known, tag, tags};
 use crate::api::router::allow_value;
 use crate::base::blocking;
 use crate::base::digest::{hex, sha256};
@@ -71,9 +71,11 @@ pub(crate) async fn answer(app: &Arc<App>, method: &Method, headers: &HeaderMap,
         Found::Whole(file) => whole(headers, file, packed, depth(name)),
         Found::Large(file, item, media) => {
             // Too long to be read before each answer; a build replaces its files, so that the time changes with the content.
-            let tag = format!("\"{:x}-{:x}\"", item.size, item.modified.millis());
+            let tag = tag(&item);
             let body = if is_fresh(headers, &tag) { None } else { Some(content(file, item.size).await?) };
-            response(body, &tag, media, &THEIRS)
+            let mut response = response(body, &tag, media, &THEIRS)?;
+            response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(item.size));
+            Ok(response)
         }
         Found::Nothing => Err(HttpError::not_found("the page has no such file")),
     }
@@ -112,7 +114,7 @@ fn whole(headers: &HeaderMap, file: File, packed: Option<Bytes>, depth: usize) -
 }
 
 fn is_fresh(headers: &HeaderMap, tag: &str) -> bool {
-    headers.get_all(header::IF_NONE_MATCH).iter().any(|known| is_known(known, tag))
+    tags(headers, header::IF_NONE_MATCH).is_some_and(|known| is_known(&known, tag))
 }
 
 /// 200, or 304 without a body.

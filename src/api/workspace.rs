@@ -4,16 +4,18 @@
 use std::sync::Arc;
 
 use hyper::StatusCode;
-use hyper::header::{self, HeaderValue};
+use hyper::header::{self, HeaderMap, HeaderValue};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
-use crate::api::file_body::{content, is_known};
+use crate::api::file_body::{content, is_known, tag, tags};
 use crate::api::{self, App, Call};
 use crate::base::blocking;
 use crate::http::error::HttpError;
 use crate::http::{Body, Response};
 use crate::rooms::workspace::{Workspace, WorkspaceError};
 use crate::store::home::Space;
+use crate::sys::root::Item;
 use crate::wire::media::media_type;
 
 /// One entry of a directory.
@@ -66,13 +68,15 @@ pub(crate) async fn read(app: Arc<App>, call: Call) -> Result<Response, HttpErro
     let path = call.param("path").to_owned();
     let media_type = media_type(&path);
     let (file, item) = files(&app, &call, move |files| files.open_file(&path)).await?;
-    let tag = format!("\"{:x}-{:x}\"", item.size, item.modified.millis());
-    let mut response = if call.headers.get(header::IF_NONE_MATCH).is_some_and(|known| is_known(known, &tag)) {
+    let tag = tag(&item);
+    let mut response = if tags(&call.headers, header::IF_NONE_MATCH).is_some_and(|known| is_known(&known, &tag)) {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         response
     } else {
-        Response::new(content(Arc::from(file), item.size).await?)
+        let mut response = Response::new(content(Arc::from(file), item.size).await?);
+        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(item.size));
+        response
     };
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
@@ -82,12 +86,14 @@ pub(crate) async fn read(app: Arc<App>, call: Call) -> Result<Response, HttpErro
     Ok(response)
 }
 
-/// `PUT /api/workspace/file/{*path}`: the raw body, atomically and durably, with the directories above it. 200, empty.
+/// `PUT /api/workspace/file/{*path}`: the raw body, atomically and durably, with the directories above it. 200, empty; 412 where
+/// `If-Match` or `If-None-Match` asks for something else than is there.
 pub(crate) async fn write(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
     room_on_disk(&app)?;
     let (path, bytes) = (call.param("path").to_owned(), call.body.bytes().clone());
-    files(&app, &call, move |files| files.write(&path, &bytes)).await?;
-    Ok(Response::new(Body::empty()))
+    let fits = expected(&call.headers);
+    let done = files(&app, &call, move |files| files.write_if(&path, &bytes, fits.as_ref().map(|fits| fits as _))).await?;
+    if done { Ok(Response::new(Body::empty())) } else { something_else() }
 }
 
 /// `POST /api/workspace/file/{*path}`: an empty file, or a directory; 409 where there is something.
@@ -105,12 +111,30 @@ pub(crate) async fn create(app: Arc<App>, call: Call) -> Result<Response, HttpEr
     api::json(&FileDone { status: "created", path })
 }
 
-/// `DELETE /api/workspace/file/{*path}`: a file or an empty directory.
+/// `DELETE /api/workspace/file/{*path}`: a file or an empty directory; 412 as for PUT.
 pub(crate) async fn delete(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
     let path = call.param("path").to_owned();
     let at = path.clone();
-    files(&app, &call, move |files| files.remove(&at)).await?;
-    api::json(&FileDone { status: "deleted", path })
+    let fits = expected(&call.headers);
+    let done = files(&app, &call, move |files| files.remove_if(&at, fits.as_ref().map(|fits| fits as _))).await?;
+    if done { api::json(&FileDone { status: "deleted", path }) } else { something_else() }
+}
+
+/// What a change goes out from (RFC 9110 §13.1.1 and §13.1.2), where it says so.
+fn expected(headers: &HeaderMap) -> Option<impl Fn(Option<&Item>) -> bool + Send + use<>> {
+    let (wanted, unwanted) = (tags(headers, header::IF_MATCH), tags(headers, header::IF_NONE_MATCH));
+    (wanted.is_some() || unwanted.is_some()).then_some(move |there: Option<&Item>| {
+        let tag = there.map(tag);
+        // A weak tag matches nothing here: the comparison is strong.
+        let is_wanted = |known: &[String]| tag.as_ref().is_some_and(|tag| known.iter().any(|one| one == "*" || one == tag));
+        wanted.as_deref().is_none_or(is_wanted) && !unwanted.as_ref().is_some_and(|known| tag.is_some_and(|tag| is_known(known, &tag)))
+    })
+}
+
+fn something_else() -> Result<Response, HttpError> {
+    let mut response = api::json(&json!({ "error": "the file is another one than you saw, or is there already; read it again" }))?;
+    *response.status_mut() = StatusCode::PRECONDITION_FAILED;
+    Ok(response)
 }
 
 /// Works with the caller's files on a thread that may block.

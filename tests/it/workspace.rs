@@ -50,7 +50,9 @@ async fn a_large_file_is_sent_in_pieces_and_a_larger_body_is_refused() {
     let client = server.client();
     let large: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 251) as u8).collect();
     std::fs::write(server.home().join("workspace/files/large.bin"), &large).unwrap();
-    assert!(client.get(&file("large.bin")).await.expect(200).body == large);
+    let read = client.get(&file("large.bin")).await.expect(200);
+    assert!(read.body == large);
+    assert_eq!(read.header("content-length"), Some("3000000"));
     client.send(Ask::new("PUT", file("x")).body(vec![b'x'; 1024 * 1024])).await.expect(200);
     client.send(Ask::new("PUT", file("x")).body(vec![b'x'; 1024 * 1024 + 1])).await.expect(413).error();
 }
@@ -88,4 +90,28 @@ async fn no_path_leaves_the_workspace() {
     assert!(server.home().join("token").exists());
     let top = client.get("/api/workspace/tree").await.expect(200).json();
     assert_eq!(top, Value::Array(vec![]), "links are not shown");
+}
+
+/// RFC 9110 §13: nobody writes over what they have not seen.
+#[tokio::test]
+async fn a_change_that_goes_out_from_something_else_is_refused() {
+    let server = Setup::new().start();
+    let client = server.client();
+    let put = |text: &str, name: &'static str, value: &str| {
+        client.send(Ask::new("PUT", file("a.md")).body(text.as_bytes().to_vec()).header(name, value.to_owned()))
+    };
+    put("one", "if-match", "*").await.expect(412).error();
+    put("one", "if-none-match", "*").await.expect(200);
+    put("two", "if-none-match", "*").await.expect(412).error();
+    let tag = client.get(&file("a.md")).await.expect(200).header("etag").unwrap().to_owned();
+    put("three", "if-match", &format!("\"x\", {tag}")).await.expect(200);
+    put("four", "if-match", &tag).await.expect(412).error();
+    let read = client.get(&file("a.md")).await.expect(200);
+    assert_eq!(read.body, b"three");
+    let tag = read.header("etag").unwrap().to_owned();
+    put("five", "if-match", &format!("W/{tag}")).await.expect(412).error();
+    // Each line of a field counts.
+    client.send(Ask::new("GET", file("a.md")).header("if-none-match", "\"x\"").header("if-none-match", tag.clone())).await.expect(304);
+    client.send(Ask::new("DELETE", file("a.md")).header("if-match", "\"x\"")).await.expect(412).error();
+    client.send(Ask::new("DELETE", file("a.md")).header("if-match", tag)).await.expect(200);
 }

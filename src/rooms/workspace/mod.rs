@@ -5,7 +5,7 @@ pub mod owners;
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use crate::base::limits::{
@@ -26,7 +26,12 @@ pub struct Workspace {
     root: Root,
     path: PathBuf,
     clock: Arc<dyn Clock>,
+    /// Held while something is written or removed, by blocking threads only: whoever looks before it writes has nobody in between.
+    writing: Mutex<()>,
 }
+
+/// Whether what is there (`None`: nothing) may be written over or removed.
+pub type Fits<'a> = &'a dyn Fn(Option<&Item>) -> bool;
 
 /// A line that a search found.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,7 +59,7 @@ impl Workspace {
     /// Opens the directory, made (0700) where it is missing.
     pub fn open(dir: &Path, disk: &dyn Disk, clock: Arc<dyn Clock>) -> Result<Self, WorkspaceError> {
         atomic::make_dir(disk, dir)?;
-        Ok(Self { root: Root::open(disk, dir)?, path: dir.to_owned(), clock })
+        Ok(Self { root: Root::open(disk, dir)?, path: dir.to_owned(), clock, writing: Mutex::default() })
     }
 
     /// Where it lies; for programs that work in it, not for names that a stranger chose.
@@ -84,14 +89,20 @@ impl Workspace {
 
     /// Writes a file whole and durably, with its directories; at most [`FILE_WRITE_BYTES_MAX`].
     pub fn write(&self, path: &str, bytes: &[u8]) -> Result<(), WorkspaceError> {
+        self.write_if(path, bytes, None).map(drop)
+    }
+
+    /// The same where what is there fits; false where it does not, and nothing was done.
+    pub fn write_if(&self, path: &str, bytes: &[u8], fits: Option<Fits<'_>>) -> Result<bool, WorkspaceError> {
         if bytes.len() > FILE_WRITE_BYTES_MAX {
             return Err(WorkspaceError::TooLarge { size: bytes.len() as u64, limit: FILE_WRITE_BYTES_MAX as u64 });
         }
-        self.root.write_atomic(path, bytes)
+        self.alone(path, fits, || self.root.write_atomic(path, bytes))
     }
 
     /// Makes an empty file, with its directories; [`WorkspaceError::Exists`] where there is something.
     pub fn create(&self, path: &str) -> Result<(), WorkspaceError> {
+        let _one_at_a_time = self.writing();
         self.root.create(path)
     }
 
@@ -102,7 +113,26 @@ impl Workspace {
 
     /// Removes a file or an empty directory.
     pub fn remove(&self, path: &str) -> Result<(), WorkspaceError> {
-        self.root.remove(path)
+        self.remove_if(path, None).map(drop)
+    }
+
+    /// The same where what is there fits; false where it does not, and nothing was done.
+    pub fn remove_if(&self, path: &str, fits: Option<Fits<'_>>) -> Result<bool, WorkspaceError> {
+        self.alone(path, fits, || self.root.remove(path))
+    }
+
+    fn alone(&self, path: &str, fits: Option<Fits<'_>>, work: impl FnOnce() -> Result<(), WorkspaceError>) -> Result<bool, WorkspaceError> {
+        let _one_at_a_time = self.writing();
+        if let Some(fits) = fits {
+            if !fits(self.root.stat(path)?.as_ref()) {
+                return Ok(false);
+            }
+        }
+        work().map(|()| true)
+    }
+
+    fn writing(&self) -> MutexGuard<'_, ()> {
+        self.writing.lock().unwrap_or_else(|e| e.into_inner())
     }
 
     /// The lines that hold most of the query's words; a rarer word counts more, a word in the path counts too. Binary files,
