@@ -1,6 +1,5 @@
 import {get, post} from './api.js';
-import {button, h, time, trying} from './dom.js';
-import {badge, loading, pager, room} from './form.js';
+import {badge, button, h, loading, pager, room, time, trying} from './dom.js';
 
 const STATE = {starting: 'warn', running: 'good', idle: 'warn', failed: 'bad', stopped: ''};
 

@@ -1,7 +1,6 @@
 import {get} from './api.js';
 import {approvalCard} from './approval.js';
-import {h, time} from './dom.js';
-import {badge, loading, room, table} from './form.js';
+import {badge, h, loading, room, table, time} from './dom.js';
 
 // What waits for a person, and what was decided.
 export function approvalsRoom() {

@@ -1,6 +1,5 @@
 import {ask, get} from './api.js';
-import {button, h, icon, plural, seldom, time, trying} from './dom.js';
-import {badge, field, loading, pager, room, table} from './form.js';
+import {badge, button, field, h, icon, loading, pager, plural, room, seldom, table, time, trying} from './dom.js';
 
 export function auditRoom() {
 	let page = 1;

@@ -2,10 +2,9 @@
 
 import {ask, events, post} from './api.js';
 import {Composer} from './composer.js';
-import {announce, button, fill, h, icon, signButton, toast, trying} from './dom.js';
+import {announce, button, edited, field, fill, h, icon, signButton, toast, trying} from './dom.js';
 import {follow} from './feed.js';
-import {edited, field} from './form.js';
-import {known, sessionMenu, titleOf} from './session.js';
+import {known, sessionMenu, titleOf} from './sessions.js';
 import {TurnView} from './turn.js';
 import {Turns} from './turns.js';
 import {Windowed} from './windowed.js';

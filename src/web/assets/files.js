@@ -1,8 +1,7 @@
 import {ask, at, call, del, filePath, get} from './api.js';
-import {button, bytes, confirmed, fill, h, icon, signButton, toast, trying} from './dom.js';
-import {loading, room} from './form.js';
+import {button, bytes, confirmed, fill, h, icon, loading, room, signButton, toast, trying} from './dom.js';
 import {code, markdown} from './markdown.js';
-import {asked} from './session.js';
+import {asked} from './sessions.js';
 
 // Text up to this length is shown and edited here; the rest is downloaded.
 const SHOWN_MAX = 512 * 1024;

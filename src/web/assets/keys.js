@@ -1,6 +1,5 @@
 import {del, get, post} from './api.js';
-import {button, confirmed, copyText, count, dialog, h, time, trying} from './dom.js';
-import {badge, edited, field, loading, room, table} from './form.js';
+import {badge, button, confirmed, copyText, count, dialog, edited, field, h, loading, room, table, time, trying} from './dom.js';
 
 const SCOPES = [['read', 'see everything of yours'], ['chat', 'send messages and stop them'], ['write', 'change sessions, files, memory, skills'], ['approve', 'decide what waits for a person'], ['admin', 'settings, keys, audit']];
 

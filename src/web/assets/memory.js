@@ -1,6 +1,5 @@
 import {get, patch, post} from './api.js';
-import {button, h, icon, plural, seldom, signButton, time, trying} from './dom.js';
-import {badge, edited, field, list, loading, pager, remover, room} from './form.js';
+import {badge, button, edited, field, h, icon, list, loading, pager, plural, remover, room, seldom, signButton, time, trying} from './dom.js';
 
 const KINDS = [['fact', 'Fact'], ['episode', 'Episode'], ['knowledge', 'Knowledge']];
 const KIND_OF = {facts: 'fact', episodes: 'episode'};

@@ -1,6 +1,5 @@
 import {get, put} from './api.js';
-import {button, fill, h, icon, toast, trying} from './dom.js';
-import {field, loading, room} from './form.js';
+import {button, field, fill, h, icon, loading, room, toast, trying} from './dom.js';
 
 const WAYS = [
 	{name: 'openai', title: 'OpenAI-compatible', says: 'llama.cpp, Ollama, LM Studio, vLLM, OpenAI …', address: 'http://127.0.0.1:11434/v1'},

@@ -1,6 +1,5 @@
 import {get, patch, post} from './api.js';
-import {button, h, signButton, time, toast, trying} from './dom.js';
-import {badge, edited, field, loading, remover, room, toggle} from './form.js';
+import {badge, button, edited, field, h, loading, remover, room, signButton, time, toast, toggle, trying} from './dom.js';
 
 const EXAMPLES = [['0 7 * * *', 'every day at 7'], ['*/30 * * * *', 'every half hour'], ['0 9 * * 1', 'Mondays at 9'], ['@monthly', 'on the first of each month']];
 

@@ -1,6 +1,5 @@
 import {get} from './api.js';
-import {h, time} from './dom.js';
-import {badge, loading, pager, room} from './form.js';
+import {badge, h, loading, pager, room, time} from './dom.js';
 
 // Specifications of tasks, and how they evolved.
 export function seedsRoom({rest: id}) {

@@ -1,6 +1,5 @@
 import {get, put, Refused} from './api.js';
-import {button, fill, h, icon, plural, toast, trying} from './dom.js';
-import {badge, edited, field, list, loading, room} from './form.js';
+import {badge, button, edited, field, fill, h, icon, list, loading, plural, room, toast, trying} from './dom.js';
 
 const SECTION = {kernel: 'Storage', gateway: 'Gateway', engine: 'Model', security: 'Security', session: 'Conversations', orchestrator: 'Tasks', memory: 'Memory', audit: 'Audit', metrics: 'Metrics', web: 'Page', logging: 'Log', mcp: 'Tool servers'};
 

@@ -1,6 +1,5 @@
 import {get, post} from './api.js';
-import {button, dialog, h, trying} from './dom.js';
-import {badge, edited, field, loading, remover, room, toggle} from './form.js';
+import {badge, button, dialog, edited, field, h, loading, remover, room, toggle, trying} from './dom.js';
 import {markdown} from './markdown.js';
 
 const SOURCE = {bundled: 'bundled', managed: 'installed', workspace: 'own'};

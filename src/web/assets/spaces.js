@@ -1,6 +1,5 @@
 import {get, patch, post, put} from './api.js';
-import {button, h, signButton, trying} from './dom.js';
-import {badge, edited, field, loading, remover, room} from './form.js';
+import {badge, button, edited, field, h, loading, remover, room, signButton, trying} from './dom.js';
 
 // What conversations belong to, and in which manner they are answered.
 export function spacesRoom() {

@@ -1,7 +1,6 @@
 import {get} from './api.js';
-import {bytes, count, h} from './dom.js';
+import {badge, bytes, count, field, h, loading, room} from './dom.js';
 import {stored} from './composer.js';
-import {badge, field, loading, room} from './form.js';
 import {BUCKETS, samples, watchMetrics} from './metrics.js';
 
 // What the charts show: an hour, at first less.

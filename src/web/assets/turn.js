@@ -1,10 +1,9 @@
 // A turn on the screen: what was said, what was done for it, what was answered.
 
 import {filePath} from './api.js';
-import {approvalCard} from './approval.js';
+import {approvalCard, toolCard} from './approval.js';
 import {copyText, h, icon, plural, signButton, time} from './dom.js';
 import {parts} from './markdown.js';
-import {toolCard} from './tool.js';
 
 const PHASE = {Interview: 'Understand', Seed: 'Specify', Execute: 'Work', Evaluate: 'Judge', Evolve: 'Improve'};
 const ENDS = {failed: 'This answer failed', cancelled: 'Stopped; what was written is kept', interrupted: 'The server was stopped while it answered; what was written is kept'};
