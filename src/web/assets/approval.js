@@ -8,7 +8,7 @@ import {code} from './markdown.js';
 const SAID = {approved: 'Approved', rejected: 'Rejected', expired: 'Nobody answered in time'};
 
 // Exactly what will happen, and the two answers. `question`: `{id, action, resource, reason, shown, decision, expires}`.
-export function approvalCard(question, {onDecided = () => {}, place = null} = {}) {
+export function approvalCard(question, {onDecided, place}) {
 	const what = h('div.what', h('p.waiting', 'Reading what is there now…'));
 	const foot = h('div.acts');
 	const title = question.action === 'write_file' ? 'wants to write a file' : `wants to use ${question.action}`;
@@ -19,10 +19,12 @@ export function approvalCard(question, {onDecided = () => {}, place = null} = {}
 	// What was decided on is no difference any more.
 	if (question.decision) fill(what, h('details', h('summary.small', 'What was decided on'), values(question.shown)));
 	else show(question).then((nodes) => fill(what, nodes), (error) => fill(what, h('p.note.bad', error.message)));
+	card.settle = settle;
 	return card;
 
 	function settle(decision) {
 		card.classList.toggle('open', !decision);
+		question.decision = decision;
 		if (decision) return fill(foot, h('p.verdict', {class: decision}, icon(decision === 'approved' ? 'check' : 'close'), SAID[decision] ?? decision));
 		const decide = (word) => trying(async () => {
 			const held = foot.contains(document.activeElement);
@@ -34,14 +36,13 @@ export function approvalCard(question, {onDecided = () => {}, place = null} = {}
 				return onDecided(null);
 			}
 			const decision = word === 'approve' ? 'approved' : 'rejected';
-			question.decision = decision;
 			settle(decision);
 			// The buttons are gone; whoever has no mouse stays here.
 			if (held) card.focus();
 			announce(SAID[decision]);
 			onDecided(decision);
 		});
-		fill(foot, button('Approve', decide('approve'), {kind: 'primary', sign: 'check'}), button('Reject', decide('reject'), {sign: 'close'}), question.expires && h('span.small', 'Lapses ', time(question.expires)));
+		fill(foot, button('Approve', decide('approve'), {kind: 'primary', sign: 'check'}), button('Reject', decide('reject'), {sign: 'close'}), question.expires && h('span.small', 'Lapses ', time(question.expires, true)));
 	}
 }
 
@@ -66,7 +67,6 @@ async function present(path) {
 
 const WORDS = {ok: 'done', error: 'failed', denied: 'not allowed', rejected: 'not allowed', unknown: 'outcome unknown', cancelled: 'stopped'};
 
-// Arguments as a person reads them.
 function values(args) {
 	if (args === null || typeof args !== 'object') return code(String(args ?? ''));
 	const entries = Object.entries(args);
@@ -80,7 +80,6 @@ function brief(args) {
 	return text.length > 90 ? `${text.slice(0, 89)}…` : text;
 }
 
-// Its name, what it was given, what came back.
 export function toolCard(step, {over, group, open, onToggle}) {
 	const state = step.outcome ? (WORDS[step.outcome] ?? step.outcome) : over ? 'without a result' : 'running…';
 	const good = step.outcome === 'ok';

@@ -2,9 +2,12 @@
 
 import {del} from './api.js';
 
-const some = (children) => children.flat(3).filter((child) => child !== null && child !== undefined && child !== false);
+const isNothing = (value) => value === null || value === undefined || value === false;
+const some = (children) => children.flat(3).filter((child) => !isNothing(child));
+// Those that no attribute of a name tells.
+const OWN = ['value', 'checked', 'disabled', 'hidden', 'open'];
 
-// An element: `h('button.primary', {onclick, says}, 'Save')`; `says` is its name for a screen reader. What is null or false is left out.
+// An element: `h('button.primary', {onclick, says}, 'Save')`; `says` is for a screen reader. What is null or false is left out.
 export function h(name, props, ...children) {
 	const [tag, ...classes] = name.split('.');
 	const node = document.createElement(tag || 'div');
@@ -13,18 +16,31 @@ export function h(name, props, ...children) {
 	if (classes.length) node.className = classes.join(' ');
 	if (props && (typeof props !== 'object' || props instanceof Node || Array.isArray(props))) children.unshift(props), (props = null);
 	for (const [key, value] of Object.entries(props ?? {})) {
-		if (value === null || value === undefined || value === false) continue;
+		if (isNothing(value)) continue;
 		if (key.startsWith('on')) node.addEventListener(key.slice(2), value);
 		else if (key === 'class') node.className = [node.className, value].join(' ').trim();
-		else if (key === 'value' || key === 'checked' || key === 'disabled' || key === 'hidden' || key === 'open' || key === 'indeterminate') node[key] = value;
+		else if (OWN.includes(key)) node[key] = value;
 		else node.setAttribute(key === 'says' ? 'aria-label' : key, value === true ? '' : value);
 	}
 	node.append(...some(children));
 	return node;
 }
 
-// Replaces what an element holds.
 export const fill = (node, ...children) => (node.replaceChildren(...some(children)), node);
+
+// What `work` makes anew has the focus where it was: at the same place of the thing with the same `data-id`.
+export function kept(within, work) {
+	const held = (document.activeElement === document.body && working) || document.activeElement;
+	const thing = within.contains(held) && held.closest('[data-id]');
+	const places = (one) => [...one.querySelectorAll('a, button, input, summary')];
+	const i = thing && places(thing).indexOf(held);
+	work();
+	const now = thing && !held.isConnected && within.querySelector(`[data-id="${thing.dataset.id}"]`);
+	if (now) places(now)[i]?.focus({preventScroll: true});
+}
+
+// What had the focus until it was switched off for its work.
+let working = null;
 
 const SHAPES = {
 	chat: 'M4 5h16v11H9l-5 4z', plus: 'M12 5v14M5 12h14', search: 'M11 4a7 7 0 1 0 .1 0M16 16l5 5', menu: 'M4 7h16M4 12h16M4 17h16',
@@ -39,30 +55,25 @@ const SHAPES = {
 	warn: 'M12 4 3 20h18zM12 10v4M12 17h.01', out: 'M14 4h6v16h-6M4 12h10M10 8l4 4-4 4', pin: 'M9 4h6l-1 6 3 3H7l3-3zM12 13v7', up: 'M12 19V6M6 12l6-6 6 6', model: 'M12 3l8 4.5v9L12 21l-8-4.5v-9zM12 12l8-4.5M12 12v9M12 12 4 7.5',
 };
 
-// A drawn sign; it says nothing to a screen reader, the text beside it does.
-export function icon(name) {
-	const svg = document.createElementNS('http://www.w3.org/2000/svg', 'svg');
-	svg.setAttribute('viewBox', '0 0 24 24');
-	svg.setAttribute('aria-hidden', 'true');
-	svg.classList.add('icon');
-	const path = document.createElementNS('http://www.w3.org/2000/svg', 'path');
-	path.setAttribute('d', SHAPES[name] ?? SHAPES.more);
-	svg.append(path);
-	return svg;
+export function svg(name, props, ...children) {
+	const node = document.createElementNS('http://www.w3.org/2000/svg', name);
+	for (const [key, value] of Object.entries(props)) node.setAttribute(key, value);
+	node.append(...children);
+	return node;
 }
 
-// A button with a sign; `label` is its name, shown on hover where there is no text.
+// A drawn sign; it says nothing to a screen reader, the text beside it does.
+export const icon = (name) => svg('svg', {viewBox: '0 0 24 24', 'aria-hidden': true, class: 'icon'}, svg('path', {d: SHAPES[name]}));
+
+// A button with a sign; `label` is shown on hover.
 export const signButton = (sign, label, onclick, kind = 'quiet') => h(`button.sign.${kind}`, {title: label, says: label, onclick}, icon(sign));
 
-// A button with a sign and a text.
 export const button = (text, onclick, {kind = '', sign, ...props} = {}) => h(`button${kind ? '.' + kind : ''}`, {onclick, ...props}, sign && icon(sign), text);
 
 // Tells whoever hears instead of sees.
-export function announce(text) {
-	document.getElementById('said').textContent = text;
-}
+export const announce = (text) => (document.getElementById('said').textContent = text);
 
-// A sentence at the edge that goes by itself; one about a failure stays longer.
+// A sentence that goes by itself; one about a failure stays longer.
 export function toast(text, bad = false) {
 	const note = h(`p.toast${bad ? '.bad' : ''}`, text, signButton('close', 'Close this note', () => note.remove()));
 	document.getElementById('toasts').append(note);
@@ -72,9 +83,10 @@ export function toast(text, bad = false) {
 // Runs what a click started; what goes wrong is told in a sentence.
 export const trying = (work) => async (event) => {
 	event?.preventDefault?.();
-	const by = event?.currentTarget?.matches?.('button, form') ? event.currentTarget : null;
+	const by = event?.currentTarget?.matches?.('button, form, input') ? event.currentTarget : null;
 	const busy = by?.matches('form') ? by.querySelector('[type=submit]') : by;
 	const held = busy && busy === document.activeElement;
+	if (held) working = busy;
 	if (busy) busy.disabled = true;
 	try {
 		return await work(event);
@@ -82,16 +94,16 @@ export const trying = (work) => async (event) => {
 		if (error.name !== 'AbortError') toast(error.message, true);
 	} finally {
 		if (busy) busy.disabled = false;
-		if (held) busy.focus();
+		if (held) (working = null), busy.focus();
 	}
 };
 
-// A dialog; resolves with what `done` was given, or null where it was closed.
-export function dialog(title, build, {wide = false} = {}) {
+// Resolves with what `done` was given, or null where it was closed.
+export function dialog(title, build, kind = '') {
 	return new Promise((resolve) => {
 		let result = null;
 		const before = document.activeElement;
-		const box = h(`dialog${wide ? '.wide' : ''}`, {says: title, onclose: () => (box.remove(), before?.focus?.(), resolve(result))});
+		const box = h(`dialog${kind}`, {says: title, onclose: () => (box.remove(), before?.focus?.(), resolve(result))});
 		const done = (value) => ((result = value), box.close());
 		box.append(h('header', h('h2', title), signButton('close', 'Close', () => box.close())), build(done));
 		document.body.append(box);
@@ -99,7 +111,6 @@ export function dialog(title, build, {wide = false} = {}) {
 	});
 }
 
-// Asks before something that cannot be taken back.
 export const confirmed = (title, text, act = 'Delete') =>
 	dialog(title, (done) => h('div.body', h('p', text), h('div.acts', button('Cancel', () => done(false)), button(act, () => done(true), {kind: 'danger'}))));
 
@@ -107,26 +118,30 @@ const WHEN = new Intl.DateTimeFormat(undefined, {dateStyle: 'medium', timeStyle:
 const CLOCK = new Intl.DateTimeFormat(undefined, {timeStyle: 'short'});
 const SINCE = new Intl.RelativeTimeFormat(undefined, {numeric: 'auto', style: 'short'});
 
-// A time as people say it; the exact one on hover.
-export function time(text) {
-	if (!text) return '–';
-	const at = new Date(text);
-	const secs = (at - Date.now()) / 1000;
+// A time as people say it; the exact one on hover. Only one that is `ahead` is to come: a server's clock may be ahead of ours.
+export const time = (text, ahead = false) => (text ? said(h('time', {datetime: text, 'data-ahead': ahead, title: WHEN.format(new Date(text))})) : '–');
+
+function said(node) {
+	const at = new Date(node.dateTime);
+	const secs = Math.min((at - Date.now()) / 1000, 'ahead' in node.dataset ? Infinity : 0);
 	const far = Math.abs(secs);
-	const said = far < 60 ? 'just now' : far < 3600 ? SINCE.format(Math.round(secs / 60), 'minute') : far < 43200 && at.toDateString() === new Date().toDateString() ? CLOCK.format(at) : far < 6 * 86400 ? SINCE.format(Math.round(secs / 86400) || (secs < 0 ? -1 : 1), 'day') : WHEN.format(at);
-	return h('time', {datetime: text, title: WHEN.format(at)}, secs > 0 && far < 60 ? 'in a moment' : said);
+	const days = Math.round((midnight(at) - midnight(new Date())) / 86400e3);
+	node.textContent = far < 60 ? (secs > 0 ? 'in a moment' : 'just now') : far < 3600 ? SINCE.format(Math.round(secs / 60), 'minute') : !days ? CLOCK.format(at) : Math.abs(days) < 7 ? SINCE.format(days, 'day') : WHEN.format(at);
+	return node;
 }
+
+const midnight = (at) => new Date(at).setHours(0, 0, 0, 0);
+setInterval(() => document.querySelectorAll('time').forEach(said), 60e3);
 
 export const bytes = (n) => (n < 1024 ? `${n} B` : n < 1048576 ? `${(n / 1024).toFixed(1)} kB` : `${(n / 1048576).toFixed(1)} MB`);
 export const count = (n) => new Intl.NumberFormat().format(n);
 export const plural = (n, one, many = one + 's') => `${count(n)} ${n === 1 ? one : many}`;
 
-// Copies a text; says so.
 export async function copyText(text) {
 	try {
 		await navigator.clipboard.writeText(text);
 	} catch {
-		// Without HTTPS browsers have no clipboard for pages but this one.
+		// Without HTTPS there is no other.
 		const area = h('textarea', {value: text, class: 'unseen'});
 		(document.querySelector('dialog[open]') ?? document.body).append(area);
 		area.select();
@@ -139,14 +154,12 @@ export async function copyText(text) {
 // Calls at most every `ms`, the last time included.
 export function seldom(ms, work) {
 	let timer = 0;
-	return () => {
-		timer ||= setTimeout(() => ((timer = 0), work()), ms);
-	};
+	return () => (timer ||= setTimeout(() => ((timer = 0), work()), ms));
 }
 
 let numbers = 0;
 
-// A labelled field. `kind`: text, password, number, area, select, check; `as` makes a value of its text.
+// A labelled field; `as` makes a value of its text.
 export function field(label, {kind = 'text', value = '', hint = '', options = [], as = (text) => text, ...props} = {}) {
 	const id = `f${++numbers}`;
 	const described = hint ? `${id}h` : null;
@@ -161,10 +174,10 @@ export function field(label, {kind = 'text', value = '', hint = '', options = []
 	return {node, input, get value() {return kind === 'check' ? input.checked : as(input.value);}};
 }
 
-// Texts apart by commas.
-export const list = (text) => text.split(',').map((one) => one.trim()).filter(Boolean);
+// Texts apart by commas, or by something else.
+export const list = (text, by = ',') => text.split(by).map((one) => one.trim()).filter(Boolean);
 
-// Asks for values in a dialog, then `save(values)`; what it refuses is shown in place. Null where it was closed.
+// Asks for values, then `save(values)`; what it refuses is shown in place. Null where it was closed.
 export const edited = (title, fields, save, act = 'Save') =>
 	dialog(title, (done) => {
 		const note = h('p.note.bad', {role: 'alert', hidden: true});
@@ -179,28 +192,34 @@ export const edited = (title, fields, save, act = 'Save') =>
 		return h('form.body', {onsubmit: submit}, Object.values(fields).map((one) => one.node), note, h('div.acts', button('Cancel', () => done(null)), h('button.primary', {type: 'submit'}, act)));
 	});
 
-// A button that deletes after a question.
 export const remover = (label, title, text, path, then, act) => signButton('trash', label, trying(async () => (await confirmed(title, text, act)) && (await del(path), then())));
 
-// A switch that something is on or off.
-export const toggle = (label, on, work) => h('label.switch', h('input', {type: 'checkbox', role: 'switch', checked: on, onchange: trying(work)}), label);
+// A switch; where it is refused it shows what is.
+export function toggle(label, on, work) {
+	const input = h('input', {type: 'checkbox', role: 'switch', checked: on, onchange: trying(() => work().catch((error) => {
+		input.checked = on;
+		throw error;
+	}))});
+	return h('label.switch', input, label);
+}
 
-// A room: its heading, what can be done in it, its content.
+// Its heading, what can be done in it, its content.
 export function room(title, {acts = [], intro = ''} = {}, ...content) {
 	const body = h('div.inside', {tabindex: '-1'}, intro && h('p.lead', intro), content);
 	const node = h('div.room', h('header.bar', h('h1', title), h('div.tools', acts)), body);
 	return {node, body};
 }
 
-// Fills a part of a room with what is loaded, or with why not.
+// Fills a part of a room with what is loaded, or with why not; again with what it gives, there with another page of a list.
 export function loading(into, load) {
-	let turn = 0;
-	const run = async () => {
+	let turn = 0, page = 1;
+	const run = async (to) => {
 		const mine = ++turn;
+		if (to > 0) page = to;
 		if (!into.childElementCount) fill(into, h('p.waiting', 'Loading…'));
 		try {
-			const made = await load();
-			if (mine === turn) fill(into, made);
+			const made = await load(page);
+			if (mine === turn) kept(into, () => fill(into, made));
 		} catch (error) {
 			if (mine === turn && error.name !== 'AbortError') fill(into, h('p.note.bad', icon('warn'), error.message, ' ', h('button.link', {onclick: run}, 'Try again')));
 		}
@@ -215,11 +234,9 @@ export const table = (label, columns, items, empty = 'Nothing here yet.') =>
 		? h('div.scroll', {tabindex: '0', role: 'region', says: label}, h('table.list', h('thead', h('tr', columns.map(([title, , kind]) => h('th', {scope: 'col', class: kind}, title || h('span.unseen', 'Actions'))))), h('tbody', items.map((item) => h('tr', columns.map(([, show, kind]) => h('td', {class: kind}, show(item))))))))
 		: h('p.empty', empty);
 
-// Pages of a list: the way to the next and the one before.
 export function pager({page, limit, total}, turn) {
 	const last = Math.max(1, Math.ceil(total / limit));
-	if (last < 2) return null;
-	return h('nav.pager', {says: 'Pages'}, button('Earlier page', () => turn(page - 1), {disabled: page <= 1}), h('span', `Page ${page} of ${last}`), button('Next page', () => turn(page + 1), {disabled: page >= last}));
+	return last > 1 && h('nav.pager', {says: 'Pages'}, button('Earlier page', () => turn(page - 1), {disabled: page <= 1}), h('span', `Page ${page} of ${last}`), button('Next page', () => turn(page + 1), {disabled: page >= last}));
 }
 
 export const badge = (text, kind = '') => h(`span.badge${kind ? '.' + kind : ''}`, text);

@@ -8,7 +8,7 @@ export function keysRoom() {
 	const {node} = room('Keys', {acts: [button('Make a key', trying(make), {kind: 'primary', sign: 'plus'})], intro: 'A key is shown once. Revoking one ends all that is open with it within a second, browsers included.'}, list);
 	const reload = loading(list, async () => {
 		const {items} = await get('api/keys?limit=500');
-		return table('Keys', [['Name', (key) => h('strong', key.name)], ['', (key) => badge(key.status, key.status === 'active' ? 'good' : '')], ['May', (key) => key.scopes.join(', ')], ['Made', (key) => time(key.created_at)], ['Ends', (key) => (key.expires_at ? time(key.expires_at) : 'never')], ['Tokens', (key) => (key.token_budget ? `${count(key.token_budget.used)} of ${count(key.token_budget.tokens)} a ${key.token_budget.per}` : '–'), 'num'],
+		return table('Keys', [['Name', (key) => h('strong', key.name)], ['', (key) => badge(key.status, key.status === 'active' ? 'good' : '')], ['May', (key) => key.scopes.join(', ')], ['Made', (key) => time(key.created_at)], ['Ends', (key) => (key.expires_at ? time(key.expires_at, true) : 'never')], ['Tokens', (key) => (key.token_budget ? `${count(key.token_budget.used)} of ${count(key.token_budget.tokens)} a ${key.token_budget.per}` : '–'), 'num'],
 			['', (key) => key.status === 'active' && h('div.acts', button('Rotate', trying(async () => show(await post(`api/keys/${key.id}/rotate`, {overlap_secs: 3600}), 'The old key goes on for an hour.'))), button('Revoke', trying(async () => (await confirmed(`Revoke ${key.name}?`, 'Whatever uses it is shut out at once.', 'Revoke')) && (await del(`api/keys/${key.id}`), reload())), {kind: 'danger'}))]], items);
 	});
 

@@ -1,27 +1,28 @@
 import {get, patch, post} from './api.js';
-import {badge, button, edited, field, h, icon, list, loading, pager, plural, remover, room, seldom, signButton, time, trying} from './dom.js';
+import {announce, badge, button, edited, field, h, icon, list, loading, pager, plural, remover, room, seldom, signButton, time, trying} from './dom.js';
 
 const KINDS = [['fact', 'Fact'], ['episode', 'Episode'], ['knowledge', 'Knowledge']];
 const KIND_OF = {facts: 'fact', episodes: 'episode'};
 
-// What the agent remembers.
 export function memoryRoom() {
-	let page = 1, query = '';
-	const into = h('div', {'aria-live': 'polite'});
+	let query = '';
+	const into = h('div');
 	const search = h('input', {type: 'search', placeholder: 'Search memories', says: 'Search memories', oninput: seldom(250, () => ((query = search.value.trim()), reload()))});
 	const {node} = room('Memory', {acts: [button('Add', () => edit(null), {kind: 'primary', sign: 'plus'})], intro: 'What the agent keeps beyond one conversation. What fits a question is given to it.'}, h('div.search', icon('search'), search), into);
 
-	const reload = loading(into, async () => {
+	const reload = loading(into, async (page) => {
 		if (query) {
 			const {entries, engine} = await post('api/memory/semantic', {query, limit: 50});
-			return [h('p.small', `${plural(entries.length, 'memory', 'memories')}, ranked by ${engine}`), cards(entries.map((entry) => ({...entry, name: entry.id, category: entry.type, preview: entry.content})))];
+			const found = `${plural(entries.length, 'memory', 'memories')}, ranked by ${engine}`;
+			announce(found);
+			return [h('p.small', found), cards(entries.map((entry) => ({...entry, name: entry.id, category: entry.type, preview: entry.content})))];
 		}
 		const found = await get(`api/memory?page=${page}&limit=50`);
 		if (!found.total) return h('p.empty', 'Nothing is remembered yet. Say “remember …” to the agent, or add something here.');
-		return [cards(found.items), pager(found, (to) => ((page = to), reload()))];
+		return [cards(found.items), pager(found, reload)];
 	});
 
-	const cards = (items) => h('ul.cards', items.map((item) => h('li.card', h('p.text', item.preview), h('footer', badge(item.category), item.pinned && badge('pinned', 'good'), item.tags?.map((tag) => badge(tag)), h('span.small', time(item.created_at)), h('span.grow'),
+	const cards = (items) => h('ul.cards', items.map((item) => h('li.card', {'data-id': item.name}, h('p.text', item.preview), h('footer', badge(item.category), item.pinned && badge('pinned', 'good'), item.tags?.map((tag) => badge(tag)), h('span.small', time(item.created_at)), h('span.grow'),
 		signButton('pin', item.pinned ? 'Unpin' : 'Pin: it goes along with every question', trying(async () => (await patch(`api/memory/${item.name}`, {pinned: !item.pinned}), reload()))),
 		signButton('edit', 'Edit', trying(async () => edit(await get(`api/memory/${item.name}`)))),
 		remover('Forget', 'Forget this?', item.preview, `api/memory/${item.name}`, () => reload(), 'Forget')))));

@@ -3,7 +3,6 @@ import {badge, button, edited, field, h, loading, remover, room, signButton, tim
 
 const EXAMPLES = [['0 7 * * *', 'every day at 7'], ['*/30 * * * *', 'every half hour'], ['0 9 * * 1', 'Mondays at 9'], ['@monthly', 'on the first of each month']];
 
-// Messages that are sent by the clock.
 export function scheduleRoom() {
 	const list = h('div');
 	const {node} = room('Scheduled tasks', {acts: [button('Add', () => edit(null), {kind: 'primary', sign: 'plus'})], intro: 'A message that is sent to the agent by the clock. Each run is a conversation of its own.'}, list);
@@ -12,7 +11,7 @@ export function scheduleRoom() {
 		return items.length ? h('ul.cards', items.map(card)) : h('p.empty', 'Nothing is scheduled.');
 	});
 
-	const card = (job) => h('li.card', h('header', h('strong', job.name), badge(job.enabled ? 'on' : 'off', job.enabled ? 'good' : ''), h('code', job.schedule), h('span.small', job.time_zone)), h('p.text', job.content), h('p.small', job.next_run_at ? ['Next ', time(job.next_run_at)] : 'Does not run by itself', job.last_run && [' · last ', time(job.last_run.started_at), job.last_run.status && ` (${job.last_run.status})`], job.last_run?.session_id && [' · ', h('a', {href: `#/s/${job.last_run.session_id}`}, 'its conversation')]),
+	const card = (job) => h('li.card', {'data-id': job.id}, h('header', h('strong', job.name), badge(job.enabled ? 'on' : 'off', job.enabled ? 'good' : ''), h('code', job.schedule), h('span.small', job.time_zone)), h('p.text', job.content), h('p.small', job.next_run_at ? ['Next ', time(job.next_run_at, true)] : 'Does not run by itself', job.last_run && [' · last ', time(job.last_run.started_at), job.last_run.status && ` (${job.last_run.status})`], job.last_run?.session_id && [' · ', h('a', {href: `#/s/${job.last_run.session_id}`}, 'its conversation')]),
 		h('footer', toggle('Runs by itself', job.enabled, async () => (await patch(`api/cron-jobs/${job.id}`, {enabled: !job.enabled}), reload())), h('span.grow'), button('Run now', trying(async () => (await post(`api/cron-jobs/${job.id}/trigger`), toast('It runs.'), reload()))), signButton('edit', 'Edit', () => edit(job)), remover('Delete', `Delete ${job.name}?`, 'Its conversations stay.', `api/cron-jobs/${job.id}`, reload)));
 
 	async function edit(job) {

@@ -6,7 +6,6 @@ const SOURCE = {bundled: 'bundled', managed: 'installed', workspace: 'own'};
 const STATE = {ready: ['ready', 'good'], needs_setup: ['needs setup', 'warn'], disabled: ['off', '']};
 const NEEDS = {bins: 'program', anyBins: 'one of the programs', env: 'variable', config: 'setting'};
 
-// What the agent was taught.
 export function skillsRoom() {
 	const list = h('div');
 	const {node} = room('Skills', {acts: [button('Write one', write, {kind: 'primary', sign: 'plus'})], intro: 'Instructions that the agent reads when they fit. They are texts; nothing in them is run.'}, list);
@@ -16,13 +15,13 @@ export function skillsRoom() {
 		const missing = Object.entries(NEEDS).flatMap(([kind, word]) => (skill.missing[kind]?.length ? [`${word} ${skill.missing[kind].join(', ')}`] : []));
 		const [state, kind] = STATE[skill.status];
 		const on = skill.status !== 'disabled';
-		return h('li.card', h('header', h('strong', skill.emoji && `${skill.emoji} `, skill.name), badge(state, kind), badge(SOURCE[skill.source])), h('p', skill.description), skill.problem && h('p.note.bad', skill.problem), missing.length > 0 && h('p.note', `Missing: ${missing.join('; ')}`),
+		return h('li.card', {'data-id': skill.name}, h('header', h('strong', skill.emoji && `${skill.emoji} `, skill.name), badge(state, kind), badge(SOURCE[skill.source])), h('p', skill.description), skill.problem && h('p.note.bad', skill.problem), missing.length > 0 && h('p.note', `Missing: ${missing.join('; ')}`),
 			h('footer', toggle('Offered to the agent', on, async () => (await post(`api/skills/${skill.name}/${on ? 'disable' : 'enable'}`), reload())), h('span.grow'), button('Read', trying(() => read(skill))), !skill.bundled && remover(`Delete ${skill.name}`, `Delete ${skill.name}?`, 'The skill and its files. This cannot be taken back.', `api/skills/${skill.name}`, reload)));
 	}
 
 	async function read(skill) {
 		const {content} = await get(`api/skills/${skill.name}/content`);
-		await dialog(skill.name, () => h('div.body', h('p.small', `${skill.file_path} · ${skill.format}`), markdown(content)), {wide: true});
+		await dialog(skill.name, () => h('div.body', h('p.small', `${skill.file_path} · ${skill.format}`), markdown(content)), '.wide');
 	}
 
 	async function write() {
