@@ -1,10 +1,9 @@
 // What a change does to a text, line by line.
 
-import {h} from './dom.js';
+import {h, plural} from './dom.js';
 
-// More different lines are shown as two halves: the exact way takes their product.
+// More lines are shown as two halves: the exact way takes their product.
 const EXACT = 2000;
-// Equal lines around a change.
 const AROUND = 3;
 
 // `[['=' | '-' | '+', line]]`.
@@ -22,7 +21,6 @@ export function diff(before, after) {
 
 const split = (text) => (text === '' ? [] : text.replace(/\n$/, '').split('\n'));
 
-// Longest common lines.
 function exact(a, b) {
 	const width = b.length + 1;
 	const table = new Uint16Array((a.length + 1) * width);
@@ -38,22 +36,20 @@ function exact(a, b) {
 	return out;
 }
 
-const SAY = {'+': 'added', '-': 'removed', '=': ''};
+const SAY = {'+': ['plus', 'added'], '-': ['minus', 'removed'], '=': ['same']};
 
-// A change as a person reads it: signs and words, not colour alone; long equal stretches are folded.
+// As a person reads it: signs and words, not colour alone; long equal stretches are folded.
 export function diffView(before, after) {
 	const lines = diff(before, after);
-	const near = lines.map(() => false);
-	lines.forEach(([sign], i) => {
-		if (sign !== '=') for (let k = Math.max(0, i - AROUND); k <= Math.min(lines.length - 1, i + AROUND); k++) near[k] = true;
-	});
+	const near = new Set(lines.flatMap(([sign], i) => (sign === '=' ? [] : Array.from({length: 2 * AROUND + 1}, (_, k) => i + k - AROUND))));
 	const rows = [];
 	let folded = 0;
-	const fold = () => folded && (rows.push(h('div.fold', `${folded} unchanged ${folded === 1 ? 'line' : 'lines'}`)), (folded = 0));
+	const fold = () => folded && (rows.push(h('div.fold', plural(folded, 'unchanged line'))), (folded = 0));
 	lines.forEach(([sign, line], i) => {
-		if (!near[i]) return void folded++;
+		if (!near.has(i)) return void folded++;
 		fold();
-		rows.push(h(`div.line.${sign === '+' ? 'plus' : sign === '-' ? 'minus' : 'same'}`, h('span.mark', {says: SAY[sign] || null, 'aria-hidden': SAY[sign] ? null : 'true', role: SAY[sign] ? 'img' : null}, sign === '=' ? ' ' : sign), h('span', line || ' ')));
+		const [kind, says] = SAY[sign];
+		rows.push(h(`div.line.${kind}`, h('span.mark', says ? {says, role: 'img'} : {'aria-hidden': 'true'}, says ? sign : ' '), h('span', line || ' ')));
 	});
 	fold();
 	const [plus, minus] = ['+', '-'].map((wanted) => lines.filter(([sign]) => sign === wanted).length);

@@ -1,9 +1,9 @@
-// The first visit: a printed link, or a key. Neither is kept; the browser keeps a cookie that no script reads.
+// A printed link, or a key: neither is kept; the browser keeps a cookie that no script reads.
 
 import {call} from './api.js';
 import {h, icon, trying} from './dom.js';
 
-// The one-time code of the address, which is taken out of it at once.
+// The one-time code is taken out of the address at once.
 export function codeOfAddress() {
 	const code = /^#code=([0-9A-Za-z_-]+)$/.exec(location.hash)?.[1] ?? null;
 	if (code) history.replaceState(null, '', '#/');
@@ -12,7 +12,6 @@ export function codeOfAddress() {
 
 export const logIn = (credential) => call('POST', 'api/login', credential);
 
-// A form in place of the page; `done` is called once the server knows this browser.
 export function loginView(done, why = '') {
 	const field = h('input', {id: 'key', type: 'password', autocomplete: 'current-password', spellcheck: 'false', autocapitalize: 'off', required: true});
 	const note = h('p.note.bad', {role: 'alert', hidden: !why}, why);

@@ -1,17 +1,15 @@
 import {get} from './api.js';
 import {badge, h, loading, pager, room, time} from './dom.js';
 
-// Specifications of tasks, and how they evolved.
 export function seedsRoom({rest: id}) {
-	let page = 1;
 	const into = h('div');
 	const {node} = room('Specifications', {intro: id ? '' : 'Before a task is worked on it is written down: goal, constraints, criteria. One that falls short is repaired and worked on again.'}, into);
-	const reload = loading(into, async () => (id ? detail(id) : list()));
+	const reload = loading(into, (page) => (id ? detail(id) : list(page)));
 
-	async function list() {
+	async function list(page) {
 		const found = await get(`api/seeds?page=${page}&limit=50`);
 		if (!found.total) return h('p.empty', 'No task has been worked on yet. Say “task …” to the agent.');
-		return [h('ul.cards', found.items.map((seed) => h('li.card.link', h('a', {href: `#/seeds/${seed.id}`}, seed.goal || 'Without a goal'), h('footer', h('span.small', time(seed.created_at)), seed.constraints_count > 0 && badge(`${seed.constraints_count} constraints`))))), pager(found, (to) => ((page = to), reload()))];
+		return [h('ul.cards', found.items.map((seed) => h('li.card.link', h('a', {href: `#/seeds/${seed.id}`}, seed.goal || 'Without a goal'), h('footer', h('span.small', time(seed.created_at)), seed.constraints_count > 0 && badge(`${seed.constraints_count} constraints`))))), pager(found, reload)];
 	}
 
 	async function detail(seedId) {

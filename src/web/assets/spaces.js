@@ -1,7 +1,6 @@
 import {get, patch, post, put} from './api.js';
 import {badge, button, edited, field, h, loading, remover, room, signButton, trying} from './dom.js';
 
-// What conversations belong to, and in which manner they are answered.
 export function spacesRoom() {
 	const spaces = h('div'), personas = h('div');
 	const {node} = room('Spaces and personas', {}, h('section', h('header.part', h('h2', 'Spaces'), button('Add', () => editSpace(null), {sign: 'plus'})), h('p.small', 'What conversations belong to; its context is told to the agent in each of them.'), spaces), h('section', h('header.part', h('h2', 'Personas'), button('Add', () => editPersona(null), {sign: 'plus'})), h('p.small', 'A manner of answering for new conversations.'), personas));

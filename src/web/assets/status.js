@@ -1,17 +1,15 @@
 import {get} from './api.js';
-import {badge, bytes, count, field, h, loading, room} from './dom.js';
+import {badge, bytes, count, field, fill, h, loading, room, svg} from './dom.js';
 import {stored} from './composer.js';
 import {BUCKETS, samples, watchMetrics} from './metrics.js';
 
-// What the charts show: an hour, at first less.
 const HOUR = 3600e3, LEAST = 300e3;
 
-// How the server does, and how it did in the last hour.
 export function statusRoom() {
 	const now = h('div'), charts = h('div.charts');
 	const prices = stored.get('oxios.prices') ?? {in: 0, out: 0};
 	const [priceIn, priceOut] = [['in', 'read'], ['out', 'written']].map(([name, word]) => field(`Price of a million tokens ${word}`, {kind: 'number', min: 0, step: 'any', value: prices[name] || '', oninput: (event) => ((prices[name] = Number(event.target.value) || 0), stored.set('oxios.prices', prices), draw())}));
-	const {node} = room('Status', {}, now, h('h2', 'The last hour'), h('p.small', 'Kept in this page: it begins when the page was opened.'), charts, h('form.filters', {onsubmit: (event) => event.preventDefault()}, priceIn.node, priceOut.node));
+	const {node} = room('Status', {}, now, h('h2', 'The last hour'), h('p.small', 'Kept in this page: it begins when the page was opened.'), charts, h('div.filters', priceIn.node, priceOut.node));
 	loading(now, async () => {
 		const [status, ready, engine] = await Promise.all([get('api/status'), get('health/ready').catch((error) => ({status: error.message})), get('api/engine/config').catch(() => null)]);
 		const parts = {'State store': status.components.state_store, Events: status.components.event_bus, Memory: ready.components?.memory};
@@ -27,7 +25,7 @@ export function statusRoom() {
 		const level = (name) => list.map((one) => ({at: one.at, value: one[name]}));
 		const latency = (part) => list.slice(1).map((one, i) => ({at: one.at, value: quantile(one.buckets.map((n, k) => n - (list[i].buckets[k] ?? 0)), part)}));
 		const cost = rate('tokensIn').map((one, i) => ({at: one.at, value: (one.value * prices.in + rate('tokensOut')[i].value * prices.out) / 1e6}));
-		charts.replaceChildren(chart('Requests a minute', [rate('requests')], round), chart('Tokens a minute', [rate('tokensIn'), rate('tokensOut')], round, ['read', 'written']), chart('Cost a minute', [cost], (n) => n.toFixed(4)), chart('Latency of requests', [latency(0.5), latency(0.95)], ms, ['half within', '95 % within']), chart('Memory', [level('memory')], bytes), chart('Answers at work', [level('active')], count));
+		fill(charts, chart('Requests a minute', [rate('requests')], round), chart('Tokens a minute', [rate('tokensIn'), rate('tokensOut')], round, ['read', 'written']), chart('Cost a minute', [cost], (n) => n.toFixed(4)), chart('Latency of requests', [latency(0.5), latency(0.95)], ms, ['half within', '95 % within']), chart('Memory', [level('memory')], bytes), chart('Answers at work', [level('active')], count));
 	}
 
 	const stop = watchMetrics(draw);
@@ -48,14 +46,6 @@ function quantile(cumulative, part) {
 	return (low + (high - low) * (within === before ? 1 : (all * part - before) / (within - before))) * 1000;
 }
 
-const SVG = 'http://www.w3.org/2000/svg';
-const svg = (name, props) => {
-	const node = document.createElementNS(SVG, name);
-	for (const [key, value] of Object.entries(props)) node.setAttribute(key, value);
-	return node;
-};
-
-// One or two lines over the last hour; said in words, too.
 function chart(title, lines, say, names = []) {
 	const now = Date.now();
 	const span = Math.min(HOUR, Math.max(LEAST, now - (lines[0][0]?.at ?? now)));
