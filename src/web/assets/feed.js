@@ -1,11 +1,11 @@
-// A stream that survives sleep, bad lines and restarts: it goes on from its cursor, and is closed while nobody looks. (Browsers open
-// six connections to a server, in all tabs together.)
+// A stream that survives sleep, bad lines and restarts, from its cursor on. It is closed while nobody looks: browsers open six
+// connections to a server, in all tabs together.
 
 import {events} from './api.js';
 
-// The server writes every 10 s: a line that is silent for so long is dead.
+// The server writes every 10 s: such a line is dead.
 const SILENCE_MS = 35000;
-// A hidden page may want to tell that an answer is there: it stays for a while.
+// A hidden page may want to tell that an answer is there.
 const HIDDEN_MS = 60000;
 const WAIT_MS = [300, 1000, 2000, 4000, 8000, 15000];
 
@@ -33,54 +33,56 @@ function note(feed, state) {
 
 for (const name of ['online', 'offline']) addEventListener(name, () => watchers.forEach((tell) => tell(connection())));
 
-/**
- * Follows a stream. `path()` is asked anew for each connection, so that it names the cursor; `onEvent` gets what comes; `onGone` is
- * told of a refusal that no waiting mends.
- */
-export function follow({path, onEvent, onGone = () => {}, onOpen = () => {}}) {
+// Follows a stream. `path()` names the cursor for each connection; `onGone` is told of a refusal that no waiting mends. While
+// `stays()`, it goes on for a while in a hidden page; nothing is begun there.
+export function follow({path, onEvent, onGone, onOpen, stays}) {
 	let abort = null, ended = false, tries = 0, timer = 0, silence = 0, hidden = 0;
 	const self = {};
 
 	async function run() {
 		clearTimeout(timer);
-		if (ended || abort) return;
-		abort = new AbortController();
-		const {signal} = abort;
+		if (ended || abort || document.hidden) return;
+		const own = (abort = new AbortController());
+		const {signal} = own;
 		const alive = () => {
 			clearTimeout(silence);
-			silence = setTimeout(() => abort?.abort(), SILENCE_MS);
-			if (tries >= 0) (tries = -1), note(self, 'live'), onOpen();
+			silence = setTimeout(() => own.abort(), SILENCE_MS);
+			if (tries >= 0) (tries = -1), note(self, 'live'), onOpen?.();
 		};
 		try {
-			silence = setTimeout(() => abort?.abort(), SILENCE_MS);
+			silence = setTimeout(() => own.abort(), SILENCE_MS);
 			for await (const event of events(path(), {signal, alive})) {
 				if (signal.aborted || ended) break;
 				onEvent(event);
 			}
 		} catch (error) {
-			if (error.status >= 400 && error.status < 500 && error.status !== 429) {
+			if (error.final) {
 				ended = true;
 				onGone(error);
 			}
 		}
+		// Another took its place, or it is not wanted any more.
+		if (abort !== own) return;
+		if (ended || document.hidden) return rest();
 		clearTimeout(silence);
 		abort = null;
-		if (ended) return note(self, null);
-		if (document.hidden && hidden === -1) return;
 		tries = Math.max(tries, 0) + (tries < 0 ? 0 : 1);
 		note(self, 'waiting');
 		timer = setTimeout(run, WAIT_MS[Math.min(tries, WAIT_MS.length - 1)]);
 	}
 
+	function rest() {
+		abort?.abort();
+		abort = null;
+		clearTimeout(timer), clearTimeout(silence);
+		note(self, null);
+	}
+
 	const wake = () => {
 		clearTimeout(hidden);
-		hidden = 0;
-		if (document.hidden) {
-			hidden = setTimeout(() => ((hidden = -1), abort?.abort(), clearTimeout(timer), note(self, null)), HIDDEN_MS);
-		} else {
-			tries = 0;
-			run();
-		}
+		if (document.hidden) return void (hidden = setTimeout(rest, stays?.() ? HIDDEN_MS : 0));
+		tries = 0;
+		run();
 	};
 	const gone = new AbortController();
 	document.addEventListener('visibilitychange', wake, gone);
@@ -89,19 +91,18 @@ export function follow({path, onEvent, onGone = () => {}, onOpen = () => {}}) {
 
 	self.close = () => {
 		ended = true;
-		abort?.abort();
-		clearTimeout(timer), clearTimeout(hidden), clearTimeout(silence);
+		clearTimeout(hidden);
 		gone.abort();
-		note(self, null);
+		rest();
 	};
 	return self;
 }
 
-// What the kernel does, for whoever wants to know: one stream for the whole page.
+// What the kernel does: one stream for the whole page.
 const listeners = new Set();
 let kernel = null;
 
-// Called with each event of the kernel (API A4), and with `{type: 'again'}` when some may have been missed.
+// Told of each event (API A4), and of `{type: 'again'}` when some may have been missed.
 export function onKernel(tell) {
 	listeners.add(tell);
 	return () => listeners.delete(tell);
