@@ -146,4 +146,49 @@ export default [
     const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
     holds(wide <= 0, `nothing is wider than the screen: ${wide}`);
   }],
+  ['an answer that failed says why, and what to do', async (browser) => {
+    const model = await startModel();
+    const server = await Server.start({ env: model.env });
+    const page = await browser.enter(server);
+    const turn = await say(page, 'fail', { state: 'failed' });
+    const note = turn.locator('.note');
+    const text = await note.textContent();
+    holds(/^This answer failed: .+ Try again · Connect another model$/.test(text), text);
+    same(await note.getByRole('link').getAttribute('href'), '#/model', 'the link');
+    await page.getByLabel('Message', { exact: true }).fill('slow 2000');
+    await page.keyboard.press('Enter');
+    await page.locator('.reply > .md').getByText('w9').waitFor();
+    await page.getByRole('button', { name: 'Stop the answer' }).click();
+    same(await page.locator('article[data-state=cancelled] .note').textContent(), 'Stopped; what was written is kept. Try again', 'a stopped one');
+  }],
+  ['code within a line is no block, however many ticks it has', async (browser) => {
+    const page = await browser.enter(await Server.start());
+    const shown = await page.evaluate(async () => {
+      const { markdown } = await import(new URL('assets/markdown.js', document.baseURI));
+      const md = markdown('```npm install``` then run it\n\n```js\nlet a;\n```\n\n~~~ a`b\nc\n~~~\nend');
+      return [md.querySelector('p').textContent, [...md.querySelectorAll('pre')].map((one) => one.textContent), md.lastElementChild.textContent];
+    });
+    same(shown, ['npm install then run it', ['let a;', 'c'], 'end'], 'what is shown');
+  }],
+  ['a draft that was folded stays folded, and only its end is made anew', async (browser) => {
+    const page = await browser.enter(await Server.start());
+    const found = await page.evaluate(async () => {
+      const [{ TurnView }, { Turn }] = await Promise.all(['turn', 'turns'].map((name) => import(new URL(`assets/${name}.js`, document.baseURI))));
+      const turn = new Turn('x');
+      let seq = 0;
+      const said = (text, attempt = 1) => turn.take({ seq: ++seq, kind: 'draft', attempt, text });
+      said('one\n\ntwo');
+      const view = new TurnView(turn, {});
+      const first = view.draft.querySelector('.md > p');
+      const folded = [view.draft.open];
+      view.draft.open = false;
+      said(' more');
+      view.update();
+      folded.push(view.draft.open, first === view.draft.querySelector('.md > p'), view.draft.querySelector('.md').textContent);
+      said('another', 2);
+      view.update();
+      return [...folded, view.draft.open];
+    });
+    same(found, [true, false, true, 'onetwo more', true], 'open, folded, the same paragraph, its text, open again for another attempt');
+  }],
 ];

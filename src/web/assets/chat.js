@@ -1,6 +1,6 @@
-// The conversation: the session's log, followed from a cursor. What is shown is what the log says, also after a restart.
+// The conversation: the session's log, followed from a cursor. What is shown is what it says.
 
-import {ask, events, post} from './api.js';
+import {ask, del, events, newId, post} from './api.js';
 import {Composer} from './composer.js';
 import {announce, button, edited, field, fill, h, icon, signButton, toast, trying} from './dom.js';
 import {follow} from './feed.js';
@@ -9,16 +9,16 @@ import {TurnView} from './turn.js';
 import {Turns} from './turns.js';
 import {Windowed} from './windowed.js';
 
-// How much of a log is read at first, and then each time somebody scrolls up, in seqs.
+// How much of a log is read at a time, in seqs.
 const PAGE = 1500;
-// A cursor beyond every end: the server answers it with the last seq.
+// A cursor beyond every end is answered with the last seq.
 const BEYOND = 9007199254740991;
 
 const TRIES = ['What can you do here?', 'remember that the pump was serviced on 3 May', 'write notes/today.md: first line', 'task say hi; list files criteria: says hi'];
 
 export class Chat {
 	constructor({go, relist}) {
-		Object.assign(this, {go, relist, id: null, turns: new Turns(), views: new Map(), feed: null, start: 0, title: ''});
+		Object.assign(this, {go, relist, id: null, turns: new Turns(), feed: null, start: 0});
 		this.heading = h('h1', 'New conversation');
 		this.tools = h('div.tools');
 		this.scroller = h('div.talk', {tabindex: '0', role: 'region', says: 'Conversation'});
@@ -27,7 +27,7 @@ export class Chat {
 		this.down = signButton('down', 'To the newest message', () => this.list.toEnd(), 'round');
 		this.down.hidden = true;
 		this.scroller.append(this.older, this.intro);
-		this.list = new Windowed(this.scroller, {make: (turn) => this.view(turn).node, onTop: () => this.readOlder()});
+		this.list = new Windowed(this.scroller, {make: (turn) => (turn.view = new TurnView(turn, this.acts)).node, drop: (turn) => (turn.view = null), onTop: () => this.readOlder()});
 		this.list.onStuck = (stuck) => (this.down.hidden = stuck);
 		this.composer = new Composer({send: (...said) => this.send(...said), stop: trying(() => this.stop())});
 		this.node = h('div.room.chat', h('header.bar', this.heading, this.tools), this.scroller, this.down, h('div.below', this.composer.node));
@@ -52,20 +52,26 @@ export class Chat {
 	close() {
 		this.feed?.close();
 		this.reading?.abort();
-		this.feed = this.reading = null;
-		this.turns.clear();
-		this.views.clear();
-		this.list.clear();
-		this.start = 0;
+		this.feed = this.reading = this.fresh = null;
+		// Whoever waited looks whether this is still the same.
+		this.place = {};
+		this.older.hidden = true;
+		this.restart();
 		this.composer.busy(false);
 		cancelAnimationFrame(this.frame);
 		this.frame = 0;
 	}
 
+	restart() {
+		this.turns.clear();
+		this.list.clear();
+		this.start = 0;
+	}
+
 	setTitle(title) {
 		this.heading.textContent = title;
 		document.title = `${title} – oxios`;
-		fill(this.tools, this.id && sessionMenu(() => ({id: this.id, title: this.heading.textContent}), {go: this.go, changed: (item) => {
+		fill(this.tools, this.id && sessionMenu(() => ({...known.get(this.id), id: this.id, title: this.heading.textContent}), {go: this.go, changed: (item) => {
 			if (item?.id === this.id) this.setTitle(titleOf(item));
 			this.relist();
 		}}));
@@ -82,33 +88,34 @@ export class Chat {
 		if (!this.intro.hidden) this.welcome(true);
 	}
 
-	// The end of the log first; what came before when somebody scrolls up.
-	async read(id) {
+	// The end first; what came before when somebody scrolls up.
+	async read(id, again) {
 		const reading = (this.reading = new AbortController());
 		this.older.hidden = false;
 		try {
 			const last = await this.lastSeq(id, reading.signal);
-			this.start = Math.max(0, last - PAGE);
-			const records = await this.span(id, this.start, last, reading.signal);
+			const start = Math.max(0, last - PAGE);
+			const records = await this.span(id, start, last, reading.signal);
 			if (reading.signal.aborted) return;
+			this.start = start;
 			records.forEach((record) => this.turns.take(record));
-			this.turns.lastSeq = Math.max(this.turns.lastSeq, this.start);
+			this.turns.lastSeq = Math.max(this.turns.lastSeq, start);
 			this.about(records);
 			this.list.prepend(this.turns.shown);
 			this.list.toEnd();
 			this.older.hidden = true;
 			this.state();
 			this.listen(id);
-			// A log may have large holes; somebody wants to see something.
+			// A log may have large holes.
 			if (this.turns.shown.length < 8) this.readOlder();
 			this.name(id);
 		} catch (error) {
 			if (error.name === 'AbortError' || reading.signal.aborted) return;
 			this.older.hidden = true;
-			if (error.status === 404) return this.gone('There is no such conversation; it may have been deleted.');
 			if (error.status === 401) return;
-			toast(error.message, true);
-			setTimeout(() => this.id === id && this.reading === reading && this.read(id), 3000);
+			if (error.final) return this.gone('There is no such conversation; it may have been deleted.');
+			if (!again) toast(error.message, true);
+			setTimeout(() => this.reading === reading && this.read(id, true), 3000);
 		}
 	}
 
@@ -145,10 +152,10 @@ export class Chat {
 		this.older.hidden = false;
 		try {
 			let step = PAGE, fresh = 0;
-			while (fresh < 10 && this.start > 0 && this.id === id) {
+			while (fresh < 10 && this.start > 0) {
 				const from = Math.max(0, this.start - step);
 				const records = await this.span(id, from, this.start, reading.signal);
-				if (this.id !== id) return;
+				if (this.reading !== reading) return;
 				const first = this.turns.shown[0];
 				this.turns.before(records);
 				this.start = from;
@@ -162,7 +169,7 @@ export class Chat {
 			if (error.name !== 'AbortError') toast(error.message, true);
 		} finally {
 			this.busyOlder = false;
-			if (this.id === id) this.older.hidden = true;
+			if (this.reading === reading) this.older.hidden = true;
 		}
 	}
 
@@ -170,6 +177,7 @@ export class Chat {
 	listen(id) {
 		this.feed = follow({
 			path: () => `api/sessions/${id}/events?after=${this.turns.lastSeq}`,
+			stays: () => this.running.length > 0,
 			onEvent: (record) => this.id === id && this.take(record),
 			onGone: (error) => this.id === id && error.status === 404 && this.gone('This conversation was deleted.'),
 		});
@@ -178,12 +186,8 @@ export class Chat {
 	take(record) {
 		if (record.kind === 'deleted') return this.gone('This conversation was deleted.');
 		if (record.kind === 'resync') {
-			// The log is another one (a restored backup): from its beginning.
-			this.turns.clear();
-			this.views.clear();
-			this.list.clear();
-			this.start = 0;
-			return;
+			// The log is another one (a restored backup).
+			return this.restart();
 		}
 		const turn = this.turns.take(record);
 		this.about([record]);
@@ -195,35 +199,26 @@ export class Chat {
 		if (record.kind === 'approval_requested') announce(`The agent asks: ${record.action} ${record.resource}. Approve or reject.`);
 		if (turn.over && record.kind === turn.state) announce(turn.state === 'done' ? `Answer: ${turn.text.slice(0, 400)}` : `The answer ${turn.state === 'failed' ? 'failed' : 'was stopped'}.`);
 		this.changed.add(turn);
-		// Pieces come faster than a screen is drawn.
+		// Pieces come faster than a screen is drawn; a hidden one waits.
 		this.frame ||= requestAnimationFrame(() => this.draw());
-		if (document.hidden) this.draw();
 	}
 
 	changed = new Set();
 
 	draw() {
-		cancelAnimationFrame(this.frame);
 		this.frame = 0;
 		const turns = [...this.changed];
 		this.changed.clear();
-		this.list.keep(() => turns.forEach((turn) => this.views.get(turn.id)?.update()));
+		this.list.keep(() => turns.forEach((turn) => turn.view?.update()));
 		this.state();
 	}
 
-	state() {
-		this.composer.busy(this.turns.list.some((turn) => !turn.over));
+	get running() {
+		return this.turns.list.filter((turn) => !turn.over);
 	}
 
-	view(turn) {
-		let view = this.views.get(turn.id);
-		if (!view || view.turn !== turn) {
-			view = new TurnView(turn, this.acts);
-			this.views.set(turn.id, view);
-			// Those far away are made again when somebody comes back.
-			if (this.views.size > 300) for (const [id, old] of this.views) if (!old.node.isConnected && old !== view && this.views.size > 200) this.views.delete(id);
-		} else view.update();
-		return view;
+	state() {
+		this.composer.busy(this.running.length > 0);
 	}
 
 	about(records) {
@@ -231,7 +226,7 @@ export class Chat {
 		if (about?.title) this.setTitle(about.title);
 	}
 
-	// Its name: as the list knows it, else made from its first message.
+	// As the list knows it, else from its first message.
 	async name(id) {
 		if (this.heading.textContent !== 'Conversation') return;
 		let title = known.get(id)?.title;
@@ -250,30 +245,27 @@ export class Chat {
 		fill(this.intro, h('h2', 'Nothing here'), h('p', text), h('a.button', {href: '#/'}, 'Begin a new one'));
 	}
 
-	async send(content, attachments, key, {id = this.id, space = this.space} = {}) {
-		// A name of our own: the page knows where to look before the server answers.
-		const session = id ?? newId();
-		const body = {content, session_id: session, user_id: 'web-user'};
-		if (attachments?.length) body.attachments = attachments;
-		if (!id && space) body.space_id = space;
-		const headers = {prefer: 'respond-async', 'content-type': 'application/json'};
-		if (key) headers['idempotency-key'] = key;
-		await (await ask('POST', 'api/chat', {raw: JSON.stringify(body), headers})).json();
+	async send(content, attachments, key) {
+		const {id, place} = this;
+		// A name of our own: the page knows where to look before the server answers. Another try has the same: only there a message
+		// is found by its key.
+		const session = id ?? (this.fresh ??= newId());
+		await say(session, content, attachments, key);
+		if (this.place !== place) return this.relist();
 		this.list.toEnd();
-		if (!id) {
-			this.id = session;
-			this.composer.session = session;
-			this.setTitle(content.split('\n')[0].slice(0, 80));
-			history.replaceState(null, '', `#/s/${session}`);
-			this.listen(session);
-			this.go(null);
-			this.relist();
-		}
+		if (id) return;
+		this.fresh = null;
+		this.id = session;
+		this.composer.named(session);
+		this.setTitle(content.split('\n')[0].slice(0, 80));
+		history.replaceState(null, '', `#/s/${session}`);
+		this.listen(session);
+		this.go(null);
+		this.relist();
 	}
 
 	async stop() {
-		const running = this.turns.list.filter((turn) => !turn.over);
-		for (const turn of running.reverse()) {
+		for (const turn of this.running.reverse()) {
 			await post(`api/chat/${turn.id}/cancel`).catch((error) => {
 				if (![404, 409].includes(error.status)) throw error;
 			});
@@ -282,43 +274,41 @@ export class Chat {
 
 	acts = {
 		decided: () => this.state(),
-		retry: trying(async (turn) => this.send(turn.content, turn.attachments)),
-		fork: trying(async (turn) => {
+		retry: async (turn) => {
+			turn.key ??= newId();
+			await this.send(turn.content, turn.attachments, turn.key);
+			turn.key = null;
+		},
+		fork: async (turn) => {
 			if (!turn.over) throw new Error('Wait for the answer, or stop it; then a conversation can begin from here.');
 			const made = await post(`api/sessions/${this.id}/fork`, {message_id: turn.id});
 			toast('A new conversation that begins with this one.');
 			this.go(`#/s/${made.id}`);
-		}),
+		},
 		edit: (turn) => this.edit(turn),
 	};
 
 	// The same conversation up to here, and then another word.
 	async edit(turn) {
-		const text = (await edited('Edit the message', {text: field('Message', {kind: 'area', rows: 8, value: turn.content, hint: 'This conversation stays as it is; the edited message goes into a new one that begins with what was said before.'})}, (said) => said, 'Send in a new branch'))?.text;
-		if (!text?.trim()) return;
-		await trying(async () => {
-			const i = this.turns.list.indexOf(turn);
-			if (i === 0 && this.start > 0) throw new Error('Scroll up first, so that what came before is read.');
-			const before = this.turns.list.slice(0, i).findLast((other) => other.over);
-			let id = null;
-			if (before) id = (await post(`api/sessions/${this.id}/fork`, {message_id: before.id})).id;
-			if (id) {
-				await this.send(text, turn.attachments, null, {id});
-				this.go(`#/s/${id}`);
-			} else {
-				this.go('#/');
-				this.open(null);
-				await this.send(text, turn.attachments);
-			}
-		})();
+		const {id} = this;
+		const i = this.turns.list.indexOf(turn);
+		if (i === 0 && this.start > 0) throw new Error('Scroll up first, so that what came before is read.');
+		const before = this.turns.list.slice(0, i).findLast((other) => other.over);
+		let branch = null, said = {};
+		// What fails leaves the text there; another try goes into the same branch.
+		const done = await edited('Edit the message', {text: field('Message', {kind: 'area', rows: 8, value: turn.content, required: true, hint: 'This conversation stays as it is; the edited message goes into a new one that begins with what was said before.'})}, async ({text}) => {
+			branch ??= before ? (await post(`api/sessions/${id}/fork`, {message_id: before.id})).id : newId();
+			if (said.text !== text) said = {text, key: newId()};
+			await say(branch, text, turn.attachments, said.key);
+		}, 'Send in a new branch');
+		if (done) this.go(`#/s/${branch}`);
+		// Nothing was said in it.
+		else if (branch && before) await del(`api/sessions/${branch}`);
 	}
 }
 
-// A random UUID; without HTTPS the browser's own way is closed to pages.
-function newId() {
-	const b = crypto.getRandomValues(new Uint8Array(16));
-	b[6] = (b[6] & 0x0f) | 0x40;
-	b[8] = (b[8] & 0x3f) | 0x80;
-	const x = [...b].map((n) => n.toString(16).padStart(2, '0')).join('');
-	return [x.slice(0, 8), x.slice(8, 12), x.slice(12, 16), x.slice(16, 20), x.slice(20)].join('-');
+async function say(session_id, content, attachments, key) {
+	const body = {content, session_id, user_id: 'web-user'};
+	if (attachments?.length) body.attachments = attachments;
+	await post('api/chat', body, {headers: {prefer: 'respond-async', 'idempotency-key': key}});
 }

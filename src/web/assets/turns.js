@@ -2,30 +2,14 @@
 
 export class Turn {
 	constructor(id) {
-		this.id = id;
-		this.records = [];
-		this.content = null;
-		this.attachments = [];
-		this.time = null;
-		this.seq = Infinity;
-		this.phases = [];
-		this.steps = [];
-		this.text = '';
-		this.draft = null;
-		this.state = 'running';
-		this.error = null;
-		this.tokens = 0;
-		this.model = null;
+		Object.assign(this, {id, records: [], content: null, attachments: [], time: null, phases: [], steps: [], text: '', draft: null, state: 'running', error: null, tokens: 0, model: null});
 	}
 
-	// Nothing more will come of it.
 	get over() {
 		return !['running', 'waiting'].includes(this.state);
 	}
 
 	take(record) {
-		this.seq = Math.min(this.seq, record.seq);
-		this.last = record.time;
 		switch (record.kind) {
 			case 'message':
 				this.content = record.content;
@@ -72,12 +56,11 @@ export class Turn {
 				Object.assign(this, {state: record.kind, text: record.text, error: record.error ?? null, passed: record.evaluation_passed, seed: record.seed_id, draft: null, ended: record.time});
 				break;
 		}
-		// What a turn without its beginning holds is needed again when the beginning is read.
+		// Needed again when its beginning is read.
 		if (this.content === null || this.records.length) this.records.push(record);
 	}
 }
 
-// The turns of a session, in order, as far as they were read.
 export class Turns {
 	constructor() {
 		this.clear();
@@ -89,7 +72,7 @@ export class Turns {
 		this.lastSeq = 0;
 	}
 
-	// A record behind all others; one that was seen is passed over, so that no word comes twice.
+	// A record behind all others; one that was seen is passed over: no word comes twice.
 	take(record) {
 		if (record.seq <= this.lastSeq) return null;
 		this.lastSeq = record.seq;
@@ -116,7 +99,6 @@ export class Turns {
 				this.list.splice(fresh++, 0, turn);
 				continue;
 			}
-			// It began before what was read first: once more, from its beginning.
 			const whole = new Turn(turn.id);
 			for (const record of [...records.filter((one) => one.message_id === turn.id), ...known.records]) whole.take(record);
 			whole.records = whole.content === null ? whole.records : [];
@@ -129,6 +111,6 @@ export class Turns {
 	// Those that can be shown: their beginning is known.
 	get shown() {
 		const first = this.list.findIndex((turn) => turn.content !== null);
-		return first < 0 ? [] : first === 0 ? this.list : this.list.slice(first);
+		return first < 0 ? [] : this.list.slice(first);
 	}
 }

@@ -1,31 +1,27 @@
-// Long lists stay fluid because only what is near the window is in the document.
+// Of long lists only what is near the window is in the document.
 
-import {h} from './dom.js';
+import {fill, h, kept} from './dom.js';
 
-// Items of a block; a block is filled and emptied as one.
-const BLOCK = 10;
-// How far around the window blocks are filled, in windows.
-const NEAR = '120%';
+// Items of a block, which is filled and emptied as one, and what they are taken to be high.
+const BLOCK = 10, ITEM = 180;
 
-/**
- * Items of unknown height, newest at the bottom, in a scroller. `make(item)` gives an item's node; `key(item)` tells items apart.
- * Whoever reads in the middle does not feel what happens above; whoever is at the end stays there.
- */
+// Items of unknown height, newest at the bottom. `make(item)` gives an item's node, `drop(item)` is told that it is gone. Whoever
+// reads in the middle does not feel what happens above; whoever is at the end stays there.
 export class Windowed {
-	constructor(scroller, {make, estimate = 180, onTop = () => {}}) {
-		Object.assign(this, {scroller, make, estimate, onTop, blocks: [], stuck: true});
+	constructor(scroller, {make, drop, onTop}) {
+		Object.assign(this, {scroller, make, drop, stuck: true});
 		this.inner = h('div.window');
 		scroller.append(this.inner);
-		this.observer = new IntersectionObserver((entries) => this.keep(() => entries.forEach((entry) => this.show(entry.target.block, entry.isIntersecting, entry.boundingClientRect.height))), {root: scroller, rootMargin: `${NEAR} 0px`});
+		this.observer = new IntersectionObserver((entries) => this.keep(() => entries.forEach((entry) => this.show(entry.target.block, entry.isIntersecting, entry.boundingClientRect.height))), {root: scroller, rootMargin: '120% 0px'});
 		this.sizes = new ResizeObserver(() => this.stuck && this.toEnd());
 		this.sizes.observe(this.inner);
 		this.sizes.observe(scroller);
-		// Only a hand takes somebody from the end; that the text grows does not.
+		// Only a hand takes somebody from the end.
 		scroller.addEventListener('scroll', () => {
 			const {scrollTop, clientHeight, scrollHeight} = scroller;
 			if (this.last === undefined || Math.abs(scrollTop - this.last) > 1) this.stuck = scrollHeight - scrollTop - clientHeight < 60;
 			this.last = scrollTop;
-			if (scrollTop < clientHeight) this.onTop();
+			if (scrollTop < clientHeight) onTop();
 		}, {passive: true});
 	}
 
@@ -64,11 +60,12 @@ export class Windowed {
 		if (!shown && (block.node.contains(document.activeElement) || getSelection()?.containsNode?.(block.node, true) && !getSelection().isCollapsed)) return;
 		block.shown = shown;
 		if (shown) {
-			block.node.replaceChildren(...block.items.map((item) => this.node(item)));
+			fill(block.node, block.items.map((item) => this.node(item)));
 			block.node.style.height = '';
 		} else {
 			block.node.style.height = `${height}px`;
-			block.node.replaceChildren();
+			fill(block.node);
+			block.items.forEach(this.drop);
 		}
 	}
 
@@ -78,60 +75,45 @@ export class Windowed {
 		return node;
 	}
 
+	// A block's node; it is filled when it comes near.
 	block(items) {
-		const block = {items, shown: false, node: h('div')};
-		block.node.block = block;
-		block.node.style.height = `${items.length * this.estimate}px`;
-		return block;
+		const node = h('div');
+		node.block = {items, shown: false, node};
+		node.style.height = `${items.length * ITEM}px`;
+		this.observer.observe(node);
+		return node;
 	}
 
 	append(item) {
 		this.keep(() => {
-			let block = this.blocks.at(-1);
-			if (!block || block.items.length >= BLOCK) {
-				block = this.block([]);
-				block.shown = true;
-				block.node.style.height = '';
-				this.blocks.push(block);
-				this.inner.append(block.node);
-				this.observer.observe(block.node);
-			}
+			const {block} = this.inner.lastChild ?? {};
+			if (!block || block.items.length >= BLOCK) return this.inner.append(this.block([item]));
 			block.items.push(item);
 			if (block.shown) block.node.append(this.node(item));
-			else block.node.style.height = `${parseFloat(block.node.style.height) + this.estimate}px`;
+			else block.node.style.height = `${parseFloat(block.node.style.height) + ITEM}px`;
 		});
 	}
 
 	prepend(items) {
 		this.keep(() => {
-			const made = [];
-			for (let end = items.length; end > 0; end -= BLOCK) made.unshift(this.block(items.slice(Math.max(0, end - BLOCK), end)));
-			this.blocks.unshift(...made);
-			this.inner.prepend(...made.map((block) => block.node));
-			made.forEach((block) => this.observer.observe(block.node));
+			for (let end = items.length; end > 0; end -= BLOCK) this.inner.prepend(this.block(items.slice(Math.max(0, end - BLOCK), end)));
 		});
 	}
 
 	clear() {
-		this.blocks.forEach((block) => this.observer.unobserve(block.node));
-		this.blocks = [];
-		this.inner.replaceChildren();
-		this.stuck = true;
-	}
-
-	close() {
 		this.observer.disconnect();
-		this.sizes.disconnect();
+		fill(this.inner);
+		this.stuck = true;
 	}
 }
 
 // Any number of rows of one height. `load(page)` gives `{items, total}`.
 export class Rows {
-	constructor(scroller, {height, size = 100, load, make, empty}) {
-		Object.assign(this, {scroller, height, size, load, make, empty, total: 0, pages: new Map(), asked: new Map(), made: new Map(), turn: 0});
+	constructor(scroller, {height, size, load, make, empty}) {
+		Object.assign(this, {scroller, height, size, load, make, empty, total: 0, pages: new Map(), asked: new Set(), made: new Map(), turn: 0});
 		this.inner = h('ul.rows', {role: 'list'});
 		this.note = h('div');
-		scroller.append(this.inner, this.note);
+		scroller.append(this.note, this.inner);
 		scroller.addEventListener('scroll', () => this.draw(), {passive: true});
 		this.sizes = new ResizeObserver(() => this.draw());
 		this.sizes.observe(scroller);
@@ -142,33 +124,34 @@ export class Rows {
 		const turn = ++this.turn;
 		this.asked.clear();
 		const page = await this.load(0);
+		// No menu closes under a hand.
+		for (let menu; (menu = this.inner.querySelector(':popover-open')); ) await new Promise((done) => menu.addEventListener('toggle', done, {once: true}));
 		if (turn !== this.turn) return;
 		this.pages = new Map([[0, page.items]]);
 		this.total = page.total;
-		this.inner.replaceChildren();
-		this.made.clear();
-		this.draw();
+		kept(this.inner, () => {
+			fill(this.inner);
+			fill(this.note, !this.total && this.empty());
+			this.made.clear();
+			this.draw();
+		});
 	}
 
 	draw() {
 		this.inner.style.height = `${this.total * this.height}px`;
-		this.note.replaceChildren(...(this.total ? [] : [this.empty()]));
 		const [top, tall] = [Math.max(0, this.scroller.scrollTop - this.inner.offsetTop), this.scroller.clientHeight || 600];
 		const first = Math.max(0, Math.floor(top / this.height) - 10);
 		const last = Math.min(this.total, Math.ceil((top + tall) / this.height) + 10);
 		for (const [i, node] of this.made) if ((i < first || i >= last) && !node.contains(document.activeElement)) node.remove(), this.made.delete(i);
 		for (let i = first; i < last; i++) {
-			const page = this.pages.get(Math.floor(i / this.size));
-			if (!page) {
-				this.fetch(Math.floor(i / this.size));
-				continue;
-			}
-			const item = page[i % this.size];
+			const n = Math.floor(i / this.size);
+			const item = this.pages.get(n)?.[i % this.size];
+			if (!this.pages.has(n)) this.fetch(n);
 			if (!item || this.made.has(i)) continue;
 			const node = h('li', {'aria-setsize': this.total, 'aria-posinset': i + 1}, this.make(item));
 			node.style.top = `${i * this.height}px`;
 			node.style.height = `${this.height}px`;
-			// In the order of their places, so that the keyboard goes through them as the eye does.
+			// In their order: the keyboard goes through them as the eye does.
 			const behind = [...this.made.keys()].filter((other) => other > i).sort((a, b) => a - b)[0];
 			this.inner.insertBefore(node, behind === undefined ? null : this.made.get(behind));
 			this.made.set(i, node);
@@ -178,7 +161,7 @@ export class Rows {
 	async fetch(page) {
 		if (this.asked.has(page)) return;
 		const turn = this.turn;
-		this.asked.set(page, true);
+		this.asked.add(page);
 		try {
 			const found = await this.load(page);
 			if (turn !== this.turn) return;
