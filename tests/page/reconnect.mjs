@@ -69,4 +69,67 @@ export default [
     await say(page, 'echo two');
     same(await page.locator('.bubble').allTextContents(), ['echo one', 'echo two'], 'said once');
   }],
+  ['a hidden page holds no stream, but a while for an answer that is written', async (browser) => {
+    const model = await startModel();
+    const server = await Server.start({ env: model.env });
+    const page = await browser.page();
+    const open = new Set();
+    let changed = () => {};
+    const told = () => changed();
+    page.on('request', (request) => /api\/events|\/events\?after=\d+$/.test(request.url()) && (open.add(request), told()));
+    for (const name of ['requestfailed', 'requestfinished']) page.on(name, (request) => open.delete(request) && told());
+    const streams = async (n) => {
+      while (open.size !== n) await new Promise((done) => (changed = done));
+    };
+    const hide = (hidden) => page.evaluate((hidden) => {
+      Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });
+      document.dispatchEvent(new Event('visibilitychange'));
+    }, hidden);
+    await page.goto(server.url);
+    await page.getByLabel('Key or one-time code').fill(server.key);
+    await page.keyboard.press('Enter');
+    await say(page, 'hello');
+    await streams(2);
+    await hide(true);
+    await streams(0);
+    // Neither does what is opened there.
+    await page.evaluate(() => (location.hash = '#/'));
+    await page.getByRole('heading', { name: 'New conversation' }).waitFor();
+    await page.goBack();
+    await page.locator('.bubble').getByText('hello').waitFor();
+    same(open.size, 0, 'streams');
+    await hide(false);
+    await streams(2);
+    await page.getByLabel('Message', { exact: true }).fill('slow 100');
+    await page.keyboard.press('Enter');
+    await page.locator('.reply > .md').getByText('w5 ').waitFor();
+    await hide(true);
+    await streams(1);
+    await page.locator('#said').getByText('Answer: w0 w1').waitFor({ state: 'attached' });
+    await hide(false);
+    await page.locator('article[data-state=done]').nth(1).waitFor();
+    same((await page.locator('article.turn').nth(1).locator('.reply > .md').textContent()).trim(), words(100), 'every word once');
+  }],
+  ['a conversation that there is not is told once', async (browser) => {
+    const server = await Server.start();
+    const page = await browser.enter(server);
+    browser.expected.push(/40[04] .*api\/sessions/);
+    let asked = 0;
+    page.on('request', (request) => request.url().includes('/events?') && asked++);
+    await page.clock.install();
+    await page.evaluate(() => (location.hash = '#/s/abc'));
+    await page.getByRole('heading', { name: 'Nothing here' }).waitFor();
+    await page.clock.runFor(10000);
+    same([asked, await page.locator('.toast').count(), await page.getByText('Reading what was said').isVisible()], [1, 0, false], 'questions, notes, waiting');
+  }],
+  ['whoever is not logged in when the server answers again is asked for a key', async (browser) => {
+    const server = await Server.start();
+    const page = await browser.page();
+    browser.expected.push(/ERR_FAILED/);
+    await page.route('**/api/login', (route) => route.abort());
+    await page.goto(server.url);
+    await page.getByText('The server does not answer').waitFor();
+    await page.unroute('**/api/login');
+    await page.getByLabel('Key or one-time code').waitFor();
+  }],
 ];

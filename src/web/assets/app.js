@@ -1,4 +1,4 @@
-// The page: who looks at it, where they are, and what is around the room they are in.
+// Who looks at the page, where they are, and what is around the room they are in.
 
 import {get, post, whenLoggedOut} from './api.js';
 import {Chat} from './chat.js';
@@ -10,20 +10,22 @@ import {Sessions} from './sessions.js';
 
 // Each is a file of its name, loaded when somebody first enters.
 const ROOMS = [
-	['approvals', 'Approvals', 'hand'],
-	['agents', 'Agents', 'agent'],
-	['seeds', 'Specifications', 'seed'],
-	['memory', 'Memory', 'memory'],
-	['skills', 'Skills', 'skill'],
-	['files', 'Files', 'file'],
-	['schedule', 'Schedule', 'clock'],
-	['spaces', 'Spaces', 'space'],
-	['status', 'Status', 'chart'],
-	['settings', 'Settings', 'gear'],
-	['keys', 'Keys', 'key'],
-	['audit', 'Audit', 'audit'],
-	['model', 'Model', 'model', 'unlisted'],
-];
+	['Approvals', 'hand'],
+	['Agents', 'agent'],
+	['Specifications', 'seed', 'seeds'],
+	['Memory', 'memory'],
+	['Skills', 'skill'],
+	['Files', 'file'],
+	['Schedule', 'clock'],
+	['Spaces', 'space'],
+	['Status', 'chart'],
+	['Settings', 'gear'],
+	['Keys', 'key'],
+	['Audit', 'audit'],
+	['Model'],
+].map(([title, sign, name = title.toLowerCase()]) => ({title, sign, name}));
+// The style sheet makes a drawer of the side there.
+const narrow = matchMedia('(max-width: 820px)');
 const SAYS = {live: 'Connected', waiting: 'Reconnecting…', off: 'No network'};
 
 const app = document.getElementById('app');
@@ -38,7 +40,7 @@ class House {
 		this.links = new Map();
 		this.line = h('span.line');
 		this.main = h('main', {id: 'main', tabindex: '-1'});
-		const link = ([name, title, sign]) => {
+		const link = ({name, title, sign}) => {
 			const node = h('a', {href: `#/${name}`}, icon(sign), h('span', title), this.badges[name]);
 			this.links.set(name, node);
 			return h('li', node);
@@ -46,7 +48,7 @@ class House {
 		this.side = h('aside.side', {id: 'side', says: 'Conversations and rooms'},
 			h('div.top', h('a.brand', {href: '#/'}, h('img', {src: 'assets/icon.svg', alt: '', width: '24', height: '24'}), 'oxios'), this.line, signButton('close', 'Close the menu', () => this.drawer(false), 'quiet.narrow')),
 			h('a.button.new', {href: '#/', onclick: () => this.chat.id || this.drawer(false)}, icon('plus'), 'New conversation'), this.sessions.node,
-			h('nav', {says: 'Rooms'}, h('ul.places', ROOMS.filter((one) => !one[3]).map(link), h('li', h('button', {onclick: trying(async () => (await post('api/logout'), leave('')))}, icon('out'), h('span', 'Log out'))))));
+			h('nav', {says: 'Rooms'}, h('ul.places', ROOMS.filter((one) => one.sign).map(link), h('li', h('button', {onclick: trying(async () => (await post('api/logout'), leave('')))}, icon('out'), h('span', 'Log out'))))));
 		this.menu = signButton('menu', 'Menu', () => this.drawer(true), 'quiet.narrow.opener');
 		this.menu.setAttribute('aria-controls', 'side');
 		this.shade = h('div.shade', {onclick: () => this.drawer(false)});
@@ -65,6 +67,7 @@ class House {
 		this.refreshRoom = seldom(400, () => this.room?.refresh?.());
 		this.gone = new AbortController();
 		addEventListener('hashchange', () => this.enter(), this.gone);
+		narrow.addEventListener('change', () => this.drawer(false), this.gone);
 		addEventListener('keydown', (event) => this.key(event), this.gone);
 		this.sessions.refresh();
 		this.sessions.loadSpaces();
@@ -88,24 +91,21 @@ class House {
 
 	drawer(open) {
 		this.node.classList.toggle('open', open);
-		this.side.inert = !open && matchMedia('(max-width: 820px)').matches;
+		this.side.inert = !open && narrow.matches;
 		if (open) this.side.querySelector('a, button').focus();
 		else if (this.side.contains(document.activeElement)) this.menu.focus();
 	}
 
 	mark() {
 		const [, name] = location.hash.split('/');
-		for (const [room, node] of this.links) {
-			if (room === name) node.setAttribute('aria-current', 'page');
-			else node.removeAttribute('aria-current');
-		}
+		for (const [room, node] of this.links) node.ariaCurrent = room === name ? 'page' : null;
 		this.sessions.mark(this.chat.id);
 	}
 
 	async enter() {
 		const [, name = '', ...rest] = location.hash.split('/');
 		this.drawer(false);
-		const place = ROOMS.find((one) => one[0] === name);
+		const place = ROOMS.find((one) => one.name === name);
 		const turn = (this.turn = {});
 		if (!place) {
 			this.room?.close?.();
@@ -123,7 +123,7 @@ class House {
 			this.chat.id = null;
 			this.room = make({rest: rest.join('/'), go: (hash) => this.go(hash), modelChanged: () => this.modelChanged()});
 			fill(this.main, this.room.node);
-			document.title = `${place[1]} – oxios`;
+			document.title = `${place.title} – oxios`;
 			this.mark();
 			this.main.focus({preventScroll: true});
 		} catch (error) {
@@ -158,7 +158,7 @@ class House {
 }
 
 function leave(why) {
-	if (!house && app.querySelector('.login')) return;
+	if (!house && app.querySelector('#key')) return;
 	house?.leave();
 	house = null;
 	stopKernel();

@@ -7,7 +7,6 @@ const KEPT_MS = 3600e3;
 
 const list = [];
 const watchers = new Set();
-// Upper bounds of the buckets of latency, in seconds.
 export let BUCKETS = [];
 
 export const samples = () => list;
@@ -20,7 +19,6 @@ export function watchMetrics(tell) {
 // One line of the Prometheus text: `name{labels} value`.
 const LINE = /^([a-z_]+)(?:\{(.*)\})? (\S+)$/;
 
-// The few numbers that are drawn, out of the text.
 export function read(text) {
 	const one = {at: Date.now(), requests: 0, tokensIn: 0, tokensOut: 0, memory: 0, active: 0};
 	const buckets = new Map();
@@ -42,11 +40,12 @@ export function read(text) {
 	return one;
 }
 
-let timer = 0;
+let timer = null;
 
 export function startMetrics() {
-	clearTimeout(timer);
+	stopMetrics();
 	const look = async () => {
+		const mine = (timer = {});
 		if (!document.hidden) {
 			try {
 				list.push(read(await (await ask('GET', 'metrics')).text()));
@@ -56,9 +55,10 @@ export function startMetrics() {
 				// A gap in the drawing; the connection's state is told elsewhere.
 			}
 		}
-		timer = setTimeout(look, EVERY_MS);
+		// Stopped while it asked.
+		if (timer === mine) timer = setTimeout(look, EVERY_MS);
 	};
 	look();
 }
 
-export const stopMetrics = () => clearTimeout(timer);
+export const stopMetrics = () => (clearTimeout(timer), (timer = null));

@@ -1,7 +1,7 @@
-// The list of conversations: thousands of them, of which only the visible ones are in the document; and what can be done with one.
+// The list of conversations: of thousands only the visible ones are in the document; and what can be done with one.
 
 import {at, del, get, patch, post} from './api.js';
-import {confirmed, edited, field, h, icon, seldom, time, toast, trying} from './dom.js';
+import {confirmed, edited, field, fill, h, icon, seldom, signButton, time, toast, trying} from './dom.js';
 import {onKernel} from './feed.js';
 import {Rows} from './windowed.js';
 
@@ -27,8 +27,8 @@ export class Sessions {
 				return found;
 			},
 			make: (item) => {
-				const [opener, menu] = sessionMenu(() => known.get(item.id) ?? item, {go, changed: (now) => (now && known.set(now.id, now), this.refresh())});
-				return h('div.session', {class: item.id === this.current ? 'current' : null, 'data-id': item.id}, h('a', {href: `#/s/${item.id}`, 'aria-current': item.id === this.current ? 'page' : null}, h('span.title', titleOf(item)), h('small', item.snippet ?? [time(item.updated_at), item.message_count > 1 ? ` · ${item.message_count} messages` : ''])), opener, menu);
+				const [opener, menu] = sessionMenu(() => known.get(item.id) ?? item, {go, changed: () => this.refresh()});
+				return h('div.session', {'data-id': item.id}, h('a', {href: `#/s/${item.id}`, 'aria-current': item.id === this.current ? 'page' : null}, h('span.title', titleOf(item)), h('small', item.snippet ?? [time(item.updated_at), item.message_count > 1 ? ` · ${item.message_count} messages` : ''])), opener, menu);
 			},
 			empty: () => h('p.empty', this.query ? 'Nothing was found.' : 'No conversations yet. What you say to the agent is kept here.'),
 		});
@@ -43,22 +43,23 @@ export class Sessions {
 
 	async loadSpaces() {
 		const {items} = await get('api/spaces?limit=500').catch(() => ({items: []}));
+		// A list that somebody has open stays as it is.
+		const now = JSON.stringify(items);
+		if (now === this.shown) return;
+		this.shown = now;
 		this.spaces.hidden = !items.length;
-		this.spaces.replaceChildren(h('option', {value: ''}, 'All spaces'), ...items.map((space) => h('option', {value: space.id}, space.name || 'Without a name')));
+		fill(this.spaces, h('option', {value: ''}, 'All spaces'), items.map((space) => h('option', {value: space.id}, space.name || 'Without a name')));
 		this.spaces.value = this.space;
 	}
 
 	refresh() {
-		return this.rows.refresh().catch(() => {});
+		return this.rows.refresh().catch((error) => fill(this.rows.note, h('p.note.bad', error.message, ' ', h('button.link', {onclick: trying(() => this.refresh())}, 'Try again'))));
 	}
 
 	mark(id) {
 		this.current = id;
 		for (const node of this.scroller.querySelectorAll('.session')) {
-			const is = node.dataset.id === id;
-			node.classList.toggle('current', is);
-			if (is) node.firstChild.setAttribute('aria-current', 'page');
-			else node.firstChild.removeAttribute('aria-current');
+			node.firstChild.ariaCurrent = node.dataset.id === id ? 'page' : null;
 		}
 	}
 }
@@ -71,24 +72,28 @@ export const titleOf = (item) => item?.title || 'Conversation';
 // A menu beneath its button. `changed(item)` is told; with null after deletion.
 export function sessionMenu(session, {go, changed}) {
 	const menu = h('div.menu', {popover: 'auto'});
-	const opener = h('button.sign.quiet', {title: 'More', says: 'More about this conversation', onclick: () => open()}, icon('more'));
+	const opener = signButton('more', 'More about this conversation', () => open());
 	const act = (text, sign, work) => h('button', {onclick: () => (menu.hidePopover(), trying(work)())}, icon(sign), text);
+	const told = (item) => (item && known.set(item.id, item), changed(item));
 	const file = (text, format) => h('a', {href: at(`api/sessions/${session().id}/export?format=${format}`), download: true, onclick: () => menu.hidePopover()}, icon('up'), text);
 
 	function open() {
-		menu.replaceChildren(
+		fill(menu,
 			act('Rename', 'edit', async () => {
 				const title = await asked('Rename the conversation', 'Name', session().title);
-				if (title !== null) changed(await patch(`api/sessions/${session().id}`, {title: title.trim() || null}));
+				if (title !== null) told(await patch(`api/sessions/${session().id}`, {title: title.trim() || null}));
 			}),
 			act('Move to a space', 'space', async () => {
-				const space = await chosenSpace(session().space_id);
-				if (space !== undefined) changed(await patch(`api/sessions/${session().id}`, {space_id: space}));
+				let {id, space_id: now} = session();
+				// No list has told of it.
+				if (now === undefined) now = (await get(`api/sessions/${id}`)).space_id;
+				const space = await chosenSpace(now);
+				if (space !== now) told(await patch(`api/sessions/${id}`, {space_id: space}));
 			}),
 			act('Fork', 'fork', async () => {
 				const made = await post(`api/sessions/${session().id}/fork`, {});
 				toast('A copy, to go on in another way.');
-				changed(made);
+				told(made);
 				go(`#/s/${made.id}`);
 			}),
 			file('Export as Markdown', 'markdown'),
@@ -97,7 +102,7 @@ export function sessionMenu(session, {go, changed}) {
 				const {id, title} = session();
 				if (!(await confirmed('Delete this conversation?', `“${title}” and all that was said in it. What runs in it is stopped. This cannot be taken back.`))) return;
 				await del(`api/sessions/${id}`);
-				changed(null);
+				told(null);
 				if (location.hash.includes(id)) go('#/');
 			}),
 		);
@@ -113,10 +118,10 @@ export function sessionMenu(session, {go, changed}) {
 // One line from a person; null where it was closed.
 export const asked = async (title, label, value = '', hint = '') => (await edited(title, {text: field(label, {value, hint})}, ({text}) => ({text})))?.text ?? null;
 
-// A space's id, null for none, undefined where it was closed.
+// A space's id, null for none; the one that it is in, also one that was put away, where it was closed.
 async function chosenSpace(now) {
 	const {items} = await get('api/spaces?limit=500');
-	const options = [['', 'No space'], ...items.filter((space) => space.status === 'active').map((space) => [space.id, space.name])];
+	const options = [['', 'No space'], ...items.filter((space) => space.status === 'active' || space.id === now).map((space) => [space.id, space.name || 'Without a name'])];
 	const chosen = await edited('Move to a space', {space: field('Space', {kind: 'select', options, value: now ?? ''})}, ({space}) => [space || null]);
-	return chosen?.[0];
+	return chosen ? chosen[0] : now;
 }
