@@ -3,7 +3,8 @@
 
 import {copyText, h, icon} from './dom.js';
 
-const FENCE = /^ {0,3}(`{3,}|~{3,})\s*([^\s`]*)/;
+// Ticks with more of them on their line are code within it.
+const FENCE = /^ {0,3}(`{3,}(?=[^`]*$)|~{3,})\s*([^\s`]*)/;
 // These meet lines of any length: each takes time in proportion to it.
 const HEAD = /^ {0,3}(#{1,6})\s+(.*)$/;
 const RULE = /^ {0,3}([-*_])(\s*\1){2,}\s*$/;
@@ -13,13 +14,9 @@ const CELLS = /^(?=[^-]*-)[-|:\s]+$/;
 // Lists and quotes within each other; deeper ones are shown as text.
 const DEEP = 8;
 
-/**
- * The parts of a text, each of which stands for itself: `[{raw, node()}]`. While an answer grows only its last parts change, so
- * whoever shows it keeps the nodes of the others.
- */
+// The parts of a text: `[{raw, node()}]`. While an answer grows only its last ones change: the nodes of the others are kept.
 export const parts = (text) => own(text.replace(/\r\n?/g, '\n').split('\n')).map((lines) => ({raw: lines.join('\n'), node: () => part(lines, 0)}));
 
-// The lines of each part.
 function own(lines) {
 	const found = [];
 	for (let i = 0, end; i < lines.length; i = end) {
@@ -29,7 +26,6 @@ function own(lines) {
 	return found;
 }
 
-// All of a text.
 export const markdown = (text) => h('div.md', parts(text).map((one) => one.node()));
 
 function partEnd(lines, i) {
@@ -48,7 +44,7 @@ function partEnd(lines, i) {
 	for (; j < lines.length; j++) {
 		const next = lines[j];
 		if (kind === 'list') {
-			// A list goes on over one empty line where what follows belongs to it.
+			// It goes on over one empty line where what follows belongs to it.
 			if (!next.trim()) {
 				if (j + 1 < lines.length && ((ITEM.test(lines[j + 1]) && !other(lines[j + 1])) || /^ {2,}\S/.test(lines[j + 1]))) continue;
 				break;
@@ -111,7 +107,6 @@ function table([head, marks, ...rows]) {
 	return h('div.scroll', {tabindex: '0', role: 'region', says: 'Table'}, h('table', h('thead', row(head, 'th')), h('tbody', rows.map((line) => row(line, 'td')))));
 }
 
-// A block of code with a button that copies it.
 export function code(text, language = '') {
 	return h('figure.code', h('figcaption', h('span', language || 'text'), h('button.quiet', {onclick: () => copyText(text)}, icon('copy'), 'Copy')), h('pre', {tabindex: '0', says: `Code${language ? ', ' + language : ''}`}, h('code', text)));
 }
@@ -139,6 +134,7 @@ function inline(text, depth = 0) {
 	for (let i = 0; i < text.length; ) {
 		const rest = text.slice(i, i + 1000);
 		const c = rest[0];
+		const within = /\w/.test(text[i - 1] ?? '');
 		if (c === '\\' && /[\\`*_{}[\]()#+\-.!|~<>]/.test(rest[1] ?? '')) {
 			plain += rest[1];
 			i += 2;
@@ -157,13 +153,13 @@ function inline(text, depth = 0) {
 			continue;
 		}
 		const strong = depth < DEEP && /^(\*\*|__|~~)(?=\S)([^]*?\S)\1/.exec(rest);
-		if (strong && !(c === '_' && /\w/.test(text[i - 1] ?? ''))) {
+		if (strong && !(c === '_' && within)) {
 			put(h(c === '~' ? 'del' : 'strong', inline(strong[2], depth + 1)));
 			i += strong[0].length;
 			continue;
 		}
 		const soft = depth < DEEP && /^([*_])(?=[^\s*_])([^]*?[^\s*_])\1(?![*_])/.exec(rest);
-		if (soft && !(c === '_' && (/\w/.test(text[i - 1] ?? '') || /\w/.test(rest[soft[0].length] ?? '')))) {
+		if (soft && !(c === '_' && (within || /\w/.test(rest[soft[0].length] ?? '')))) {
 			put(h('em', inline(soft[2], depth + 1)));
 			i += soft[0].length;
 			continue;
@@ -178,7 +174,7 @@ function inline(text, depth = 0) {
 			i += named[0].length + (image ? 1 : 0);
 			continue;
 		}
-		const bare = (c === 'h' || c === '<') && !/\w/.test(text[i - 1] ?? '') && BARE.exec(c === '<' ? rest.slice(1) : rest);
+		const bare = (c === 'h' || c === '<') && !within && BARE.exec(c === '<' ? rest.slice(1) : rest);
 		if (bare) {
 			put(link(bare[0], bare[0]) ?? bare[0]);
 			i += bare[0].length + (c === '<' ? 1 : 0);
