@@ -7,7 +7,6 @@ const WAYS = [
 	{name: 'offline', title: 'Built-in helper', says: 'No language model: a few commands, no network.', address: null},
 ];
 
-// Connects a model, and tries it before it is kept.
 export function modelRoom({modelChanged}) {
 	const into = h('div');
 	const {node} = room('Connect a model', {intro: 'It is asked a word before it is kept; where that fails, what answers now stays.'}, into);
@@ -50,17 +49,21 @@ export function modelRoom({modelChanged}) {
 
 		async function save() {
 			say('Trying it; a small machine may take a while to load a model…');
-			const moved = way !== 'offline' && address.value !== (way === nowWay ? (config.base_url ?? '') : '');
-			const wanted = way === 'offline' ? 'offline' : `${way}/${model.value.trim() || 'auto'}`;
+			const wanted = {model: way};
+			if (way !== 'offline') {
+				wanted.model += `/${model.value.trim() || 'auto'}`;
+				// The address and the key of one provider are nothing for another.
+				const other = way !== nowWay;
+				if (other || address.value !== (config.base_url ?? '')) wanted.base_url = address.value || null;
+				if (other || key.value) wanted.api_key = key.value || null;
+			}
 			try {
-				if (moved) await put('api/config', {engine: {base_url: address.value || null}});
-				const {model: now} = key?.value && way !== 'offline' ? await put('api/engine/api-key', {api_key: key.value, model: wanted}) : await put('api/engine/model', {model: wanted});
+				const {model: now} = await put('api/engine/model', wanted);
 				toast(`${now} answers from now on.`);
 				modelChanged();
 				reload();
 			} catch (error) {
 				say(error.message, true);
-				if (moved) await put('api/config', {engine: {base_url: config.base_url}}).catch(() => {});
 			}
 		}
 	});
