@@ -20,14 +20,14 @@ export default [
     await page.getByRole('button', { name: 'Save' }).click();
     await page.locator('.cards').getByText('serviced on 3 May').waitFor();
     await page.getByLabel('Search memories').fill('pump');
-    await page.getByText('1 memory, ranked by').waitFor();
+    await page.locator('#said').getByText('1 memory, ranked by').waitFor();
     await page.getByRole('button', { name: 'Edit' }).click();
     await page.getByLabel('What is to be remembered').fill('The pump was serviced on 4 May');
     await page.getByRole('button', { name: 'Save' }).click();
     await page.locator('.cards').getByText('4 May').waitFor();
     await page.getByRole('button', { name: 'Forget' }).click();
     await page.getByRole('dialog').getByRole('button', { name: 'Forget' }).click();
-    await page.getByText('0 memories').waitFor();
+    await page.locator('#main').getByText('0 memories').waitFor();
   }],
   ['skills: read, write, switch off', async (browser) => {
     const server = await Server.start();
@@ -103,6 +103,161 @@ export default [
     await page.getByRole('link', { name: 'New conversation' }).click();
     const turn = await say(page, 'are you there?');
     await turn.getByText('You said: are you there?').waitFor();
+  }],
+  ['model: what is typed for one provider never reaches another', async (browser) => {
+    const [old, fresh] = [await startModel(), await startModel()];
+    const server = await Server.start({ env: { OXIOS_ENGINE__DEFAULT_MODEL: '' }, config: `[security]\nlandlock = "off"\n[engine]\ndefault_model = "openai/scripted"\nbase_url = "${old.url}"\napi_key = "sk-old"\n` });
+    const page = await browser.enter(server, { hash: '#/model' });
+    browser.expected.push(/50[24] .*api\/engine/);
+    const asked = [];
+    page.on('request', (request) => request.method() === 'PUT' && asked.push([new URL(request.url()).pathname, request.postDataJSON()]));
+    await page.getByLabel('Anthropic').check();
+    await page.getByLabel('Model', { exact: true }).fill('claude');
+    const ways = [['', ''], ['', 'sk-new'], [fresh.url, 'sk-new']];
+    // No stranger is asked.
+    await page.route('**/api/engine/model', (route) => (route.request().postDataJSON().base_url ? route.continue() : route.fulfill({ status: 502, json: { error: 'no' } })));
+    for (const [address, key] of ways) {
+      await page.getByLabel('Address').fill(address);
+      await page.getByLabel('Key', { exact: true }).fill(key);
+      await Promise.all([page.waitForResponse('**/api/engine/model'), page.getByRole('button', { name: 'Try it and use it' }).click()]);
+      await page.locator('.note.bad').waitFor();
+    }
+    const path = '/api/engine/model', model = 'anthropic/claude';
+    same(asked, [[path, { model, base_url: null, api_key: null }], [path, { model, base_url: null, api_key: 'sk-new' }], [path, { model, base_url: fresh.url, api_key: 'sk-new' }]], 'what the server was asked for');
+    holds(!JSON.stringify(old.seen).includes('sk-new') && !JSON.stringify(fresh.seen).includes('sk-old'), 'no key went astray');
+    same((await server.call('GET', 'api/engine/config')).base_url, old.url, 'what answers stays');
+  }],
+  ['files: nothing is written over unseen, and nothing that was typed is lost', async (browser) => {
+    const server = await Server.start();
+    const file = 'api/workspace/file/a.txt';
+    await server.call('PUT', file, 'one\r\ntwo\r\n');
+    const page = await browser.enter(server, { hash: '#/files/a.txt' });
+    browser.expected.push(/412 .*api\/workspace/);
+    const area = page.locator('.editor'), save = page.getByRole('button', { name: 'Save' });
+    await page.getByRole('button', { name: 'Edit' }).click();
+    await area.fill('one\nthree\n');
+    await save.click();
+    await page.locator('.fileview pre').getByText('three').waitFor();
+    same(await server.call('GET', file), 'one\r\nthree\r\n', 'its ends of lines');
+    // A link and a reload.
+    await page.getByRole('button', { name: 'Edit' }).click();
+    await area.fill('mine');
+    await page.getByRole('link', { name: 'Memory' }).click();
+    await page.getByRole('heading', { name: 'Memory' }).waitFor();
+    await page.goBack();
+    await page.getByText('not saved yet').waitFor();
+    same(await area.inputValue(), 'mine', 'the draft');
+    await page.reload();
+    await area.waitFor();
+    // Somebody else writes meanwhile.
+    await server.call('PUT', file, 'theirs');
+    await save.click();
+    await page.getByRole('dialog').getByText('changed since you opened it').waitFor();
+    await browser.shoot('conflict', page);
+    await page.getByRole('dialog').getByRole('button', { name: 'Cancel' }).click();
+    same([await server.call('GET', file), await area.inputValue()], ['theirs', 'mine'], 'both are there');
+    await save.click();
+    await page.getByRole('dialog').getByRole('button', { name: 'Replace' }).click();
+    await page.locator('.fileview pre').getByText('mine').waitFor();
+    same(await server.call('GET', file), 'mine', 'replaced');
+    await server.call('PUT', file, 'others');
+    await page.getByRole('button', { name: 'Delete this file' }).click();
+    await page.getByRole('dialog').getByRole('button', { name: 'Delete' }).click();
+    await page.getByText('another one than you saw').waitFor();
+    // A file of the same name from elsewhere.
+    const upload = () => page.setInputFiles('.bar input[type=file]', { name: 'a.txt', mimeType: 'text/plain', buffer: Buffer.from('new') });
+    await upload();
+    await page.getByRole('dialog').getByRole('button', { name: 'Cancel' }).click();
+    same(await server.call('GET', file), 'others', 'kept');
+    await upload();
+    await page.getByRole('dialog').getByRole('button', { name: 'Replace' }).click();
+    await page.getByText('a.txt is there.').waitFor();
+    same(await server.call('GET', file), 'new', 'replaced');
+  }],
+  ['files: a large one is not read to be told that it is large', async (browser) => {
+    const server = await Server.start();
+    await server.call('PUT', 'api/workspace/file/large.txt', 'x'.repeat(700 * 1024));
+    const page = await browser.enter(server, { hash: '#/files/large.txt' });
+    browser.expected.push(/ERR_ABORTED/);
+    await page.getByText('Too long to be shown here.').waitFor();
+    same(await page.locator('.filehead .small').textContent(), '700.0 kB', 'its size');
+  }],
+  ['approvals: a question stays where it is while others come and go', async (browser) => {
+    const server = await Server.start();
+    const ask = (text) => server.call('POST', 'api/chat', { content: text });
+    await ask('write one.md: 1');
+    const page = await browser.enter(server, { hash: '#/approvals' });
+    const card = page.locator('.approval', { hasText: 'one.md' });
+    await card.locator('.diff').waitFor();
+    const answer = card.getByRole('button', { name: 'Approve' });
+    await answer.focus();
+    const place = await answer.boundingBox();
+    await ask('write two.md: 2');
+    await page.locator('.approval').nth(1).waitFor();
+    same([await answer.boundingBox(), await answer.evaluate((button) => button === document.activeElement)], [place, true], 'the place and the focus');
+    const [first] = (await server.call('GET', 'api/approvals')).filter((one) => one.resource === 'one.md');
+    const second = page.locator('.approval', { hasText: 'two.md' }).getByRole('button', { name: 'Approve' });
+    await page.locator('.approval', { hasText: 'two.md' }).locator('.diff').waitFor();
+    const below = await second.boundingBox();
+    await server.call('POST', `api/approvals/${first.id}/approve`);
+    await card.getByText('Approved').waitFor();
+    same(await second.boundingBox(), below, 'the next one is where it was');
+    await second.click();
+    await page.locator('.approval').nth(1).getByText('Approved').waitFor();
+  }],
+  ['settings: what can be set can be taken out, and what is no JSON is told', async (browser) => {
+    const server = await Server.start({ config: '[engine]\napi_key = "sk-old"\n[mcp.servers.house]\nurl = "http://127.0.0.1:9/mcp"\n' });
+    const page = await browser.enter(server, { hash: '#/settings' });
+    await page.getByLabel('engine.fallback_models').fill('openai/a\nopenai/b');
+    await page.locator('.field', { hasText: 'engine.api_key' }).getByLabel('Remove it').check();
+    await page.getByLabel('mcp.servers.house.headers').fill('{');
+    await page.getByRole('button', { name: 'Save 3 changes' }).click();
+    await page.locator('.field', { hasText: 'mcp.servers.house.headers' }).getByText('Write it as JSON').waitFor();
+    await page.getByLabel('mcp.servers.house.headers').fill('{}');
+    await page.getByRole('button', { name: 'Save 2 changes' }).click();
+    await page.getByText('Saved').waitFor();
+    const { engine } = await server.call('GET', 'api/config');
+    same([engine.fallback_models, engine.api_key_set], [['openai/a', 'openai/b'], false], 'in force');
+    await page.getByRole('button', { name: 'Remove this server' }).click();
+    await page.getByRole('dialog').getByRole('button', { name: 'Remove' }).click();
+    await page.getByRole('group', { name: 'Tool server house' }).waitFor({ state: 'detached' });
+    same((await server.call('GET', 'api/config')).mcp.servers, {}, 'tool servers');
+  }],
+  ['a switch shows what is, also after a refusal', async (browser) => {
+    const server = await Server.start();
+    await server.call('POST', 'api/skills', { name: 'tea', description: 'When somebody wants tea' });
+    const page = await browser.enter(server, { hash: '#/skills' });
+    browser.expected.push(/status of 503/);
+    await page.route('**/disable', (route) => route.fulfill({ status: 503, json: { error: 'busy' } }));
+    const on = page.locator('.card', { hasText: 'tea' }).getByRole('switch');
+    await on.click();
+    await page.getByText('Busy.').waitFor();
+    holds(await on.isChecked(), 'it is on');
+    // The server knows better, and the focus is where it was.
+    await page.unroute('**/disable');
+    await on.click();
+    await page.locator('.card', { hasText: 'tea' }).getByText('off', { exact: true }).waitFor();
+    same(await page.evaluate(() => document.activeElement.getAttribute('role')), 'switch', 'the focus');
+  }],
+  ['what was logged out asks no more', async (browser) => {
+    const server = await Server.start();
+    const page = await browser.page();
+    await page.clock.install();
+    browser.expected.push(/401/);
+    await page.goto(server.url);
+    let arrived, go;
+    const here = new Promise((done) => (arrived = done)), let_go = new Promise((done) => (go = done));
+    await page.route('**/metrics', async (route) => (arrived(), await let_go, route.continue()));
+    await page.getByLabel('Key or one-time code').fill(server.key);
+    await page.keyboard.press('Enter');
+    await here;
+    await page.getByRole('button', { name: 'Log out' }).click();
+    await page.getByLabel('Key or one-time code').waitFor();
+    await Promise.all([page.waitForResponse('**/metrics'), go()]);
+    let asked = 0;
+    page.on('request', (request) => request.url().endsWith('/metrics') && asked++);
+    await page.clock.runFor(60000);
+    same(asked, 0, 'questions');
   }],
   ['keys, schedule, spaces, agents, audit, status', async (browser) => {
     const server = await Server.start();

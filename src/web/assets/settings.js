@@ -1,9 +1,8 @@
 import {get, put, Refused} from './api.js';
-import {badge, button, edited, field, fill, h, icon, list, loading, plural, room, toast, trying} from './dom.js';
+import {badge, button, confirmed, edited, field, fill, h, icon, list, loading, plural, room, toast, trying} from './dom.js';
 
 const SECTION = {kernel: 'Storage', gateway: 'Gateway', engine: 'Model', security: 'Security', session: 'Conversations', orchestrator: 'Tasks', memory: 'Memory', audit: 'Audit', metrics: 'Metrics', web: 'Page', logging: 'Log', mcp: 'Tool servers'};
 
-// Every key of the configuration, made from its definition.
 export function settingsRoom() {
 	const into = h('div');
 	const {node} = room('Settings', {acts: [h('a.button', {href: '#/model'}, icon('model'), 'Connect a model')]}, into);
@@ -18,7 +17,7 @@ export function settingsRoom() {
 		const waiting = h('p.note', {hidden: !config.restart_required?.length}, icon('warn'), 'In force after a restart: ', (config.restart_required ?? []).join(', '));
 		const problem = h('div.note.bad', {role: 'alert', hidden: true});
 		const save = h('button.primary', {type: 'submit', disabled: true}, 'Save');
-		const form = h('form.settings', {onsubmit: trying(store), oninput: changed}, waiting, h('div.search', icon('search'), search), Object.entries(sections).map(([name, own]) => h('fieldset.card', h('legend', own[0].path.startsWith('mcp.') ? `Tool server ${name.split('.').pop()}` : (SECTION[name] ?? name)), own.map(row))),
+		const form = h('form.settings', {onsubmit: trying(store), oninput: changed}, waiting, h('div.search', icon('search'), search), Object.entries(sections).map(([name, own]) => h('fieldset.card', h('legend', own[0].path.startsWith('mcp.') ? `Tool server ${name.split('.').pop()}` : (SECTION[name] ?? name)), own.map(row), own[0].path.startsWith('mcp.') && button('Remove this server', trying(() => removeServer(name.split('.').pop())), {kind: 'danger', sign: 'trash'}))),
 			h('div.acts', button('Add a tool server', trying(addServer), {sign: 'plus'})), h('div.sticky', problem, h('div.acts', save)));
 		return form;
 
@@ -33,34 +32,42 @@ export function settingsRoom() {
 		function row(key) {
 			const now = value(key.at);
 			const hint = [key.meaning, key.default !== '' && `Default: ${key.default}.`].filter(Boolean).join(' ');
-			const common = {hint, disabled: Boolean(key.set_by), name: key.at};
-			const label = key.at;
-			let made;
-			if (key.kind === 'bool') made = field(label, {kind: 'check', value: now, ...common});
-			else if (key.kind === 'word') made = field(label, {kind: 'select', options: key.words, value: now, ...common});
-			else if (key.kind === 'whole' || key.kind === 'decimal') made = field(label, {kind: 'number', value: now, min: key.bounds[0], max: key.bounds[1], step: key.kind === 'whole' ? 1 : 'any', ...common});
-			else if (key.kind === 'list') made = field(label, {value: (now ?? []).join(', '), ...common, hint: `${hint} Apart by commas.`});
-			else if (key.kind === 'secrets') made = field(label, {kind: 'area', rows: 2, value: JSON.stringify(now ?? {}), ...common, hint: `${hint} As JSON; *** keeps what is there.`});
-			else if (key.secret) made = field(label, {kind: 'password', autocomplete: 'new-password', placeholder: now ? 'set; leave empty to keep it' : 'not set', ...common});
-			else made = field(label, {value: now ?? '', ...common});
+			const number = () => ({kind: 'number', value: now, min: key.bounds[0], max: key.bounds[1], step: key.kind === 'whole' ? 1 : 'any'});
+			const kinds = {
+				bool: () => ({kind: 'check', value: now}),
+				word: () => ({kind: 'select', options: key.words, value: now}),
+				whole: number,
+				decimal: number,
+				list: () => ({kind: 'area', rows: 2, value: (now ?? []).join('\n'), hint: `${hint} One a line.`}),
+				secrets: () => ({kind: 'area', rows: 2, value: JSON.stringify(now ?? {}), hint: `${hint} As JSON; *** keeps what is there.`}),
+				text: () => (key.secret ? {kind: 'password', autocomplete: 'new-password', placeholder: now ? 'set; leave empty to keep it' : 'not set'} : {value: now ?? ''}),
+			};
+			const made = field(key.at, {hint, disabled: Boolean(key.set_by), name: key.at, ...kinds[key.kind]()});
 			made.node.append(h('div.tags', !key.live && badge('needs a restart', 'warn'), key.set_by && badge(`set by ${key.set_by}`)));
+			const gone = key.secret && key.kind !== 'secrets' && now && !key.set_by && h('input', {type: 'checkbox'});
+			if (gone) made.node.append(h('label.switch', gone, 'Remove it'));
 			const error = h('p.small.bad', {hidden: true, id: `${made.input.id}e`});
 			made.node.append(error);
-			fields.push({key, made, error, before: made.value, text: `${key.at} ${key.meaning}`.toLowerCase()});
+			fields.push({key, made, gone, error, before: made.value, text: `${key.at} ${key.meaning}`.toLowerCase()});
 			return made.node;
 		}
 
-		function parsed({key, made}) {
+		function parsed({key, made, gone}) {
 			const text = made.value;
+			if (gone?.checked) return null;
 			if (key.kind === 'bool') return text;
 			if (key.kind === 'whole' || key.kind === 'decimal') return text === '' ? null : Number(text);
-			if (key.kind === 'list') return list(text);
-			if (key.kind === 'secrets') return JSON.parse(text || '{}');
+			if (key.kind === 'list') return list(text, '\n');
+			try {
+				if (key.kind === 'secrets') return JSON.parse(text || '{}');
+			} catch {
+				throw new Refused(400, `${key.at}: Write it as JSON, as {"NAME":"value"}.`);
+			}
 			return text === '' ? null : text;
 		}
 
 		function different() {
-			return fields.filter(({made, before}) => made.value !== before);
+			return fields.filter(({made, gone, before}) => made.value !== before || gone?.checked);
 		}
 
 		function changed() {
@@ -70,15 +77,15 @@ export function settingsRoom() {
 		}
 
 		async function store() {
-			const wanted = {};
-			for (const one of different()) {
-				const names = one.key.at.split('.');
-				const last = names.pop();
-				names.reduce((inner, name) => (inner[name] ??= {}), wanted)[last] = parsed(one);
-			}
 			fields.forEach(({error, made}) => ((error.hidden = true), made.input.removeAttribute('aria-invalid')));
 			problem.hidden = true;
 			try {
+				const wanted = {};
+				for (const one of different()) {
+					const names = one.key.at.split('.');
+					const last = names.pop();
+					names.reduce((inner, name) => (inner[name] ??= {}), wanted)[last] = parsed(one);
+				}
 				const {restart_required, overridden_by_env} = await put('api/config', wanted);
 				toast(restart_required.length ? `Saved. After a restart: ${restart_required.join(', ')}.` : 'Saved and in force.');
 				if (overridden_by_env?.length) toast(`The environment goes before: ${overridden_by_env.join(', ')}.`, true);
@@ -89,7 +96,7 @@ export function settingsRoom() {
 				const rest = [];
 				for (const part of error.message.split('; ')) {
 					const [path, ...says] = part.split(': ');
-					const own = fields.find(({key}) => key.at === path.toLowerCase());
+					const own = fields.find(({key}) => key.at.toLowerCase() === path.toLowerCase());
 					if (!own) rest.push(part);
 					else {
 						own.error.textContent = says.join(': ');
@@ -107,6 +114,12 @@ export function settingsRoom() {
 		function narrow(words) {
 			for (const {made, text} of fields) made.node.hidden = !text.includes(words);
 			form.querySelectorAll('fieldset').forEach((set) => (set.hidden = ![...set.querySelectorAll('.field')].some((one) => !one.hidden)));
+		}
+
+		async function removeServer(name) {
+			if (!(await confirmed(`Remove ${name}?`, 'Its tools are offered no more. Other changes here that are not saved are dropped.', 'Remove'))) return;
+			await put('api/config', {mcp: {servers: {[name]: null}}});
+			reload();
 		}
 
 		async function addServer() {
