@@ -64,3 +64,30 @@ async fn piece(file: Arc<dyn DiskFile>, at: u64, size: u64) -> io::Result<Bytes>
     };
     blocking::spawn(read).await.unwrap_or_else(|e| Err(io::Error::other(e)))
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+    use crate::base::time::ManualClock;
+    use crate::rooms::workspace::Workspace;
+    use crate::sys::disk::RealDisk;
+
+    #[tokio::test]
+    async fn exactly_what_was_announced_is_sent_or_the_connection_breaks() {
+        let dir = std::env::temp_dir().join(format!("oxios-file-body-{}", std::process::id()));
+        let files = Workspace::open(&dir, &RealDisk, Arc::new(ManualClock::default())).unwrap();
+        for len in [3, FILE_CHUNK_BYTES, 2 * FILE_CHUNK_BYTES + 3] {
+            files.write("a", &vec![7; len]).unwrap();
+            let sent = async |size: usize| {
+                let (file, _) = files.open_file("a").unwrap();
+                content(Arc::from(file), size as u64).await.unwrap().collect().await.map(|body| body.to_bytes().len())
+            };
+            assert_eq!(sent(len).await.unwrap(), len);
+            assert_eq!(sent(len - 1).await.unwrap(), len - 1, "it has grown");
+            assert!(sent(len + 1).await.is_err(), "it has lost something");
+        }
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+}
