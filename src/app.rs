@@ -354,7 +354,8 @@ fn background(app: &Arc<App>, stop: &Cancel) -> [tokio::task::JoinHandle<()>; 10
     // Ends when the index is made; whoever needs it earlier makes it.
     let memory = app.memory.clone();
     tokio::task::spawn_blocking(move || memory.warm());
-    let scheduled = tokio::spawn(app.cron.clone().keep_running(stop.clone()));
+    // While the house is drained nothing new is sent: what falls due then was missed.
+    let scheduled = tokio::spawn(app.cron.clone().keep_running(app.shutdown.clone()));
     let (audit, cancel) = (app.audit.clone(), stop.clone());
     let recorded = tokio::spawn(async move { audit.keep(cancel).await });
     let tools = tokio::spawn(app.mcp.clone().keep_tidy(stop.clone()));

@@ -10,14 +10,14 @@ use crate::base::limits::CRON_RUNS_KEPT;
 use crate::base::log;
 use crate::base::time::Timestamp;
 use crate::cron::{Cron, CronError, CronRun, Job, Missed, RunCause, RunStatus, plan};
-use crate::gateway::{IncomingMessage, Submitted};
+use crate::gateway::{GatewayError, IncomingMessage, Submitted};
 use crate::store::StoreError;
 use crate::store::record::Body;
 use crate::store::tail::Step;
 
 /// A run that is later than this was missed: the machine was asleep. Longer than any wait between two looks.
 const LATE: Duration = Duration::from_secs(90);
-/// Wall clocks are set while we wait: look at them at least this often.
+/// Wall clocks are set while we wait: look at them at least this often. A run that was refused is tried again then, too.
 const LOOK_EVERY: Duration = Duration::from_secs(20);
 
 impl Cron {
@@ -55,24 +55,62 @@ impl Cron {
         let mut wait = LOOK_EVERY;
         for job in jobs {
             let Some(due) = job.next_run_at else { continue };
-            if due > now {
+            // The clock was ahead for a moment and is right now: what it was planned for may lie years ahead.
+            let wrong = job.planned_at.is_some_and(|at| at > now.plus(LATE));
+            if due > now && !wrong {
                 wait = wait.min(due.since(now));
                 continue;
             }
-            let missed = due < self.opened_at || now.since(due) > LATE;
             // First the plan, then the run: a process that dies between the two has missed one, and never sends it twice.
-            if let Err(error) = self.plan_next(job.owner, job.id, now).await {
-                log::warn("cron", format_args!("job {}: {error}", job.id));
+            let job = match self.take_due(&job, now).await {
+                Ok(Some(job)) => job,
+                // Its owner was faster.
+                Ok(None) | Err(CronError::NotFound) => continue,
+                Err(error) => {
+                    log::warn("cron", format_args!("job {}: {error}", job.id));
+                    continue;
+                }
+            };
+            let missed = due < self.opened_at || now.since(due) > LATE;
+            if due > now || (missed && job.missed == Missed::Skip) {
                 continue;
             }
-            if !missed || job.missed == Missed::Once {
-                let cause = if missed { RunCause::Missed } else { RunCause::Schedule };
-                if let Err(error) = self.send(job.owner, (None, job.budget_id), job.id, cause).await {
-                    log::warn("cron", format_args!("job {}: not run: {error}", job.id));
-                }
+            let cause = if missed { RunCause::Missed } else { RunCause::Schedule };
+            let Err(error) = self.send(job.owner, (None, job.budget_id), job.id, cause).await else { continue };
+            log::warn("cron", format_args!("job {}: not run: {error}", job.id));
+            if let CronError::Gateway(GatewayError::Draining | GatewayError::WaitingRoomFull { .. } | GatewayError::DiskFull(_)) = error {
+                self.give_back(&job, due).await;
             }
         }
         wait.max(Duration::from_millis(1))
+    }
+
+    /// Plans what follows the run that this job has planned, and gives the job as it is now; none where that run is planned no longer:
+    /// the job was switched off or moved meanwhile.
+    async fn take_due(self: &Arc<Self>, seen: &Job, now: Timestamp) -> Result<Option<Job>, CronError> {
+        let due = seen.next_run_at;
+        let take = move |job: &mut Job| {
+            (job.enabled && job.next_run_at == due).then(|| {
+                plan(job, now);
+                job.clone()
+            })
+        };
+        self.change(seen.owner, seen.id, take).await
+    }
+
+    /// A run that nobody could take now is due as before: it is tried again at the next look, or made up for after the restart, if
+    /// its job wants that.
+    async fn give_back(self: &Arc<Self>, taken: &Job, due: Timestamp) {
+        let planned = taken.next_run_at;
+        let back = move |job: &mut Job| {
+            if job.enabled && job.next_run_at == planned {
+                job.next_run_at = Some(due);
+            }
+        };
+        match self.change(taken.owner, taken.id, back).await {
+            Ok(()) | Err(CronError::NotFound) => {}
+            Err(error) => log::warn("cron", format_args!("job {}: its run is lost: {error}", taken.id)),
+        }
     }
 
     /// Runs a job now, whatever its schedule says, also while it is off. This run acts for the key of whoever asks, and is paid from
@@ -234,22 +272,19 @@ impl Cron {
         blocking(move || Ok(cron.shelf.hold()?.all().cloned().collect())).await
     }
 
-    async fn plan_next(self: &Arc<Self>, owner: OwnerId, id: CronJobId, now: Timestamp) -> Result<(), CronError> {
-        self.change(owner, id, move |job| plan(job, now)).await
-    }
-
-    async fn change(
+    async fn change<T: Send + 'static>(
         self: &Arc<Self>,
         owner: OwnerId,
         id: CronJobId,
-        change: impl FnOnce(&mut Job) + Send + 'static,
-    ) -> Result<(), CronError> {
+        change: impl FnOnce(&mut Job) -> T + Send + 'static,
+    ) -> Result<T, CronError> {
         let cron = self.clone();
         blocking(move || {
             let mut shelf = cron.shelf.hold()?;
             let mut job = shelf.find(owner, id).ok_or(CronError::NotFound)?;
-            change(&mut job);
-            Ok(shelf.put(&job)?)
+            let changed = change(&mut job);
+            shelf.put(&job)?;
+            Ok(changed)
         })
         .await
     }

@@ -37,6 +37,9 @@ pub struct Job {
     pub updated_at: Timestamp,
     /// When it runs next; none while it is off.
     pub next_run_at: Option<Timestamp>,
+    /// The time from which that was worked out: where it lies ahead, the clock was wrong.
+    #[serde(default)]
+    pub planned_at: Option<Timestamp>,
     /// Its last [`crate::base::limits::CRON_RUNS_KEPT`] runs, oldest first.
     #[serde(default)]
     pub runs: Vec<CronRun>,

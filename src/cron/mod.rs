@@ -163,6 +163,7 @@ impl Cron {
             created_at: now,
             updated_at: now,
             next_run_at: None,
+            planned_at: None,
             runs: Vec::new(),
         };
         check(&job)?;
@@ -219,6 +220,7 @@ impl Cron {
 
 /// When it runs next, seen from `now`.
 fn plan(job: &mut Job, now: Timestamp) {
+    job.planned_at = Some(now);
     job.next_run_at = match (job.enabled, Schedule::parse(&job.schedule), zone::find(&job.time_zone)) {
         (true, Ok(schedule), Some(zone)) => zone::next(&schedule, &zone, now),
         // Off, or a file that was edited by hand, or a zone that this system has no longer.

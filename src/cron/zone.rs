@@ -4,11 +4,15 @@
 //! 03:30). Where they are put back, a time that occurs twice comes once, the first time. A schedule whose hour begins with `*`
 //! goes by intervals instead: it knows no gap and runs through both passes of a repeated hour.
 
+use jiff::SignedDuration;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
 use crate::base::time::Timestamp;
 use crate::wire::cron::{Schedule, WallTime};
+
+/// Minutes that are looked at for one run: all of a day (zones have left one out, and may have one twice), and some.
+const TRIES_MAX: usize = 2 * 24 * 60;
 
 /// A time zone of the system's database (`/usr/share/zoneinfo`), or UTC, which needs none. Blocks.
 pub(super) fn find(name: &str) -> Option<TimeZone> {
@@ -29,17 +33,24 @@ pub(super) fn next(schedule: &Schedule, zone: &TimeZone, after: Timestamp) -> Op
 }
 
 fn by_wall(schedule: &Schedule, zone: &TimeZone, after: Timestamp) -> Option<Timestamp> {
-    // A gap moves a time forward, never back: what fits behind this wall time is found, at most a few times too early.
-    let mut wall = wall_of(zone.to_datetime(moment(after)?));
-    for _ in 0..200 {
-        wall = schedule.at_or_after(wall)?;
-        let found = timestamp(zone.to_ambiguous_timestamp(civil(wall)?).compatible().ok()?)?;
-        if found > after {
-            return Some(found);
+    let from = moment(after)?;
+    // Behind a gap, times within it are still to come: they are found by the clock as it went before.
+    let before = zone.to_offset(from.checked_sub(SignedDuration::from_hours(24)).ok()?);
+    let mut wall = wall_of(zone.to_datetime(from).min(before.to_datetime(from)));
+    let mut soonest: Option<jiff::Timestamp> = None;
+    for _ in 0..TRIES_MAX {
+        let Some(next) = schedule.at_or_after(wall) else { break };
+        // A gap moves a time forward, never back: what stands behind the soonest one on the wall comes behind it.
+        if soonest.is_some_and(|soonest| next >= wall_of(zone.to_datetime(soonest))) {
+            break;
         }
-        wall = wall.next_minute();
+        let found = zone.to_ambiguous_timestamp(civil(next)?).compatible().ok()?;
+        if timestamp(found)? > after {
+            soonest = Some(soonest.map_or(found, |soonest| soonest.min(found)));
+        }
+        wall = next.next_minute();
     }
-    None
+    soonest.and_then(timestamp)
 }
 
 /// Between two changes of the clocks, wall time and time go together.
@@ -127,5 +138,32 @@ mod tests {
             ["2026-10-24T23:30", "2026-10-25T00:30", "2026-10-25T01:30", "2026-10-25T02:30"]
         );
         assert_eq!(following("30 2 * * *", "Europe/Berlin", "2026-10-25T00:45:00Z", 1), ["2026-10-26T01:30"]);
+    }
+
+    #[test]
+    fn every_time_in_a_gap_comes_once() {
+        if find("Europe/Berlin").is_none() {
+            return;
+        }
+        assert_eq!(
+            following("0,30 2 * * *", "Europe/Berlin", "2026-03-28T12:00:00Z", 3),
+            ["2026-03-29T01:00", "2026-03-29T01:30", "2026-03-30T00:00"]
+        );
+        assert_eq!(
+            following("15,45 2,3 * * *", "Europe/Berlin", "2026-03-28T12:00:00Z", 3),
+            ["2026-03-29T01:15", "2026-03-29T01:45", "2026-03-30T00:15"]
+        );
+        // 4 October 2026, 02:00 becomes 02:30 (15:30 UTC): what was moved stands behind what was not.
+        assert_eq!(
+            following("15,30 2 * * *", "Australia/Lord_Howe", "2026-10-03T12:00:00Z", 3),
+            ["2026-10-03T15:30", "2026-10-03T15:45", "2026-10-04T15:15"]
+        );
+        // 30 December 2011 never was there.
+        assert_eq!(
+            following("0 7,8 * * *", "Pacific/Apia", "2011-12-29T18:30:00Z", 4),
+            ["2011-12-30T17:00", "2011-12-30T18:00", "2011-12-31T17:00", "2011-12-31T18:00"]
+        );
+        let all_day = following("* 0-23 * * *", "Pacific/Apia", "2011-12-30T09:58:00Z", 1500);
+        assert_eq!((all_day[0].as_str(), all_day[1499].as_str()), ("2011-12-30T09:59", "2011-12-31T10:58"));
     }
 }
