@@ -101,14 +101,16 @@ impl Stream {
     async fn step(&mut self) -> Option<Result<Step, StoreError>> {
         loop {
             let live = || self.session.open_messages().into_iter().find(|message| self.app.gateway.is_live(*message));
-            let Some(message) = (self.until == Until::Idle).then(live).flatten() else { return Some(self.tail.next().await) };
+            let message = (self.until == Until::Idle).then(live).flatten();
+            // Looked at behind that: one whose books were closed between the two is not waited for.
+            if self.idle() {
+                return None;
+            }
+            let Some(message) = message else { return Some(self.tail.next().await) };
             tokio::select! {
                 biased;
                 step = self.tail.next() => return Some(step),
                 () = self.app.gateway.over(message) => {}
-            }
-            if self.idle() {
-                return None;
             }
         }
     }
@@ -118,11 +120,9 @@ impl Stream {
             return false;
         }
         let waiting = self.session.waiting();
-        let idle = self.session.open_messages().into_iter().all(|message| match waiting.iter().find(|w| w.message_id == message) {
-            Some(asked) => asked.decision.is_none(),
-            // One that this process lost (its end could not be written) is waited for in vain.
-            None => !self.app.gateway.is_live(message),
-        });
+        let asks = |message| waiting.iter().any(|waiting| waiting.message_id == message && waiting.decision.is_none());
+        // One that this process lost (its end could not be written) is waited for in vain, decided or not.
+        let idle = self.session.open_messages().into_iter().all(|message| asks(message) || !self.app.gateway.is_live(message));
         // What was written before the look is sent before the end.
         idle && self.tail.caught_up()
     }

@@ -10,7 +10,6 @@ use crate::base::blocking;
 use crate::base::cancel::Cancel;
 use crate::base::ids::{ApprovalId, KeyId, MessageId, OwnerId, SessionId};
 use crate::base::log;
-use crate::base::time::Timestamp;
 use crate::events::Kind;
 use crate::gateway::lane::fields;
 use crate::gateway::state::Next;
@@ -51,7 +50,7 @@ impl Gateway {
         decision: Decision,
     ) -> Result<(), DecideError> {
         // Before the first look, so that a change after it is not missed.
-        let mut house = self.house.subscribe();
+        let mut house = self.state().house();
         let mut approval = self.find_approval(owner, id).await;
         if matches!(approval, Err(ApprovalError::NotFound)) && self.state().runs.values().any(|run| run.owner == owner) {
             let file = async {
@@ -92,18 +91,13 @@ impl Gateway {
         }
         let open = self.state().runs.get(&message).is_some_and(|run| run.decided != Some(id));
         if !open {
-            // Its run ended without it; the file did not hear of that.
-            self.mark(id, Decision::Rejected).await;
-            return Err(DecideError::Decided(Status::Rejected));
+            return told(self.put_right(&session, message, id).await.map_err(DecideError::Store)?);
         }
-        // The timer may be late: wall time jumped, or the server stood still (THREATS 22).
-        let (by, decision) = if approval.expires_at <= self.clock.now() { (None, Decision::Expired) } else { (by, asked) };
+        // The timer may be late: the server stood still (THREATS 22).
+        let (by, decision) = if self.open_for(&approval).is_zero() { (None, Decision::Expired) } else { (by, asked) };
         match self.resolve(&session, message, (id, by), decision).await {
             Ok(()) => {}
-            Err(StoreError::Ended) => {
-                self.mark(id, Decision::Rejected).await;
-                return Err(DecideError::Decided(Status::Rejected));
-            }
+            Err(StoreError::Ended) => return told(self.put_right(&session, message, id).await.map_err(DecideError::Store)?),
             Err(error) => return Err(DecideError::Store(error)),
         }
         let mut state = self.state();
@@ -155,12 +149,43 @@ impl Gateway {
         }
     }
 
-    /// Lets every open question lapse whose time is over; tells when the next one does.
-    pub async fn expire_due(self: &Arc<Self>) -> Option<Timestamp> {
-        let now = self.clock.now();
+    /// A question that is not open any more, and whose file did not hear of that: the file is put right by the log, which knows how it
+    /// was decided. Where its run ended without a decision, nobody will ever need one: it counts as rejected.
+    async fn put_right(&self, session: &Arc<Session>, message: MessageId, id: ApprovalId) -> Result<Status, StoreError> {
+        let Some(decision) = session.decision(message, id).await? else {
+            self.close_question(id).await;
+            return Ok(Status::Rejected);
+        };
+        self.mark(id, decision).await;
+        Ok(decision.into())
+    }
+
+    async fn close_question(&self, id: ApprovalId) {
+        if let Err(error) = self.approvals(move |room| room.close(id)).await {
+            log::warn("gateway", format_args!("approval {id}: its file was not marked: {error}"));
+        }
+    }
+
+    /// How long the question stays open; zero where it has lapsed. Wall time decides only what an earlier process asked: a clock that
+    /// is put right takes no time from anybody (THREATS 29).
+    fn open_for(&self, approval: &Approval) -> Duration {
+        let asked = self.state().runs.get(&approval.message_id).and_then(|run| run.asked).filter(|(id, _)| *id == approval.id);
+        match asked {
+            Some((_, at)) => (at + approval.expires_at.since(approval.created_at)).saturating_sub(self.clock.monotonic()),
+            None => approval.expires_at.since(self.clock.now()),
+        }
+    }
+
+    /// Lets every open question lapse whose time is over; tells how long until the next one does.
+    pub async fn expire_due(self: &Arc<Self>) -> Option<Duration> {
         let open = self.approvals(Approvals::pending).await.unwrap_or_default();
-        let next = open.iter().map(|approval| approval.expires_at).filter(|at| *at > now).min();
-        for approval in open.into_iter().filter(|approval| approval.expires_at <= now) {
+        let mut next = None;
+        for approval in open {
+            let open_for = self.open_for(&approval);
+            if !open_for.is_zero() {
+                next = Some(next.unwrap_or(open_for).min(open_for));
+                continue;
+            }
             let id = approval.id;
             let gateway = self.clone();
             if let Err(DecideError::Store(error)) =
@@ -176,7 +201,7 @@ impl Gateway {
     pub async fn keep_expiring(self: Arc<Self>, cancel: Cancel) {
         loop {
             let next = self.expire_due().await;
-            let sleep = next.map_or(EXPIRY_LOOK_EVERY, |at| at.since(self.clock.now()).min(EXPIRY_LOOK_EVERY));
+            let sleep = next.unwrap_or(EXPIRY_LOOK_EVERY).min(EXPIRY_LOOK_EVERY);
             tokio::select! {
                 _ = cancel.cancelled() => return,
                 // At least a little: a question that could not lapse must not make a busy loop.
@@ -202,12 +227,19 @@ impl Gateway {
         }
         for approval in open {
             let waits = self.state().runs.get(&approval.message_id).is_some_and(|run| run.session == approval.session_id);
-            if !waits && !unread.contains(&approval.session_id) {
-                // Its run ended, or its session is gone: nobody will ever need the answer. It may have been decided meanwhile.
-                let id = approval.id;
-                if let Err(error) = self.approvals(move |room| room.close(id)).await {
-                    log::warn("gateway", format_args!("approval {id}: its file was not marked: {error}"));
-                }
+            if waits || unread.contains(&approval.session_id) {
+                continue;
+            }
+            let id = approval.id;
+            let right = match self.sessions.load(approval.session_id, approval.owner).await {
+                Ok(session) => self.put_right(&session, approval.message_id, id).await.map(drop),
+                Err(error) => Err(error),
+            };
+            match right {
+                Ok(()) => {}
+                // Its session is gone: nobody will ever need the answer.
+                Err(StoreError::NotFound) => self.close_question(id).await,
+                Err(error) => log::warn("gateway", format_args!("approval {id}: what came of it cannot be read: {error}")),
             }
         }
     }

@@ -74,7 +74,11 @@ impl Gateway {
             let user = match ending::user_message(session, message).await {
                 Ok(user) => user,
                 Err(error) => {
-                    log::warn("gateway", format_args!("session {}: message {message} cannot be taken up: {error}", session.id()));
+                    log::error("gateway", format_args!("session {}: message {message} cannot be taken up: {error}", session.id()));
+                    // Nothing will make it readable: whoever waits for it hears so.
+                    if let Err(error) = ending::write(session, message, Cut::Internal).await {
+                        log::error("gateway", format_args!("the end of message {message} was not written down: {error}"));
+                    }
                     continue;
                 }
             };

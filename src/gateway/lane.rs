@@ -150,50 +150,30 @@ impl Gateway {
                 Some(why) => Next::Stop(why),
             }
         };
+        run.asked = Some((approval, self.clock.monotonic()));
         let counted = std::mem::take(&mut run.counted);
         let agent = run.agent;
         self.agents.set(agent, Status::Idle);
-        if counted {
-            state.in_house = state.in_house.saturating_sub(1);
-        }
         if let Some(lane) = state.lanes.get_mut(&session) {
             lane.parked = Some(Parked { message, approval, next });
         }
+        if counted {
+            state.give_place_back();
+        }
         drop(state);
-        self.house_changed();
         self.expiry.notify_one();
     }
 
     /// Goes on with a parked run whose decision is in the log.
     async fn resume(self: &Arc<Self>, session: SessionId, parked: Parked) {
-        match self.reopen(session, parked.message).await {
-            Ok((session, user)) => {
-                self.count(parked.message);
-                self.run(Waiting { session, message: parked.message, user, start: Start::Resume }).await;
-            }
-            Err(error) => self.give_up(session, parked.message, &error),
+        if let Some((session, user)) = self.reopen(session, parked.message).await {
+            self.run(Waiting { session, message: parked.message, user, start: Start::Resume }).await;
         }
-    }
-
-    /// A parked run takes a place again; it is never refused one.
-    fn count(&self, message: MessageId) {
-        let mut state = self.state();
-        if let Some(run) = state.runs.get_mut(&message) {
-            run.counted = true;
-            state.in_house += 1;
-        }
-        drop(state);
-        self.house_changed();
     }
 
     /// Ends a parked run: its question is answered with no, then it ends for this reason with what it had said.
     async fn settle(self: &Arc<Self>, session: SessionId, parked: Parked, why: Why) {
-        // The shutdown waits for it: half of it, its question answered and its end not written, would be a run that goes on.
-        self.count(parked.message);
-        let (session, user) = match self.reopen(session, parked.message).await {
-            Ok(found) => found,
-            Err(error) => return self.give_up(session, parked.message, &error),
-        };
+        let Some((session, user)) = self.reopen(session, parked.message).await else { return };
         {
             let _door = self.enter(&session).await;
             let (decided, by) = {
@@ -220,18 +200,28 @@ impl Gateway {
         }
     }
 
-    /// The session and the user's words of a parked run.
-    async fn reopen(&self, session: SessionId, message: MessageId) -> Result<(Arc<Session>, UserMessage), StoreError> {
-        let owner = self.state().runs.get(&message).map(|run| run.owner).ok_or(StoreError::NotFound)?;
-        let session = self.sessions.load(session, owner).await?;
-        let user = ending::user_message(&session, message).await?;
-        Ok((session, user))
-    }
-
-    /// A parked run whose session cannot be opened: said, counted, and left as it lies on disk.
-    fn give_up(&self, session: SessionId, message: MessageId, error: &StoreError) {
-        log::error("gateway", format_args!("session {session}: the run that waits there cannot go on: {error}"));
-        self.close_books(message, EndKind::Failed);
+    /// The session and the user's words of a parked run; none where it cannot go on, which is said, and then it is over here. Where
+    /// its session cannot be opened it is left as it lies on disk.
+    async fn reopen(&self, id: SessionId, message: MessageId) -> Option<(Arc<Session>, UserMessage)> {
+        let lost = |error| log::error("gateway", format_args!("session {id}: the run that waits there cannot go on: {error}"));
+        let owner = self.state().runs.get(&message).map(|run| run.owner)?;
+        let session = match self.sessions.load(id, owner).await {
+            Ok(session) => session,
+            Err(error) => {
+                lost(error);
+                self.close_books(message, EndKind::Failed);
+                return None;
+            }
+        };
+        match ending::user_message(&session, message).await {
+            Ok(user) => Some((session, user)),
+            Err(error) => {
+                lost(error);
+                // Nothing will make it readable: whoever waits for it hears so.
+                self.end(&session, message, Cut::Internal).await;
+                None
+            }
+        }
     }
 
     /// Writes the terminal record of a run that cannot do it itself, and closes the books on it.
@@ -254,7 +244,6 @@ impl Gateway {
             state.finish(message, kind)
         };
         drop(gone);
-        self.house_changed();
     }
 
     /// Publishes an event of a run that is not over.

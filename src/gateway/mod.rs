@@ -23,7 +23,7 @@ mod tests;
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, Semaphore};
 
 use crate::base::ids::{MessageId, OwnerId};
 use crate::base::live::Live;
@@ -99,8 +99,6 @@ pub struct Gateway {
     places: usize,
     /// Lanes and runs. Everyone takes it shortly; nobody waits while holding it.
     state: Mutex<State>,
-    /// Says that [`State::in_house`] changed: drain waits on it.
-    house: watch::Sender<usize>,
     /// Says that there is a new open question: the expiry task waits on it.
     expiry: Notify,
 }
@@ -130,7 +128,6 @@ impl Gateway {
             permits: Arc::new(Semaphore::new(permits)),
             places: permits.saturating_add(waiting),
             state: Mutex::default(),
-            house: watch::Sender::new(0),
             expiry: Notify::new(),
         })
     }
@@ -140,7 +137,7 @@ impl Gateway {
         let (state, totals) = (self.state(), self.agents.totals());
         Counts {
             active: state.active,
-            waiting: state.in_house.saturating_sub(state.active),
+            waiting: state.in_house().saturating_sub(state.active),
             parked: state.lanes.values().filter(|lane| lane.parked.is_some()).count(),
             forked: totals.forked,
             completed: totals.completed,
@@ -163,13 +160,6 @@ impl Gateway {
     fn state(&self) -> MutexGuard<'_, State> {
         // Every change under the lock is whole before the next call that could panic.
         self.state.lock().unwrap_or_else(|e| e.into_inner())
-    }
-
-    /// Tells drain.
-    fn house_changed(&self) {
-        // Sent under the lock, so that an older number never comes after a newer one.
-        let state = self.state();
-        self.house.send_replace(state.in_house);
     }
 
     /// Starts the lane's task where there is something to do and none lives.

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -20,8 +21,9 @@ pub(super) struct State {
     pub(super) runs: HashMap<MessageId, Run>,
     /// Messages that are.
     pub(super) ended: Ended,
-    /// Messages that wait or run, and places promised to messages that are being written down. Parked ones do not count.
-    pub(super) in_house: usize,
+    /// Messages that wait or run, and places promised to messages that are being written down. Parked ones do not count. It is
+    /// changed under this lock alone, and drain and others wait on it: none of them sees a number that is not true any more.
+    house: watch::Sender<usize>,
     /// No new message is taken.
     pub(super) draining: bool,
     /// Runs that hold a permit.
@@ -81,16 +83,18 @@ pub(super) struct Run {
     pub(super) canceller: Canceller,
     /// Says how it ended to those who wait for that (cancel, delete).
     pub(super) over: watch::Sender<Option<EndKind>>,
+    /// The question that it asked last in this process, and the monotonic time of that.
+    pub(super) asked: Option<(ApprovalId, Duration)>,
     /// The approval whose decision is in the log already; the run may not have heard of it yet.
     pub(super) decided: Option<ApprovalId>,
-    /// It counts in [`State::in_house`].
+    /// It counts as in the house.
     pub(super) counted: bool,
 }
 
 impl Run {
     pub(super) fn new(owner: OwnerId, session: SessionId, agent: AgentId, counted: bool) -> Self {
         let (canceller, _) = crate::base::cancel::pair();
-        Self { owner, session, agent, canceller, over: watch::Sender::new(None), decided: None, counted }
+        Self { owner, session, agent, canceller, over: watch::Sender::new(None), asked: None, decided: None, counted }
     }
 }
 
@@ -107,6 +111,26 @@ pub(super) enum Step {
 }
 
 impl State {
+    /// How many are in the house.
+    pub(super) fn in_house(&self) -> usize {
+        *self.house.borrow()
+    }
+
+    /// Tells of every change of that number.
+    pub(super) fn house(&self) -> watch::Receiver<usize> {
+        self.house.subscribe()
+    }
+
+    /// A place in the house is taken.
+    pub(super) fn take_place(&mut self) {
+        self.house.send_modify(|in_house| *in_house += 1);
+    }
+
+    /// A place in the house is given back.
+    pub(super) fn give_place_back(&mut self) {
+        self.house.send_modify(|in_house| *in_house = in_house.saturating_sub(1));
+    }
+
     /// What the lane does next; taken out of it.
     pub(super) fn next_step(&mut self, session: SessionId) -> Step {
         let draining = self.draining;
@@ -122,6 +146,12 @@ impl State {
         };
         if let Some(parked) = lane.parked.take_if(|_| urgent) {
             lane.current = Some(parked.message);
+            // It takes a place again, and is never refused one: in the same breath, so that drain waits for it. Half of a run, its
+            // question answered and its end not written, would be one that goes on.
+            if let Some(run) = self.runs.get_mut(&parked.message) {
+                run.counted = true;
+                self.take_place();
+            }
             return match parked.next {
                 Next::Go => Step::Resume(parked),
                 Next::Stop(why) => Step::Settle(parked, why),
@@ -149,7 +179,7 @@ impl State {
     pub(super) fn finish(&mut self, message: MessageId, kind: EndKind) -> Option<Run> {
         let run = self.runs.remove(&message)?;
         if run.counted {
-            self.in_house = self.in_house.saturating_sub(1);
+            self.give_place_back();
         }
         self.ended.add(message, run.owner);
         run.over.send_replace(Some(kind));

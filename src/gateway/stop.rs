@@ -159,7 +159,7 @@ impl Gateway {
     /// Waits until the message's run has given back its permit for a person, or is over: from then on its question can be
     /// found and decided. The log shows the question a moment earlier. Gives up after a second.
     pub async fn parked(&self, message: MessageId) {
-        let mut house = self.house.subscribe();
+        let mut house = self.state().house();
         let parked = async {
             loop {
                 let counted = self.state().runs.get(&message).is_some_and(|run| run.counted);
@@ -186,7 +186,7 @@ impl Gateway {
 
     /// Waits until nothing waits and nothing runs.
     pub(super) async fn emptied(&self) {
-        let mut house = self.house.subscribe();
+        let mut house = self.state().house();
         // The sender is in `self`: an error cannot happen while this runs.
         let _ = house.wait_for(|in_house| *in_house == 0).await;
     }

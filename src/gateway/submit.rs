@@ -128,13 +128,11 @@ impl Promise {
                 return Err(GatewayError::LaneFull);
             }
         }
-        if state.in_house >= gateway.places {
+        if state.in_house() >= gateway.places {
             return Err(GatewayError::WaitingRoomFull { retry_after: RETRY_AFTER });
         }
-        state.in_house += 1;
-        drop(state);
         // Drain waits for this one, too.
-        gateway.house_changed();
+        state.take_place();
         Ok(Self { gateway: gateway.clone(), kept: false })
     }
 
@@ -154,7 +152,6 @@ impl Promise {
             lane.queue.push_back(Waiting { session, message: ids.message, user, start: Start::Fresh });
         }
         drop(state);
-        gateway.house_changed();
         let who: [(&str, &dyn std::fmt::Display); 3] = [("agent_id", &agent), ("session_id", &ids.session), ("message_id", &ids.message)];
         let space = space.map_or(serde_json::Value::Null, |space| space.to_string().into());
         gateway.events.publish(owner, Kind::MessageReceived, fields(&who, [("channel", channel.into()), ("space_id", space)]));
@@ -166,10 +163,7 @@ impl Promise {
 impl Drop for Promise {
     fn drop(&mut self) {
         if !self.kept {
-            let mut state = self.gateway.state();
-            state.in_house = state.in_house.saturating_sub(1);
-            drop(state);
-            self.gateway.house_changed();
+            self.gateway.state().give_place_back();
         }
     }
 }

@@ -104,6 +104,7 @@ mod tests {
         assert!(lines.len() <= SKILLS_BYTES_MAX && lines.starts_with("- skill-0: long words") && lines.lines().count() > 5);
         let tool = |name: &str, bytes: usize, risky| Offered {
             name: name.into(),
+            theirs: name.into(),
             description: "d".repeat(9000),
             parameters: json!({"x": "y".repeat(bytes)}),
             risky,

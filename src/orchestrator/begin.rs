@@ -7,7 +7,6 @@ use crate::events::Kind;
 use crate::llm::request::bytes_of;
 use crate::orchestrator::history::Exchange;
 use crate::orchestrator::interview::{self, ROUNDS_MAX};
-use crate::orchestrator::park::was_started;
 use crate::orchestrator::run::{Next, Run, blocking};
 use crate::orchestrator::state::Input;
 use crate::orchestrator::tools::memory_line;
@@ -20,6 +19,8 @@ use crate::store::turns::Turn;
 const RECALLED_PART: usize = 12;
 /// A line that is cut to less than this, in bytes, says nothing: rather fewer lines.
 const LINE_BYTES_MIN: usize = 64;
+/// Turns without an answer, one after the other, that are looked through for what their tools may have done.
+const CUT_TURNS_MAX: usize = 8;
 /// Ends a memory of which there is more.
 const MORE: &str = " […]";
 
@@ -34,11 +35,7 @@ impl Run<'_> {
         }
         let turns = self.job.session.recent_turns(self.history_bytes()).await?;
         self.find_open_interview(&turns).await?;
-        let unknown = self.unknown_outcome(&turns).await?;
-        self.history = turns.into_iter().map(Exchange::from).collect();
-        if let (Some(note), Some(last)) = (unknown, self.history.last_mut()) {
-            last.assistant.push_str(&note);
-        }
+        self.tell_history(turns).await?;
         self.recall().await;
         self.read_own().await;
         self.read_backdrop().await;
@@ -48,9 +45,19 @@ impl Run<'_> {
     /// A resumed run needs the conversation too; the rest is in its state.
     pub(crate) async fn read_history(&mut self) -> Result<(), StoreError> {
         let turns = self.job.session.recent_turns(self.history_bytes()).await?;
-        self.history = turns.into_iter().map(Exchange::from).collect();
+        self.tell_history(turns).await?;
         self.read_own().await;
         self.read_backdrop().await;
+        Ok(())
+    }
+
+    /// The conversation as the model reads it, with what is not known of it.
+    async fn tell_history(&mut self, turns: Vec<Turn>) -> Result<(), StoreError> {
+        let unknown = self.unknown_outcomes(&turns).await?;
+        self.history = turns.into_iter().map(Exchange::from).collect();
+        for (note, exchange) in unknown.iter().zip(self.history.iter_mut().rev()) {
+            exchange.assistant.push_str(note);
+        }
         Ok(())
     }
 
@@ -78,19 +85,24 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// A risky tool of the last turn that was started and has no result is told to the model.
-    async fn unknown_outcome(&self, turns: &[Turn]) -> Result<Option<String>, StoreError> {
-        let Some(last) = turns.last().filter(|turn| turn.kind == "interrupted") else {
-            return Ok(None);
-        };
-        let records = self.job.session.records_of(last.message_id).await?;
-        let open = records.iter().find_map(|record| match &record.body {
-            Body::ToolCall { call_id, name, risky: true, .. } if !has_result(&records, call_id) && was_started(&records, call_id) => {
-                Some(name)
-            }
-            _ => None,
-        });
-        Ok(open.map(|name| format!("\n[{name} was started and its outcome is unknown; look before doing it again]")))
+    /// A risky tool that was started and has no result is told to the model: what to add to each of the last turns, newest first.
+    /// Whichever way such a turn was cut (a cancel, the deadline, the process's end), nobody knows what the tool did; and one that was
+    /// cut behind it, before the model heard of that, hides nothing.
+    async fn unknown_outcomes(&self, turns: &[Turn]) -> Result<Vec<String>, StoreError> {
+        let mut notes = Vec::new();
+        for turn in turns.iter().rev().take_while(|turn| turn.kind != "done").take(CUT_TURNS_MAX) {
+            let records = self.job.session.records_of(turn.message_id).await?;
+            let open = records.iter().find_map(|record| match &record.body {
+                Body::ToolCall { call_id, name, risky: true, .. } if !has_result(&records, call_id) => Some(name),
+                _ => None,
+            });
+            notes.push(
+                open.map_or_else(String::new, |name| {
+                    format!("\n[{name} was started and its outcome is unknown; look before doing it again]")
+                }),
+            );
+        }
+        Ok(notes)
     }
 
     /// The session's instructions, its persona and its space, as they are now. A persona or space that was deleted is none.

@@ -70,12 +70,12 @@ impl Rules {
 
     /// What each of `members` may use up of what is left, so that together they cannot use more (THREATS 25): it is set aside
     /// before they begin, and what they used is counted when they are done. A share is kept for joining and judging. `None` where
-    /// that is too little to begin with.
+    /// that is too little to begin with. Their time is the run's own.
     pub(crate) fn share(&self, spent: &Spent, members: usize) -> Option<Self> {
         let shares = u32::try_from(members).ok()?.checked_add(1)?;
         let calls = self.calls.saturating_sub(spent.calls) / shares;
         let tokens = self.tokens.saturating_sub(spent.tokens) / u64::from(shares);
-        (calls >= MEMBER_CALLS_MIN && tokens > 0).then(|| Self { calls, tokens, time: self.left(spent), ..self.clone() })
+        (calls >= MEMBER_CALLS_MIN && tokens > 0).then(|| Self { calls, tokens, ..self.clone() })
     }
 
     /// The time that is left.

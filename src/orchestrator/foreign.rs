@@ -21,7 +21,13 @@ const AUDITED_AS: &str = "mcp";
 impl Run<'_> {
     /// Calls one: its record, the call, its result. It ends with the run and at the deadline; where it was risky its outcome is
     /// then unknown, and it is not called again.
-    pub(crate) async fn call_foreign(&mut self, call: &ToolCall, arguments: Map<String, Value>, risky: bool) -> Result<Next, StoreError> {
+    pub(crate) async fn call_foreign(
+        &mut self,
+        call: &ToolCall,
+        theirs: &str,
+        arguments: Map<String, Value>,
+        risky: bool,
+    ) -> Result<Next, StoreError> {
         if self.parts.audit.admit().is_err() {
             return self.refuse(call, ToolOutcome::Error, UNRECORDED.to_owned()).await;
         }
@@ -37,7 +43,7 @@ impl Run<'_> {
             biased;
             why = cancel.cancelled() => return Ok(Next::Input(Input::Stopped(why))),
             () = self.until_deadline() => return Ok(Next::Input(Input::Stopped(Why::Deadline))),
-            said = parts.mcp.call(whose, &call.name, arguments, &cancel) => said,
+            said = parts.mcp.call(whose, (&call.name, theirs), arguments, &cancel) => said,
         };
         recorded.done(said.is_ok());
         let outcome = if said.is_ok() { ToolOutcome::Ok } else { ToolOutcome::Error };
@@ -55,10 +61,15 @@ pub(crate) fn arguments(written: &str) -> Result<Map<String, Value>, String> {
         .map_err(|_| "the arguments are no JSON object (were they cut off?); call the tool again with shorter ones".into())
 }
 
-/// What a person decides on.
-pub(crate) fn shown(name: &str, arguments: &Map<String, Value>) -> Shown {
-    let (server, tool) = name.split_once("__").unwrap_or(("", name));
-    Shown { resource: server.to_owned(), shown: json!({"server": server, "tool": tool, "arguments": arguments}) }
+/// What a person decides on: the tool by its server's own name.
+pub(crate) fn shown(name: &str, theirs: &str, arguments: &Map<String, Value>) -> Shown {
+    let server = name.split_once("__").map_or("", |(server, _)| server);
+    Shown { resource: server.to_owned(), shown: json!({"server": server, "tool": theirs, "arguments": arguments}) }
+}
+
+/// The server's own name of the tool that was shown.
+pub(crate) fn theirs(shown: &Value) -> &str {
+    shown.get("tool").and_then(Value::as_str).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -71,10 +82,10 @@ mod tests {
         for bad in ["[]", "{", "1", &"x".repeat(FOREIGN_ARGUMENT_BYTES_MAX + 1)] {
             assert!(arguments(bad).is_err());
         }
-        let one = shown("files__read", &arguments("{\"path\":\"a\"}").unwrap());
-        assert_eq!((one.resource.as_str(), &one.shown["tool"]), ("files", &json!("read")));
-        let other = shown("files__read", &arguments("{\"path\":\"b\"}").unwrap());
+        let one = shown("files__read", "read", &arguments("{\"path\":\"a\"}").unwrap());
+        assert_eq!((one.resource.as_str(), theirs(&one.shown)), ("files", "read"));
+        let other = shown("files__read", "read", &arguments("{\"path\":\"b\"}").unwrap());
         assert_ne!(one.digest(), other.digest());
-        assert_ne!(one.digest(), shown("files__write", &arguments("{\"path\":\"a\"}").unwrap()).digest());
+        assert_ne!(one.digest(), shown("files__read", "re/ad", &arguments("{\"path\":\"a\"}").unwrap()).digest());
     }
 }

@@ -17,6 +17,7 @@ use tokio::sync::Semaphore;
 
 use crate::base::cancel::{self, Cancel, Why};
 use crate::base::ids::AgentId;
+use crate::base::limits::JSON_DEPTH_MAX;
 use crate::base::text::{beginning, fair_length};
 use crate::events::Kind;
 use crate::llm::request::{ToolCall, ToolSpec, bytes_of};
@@ -30,6 +31,7 @@ use crate::rooms::agents::{Agent, Status};
 use crate::rooms::seeds::Seed;
 use crate::store::StoreError;
 use crate::store::record::{Body, Ending, ToolOutcome};
+use crate::wire::json;
 
 /// The tool's name.
 pub(crate) const SPLIT: &str = "split_task";
@@ -85,8 +87,8 @@ fn parameters(most: usize) -> Value {
 
 /// The parts that the model wrote; the error is for the model.
 fn parts(written: &str, most: usize) -> Result<(Value, Vec<Part>), String> {
-    let arguments: Value =
-        serde_json::from_str(written).map_err(|_| "the arguments are no JSON object; call the tool again with shorter ones")?;
+    let arguments: Value = json::parse(written.as_bytes(), JSON_DEPTH_MAX)
+        .map_err(|_| "the arguments are no JSON object; call the tool again with shorter ones")?;
     schema::check(&parameters(most), &arguments).map_err(|problem| format!("the arguments do not fit: {problem}"))?;
     let items = arguments.get("parts").and_then(Value::as_array).into_iter().flatten();
     let parts = items.filter_map(|item| {
@@ -118,7 +120,7 @@ impl Run<'_> {
         let mut recorded = self.records(SPLIT);
         self.publish(Kind::AgentGroupCreated, [("members", parts.len().into()), ("seed_id", seed.id.to_string().into())]);
         let members: Vec<Member<'_>> = (1..).zip(&parts).map(|(n, part)| self.begin_member(n, part, call, &seed, &share)).collect();
-        // The run's own permit, lent to one member at a time. Each has the time that the run has left, so the group ends with it.
+        // The run's own permit, lent to one member at a time. All of them end at the run's deadline, so the group ends with it.
         let lent = Semaphore::new(1);
         let cancel = self.cancel().clone();
         let working = join_all(members.into_iter().map(|member| self.work(member, &lent)));
@@ -316,6 +318,7 @@ mod tests {
         for (written, problem) in [
             ("{", "no JSON object"),
             ("[]", "expected an object"),
+            (&format!(r#"{{"parts":[{{"goal":"a"}},{{"goal":"b"}}],"x":{}{}}}"#, "[".repeat(64), "]".repeat(64)), "no JSON object"),
             (r#"{"parts":[{"goal":"a"}]}"#, "`parts`"),
             (r#"{"parts":[{"goal":"a"},{"goal":"b"},{"goal":"c"}]}"#, "`parts`"),
             (r#"{"parts":[{"goal":"a"},{"goal":" "}]}"#, "has no goal"),

@@ -17,6 +17,7 @@ const FENCE: &str = "```";
 
 /// The text of one model call on its way to the reader.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Hold {
     form: Form,
     /// What is held; while thinking, the end of the thoughts that may be the beginning of `</think>`.

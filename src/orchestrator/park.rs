@@ -106,7 +106,7 @@ impl Run<'_> {
             return self.tool_said(&call.id, ToolOutcome::Unknown, text.to_owned()).await;
         }
         match decision {
-            Decision::Approved => self.carry_out(&call, &waiting.digest).await,
+            Decision::Approved => self.carry_out(&call, &waiting, &records).await,
             Decision::Rejected => {
                 self.refuse(&call, ToolOutcome::Refused, "the user said no; it was not done. Do not ask again".into()).await
             }
@@ -117,10 +117,12 @@ impl Run<'_> {
     }
 
     /// Does what was approved, if it still is what was shown.
-    async fn carry_out(&mut self, call: &ToolCall, digest: &str) -> Result<Next, StoreError> {
+    async fn carry_out(&mut self, call: &ToolCall, waiting: &Waiting, records: &[Record]) -> Result<Next, StoreError> {
+        let digest = waiting.digest.as_str();
         // Of another server, whether it is on offer now or not: it may still be starting, and what was approved waits for that.
         if self.backdrop.find(&call.name).is_some() || (tools::find(&call.name).is_none() && call.name.contains("__")) {
-            return self.carry_out_foreign(call, digest).await;
+            let theirs = shown(records, waiting.approval_id).map_or("", foreign::theirs);
+            return self.carry_out_foreign(call, theirs, digest).await;
         }
         let Some(tool) = tools::find(&call.name) else {
             return self.refuse(call, ToolOutcome::Error, format!("there is no tool `{}` any more", call.name)).await;
@@ -155,18 +157,18 @@ impl Run<'_> {
     }
 
     /// The same for another server's tool: what it acts on is not ours to look at, the call itself must be what was shown.
-    async fn carry_out_foreign(&mut self, call: &ToolCall, digest: &str) -> Result<Next, StoreError> {
+    async fn carry_out_foreign(&mut self, call: &ToolCall, theirs: &str, digest: &str) -> Result<Next, StoreError> {
         let arguments = match foreign::arguments(&call.arguments) {
             Ok(arguments) => arguments,
             Err(problem) => return self.refuse(call, ToolOutcome::Error, problem).await,
         };
-        if foreign::shown(&call.name, &arguments).digest() != digest {
+        if foreign::shown(&call.name, theirs, &arguments).digest() != digest {
             return self.refuse(call, ToolOutcome::Error, "this is not what was shown; nothing was done".into()).await;
         }
         if let Some(why) = self.told_to_stop() {
             return Ok(Next::Input(Input::Stopped(why)));
         }
-        self.call_foreign(call, arguments, true).await
+        self.call_foreign(call, theirs, arguments, true).await
     }
 
     /// All that the run goes on from.
@@ -190,6 +192,14 @@ fn decision(records: &[Record], approval: ApprovalId) -> Option<Decision> {
     })
 }
 
+/// What was shown to whoever decided.
+fn shown(records: &[Record], approval: ApprovalId) -> Option<&Value> {
+    records.iter().find_map(|record| match &record.body {
+        Body::ApprovalRequested { approval_id, shown, .. } if *approval_id == approval => Some(shown),
+        _ => None,
+    })
+}
+
 fn result(records: &[Record], call: &str) -> Option<(ToolOutcome, String)> {
     records.iter().find_map(|record| match &record.body {
         Body::ToolResult { call_id, outcome, content, .. } if call_id == call => Some((*outcome, content.clone())),
@@ -198,6 +208,6 @@ fn result(records: &[Record], call: &str) -> Option<(ToolOutcome, String)> {
 }
 
 /// A risky call that is in the log was started.
-pub(crate) fn was_started(records: &[Record], call: &str) -> bool {
+fn was_started(records: &[Record], call: &str) -> bool {
     records.iter().any(|record| matches!(&record.body, Body::ToolCall { call_id, risky: true, .. } if call_id == call))
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use crate::base::blocking;
 use crate::base::cancel::{Cancel, Why};
@@ -107,8 +107,8 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// A member of this run's group: it stands on the same ground and has its own state, rules and canceller. Its job is its own,
-    /// too, with its agent's id.
+    /// A member of this run's group: it stands on the same ground, ends at the same deadline, whenever its turn comes, and has its own
+    /// state, rules and canceller. Its job is its own, too, with its agent's id.
     pub(crate) fn member<'b>(&self, job: &'b Job, state: State, rules: Rules, cancel: Cancel) -> Run<'b>
     where
         'a: 'b,
@@ -117,7 +117,7 @@ impl<'a> Run<'a> {
             parts: self.parts,
             job,
             settings: self.settings.clone(),
-            deadline: Box::pin(sleep(rules.time)),
+            deadline: Box::pin(sleep_until(self.deadline())),
             rules,
             reach: self.reach.clone(),
             state,
@@ -163,6 +163,11 @@ impl<'a> Run<'a> {
     /// Stops it.
     pub(crate) fn cancel(&self) -> &Cancel {
         &self.cancel
+    }
+
+    /// When it has to be over.
+    pub(crate) fn deadline(&self) -> Instant {
+        self.deadline.deadline()
     }
 
     /// Comes at the deadline.
@@ -368,8 +373,8 @@ impl<'a> Run<'a> {
         if call.name == group::SPLIT && group::may_split(&self.state, &self.rules) {
             return Box::pin(self.split(&call)).await;
         }
-        if let Some(risky) = self.backdrop.find(&call.name).map(|tool| tool.risky) {
-            return Box::pin(self.foreign_tool(&call, risky)).await;
+        if let Some((theirs, risky)) = self.backdrop.find(&call.name).map(|tool| (tool.theirs.clone(), tool.risky)) {
+            return Box::pin(self.foreign_tool(&call, &theirs, risky)).await;
         }
         let Some(tool) = tools::find(&call.name).filter(|tool| tool.usable(self.memory_on())) else {
             let task = self.state.may_ask();
@@ -428,13 +433,13 @@ impl<'a> Run<'a> {
     }
 
     /// A call of another server's tool: made at once, or a question to a person.
-    async fn foreign_tool(&mut self, call: &ToolCall, risky: bool) -> Result<Next, StoreError> {
+    async fn foreign_tool(&mut self, call: &ToolCall, theirs: &str, risky: bool) -> Result<Next, StoreError> {
         if risky && !self.state.may_ask() {
             return self.refuse(call, ToolOutcome::Error, self.not_here(&call.name)).await;
         }
         match foreign::arguments(&call.arguments) {
-            Ok(arguments) if risky => Box::pin(self.park(call, foreign::shown(&call.name, &arguments))).await,
-            Ok(arguments) => Box::pin(self.call_foreign(call, arguments, false)).await,
+            Ok(arguments) if risky => Box::pin(self.park(call, foreign::shown(&call.name, theirs, &arguments))).await,
+            Ok(arguments) => Box::pin(self.call_foreign(call, theirs, arguments, false)).await,
             Err(problem) => self.refuse(call, ToolOutcome::Error, problem).await,
         }
     }

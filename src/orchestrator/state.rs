@@ -13,8 +13,10 @@ use crate::orchestrator::seed::Draft;
 use crate::rooms::seeds::{Judgement, Seed};
 use crate::store::record::{Body, Ending, Phase, Problem, ToolOutcome};
 
-/// The state of a run. The conversation before it is not in here: it is rebuilt from the log.
+/// The state of a run. The conversation before it is not in here: it is rebuilt from the log. What a checkpoint does not know (an
+/// earlier version wrote it) is as it is at the beginning: a run that waits for a person outlives an upgrade.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct State {
     /// What is being done.
     pub(crate) stage: Stage,
@@ -129,6 +131,7 @@ pub(crate) struct Attempt {
 
 /// What a run has used up.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Spent {
     /// Model calls, counted before they are made.
     pub(crate) calls: u32,
@@ -235,4 +238,25 @@ pub(crate) struct Ask {
     pub(crate) verdicts: bool,
     /// Beside the tools, `split_task` is offered.
     pub(crate) split: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    #[test]
+    fn a_state_that_an_earlier_version_wrote_is_read() {
+        let state = State { spent: Spent { calls: 3, ..Spent::default() }, ..State::default() };
+        let Value::Object(whole) = serde_json::to_value(&state).unwrap() else { panic!("no object") };
+        let read = |object| serde_json::from_value::<State>(Value::Object(object));
+        for name in whole.keys() {
+            let mut older = whole.clone();
+            older.remove(name);
+            read(older).unwrap_or_else(|e| panic!("without {name}: {e}"));
+        }
+        let mut older = whole;
+        older["spent"] = serde_json::json!({"calls": 3});
+        assert_eq!(read(older).unwrap().spent, state.spent);
+    }
 }

@@ -1,9 +1,12 @@
 //! JSON in what a model wrote: behind thoughts, in a fence, between words. Every function is total; nonsense is `None`.
 
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
+use crate::base::limits::JSON_DEPTH_MAX;
 use crate::llm::request::ToolCall;
 use crate::orchestrator::tools;
+use crate::wire::json;
 
 /// Places in a text where an object may begin that are tried; nonsense may be full of braces.
 const STARTS_MAX: usize = 16;
@@ -38,10 +41,14 @@ pub(crate) fn first_object(text: &str) -> Option<Map<String, Value>> {
 }
 
 fn object_at(text: &str) -> Option<Map<String, Value>> {
-    match serde_json::Deserializer::from_str(text).into_iter::<Value>().next() {
-        Some(Ok(Value::Object(object))) if !object.is_empty() => Some(object),
-        _ => None,
-    }
+    // Where it ends first, which takes no depth; then what it is, no deeper than the log takes it.
+    let mut found = serde_json::Deserializer::from_str(text).into_iter::<IgnoredAny>();
+    found.next()?.ok()?;
+    arguments(text.get(..found.byte_offset())?).filter(|object| !object.is_empty())
+}
+
+fn arguments(written: &str) -> Option<Map<String, Value>> {
+    json::parse(written.as_bytes(), JSON_DEPTH_MAX).ok()
 }
 
 /// The text behind the last `</think>`; where thoughts never end, there is nothing behind them.
@@ -65,7 +72,7 @@ pub(crate) fn verdict(object: &Map<String, Value>) -> Option<Verdict> {
     let name = ["name", "tool", "tool_name", "function"].iter().find_map(|key| call.get(*key).and_then(Value::as_str));
     let arguments = ["arguments", "parameters", "args", "input"].iter().find_map(|key| match call.get(*key)? {
         Value::Object(arguments) => Some(arguments.clone()),
-        Value::String(text) => serde_json::from_str(text).ok(),
+        Value::String(text) => arguments(text),
         _ => None,
     });
     if let (Some(name), Some(arguments)) = (name, arguments) {
@@ -91,7 +98,7 @@ fn named(name: &str, arguments: &Map<String, Value>) -> Option<Verdict> {
 
 /// A tool call as a verdict, if its arguments make one.
 pub(crate) fn verdict_of_call(call: &ToolCall) -> Option<Verdict> {
-    let arguments = serde_json::from_str(&call.arguments).ok()?;
+    let arguments = arguments(&call.arguments)?;
     match call.name.as_str() {
         name @ ("start_task" | "ask_user") => named(name, &arguments),
         _ => None,
@@ -147,6 +154,19 @@ mod tests {
             assert_eq!(object(text).as_ref().and_then(goal), goal_, "{text}");
         }
         assert_eq!(object(&"{".repeat(100_000)), None);
+    }
+
+    /// What a verdict holds goes into seeds and checkpoints, and a record that is too deep is refused by the log.
+    #[test]
+    fn what_is_nested_too_deep_is_no_verdict() {
+        let task = |depth: usize| format!(r#"{{"goal":"g","x":{}{}}}"#, "[".repeat(depth), "]".repeat(depth));
+        let call = |arguments: String| verdict_of_call(&ToolCall { id: "c".into(), name: "start_task".into(), arguments });
+        for (depth, good) in [(JSON_DEPTH_MAX - 1, true), (JSON_DEPTH_MAX, false)] {
+            assert_eq!(object(&format!("so: {} and so on", task(depth))).is_some(), good, "{depth}");
+            assert_eq!(call(task(depth)).is_some(), good, "{depth}");
+            let within = serde_json::json!({"name": "start_task", "arguments": task(depth)}).to_string();
+            assert_eq!(object(&within).and_then(|o| verdict(&o)).is_some(), good, "{depth}");
+        }
     }
 
     #[test]

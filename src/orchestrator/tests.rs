@@ -251,7 +251,7 @@ async fn a_conversation_is_one_call_and_its_records_are_in_order() {
     let place = Place::new("run-talk", Settings::default()).await;
     place.model.says(&["Hel", "lo ", "there"]);
     assert!(matches!(place.say(1, "hi").await, Outcome::Ended(EndKind::Done)));
-    assert_eq!(place.kinds(1).await, ["message", "phase", "usage", "checkpoint", "phase", "done"]);
+    assert_eq!(place.kinds(1).await, ["message", "phase", "usage", "phase", "done"]);
     assert_eq!(place.ending(1).await.1.text, "Hello there");
     // The next turn carries it.
     place.model.says(&["Fine."]);
@@ -264,7 +264,7 @@ async fn a_conversation_is_one_call_and_its_records_are_in_order() {
 async fn a_parked_run_shows_what_it_would_do_and_does_it_when_approved() {
     let (place, id) = Place::parked("run-approved").await;
     let kinds = place.kinds(1).await;
-    assert_eq!(kinds[kinds.len() - 2..], ["checkpoint", "approval_requested"]);
+    assert_eq!(kinds[kinds.len() - 2..], ["usage", "approval_requested"]);
     assert_eq!(place.written(), None);
     let asked = place.parts().approvals.find(place.owner, id).unwrap();
     assert_eq!(asked.shown, json!({"path": "n.md", "content": "new", "size": 3, "exists": false}));

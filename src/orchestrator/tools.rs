@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use crate::base::digest::{hex, sha256};
+use crate::base::digest::{Sha256, hex, sha256};
 use crate::base::ids::OwnerId;
 use crate::base::limits::{FILE_READ_BYTES_MAX, FILE_WRITE_BYTES_MAX, HITS_MAX, JSON_DEPTH_MAX, MEMORY_BYTES_MAX, TAG_BYTES_MAX, TAGS_MAX};
 use crate::llm::request::ToolSpec;
@@ -19,10 +19,13 @@ use crate::orchestrator::schema;
 use crate::rooms::memory::{Category, Memory, NewEntry};
 use crate::rooms::skills::Skills;
 use crate::rooms::workspace::{Workspace, WorkspaceError};
+use crate::sys::disk::DiskFile;
 use crate::wire::json;
 
 /// Text of the old file that is shown beside the new one, in bytes; a larger one is told by its digest.
 const OLD_SHOWN_BYTES_MAX: usize = 16 * 1024;
+/// It is read in parts of so many bytes.
+const OLD_PART_BYTES: usize = 64 * 1024;
 /// Entries of a directory that a model sees.
 const LISTED_MAX: usize = 500;
 
@@ -331,20 +334,46 @@ fn show_write(reach: &Reach, args: &Args) -> Result<Shown, String> {
         return Err(format!("{} bytes are more than a file may have ({FILE_WRITE_BYTES_MAX})", content.len()));
     }
     let mut shown = json!({"path": path, "content": content, "size": content.len(), "exists": false});
-    let old = match reach.workspace.read(path, FILE_WRITE_BYTES_MAX) {
-        Ok((bytes, size)) => Some((bytes, size)),
+    let old = match reach.workspace.open_file(path) {
+        Ok((file, item)) => Some(Old::of(&*file, item.size).map_err(|e| file_error(path, &e.into()))?),
         Err(WorkspaceError::NotFound) => None,
         Err(e) => return Err(file_error(path, &e)),
     };
-    if let (Some((bytes, size)), Value::Object(shown)) = (old, &mut shown) {
+    if let (Some(old), Value::Object(shown)) = (old, &mut shown) {
         shown.insert("exists".into(), true.into());
-        shown.insert("old_size".into(), size.into());
-        shown.insert("old_sha256".into(), hex(&sha256(&bytes)).into());
-        if let (true, Ok(text)) = (bytes.len() <= OLD_SHOWN_BYTES_MAX, std::str::from_utf8(&bytes)) {
+        shown.insert("old_size".into(), old.size.into());
+        shown.insert("old_sha256".into(), hex(&old.sha256).into());
+        if let (true, Ok(text)) = (old.size == old.start.len() as u64, std::str::from_utf8(&old.start)) {
             shown.insert("old_content".into(), text.into());
         }
     }
     Ok(Shown { resource: path.to_owned(), shown })
+}
+
+/// What is to be replaced.
+struct Old {
+    size: u64,
+    /// Of all of it: a change anywhere in it is one.
+    sha256: [u8; 32],
+    /// What of it may be shown.
+    start: Vec<u8>,
+}
+
+impl Old {
+    /// Read a part at a time: it may be larger than memory. One that grows meanwhile is not followed for ever.
+    fn of(file: &dyn DiskFile, about: u64) -> std::io::Result<Self> {
+        let (mut digest, mut start, mut size) = (Sha256::new(), Vec::new(), 0);
+        let mut part = vec![0; OLD_PART_BYTES];
+        while size <= about {
+            let read = file.read_at(&mut part, size)?;
+            let Some(read) = part.get(..read).filter(|read| !read.is_empty()) else { break };
+            digest.update(read);
+            let room = OLD_SHOWN_BYTES_MAX.saturating_sub(start.len()).min(read.len());
+            start.extend(read.iter().take(room));
+            size += read.len() as u64;
+        }
+        Ok(Self { size, sha256: digest.finish(), start })
+    }
 }
 
 fn file_error(path: &str, e: &WorkspaceError) -> String {
@@ -439,6 +468,17 @@ pub(crate) mod tests {
         assert_ne!(over.digest(), show("one").digest());
         let args = tool.arguments("{\"path\": \"../x\", \"content\": \"\"}").unwrap();
         assert!(tool.show(&reach, &args).unwrap().is_err());
+        // However large it is, and wherever it changed.
+        let mut large = vec![b'x'; FILE_WRITE_BYTES_MAX + OLD_PART_BYTES];
+        let put = |bytes: &[u8]| std::fs::write(reach.workspace.path().join("n.md"), bytes).unwrap();
+        put(&large);
+        let over = show("one");
+        assert_eq!(over.shown["old_size"], large.len());
+        assert_eq!(over.shown["old_sha256"], hex(&sha256(&large)));
+        assert!(over.shown.get("old_content").is_none());
+        *large.last_mut().unwrap() = b'y';
+        put(&large);
+        assert_ne!(over.digest(), show("one").digest());
     }
 
     #[test]

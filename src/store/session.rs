@@ -201,10 +201,16 @@ impl Session {
         let session = self.clone();
         blocking(move || turns::last_checkpoint(&session, message)).await
     }
-    /// The records of a message without pieces, oldest first; the newest of them where they take more than 16 MiB.
+    /// The records of a message without pieces and checkpoints, oldest first; the message itself and the newest of the others where
+    /// they take more than 16 MiB.
     pub async fn records_of(self: &Arc<Self>, message: MessageId) -> Result<Vec<Record>, StoreError> {
         let session = self.clone();
         blocking(move || turns::records_of(&session, message)).await
+    }
+    /// How a question of the message was decided; none where its run never got an answer.
+    pub async fn decision(self: &Arc<Self>, message: MessageId, approval: ApprovalId) -> Result<Option<Decision>, StoreError> {
+        let session = self.clone();
+        blocking(move || turns::decision(&session, message, approval)).await
     }
     /// Keeps bytes in `<id>.d/`, durable when this returns; answers their SHA-256 in hexadecimal.
     pub async fn put_blob(self: &Arc<Self>, bytes: Vec<u8>) -> Result<String, StoreError> {

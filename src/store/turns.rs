@@ -1,14 +1,14 @@
 //! The conversation so far, for the model, and the records of one run: read from the log, as far as it fits.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use serde_json::Value;
 
-use crate::base::ids::{MessageId, Seq};
+use crate::base::ids::{ApprovalId, MessageId, Seq};
 use crate::base::limits::RUN_RECORDS_BYTES_MAX;
 use crate::store::StoreError;
 use crate::store::lines::{Backward, Forward, Glance, seek};
-use crate::store::record::{Body, Ending, Record, UserMessage};
+use crate::store::record::{Body, Decision, Ending, Record, UserMessage};
 use crate::store::session::Session;
 
 /// One ended exchange.
@@ -91,7 +91,8 @@ pub(crate) fn last_checkpoint(session: &Session, message: MessageId) -> Result<O
     Ok(None)
 }
 
-/// The message's records in the log, oldest first. Blocking.
+/// The message's records in the log, oldest first, without its checkpoints: what a run goes on from is [`last_checkpoint`], and the
+/// states before it are many times what was said. Where the rest takes too much its oldest go, but never the message itself. Blocking.
 pub(crate) fn records_of(session: &Session, message: MessageId) -> Result<Vec<Record>, StoreError> {
     let doing = || StoreError::of("reading session", session.id());
     let (log, start, end) = range(session)?;
@@ -99,26 +100,55 @@ pub(crate) fn records_of(session: &Session, message: MessageId) -> Result<Vec<Re
     let Some(log) = log else { return Ok(Vec::new()) };
     let from = seek(log.as_ref(), start, end, known.seq.saturating_sub(1)).map_err(doing())?;
     let mut lines = Forward::new(log.as_ref(), from, end);
-    let mut records: std::collections::VecDeque<(usize, Record)> = std::collections::VecDeque::new();
+    let mut first = None;
+    let mut newest: VecDeque<(usize, Record)> = VecDeque::new();
     let mut bytes = 0;
     while let Some(found) = lines.next().map_err(doing())? {
         let Some(json) = found.json else { continue };
-        if Glance::of(json).is_none_or(|glance| glance.message_id != Some(message)) {
+        if Glance::of(json).is_none_or(|glance| glance.message_id != Some(message) || glance.kind == "checkpoint") {
             continue;
         }
         let Ok(record) = serde_json::from_slice::<Record>(json) else { continue };
         let over = record.body.ending().is_some();
-        bytes += json.len();
-        records.push_back((json.len(), record));
+        if first.is_none() {
+            first = Some(record);
+        } else {
+            bytes += json.len();
+            newest.push_back((json.len(), record));
+        }
         while bytes > RUN_RECORDS_BYTES_MAX {
-            let Some((len, _)) = records.pop_front() else { break };
+            let Some((len, _)) = newest.pop_front() else { break };
             bytes -= len;
         }
         if over {
             break;
         }
     }
-    Ok(records.into_iter().map(|(_, record)| record).collect())
+    Ok(first.into_iter().chain(newest.into_iter().map(|(_, record)| record)).collect())
+}
+
+/// How the question of this message was decided, by the log; the first decision counts. Blocking.
+pub(crate) fn decision(session: &Session, message: MessageId, approval: ApprovalId) -> Result<Option<Decision>, StoreError> {
+    let doing = || StoreError::of("reading session", session.id());
+    let (log, start, end) = range(session)?;
+    let Some(log) = log else { return Ok(None) };
+    // A message so old that it is not remembered is looked for from the beginning.
+    let since = session.find(message).map_or(0, |known| known.seq);
+    let from = seek(log.as_ref(), start, end, since).map_err(doing())?;
+    let mut lines = Forward::new(log.as_ref(), from, end);
+    while let Some(found) = lines.next().map_err(doing())? {
+        let Some(glance) = found.json.and_then(Glance::of) else { continue };
+        if glance.message_id != Some(message) {
+            continue;
+        }
+        if glance.kind == "approval_resolved" && glance.approval_id == Some(approval) {
+            return Ok(glance.decision);
+        }
+        if glance.is_terminal() {
+            break;
+        }
+    }
+    Ok(None)
 }
 
 type Range = (Option<std::sync::Arc<dyn crate::sys::disk::DiskFile>>, u64, u64);

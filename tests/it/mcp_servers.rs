@@ -81,9 +81,9 @@ async fn everything(mcp: &Mcp) {
     let (_stop, cancel) = cancel::pair();
     let offered = mcp.offered(whose, PATIENCE, &cancel).await;
     assert!(offered.iter().any(|tool| tool.name == "s__echo") && offered.len() > 5, "{:?}", mcp.status(whose.owner));
-    let said = mcp.call(whose, "s__echo", arguments(json!({"message": "$(id) `id`"})), &cancel).await.unwrap();
+    let said = mcp.call(whose, ("s__echo", "echo"), arguments(json!({"message": "$(id) `id`"})), &cancel).await.unwrap();
     assert!(said.contains("$(id) `id`"), "{said}");
-    assert!(mcp.call(whose, "s__echo", arguments(json!({"message": 5})), &cancel).await.is_err());
+    assert!(mcp.call(whose, ("s__echo", "echo"), arguments(json!({"message": 5})), &cancel).await.is_err());
     assert_eq!(mcp.status(whose.owner)[0].state, State::Running);
     mcp.close().await;
 }
@@ -113,7 +113,12 @@ async fn the_filesystem_server_and_its_risks() {
         assert_eq!(risky("s__read_text_file"), !trust, "a read-only tool is safe where its server is trusted");
         assert!(risky("s__write_file"));
         let path = files.path().join("a.txt");
-        assert!(mcp.call(whose, "s__read_text_file", arguments(json!({"path": path})), &cancel).await.unwrap().contains("inside"));
+        assert!(
+            mcp.call(whose, ("s__read_text_file", "read_text_file"), arguments(json!({"path": path})), &cancel)
+                .await
+                .unwrap()
+                .contains("inside")
+        );
         mcp.close().await;
     }
 }
@@ -133,7 +138,7 @@ async fn servers_of_the_python_sdk() {
         let mcp = room(transport, false);
         let names: Vec<_> = mcp.offered(whose, PATIENCE, &cancel).await.into_iter().map(|tool| tool.name).collect();
         assert_eq!(names, ["s__add"], "{:?}", mcp.status(whose.owner));
-        let said = mcp.call(whose, "s__add", arguments(json!({"a": 2, "b": 3})), &cancel).await.unwrap();
+        let said = mcp.call(whose, ("s__add", "add"), arguments(json!({"a": 2, "b": 3})), &cancel).await.unwrap();
         assert_eq!(said, "5");
         mcp.close().await;
     }
@@ -329,7 +334,7 @@ async fn a_server_of_the_python_sdk_that_was_started_anew_is_found_again() {
     };
     let (_stop, cancel) = cancel::pair();
     let mcp = room(http(port), false);
-    let sum = async |a: i64| mcp.call(whose, "s__add", arguments(json!({"a": a, "b": 3})), &cancel).await;
+    let sum = async |a: i64| mcp.call(whose, ("s__add", "add"), arguments(json!({"a": a, "b": 3})), &cancel).await;
     let first = start().await;
     assert_eq!(sum(2).await, Ok("5".to_owned()));
     drop(first);

@@ -44,6 +44,8 @@ pub use settings::{ServerSettings, Settings, Transport};
 pub struct Offered {
     /// `server__tool`: letters, digits, `-` and `_`, at most 64 bytes, unique.
     pub name: String,
+    /// What its server calls it.
+    pub theirs: String,
     /// What the server says it does.
     pub description: String,
     /// JSON schema of its arguments, as the server gave it.
@@ -138,14 +140,21 @@ impl Mcp {
         };
         // What was found until then is still true.
         let _ = cancel.guard(tokio::time::timeout(within, all)).await;
-        found.into_values().flat_map(|tools| tools.iter().map(|tool| tool.offered.clone()).collect::<Vec<_>>()).collect()
+        found.into_values().flat_map(|tools| tools.iter().cloned().collect::<Vec<_>>()).collect()
     }
 
-    /// Calls a tool of this owner's servers by its offered name. Both answers are for the model.
+    /// Calls a tool of this owner's servers by its offered name, if that still stands for the one that its server calls so. Both
+    /// answers are for the model.
     ///
     /// # Errors
     /// What went wrong, in public words or the server's own.
-    pub async fn call(&self, whose: Whose<'_>, name: &str, arguments: Map<String, Value>, cancel: &Cancel) -> Result<String, String> {
+    pub async fn call(
+        &self,
+        whose: Whose<'_>,
+        (name, theirs): (&str, &str),
+        arguments: Map<String, Value>,
+        cancel: &Cancel,
+    ) -> Result<String, String> {
         let settings = self.settings.load();
         // No name of a server ends with `_` or holds `__`, so only one can fit.
         let called = settings.enabled().find(|(server, _)| name.strip_prefix(*server).is_some_and(|rest| rest.starts_with("__")));
@@ -153,7 +162,7 @@ impl Mcp {
         let taken = self.pool.take(whose, server, settings, self.ground.clock.monotonic());
         let taken = taken.map_err(|error| format!("the server `{server}`: {}", error.public()))?;
         // On the heap: a run is deep enough without all that a start may need.
-        let done = cancel.guard(Box::pin(taken.call(&self.ground, name, arguments))).await;
+        let done = cancel.guard(Box::pin(taken.call(&self.ground, (name, theirs), arguments))).await;
         let done = done.unwrap_or_else(|_| Err("it was stopped".to_owned()));
         log::info("mcp", format_args!("server {server}: a call {}", if done.is_ok() { "ended well" } else { "failed" }));
         done

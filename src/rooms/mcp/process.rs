@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::process::Stdio;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ struct Shared {
     /// Who waits for which answer. Held for moments.
     pending: Mutex<Pending>,
     /// The program says that its tools are others now.
-    changed: AtomicBool,
+    changes: AtomicU32,
     /// Told when there is a doubt less.
     settled: Notify,
 }
@@ -78,7 +78,7 @@ impl Process {
         };
         let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
         let pending = Pending { group, ..Pending::default() };
-        let shared = Arc::new(Shared { pending: Mutex::new(pending), changed: AtomicBool::new(false), settled: Notify::new() });
+        let shared = Arc::new(Shared { pending: Mutex::new(pending), changes: AtomicU32::new(0), settled: Notify::new() });
         let (lines, waiting) = mpsc::channel(MCP_PENDING_MAX);
         tokio::spawn(write(input, waiting));
         // The reader must not keep the writer alive: it has a weak end.
@@ -159,9 +159,9 @@ impl Process {
         });
     }
 
-    /// Its tools have changed since this was last asked.
-    pub(super) fn changed(&self) -> bool {
-        self.shared.changed.swap(false, Ordering::Relaxed)
+    /// How often its tools have changed.
+    pub(super) fn changes(&self) -> u32 {
+        self.shared.changes.load(Ordering::Relaxed)
     }
 
     fn send(&self, line: Vec<u8>) -> Result<(), McpError> {
@@ -253,7 +253,7 @@ async fn read(mut child: Child, output: ChildStdout, shared: Arc<Shared>, lines:
                     }
                 }
                 Message::Notification { method, .. } if method == "notifications/tools/list_changed" => {
-                    shared.changed.store(true, Ordering::Relaxed);
+                    shared.changes.fetch_add(1, Ordering::Relaxed);
                 }
                 _ => {}
             }

@@ -9,8 +9,8 @@ use serde_json::{Map, Value, json};
 
 use super::process::Process;
 use super::streamable::Streamable;
-use super::tool::{self, Tool};
-use super::{McpError, ServerSettings, State, Transport};
+use super::tool;
+use super::{McpError, Offered, ServerSettings, State, Transport};
 use crate::base::cancel::{self, Cancel, Canceller, Why};
 use crate::base::limits::MCP_PAGES_MAX;
 use crate::base::log;
@@ -57,7 +57,9 @@ pub(super) struct Shown {
 #[derive(Default)]
 struct Running {
     link: Option<Arc<Link>>,
-    tools: Arc<Vec<Tool>>,
+    tools: Arc<Vec<Offered>>,
+    /// How often they had changed when they were asked for; told again later, it is asked for them again.
+    listed: u32,
     /// Monotonic time of the last start.
     started: Duration,
     /// Starts in a row that failed or did not last.
@@ -83,19 +85,28 @@ impl Server {
     }
 
     /// Its tools; starts it where it does not run.
-    pub(super) async fn tools(&self, ground: &Ground) -> Result<Arc<Vec<Tool>>, McpError> {
+    pub(super) async fn tools(&self, ground: &Ground) -> Result<Arc<Vec<Offered>>, McpError> {
         self.ready(ground).await.map(|(_, tools)| tools)
     }
 
-    /// Calls the tool that is offered under this name.
-    pub(super) async fn call(&self, ground: &Ground, offered: &str, arguments: Map<String, Value>) -> Result<String, String> {
+    /// Calls the tool that is offered under this name, if it still is the one that its server calls so.
+    pub(super) async fn call(
+        &self,
+        ground: &Ground,
+        (offered, theirs): (&str, &str),
+        arguments: Map<String, Value>,
+    ) -> Result<String, String> {
         let mut again = true;
         loop {
             let (link, tools) = self.ready(ground).await.map_err(|error| self.told(&error))?;
-            let Some(tool) = tools.iter().find(|tool| tool.offered.name == offered) else {
+            let Some(tool) = tools.iter().find(|tool| tool.name == offered) else {
                 return Err(format!("there is no tool `{offered}`"));
             };
-            let params = json!({"name": tool.theirs, "arguments": arguments});
+            // SECURITY: our name depends on the others in the list; a person has decided on the server's (THREATS 22).
+            if tool.theirs != theirs {
+                return Err(format!("`{offered}` is another tool now; nothing was done. Look at what it does before it is called again"));
+            }
+            let params = json!({"name": theirs, "arguments": arguments});
             match self.within(link.request("tools/call", &params)).await {
                 Ok(result) => return tool::result(&result),
                 // It has not run the tool: once, it is asked in a new session. Whatever else went wrong, it may have.
@@ -121,28 +132,33 @@ impl Server {
         self.show(|shown| shown.state = State::NotStarted);
     }
 
-    async fn ready(&self, ground: &Ground) -> Result<(Arc<Link>, Arc<Vec<Tool>>), McpError> {
+    /// The connection and its tools. Whatever it waits for, it stops where the server is to end, and lets go of the lock.
+    async fn ready(&self, ground: &Ground) -> Result<(Arc<Link>, Arc<Vec<Offered>>), McpError> {
+        self.ending.1.guard(Box::pin(self.connected(ground))).await.unwrap_or(Err(McpError::Ended))
+    }
+
+    async fn connected(&self, ground: &Ground) -> Result<(Arc<Link>, Arc<Vec<Offered>>), McpError> {
         let mut running = self.running.lock().await;
         let now = ground.clock.monotonic();
-        if let Some(link) = self.still(&mut running, now).await? {
+        if let Some(link) = self.still(&mut running, ground).await? {
             return Ok((link, running.tools.clone()));
         }
         if now < running.not_before {
             return Err(McpError::Waits(running.not_before.saturating_sub(now)));
         }
         running.started = now;
-        let started = self.ending.1.guard(self.within(Box::pin(self.start(ground)))).await;
-        let Ok(started) = started else { return Err(McpError::Ended) };
-        match started {
+        match self.within(self.start(ground)).await {
             Ok((link, tools)) => {
                 running.link = Some(link.clone());
                 running.tools = Arc::new(tools);
+                running.listed = 0;
                 self.running_now(&running.tools);
                 log::info("mcp", format_args!("server {}: started, {} tools", self.name, running.tools.len()));
                 Ok((link, running.tools.clone()))
             }
             Err(error) => {
-                running.failed(now);
+                // From now on: a start may have taken longer than the wait.
+                running.failed(Duration::ZERO, ground.clock.monotonic());
                 self.note(&error);
                 Err(error)
             }
@@ -150,15 +166,18 @@ impl Server {
     }
 
     /// The connection that there is, and its tools as they are now; none where there is none any more.
-    async fn still(&self, running: &mut Running, now: Duration) -> Result<Option<Arc<Link>>, McpError> {
+    async fn still(&self, running: &mut Running, ground: &Ground) -> Result<Option<Arc<Link>>, McpError> {
         let Some(link) = running.link.clone() else { return Ok(None) };
+        let lived = ground.clock.monotonic().saturating_sub(running.started);
         if let Link::Process(process) = &*link {
             process.settled().await;
         }
-        if link.alive() && link.changed() {
+        let changes = link.changes();
+        if link.alive() && changes != running.listed {
             match self.within(self.list(&link)).await {
                 Ok(tools) => {
                     running.tools = Arc::new(tools);
+                    running.listed = changes;
                     self.running_now(&running.tools);
                 }
                 Err(_) if !link.alive() => {}
@@ -171,12 +190,12 @@ impl Server {
         running.link = None;
         // A server behind HTTP may forget a session when it likes; that is no failure, a new one begins at once.
         if let Link::Process(_) = *link {
-            running.failed(now);
+            running.failed(lived, ground.clock.monotonic());
         }
         Ok(None)
     }
 
-    async fn start(&self, ground: &Ground) -> Result<(Arc<Link>, Vec<Tool>), McpError> {
+    async fn start(&self, ground: &Ground) -> Result<(Arc<Link>, Vec<Offered>), McpError> {
         let link = match &self.settings.transport {
             Transport::Stdio { command, args, env } => Link::Process(Process::start(command, args, env, &self.files, ground.grace)?),
             Transport::Http { url, headers } => Link::Http(Streamable::new(ground.client.clone(), url, headers, self.settings.timeout)?),
@@ -196,7 +215,7 @@ impl Server {
         Ok((Arc::new(link), tools))
     }
 
-    async fn list(&self, link: &Link) -> Result<Vec<Tool>, McpError> {
+    async fn list(&self, link: &Link) -> Result<Vec<Offered>, McpError> {
         let (mut tools, mut params) = (Vec::new(), json!({}));
         for _ in 0..MCP_PAGES_MAX {
             let page = link.request("tools/list", &params).await?;
@@ -221,8 +240,8 @@ impl Server {
         }
     }
 
-    fn running_now(&self, tools: &[Tool]) {
-        let names = tools.iter().map(|tool| tool.offered.name.clone()).collect();
+    fn running_now(&self, tools: &[Offered]) {
+        let names = tools.iter().map(|tool| tool.name.clone()).collect();
         self.show(|shown| *shown = Shown { state: State::Running, tools: names, problem: None });
     }
 
@@ -250,8 +269,9 @@ impl Server {
 }
 
 impl Running {
-    fn failed(&mut self, now: Duration) {
-        if now.saturating_sub(self.started) >= LIVED {
+    /// It ended, or did not start, after so long.
+    fn failed(&mut self, lived: Duration, now: Duration) {
+        if lived >= LIVED {
             self.failures = 0;
         }
         // At once, then after 1, 2, 4 … seconds.
@@ -280,10 +300,10 @@ impl Link {
             Self::Http(http) => http.alive(),
         }
     }
-    fn changed(&self) -> bool {
+    fn changes(&self) -> u32 {
         match self {
-            Self::Process(process) => process.changed(),
-            Self::Http(http) => http.changed(),
+            Self::Process(process) => process.changes(),
+            Self::Http(http) => http.changes(),
         }
     }
 }

@@ -2,7 +2,7 @@
 //! stream of events that holds it. Only the configured address is ever connected to (THREATS 21).
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ struct Inner {
     /// `Mcp-Session-Id` and the version, as `initialize` agreed on them. Held for moments.
     agreed: Mutex<Agreed>,
     next: AtomicI64,
-    changed: AtomicBool,
+    changes: AtomicU32,
     /// The server has forgotten the session.
     over: AtomicBool,
 }
@@ -60,7 +60,7 @@ impl Streamable {
         // The configuration is checked for this, and more; what comes here otherwise must not reach the wire either.
         let headers = headers.ok_or(McpError::Field)?;
         let (url, agreed, next) = (url.clone(), Mutex::default(), AtomicI64::new(1));
-        Ok(Self(Arc::new(Inner { client, url, headers, timeout, agreed, next, changed: false.into(), over: false.into() })))
+        Ok(Self(Arc::new(Inner { client, url, headers, timeout, agreed, next, changes: 0.into(), over: false.into() })))
     }
 
     /// Sends a request and waits for its answer.
@@ -94,9 +94,9 @@ impl Streamable {
         !self.0.over.load(Ordering::Relaxed)
     }
 
-    /// Its tools have changed since this was last asked.
-    pub(super) fn changed(&self) -> bool {
-        self.0.changed.swap(false, Ordering::Relaxed)
+    /// How often its tools have changed.
+    pub(super) fn changes(&self) -> u32 {
+        self.0.changes.load(Ordering::Relaxed)
     }
 
     /// Ends the session, where there is one, and waits until the server knows.
@@ -158,7 +158,7 @@ impl Streamable {
                 }
                 Message::Request { id, method, .. } => drop(self.post(super::reply(&id, &method), FAREWELL).await),
                 Message::Notification { method, .. } if method == "notifications/tools/list_changed" => {
-                    self.0.changed.store(true, Ordering::Relaxed);
+                    self.0.changes.fetch_add(1, Ordering::Relaxed);
                 }
                 _ => {}
             }

@@ -85,16 +85,16 @@ async fn tools_are_listed_by_page_and_called() {
     assert_eq!(mcp.status(one.0)[0].state, State::NotStarted);
     let names: Vec<_> = mcp.offered(one.whose(), LONG, &cancel).await.into_iter().map(|tool| (tool.name, tool.risky)).collect();
     assert_eq!(names, [("s__echo".to_owned(), true), ("s__env".to_owned(), true)]);
-    assert_eq!(mcp.call(one.whose(), "s__echo", args("$(id)"), &cancel).await.unwrap(), r#"{"do": "$(id)"}"#);
-    let env: Value = serde_json::from_str(&mcp.call(one.whose(), "s__env", Map::new(), &cancel).await.unwrap()).unwrap();
+    assert_eq!(mcp.call(one.whose(), ("s__echo", "echo"), args("$(id)"), &cancel).await.unwrap(), r#"{"do": "$(id)"}"#);
+    let env: Value = serde_json::from_str(&mcp.call(one.whose(), ("s__env", "env"), Map::new(), &cancel).await.unwrap()).unwrap();
     assert_eq!(env["refused"], -32601, "what a server asks is refused");
     let names: Vec<_> = env["env"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
     assert!(names.contains(&"GIVEN") && !names.iter().any(|name| name.starts_with("CARGO")), "{names:?}");
     assert_eq!(env["cwd"].as_str(), one.1.to_str());
-    assert!(mcp.call(one.whose(), "s__echo", args("refuse"), &cancel).await.unwrap_err().ends_with("refused: no"));
+    assert!(mcp.call(one.whose(), ("s__echo", "echo"), args("refuse"), &cancel).await.unwrap_err().ends_with("refused: no"));
     assert!(
-        mcp.call(one.whose(), "s__nothing", Map::new(), &cancel).await.is_err()
-            && mcp.call(one.whose(), "other", Map::new(), &cancel).await.is_err()
+        mcp.call(one.whose(), ("s__nothing", "nothing"), Map::new(), &cancel).await.is_err()
+            && mcp.call(one.whose(), ("other", "other"), Map::new(), &cancel).await.is_err()
     );
     assert_eq!(mcp.status(one.0)[0].state, State::Running);
     mcp.close().await;
@@ -107,14 +107,14 @@ async fn a_crash_is_told_and_started_again_with_a_growing_wait() {
     let (mcp, clock) = mcp(WELL, LONG);
     let (_stop, cancel) = cancel::pair();
     for _ in 0..2 {
-        let said = mcp.call(one.whose(), "s__echo", args("crash"), &cancel).await.unwrap_err();
+        let said = mcp.call(one.whose(), ("s__echo", "echo"), args("crash"), &cancel).await.unwrap_err();
         assert!(said.contains("ended before it answered"), "{said}");
     }
-    let said = mcp.call(one.whose(), "s__echo", args("fine"), &cancel).await.unwrap_err();
+    let said = mcp.call(one.whose(), ("s__echo", "echo"), args("fine"), &cancel).await.unwrap_err();
     assert!(said.contains("ended too often"), "{said}");
     assert_eq!(mcp.status(one.0)[0].state, State::Failed);
     clock.advance(Duration::from_secs(2));
-    assert!(mcp.call(one.whose(), "s__echo", args("fine"), &cancel).await.is_ok());
+    assert!(mcp.call(one.whose(), ("s__echo", "echo"), args("fine"), &cancel).await.is_ok());
 }
 
 #[tokio::test]
@@ -122,8 +122,8 @@ async fn a_huge_message_ends_the_server_and_a_cancel_the_call() {
     let one = Someone::new("huge", 1);
     let (mcp, _) = mcp(WELL, LONG);
     let (stop, cancel) = cancel::pair();
-    assert!(mcp.call(one.whose(), "s__echo", args("huge"), &cancel).await.unwrap_err().contains("ended"));
-    let hung = mcp.call(one.whose(), "s__echo", args("hang"), &cancel);
+    assert!(mcp.call(one.whose(), ("s__echo", "echo"), args("huge"), &cancel).await.unwrap_err().contains("ended"));
+    let hung = mcp.call(one.whose(), ("s__echo", "echo"), args("hang"), &cancel);
     stop.cancel(cancel::Why::Asked);
     assert_eq!(hung.await, Err("it was stopped".to_owned()));
 }
@@ -147,7 +147,7 @@ async fn silence_and_programs_that_are_none() {
 }
 
 async fn works_in(mcp: &Mcp, someone: &Someone, cancel: &Cancel) -> Value {
-    let env = mcp.call(someone.whose(), "s__env", Map::new(), cancel).await.unwrap();
+    let env = mcp.call(someone.whose(), ("s__env", "env"), Map::new(), cancel).await.unwrap();
     serde_json::from_str::<Value>(&env).unwrap()["cwd"].clone()
 }
 
@@ -161,7 +161,7 @@ async fn every_owner_has_a_server_of_its_own_in_its_own_files() {
     assert!(mcp.status(other.0)[0].tools.is_empty());
     assert_eq!(works_in(&mcp, &other, &cancel).await, json!(other.1));
     // What ends one is nothing to the other.
-    mcp.call(one.whose(), "s__echo", args("crash"), &cancel).await.unwrap_err();
+    mcp.call(one.whose(), ("s__echo", "echo"), args("crash"), &cancel).await.unwrap_err();
     assert_eq!((mcp.status(one.0)[0].state, mcp.status(other.0)[0].state), (State::Failed, State::Running));
     mcp.close().await;
     assert_eq!((mcp.status(one.0)[0].state, mcp.status(other.0)[0].state), (State::NotStarted, State::NotStarted));
@@ -225,7 +225,7 @@ async fn the_end_does_not_wait_for_a_start() {
 
 /// What the program says of itself.
 async fn pid(mcp: &Mcp, someone: &Someone, cancel: &Cancel) -> Value {
-    let env = mcp.call(someone.whose(), "s__env", Map::new(), cancel).await.unwrap();
+    let env = mcp.call(someone.whose(), ("s__env", "env"), Map::new(), cancel).await.unwrap();
     serde_json::from_str::<Value>(&env).unwrap()["pid"].clone()
 }
 
@@ -238,7 +238,7 @@ async fn stopped(mcp: &Mcp, someone: &Someone, what: &str) {
         }
         stop.cancel(cancel::Why::Asked);
     };
-    let (said, ()) = tokio::join!(mcp.call(someone.whose(), "s__echo", args(what), &cancel), begun);
+    let (said, ()) = tokio::join!(mcp.call(someone.whose(), ("s__echo", "echo"), args(what), &cancel), begun);
     assert_eq!(said, Err("it was stopped".to_owned()));
 }
 

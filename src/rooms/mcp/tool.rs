@@ -11,16 +11,9 @@ use crate::base::text::beginning;
 /// Longest name that providers take for a tool.
 const NAME_BYTES_MAX: usize = 64;
 
-/// A tool as it is offered, and what its server calls it.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Tool {
-    pub(super) theirs: String,
-    pub(super) offered: Offered,
-}
-
 /// Adds the tools of one page to `tools`: those whose form is understood, up to the limit.
-pub(super) fn read(server: &str, trust: bool, page: &Value, tools: &mut Vec<Tool>) {
-    let mut taken: BTreeSet<String> = tools.iter().map(|tool| tool.offered.name.clone()).collect();
+pub(super) fn read(server: &str, trust: bool, page: &Value, tools: &mut Vec<Offered>) {
+    let mut taken: BTreeSet<String> = tools.iter().map(|tool| tool.name.clone()).collect();
     for tool in page.get("tools").and_then(Value::as_array).into_iter().flatten() {
         if tools.len() >= MCP_TOOLS_MAX {
             return;
@@ -38,8 +31,7 @@ pub(super) fn read(server: &str, trust: bool, page: &Value, tools: &mut Vec<Tool
         let Some(name) = name(server, theirs, &taken) else { continue };
         taken.insert(name.clone());
         let description = beginning(description, MCP_DESCRIPTION_BYTES_MAX).to_owned();
-        let offered = Offered { name, description, parameters, risky: !(trust && hint == Some(true)) };
-        tools.push(Tool { theirs: theirs.to_owned(), offered });
+        tools.push(Offered { name, theirs: theirs.to_owned(), description, parameters, risky: !(trust && hint == Some(true)) });
     }
 }
 
@@ -100,14 +92,14 @@ mod tests {
         for trust in [false, true] {
             let mut tools = Vec::new();
             read("home", trust, &page, &mut tools);
-            let names: Vec<_> = tools.iter().map(|tool| tool.offered.name.as_str()).collect();
+            let names: Vec<_> = tools.iter().map(|tool| tool.name.as_str()).collect();
             assert_eq!(names.len(), 4, "{names:?}");
             assert_eq!(names[..2], ["home__get_weather_now", "home__get_weather_now_2"]);
             assert!(names[2].len() == 64 && names[3].len() == 64 && names[3].ends_with("x_2"));
-            assert!(tools[2].offered.description.len() <= MCP_DESCRIPTION_BYTES_MAX);
-            let risky: Vec<_> = tools.iter().map(|tool| tool.offered.risky).collect();
+            assert!(tools[2].description.len() <= MCP_DESCRIPTION_BYTES_MAX);
+            let risky: Vec<_> = tools.iter().map(|tool| tool.risky).collect();
             assert_eq!(risky, [!trust, true, true, true], "a hint counts where its server is trusted");
-            assert_eq!(tools[1].offered.parameters, json!({"type": "object"}));
+            assert_eq!(tools[1].parameters, json!({"type": "object"}));
         }
         let mut tools = Vec::new();
         for _ in 0..2 {
