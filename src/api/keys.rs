@@ -36,11 +36,11 @@ pub(super) struct NewKey {
     /// `new` makes a new owner, who sees nothing of the others; without it the key is of the calling key's owner.
     #[serde(default)]
     owner: Option<Owner>,
-    /// Seconds that it lives; for ever without it.
+    /// Seconds that it lives; without it for ever, or as long as the calling key, which it never outlives.
     #[serde(default)]
     #[cfg_attr(test, schemars(range(min = 1, max = EXPIRES_IN_SECS_MAX)))]
     expires_in_secs: Option<u64>,
-    /// Its own rate; `security.rate_limit_per_minute` without it.
+    /// Its own rate; without it the calling key's own, which it never exceeds, or `security.rate_limit_per_minute`.
     #[serde(default)]
     #[cfg_attr(test, schemars(range(min = 1)))]
     rate_limit_per_minute: Option<u32>,
@@ -198,12 +198,14 @@ pub(crate) async fn create(app: Arc<App>, call: Call) -> Result<Response, HttpEr
         ),
         (Some(_), Some(_)) => return Err(shares()),
     };
+    // A key for a day must not leave one for ever.
+    let bounds = caller.bounds();
     let key = keys::NewKey {
         name: new.name,
         owner: if new.owner.is_some() { keys::NewOwner::New } else { keys::NewOwner::Of(caller.owner()) },
         scopes,
-        expires_at: new.expires_in_secs.map(|secs| app.clock.now().plus(Duration::from_secs(secs))),
-        rate_limit_per_minute: new.rate_limit_per_minute,
+        expires_at: bounds.end(new.expires_in_secs.map(|secs| app.clock.now().plus(Duration::from_secs(secs)))),
+        rate_limit_per_minute: bounds.rate(new.rate_limit_per_minute),
         budget,
     };
     let (table, now) = (app.keys.clone(), app.clock.now());
@@ -218,7 +220,7 @@ pub(crate) async fn revoke(app: Arc<App>, call: Call) -> Result<Response, HttpEr
     api::json(&KeyRevoked { status: "revoked", id })
 }
 
-/// `POST /api/keys/{id}/rotate`: a new key with the same owner, name, scopes and limits.
+/// `POST /api/keys/{id}/rotate`: a new key with the same owner, name, scopes and limits, within those of the calling key.
 pub(crate) async fn rotate(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
     let caller = call.caller()?;
     let rotation: Rotation = call.json_if_any()?;
@@ -231,8 +233,8 @@ pub(crate) async fn rotate(app: Arc<App>, call: Call) -> Result<Response, HttpEr
     if caller.budget().is_some() && caller.budget() != old.budget {
         return Err(shares());
     }
-    let overlap = Duration::from_secs(rotation.overlap_secs);
-    let (record, secret) = api::blocking(move || table.rotate(owner, id, overlap).map_err(full)).await?;
+    let (overlap, bounds) = (Duration::from_secs(rotation.overlap_secs), caller.bounds());
+    let (record, secret) = api::blocking(move || table.rotate_within(owner, id, overlap, &bounds).map_err(full)).await?;
     api::created(&KeyMade { key: secret.reveal().to_owned(), record: shown(&app, &record, now) })
 }
 

@@ -21,7 +21,7 @@ use crate::middleware::logins::{COOKIE, LoginId, Logins};
 use crate::middleware::rate;
 use crate::middleware::recent::Recent;
 use crate::middleware::tickets::Tickets;
-use crate::store::keys::{Budget, KeyRecord, Keys, Scopes};
+use crate::store::keys::{Bounds, Budget, KeyRecord, Keys, Scopes};
 use crate::wire::credentials::{self, Bearer, Cookie};
 use crate::wire::query::Query;
 
@@ -34,7 +34,7 @@ pub struct Caller {
     holder: Holder,
     owner: OwnerId,
     scopes: Scopes,
-    rate_limit_per_minute: Option<u32>,
+    bounds: Bounds,
     budget: Option<Budget>,
     /// It was let in because authentication is off; no key stands behind it.
     open: bool,
@@ -63,7 +63,11 @@ impl Caller {
     }
     /// The key's own rate, where it has one.
     pub fn rate_limit_per_minute(&self) -> Option<u32> {
-        self.rate_limit_per_minute
+        self.bounds.rate_limit_per_minute
+    }
+    /// What the keys that it makes have at most.
+    pub fn bounds(&self) -> Bounds {
+        self.bounds
     }
     /// The token budget that its model calls use, where it has one.
     pub fn budget(&self) -> Option<Budget> {
@@ -76,7 +80,7 @@ impl Caller {
     #[cfg(test)]
     pub(crate) fn for_tests(n: u8) -> Self {
         let holder = Holder { key: KeyId::derived(&[n; 32]), login: None };
-        Self { holder, owner: OwnerId::derived(&[n; 32]), scopes: Scopes::ALL, rate_limit_per_minute: None, budget: None, open: false }
+        Self { holder, owner: OwnerId::derived(&[n; 32]), scopes: Scopes::ALL, bounds: Bounds::default(), budget: None, open: false }
     }
 }
 
@@ -168,7 +172,7 @@ impl Doorkeeper {
                 holder: Holder { key: nobody(), login: None },
                 owner: keys.first_owner(),
                 scopes: Scopes::ALL,
-                rate_limit_per_minute: None,
+                bounds: Bounds::default(),
                 budget: None,
                 open: true,
             });
@@ -194,7 +198,7 @@ impl Doorkeeper {
                 holder: Holder { key: key.id, login },
                 owner: key.owner,
                 scopes: key.scopes,
-                rate_limit_per_minute: key.rate_limit_per_minute,
+                bounds: Bounds { expires_at: key.expires_at, rate_limit_per_minute: key.rate_limit_per_minute },
                 budget: key.budget,
                 open: false,
             }),

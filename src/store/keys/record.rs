@@ -77,6 +77,26 @@ pub struct NewKey {
     pub budget: Option<Budget>,
 }
 
+/// What keys that a key makes have at most: they end with it and are no faster. Nothing bounds what the owner of the home makes.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Bounds {
+    /// When it lapses.
+    pub expires_at: Option<Timestamp>,
+    /// Its own rate.
+    pub rate_limit_per_minute: Option<u32>,
+}
+
+impl Bounds {
+    /// The wished end, or an earlier one.
+    pub fn end(&self, wished: Option<Timestamp>) -> Option<Timestamp> {
+        self.expires_at.into_iter().chain(wished).min()
+    }
+    /// The wished rate, or a lower one.
+    pub fn rate(&self, wished: Option<u32>) -> Option<u32> {
+        self.rate_limit_per_minute.into_iter().chain(wished).min()
+    }
+}
+
 impl Scope {
     /// All of them, in the order in which they are written.
     pub const ALL: [Scope; 5] = [Scope::Read, Scope::Chat, Scope::Write, Scope::Approve, Scope::Admin];
