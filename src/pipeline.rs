@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::Stream;
+use hyper::Method;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 
@@ -96,6 +97,7 @@ impl Pipeline {
             if is_beneath("/v1", beneath(&self.app.base_path, head.uri.path())) { v1::error::response } else { HttpError::into_response };
         // Written when dropped: also where the client vanishes and this future with it.
         let mut entry = self.log.begin(request_id, &head.method, line.peer().ip());
+        let is_head = head.method == Method::HEAD;
         let mut intake = Intake::new(body);
         let (mut listed, mut place) = (None, ROUTES.len());
         let seen = Seen { request_id, entry: &mut entry, listed: &mut listed, place: &mut place };
@@ -112,7 +114,7 @@ impl Pipeline {
         }
         finish(&mut response, request_id, listed);
         self.count(place, &response, &entry);
-        logged(response, entry, &self.app)
+        logged(response, entry, is_head, &self.app)
     }
 
     /// One answer of a row (its place in the table; the last one is no row).
@@ -146,7 +148,7 @@ impl Pipeline {
         let asked = Asked { method: &head.method, headers: &head.headers, host, proxied, upgrade };
         *seen.listed = origin::check(&asked, &settings.cors_origins)?;
         if seen.listed.is_some() && origin::is_preflight(&asked) {
-            return Ok(origin::preflight());
+            return Ok(origin::preflight(&asked));
         }
 
         // 4. Who calls: 401, or 429 for the eleventh wrong credential. What the path leads to is looked up before, since
@@ -174,8 +176,10 @@ impl Pipeline {
                 now,
                 time: self.app.clock.now(),
             };
-            let caller =
-                self.app.doorkeeper.admit(&*self.app.keys, (&self.app.tickets, &self.app.logins), settings.auth_enabled, &shown)?;
+            let tables = (&*self.app.tickets, &*self.app.logins);
+            let admitted = self.app.doorkeeper.admit(&*self.app.keys, tables, settings.auth_enabled, &shown);
+            // Whose key is good no more keeps no place among the known; a proxy's connection is its clients' in turn.
+            let caller = admitted.map_err(|error| if line.is_known() && !proxied { error.closing() } else { error })?;
             line.known();
             seen.entry.key = caller.shown();
             Some(caller)
@@ -196,6 +200,10 @@ impl Pipeline {
         };
         seen.entry.route = row.path;
         *seen.place = row.place();
+        // RFC 6455 §4.1: the handshake is a GET.
+        if upgrade && row.entry == Entry::Socket && head.method == Method::HEAD {
+            return Err(other_method("GET"));
+        }
 
         // 6. What the key may do: 403.
         match (row.access, &caller) {
@@ -255,7 +263,7 @@ impl Service for Pipeline {
     fn refuse(&self, line: &Line, error: HttpError) -> Response {
         let request_id = self.ids.next();
         // No request was read, so no method is known.
-        let mut entry = self.log.begin(request_id, &hyper::Method::TRACE, line.peer().ip());
+        let mut entry = self.log.begin(request_id, &Method::TRACE, line.peer().ip());
         let mut response = refuse(error, request_id, &mut entry, HttpError::into_response);
         finish(&mut response, request_id, None);
         entry.complete = true;
@@ -326,10 +334,10 @@ fn finish(response: &mut Response, request_id: RequestId, listed: Option<Listed>
     }
 }
 
-/// The answer's line is written now where the answer is whole, else when its stream has ended.
-fn logged(response: Response, mut entry: access_log::Entry, app: &App) -> Response {
+/// The answer's line is written now where the answer is whole, else when its stream has ended. To a HEAD no body leaves.
+fn logged(response: Response, mut entry: access_log::Entry, is_head: bool, app: &App) -> Response {
     entry.status = response.status().as_u16();
-    match response.body().len() {
+    match if is_head { Some(0) } else { response.body().len() } {
         Some(len) => {
             (entry.bytes, entry.complete) = (len, true);
             response

@@ -45,6 +45,7 @@ async fn echo(mut socket: Socket) {
             break;
         }
     }
+    socket.end().await;
 }
 
 #[tokio::main(flavor = "current_thread")]

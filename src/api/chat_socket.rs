@@ -48,8 +48,9 @@ pub(crate) async fn stream(app: Arc<App>, call: Call) -> Result<Response, HttpEr
                 break None;
             }
         };
-        if let Some((code, reason)) = close {
-            socket.close(code, reason).await;
+        match close {
+            Some((code, reason)) => socket.close(code, reason).await,
+            None => socket.end().await,
         }
     })
 }
@@ -144,9 +145,12 @@ impl Talk {
     }
 
     async fn resume(&mut self, resume: Resume) -> Result<Result<(), Gone>, HttpError> {
-        self.follows.leave(resume.session_id);
-        self.place(None)?;
         let session = self.app.sessions.load(resume.session_id, self.caller.owner()).await?;
+        // One that is followed already has a place; nothing may go wrong once that is left.
+        if !self.follows.has(resume.session_id) {
+            self.place(None)?;
+        }
+        self.follows.leave(resume.session_id);
         self.follows.session(&session, resume.after);
         Ok(Ok(()))
     }

@@ -69,7 +69,11 @@ impl sse::Source for Stream {
         }
         let mut batch = BytesMut::from(&first[..]);
         while !self.over && !self.tail.caught_up() && batch.len() < SSE_BATCH_BYTES_MAX {
-            batch.extend_from_slice(&self.one().await?);
+            match self.one().await {
+                Some(frame) => batch.extend_from_slice(&frame),
+                // What was read before is sent; the next call ends the stream.
+                None => self.over = true,
+            }
         }
         Some(batch.freeze())
     }

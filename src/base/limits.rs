@@ -41,6 +41,9 @@ pub const HEADER_BYTES_MAX: usize = 16 * 1024;
 /// Header fields of a request; more is 431.
 pub const HEADER_FIELDS_MAX: usize = 64;
 
+/// Names of fields that a listed page wants to send, in bytes; the official clients name some 300.
+pub const CORS_FIELDS_BYTES_MAX: usize = 2 * 1024;
+
 /// Messages that wait in one session's lane; more is 429.
 pub const LANE_MESSAGES_MAX: usize = 16;
 /// Messages that wait in the whole process; more is 503.

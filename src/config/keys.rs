@@ -422,11 +422,20 @@ fn host(value: &Value) -> Result<(), Expected> {
 }
 
 fn base_path(value: &Value) -> Result<(), Expected> {
-    all(value, "a path such as /oxios: a slash and a name, without one at its end", |text| {
-        text.split('/').skip(1).all(|name| {
-            !name.is_empty() && name != "." && name != ".." && name.chars().all(|c| c.is_ascii_alphanumeric() || "-._~".contains(c))
-        }) && text.starts_with('/')
-    })
+    // Beneath one of these, paths of ours that came without it would be taken for others.
+    const OURS: [&str; 6] = ["api", "v1", "mcp", "metrics", "health", "assets"];
+    all(
+        value,
+        "a path such as /oxios: a slash and a name, without one at its end; not below /api, /v1, /mcp, /metrics, /health, /assets",
+        |text| {
+            let first = text.split('/').nth(1);
+            first.is_none_or(|first| !OURS.contains(&first))
+                && text.split('/').skip(1).all(|name| {
+                    !name.is_empty() && name != "." && name != ".." && name.chars().all(|c| c.is_ascii_alphanumeric() || "-._~".contains(c))
+                })
+                && text.starts_with('/')
+        },
+    )
 }
 
 fn proxies(value: &Value) -> Result<(), Expected> {
@@ -494,6 +503,10 @@ mod tests {
             ("gateway.base_path", "/a/", false),
             ("gateway.base_path", "/a/../b", false),
             ("gateway.base_path", "/a%2fb", false),
+            ("gateway.base_path", "/api", false),
+            ("gateway.base_path", "/v1/x", false),
+            ("gateway.base_path", "/x/v1", true),
+            ("gateway.base_path", "/apis", true),
             ("gateway.host", "0.0.0.0", true),
             ("gateway.host", "a:80", false),
         ];

@@ -9,9 +9,13 @@ use std::task::{Context, Poll, ready};
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
+use hyper::StatusCode;
 use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::AsyncWrite;
 
 use crate::base::cancel::Cancel;
 use crate::base::limits::HEADER_BYTES_MAX;
@@ -75,6 +79,16 @@ pub(super) async fn run(socket: Socket, line: Arc<Line>, service: Arc<dyn Servic
         connection.as_mut().graceful_shutdown();
         let _ = connection.await;
     }
+    // Where a request asked for another protocol, as Java's client does with its first one, hyper leaves the socket to whoever answers
+    // that and does not close it, whatever the answer was.
+    let left = line.left_at().and_then(FutureExt::now_or_never).and_then(Result::ok).and_then(Guarded::handed_over);
+    if let Some((mut io, _)) = left {
+        let closed = poll_fn(|cx| {
+            ready!(visitor.poll_turn(line.needs_pass(), cx));
+            Pin::new(&mut io).poll_shutdown(cx)
+        });
+        let _ = closed.await;
+    }
 }
 
 /// The bytes of a response whose body is whole.
@@ -108,13 +122,14 @@ impl hyper::service::Service<Request> for OneLine {
 
     fn call(&self, request: Request) -> Answering {
         self.line.busy();
+        let upgrade = request.extensions().get().cloned();
         let first = match self.line.turn() {
             Turn::Now => First::Nothing,
             Turn::AfterOthers => First::Others,
             Turn::At(time) => First::Time(Box::pin(tokio::time::sleep_until(time))),
         };
         // Boxed by the service: a connection that waits does not keep room for a request.
-        Answering { line: self.line.clone(), first, inner: self.service.clone().call(request, self.line.clone()) }
+        Answering { line: self.line.clone(), first, upgrade, inner: self.service.clone().call(request, self.line.clone()) }
     }
 }
 
@@ -128,6 +143,8 @@ enum First {
 struct Answering {
     line: Arc<Line>,
     first: First,
+    /// The request asks for another protocol.
+    upgrade: Option<OnUpgrade>,
     inner: Pin<Box<dyn Future<Output = Response> + Send>>,
 }
 
@@ -148,6 +165,9 @@ impl Future for Answering {
             }
         }
         let response = ready!(self.inner.as_mut().poll(cx));
+        if let Some(upgrade) = self.upgrade.take().filter(|_| response.status() != StatusCode::SWITCHING_PROTOCOLS) {
+            self.line.declined(upgrade);
+        }
         let line = self.line.clone();
         Poll::Ready(Ok(response.map(|body| Answer { body, line })))
     }

@@ -1,17 +1,23 @@
 //! Who may hold a connection: caps on all, on strangers, and on strangers of one peer; the oldest stranger goes first.
+//!
+//! Whoever showed a good key once is known as long as the connection lasts, so the known leave some places to newcomers, and where
+//! they are too many, the one that has rested longest goes: one key's connections keep nobody else out, an idle one stays while
+//! there is room.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 use crate::base::limits::{CONNECTIONS_UNSEEN_MAX, STRANGERS_CROWDED_SHARE};
 use crate::http::peer::PeerKey;
 use crate::http::turnstile::{Turnstile, Visitor};
 
-/// One place in so many is kept free among the strangers': the time in which one of them leaves is then nobody's waiting time.
+/// One place in so many is kept free among the strangers': the time in which one of them leaves is then nobody's waiting time. So
+/// many places the known leave to them, too.
 const VACANT_SHARE: usize = 16;
 
 /// How many may be here.
@@ -20,6 +26,15 @@ pub(super) struct Caps {
     pub(super) all: usize,
     pub(super) strangers: usize,
     pub(super) strangers_per_peer: usize,
+}
+
+impl Caps {
+    /// Of all, those that are known. A house of one place has no second one to keep.
+    fn known(&self) -> usize {
+        // Two at least: whoever sits in the last place goes for the next one before having said a word.
+        let left = (self.strangers.min(self.all) / VACANT_SHARE).max(2);
+        self.all.saturating_sub(left).max(1)
+    }
 }
 
 /// Everybody who holds a connection.
@@ -34,6 +49,7 @@ pub(super) struct Crowd {
     /// Many strangers are here; read at every step of one.
     crowded: AtomicBool,
     turnstile: Arc<Turnstile>,
+    begun: Instant,
 }
 
 #[derive(Default)]
@@ -43,6 +59,7 @@ struct State {
     next: u64,
     /// In order of arrival.
     strangers: BTreeMap<u64, Stranger>,
+    known: HashMap<u64, Known>,
     /// Sent away; their tasks have not ended yet, so that what they hold is still held.
     leaving: usize,
     /// Let in, and their tasks have not run yet.
@@ -57,10 +74,24 @@ struct Stranger {
     task: Option<AbortHandle>,
 }
 
+struct Known {
+    rests: Rests,
+    /// As with a stranger.
+    task: Option<AbortHandle>,
+}
+
+/// Since when a connection rests, in ms since the crowd began; [`BUSY`] while it is answered, or speaks another protocol. Written by
+/// the connection at each request, read when somebody has to go.
+type Rests = Arc<AtomicU64>;
+const BUSY: u64 = u64::MAX;
+
 /// A place in the crowd, held as long as its socket is open; a stranger's until [`Seat::known`].
 pub(super) struct Seat {
     crowd: Arc<Crowd>,
     id: u64,
+    rests: Rests,
+    /// Somebody was looked for who goes for it, as one who is known.
+    asked: AtomicBool,
     known: AtomicBool,
     seen: AtomicBool,
 }
@@ -74,6 +105,7 @@ impl Crowd {
             seen: Notify::new(),
             crowded: AtomicBool::new(false),
             turnstile: Arc::default(),
+            begun: Instant::now(),
         })
     }
 
@@ -140,7 +172,14 @@ impl Crowd {
         if let Some(peer) = peer {
             *state.per_peer.entry(peer).or_default() += 1;
         }
-        Seat { crowd: self.clone(), id, known: AtomicBool::new(false), seen: AtomicBool::new(false) }
+        Seat {
+            crowd: self.clone(),
+            id,
+            rests: Arc::new(AtomicU64::new(BUSY)),
+            asked: AtomicBool::new(false),
+            known: AtomicBool::new(false),
+            seen: AtomicBool::new(false),
+        }
     }
 
     /// Sends the oldest stranger away, if there is one (no descriptor is left for the next one).
@@ -159,8 +198,11 @@ impl Crowd {
 
     /// The task that serves a seat, so that it can be ended.
     pub(super) fn served_by(&self, id: u64, task: AbortHandle) {
-        if let Some(stranger) = self.state().strangers.get_mut(&id) {
+        let mut state = self.state();
+        if let Some(stranger) = state.strangers.get_mut(&id) {
             stranger.task = Some(task);
+        } else if let Some(known) = state.known.get_mut(&id) {
+            known.task = Some(task);
         }
     }
 
@@ -178,6 +220,16 @@ impl State {
         if let Some(task) = gone.task {
             task.abort();
         }
+    }
+
+    /// Whoever is known and has rested longest goes; false where nobody rests.
+    fn send_rested_away(&mut self) -> bool {
+        let rests = |known: &Known| known.task.as_ref().map(|_| known.rests.load(Ordering::Relaxed)).filter(|since| *since != BUSY);
+        let longest = self.known.iter().filter_map(|(id, known)| Some((rests(known)?, *id))).min();
+        let Some(task) = longest.and_then(|(_, id)| self.known.remove(&id)).and_then(|known| known.task) else { return false };
+        self.leaving += 1;
+        task.abort();
+        true
     }
 
     fn forget(&mut self, id: u64) -> Option<Stranger> {
@@ -198,17 +250,38 @@ impl Seat {
         self.id
     }
 
-    /// A request on this connection was authenticated: it is no stranger from now on.
+    /// A request on this connection was authenticated: it is no stranger from now on. Where all who are known are busy, it stays
+    /// one, and is answered as one.
     pub(super) fn known(&self) {
         // Said with each of its requests; the first one counts.
         if self.known.load(Ordering::Relaxed) {
             return;
         }
         let mut state = self.crowd.state();
-        if state.forget(self.id).is_some() {
+        if !state.strangers.contains_key(&self.id) {
+            return;
+        }
+        // Looking at all of them is done once for each.
+        let full = state.known.len() >= self.crowd.caps.known();
+        if full && (self.asked.swap(true, Ordering::Relaxed) || !state.send_rested_away()) {
+            return;
+        }
+        if let Some(stranger) = state.forget(self.id) {
+            state.known.insert(self.id, Known { rests: self.rests.clone(), task: stranger.task });
             self.known.store(true, Ordering::Relaxed);
             self.crowd.count(&state);
         }
+    }
+
+    /// A request has come, or another protocol is spoken.
+    pub(super) fn busy(&self) {
+        self.rests.store(BUSY, Ordering::Relaxed);
+    }
+
+    /// It was answered.
+    pub(super) fn rests(&self, now: Instant) {
+        let since = now.saturating_duration_since(self.crowd.begun).as_millis();
+        self.rests.store(u64::try_from(since).unwrap_or(BUSY - 1), Ordering::Relaxed);
     }
 
     /// A stranger's, so far.
@@ -242,7 +315,7 @@ impl Drop for Seat {
     fn drop(&mut self) {
         {
             let mut state = self.crowd.state();
-            if !self.known.load(Ordering::Relaxed) && state.forget(self.id).is_none() {
+            if state.known.remove(&self.id).is_none() && state.forget(self.id).is_none() {
                 state.leaving = state.leaving.saturating_sub(1);
             }
             if !self.seen.load(Ordering::Relaxed) {
@@ -362,6 +435,57 @@ mod tests {
         drop((a, b));
         let state = crowd.state();
         assert!(state.all == 0 && state.strangers.is_empty() && state.per_peer.is_empty());
+    }
+
+    /// A seat with a task, known or not.
+    fn sit(crowd: &Arc<Crowd>) -> (Seat, tokio::task::JoinHandle<()>) {
+        let seat = crowd.admit(A);
+        let task = tokio::spawn(std::future::pending());
+        crowd.served_by(seat.id(), task.abort_handle());
+        seat.seen();
+        (seat, task)
+    }
+
+    #[tokio::test]
+    async fn who_has_rested_longest_goes_where_the_known_are_too_many() {
+        let crowd = crowd(7, 4, 9);
+        let mut known: Vec<_> = (0..5).map(|_| sit(&crowd)).inspect(|(seat, _)| seat.known()).collect();
+        for (n, after) in [(0, 50), (2, 10), (3, 5), (4, 30)] {
+            known[n].0.rests(crowd.begun + std::time::Duration::from_secs(after));
+        }
+        known[3].0.busy();
+        let (newcomer, _task) = sit(&crowd);
+        assert!(known.iter().all(|(_, task)| !task.is_finished()), "there is room for all of them, and for a newcomer");
+        newcomer.known();
+        let (gone, task) = known.remove(2);
+        assert!(task.await.is_err_and(|error| error.is_cancelled()), "not one that is answered just now, or talks");
+        assert_eq!((newcomer.is_stranger(), all_and_leaving(&crowd)), (false, (6, 1)));
+        drop(gone);
+        assert_eq!(all_and_leaving(&crowd), (5, 0));
+        crowd.room().await;
+        drop((known, newcomer));
+        assert!(crowd.state().known.is_empty() && all_and_leaving(&crowd) == (0, 0));
+    }
+
+    #[tokio::test]
+    async fn the_known_never_take_the_last_places() {
+        let crowd = crowd(7, 4, 9);
+        let known: Vec<_> = (0..5).map(|_| sit(&crowd)).inspect(|(seat, _)| seat.known()).collect();
+        let (one_more, task) = sit(&crowd);
+        one_more.known();
+        assert!(one_more.is_stranger(), "all the others are busy: it is served, and goes when the next one comes");
+        let (_next, _their_task) = sit(&crowd);
+        let mut room = Box::pin(crowd.room());
+        assert!(futures_util::future::poll_immediate(&mut room).await.is_none());
+        assert!(task.await.is_err());
+        drop(one_more);
+        room.await;
+        // Where somebody has left, a later request makes it known.
+        let (newcomer, _task) = sit(&crowd);
+        newcomer.known();
+        drop(known);
+        newcomer.known();
+        assert!(!newcomer.is_stranger());
     }
 
     #[tokio::test]

@@ -6,11 +6,14 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
@@ -59,8 +62,10 @@ pub struct Line {
     seat: Seat,
     phase: AtomicU8,
     linger: AtomicBool,
-    /// Bytes have come since the last request.
+    /// Bytes have come since the last request, or the last look.
     heard: AtomicBool,
+    /// Where hyper leaves the socket: a request asked for another protocol and did not get it.
+    declined: Mutex<Option<OnUpgrade>>,
     born: Instant,
     /// A stranger's requests are paid for up to this time, in ms since `born`.
     paid: AtomicU64,
@@ -85,6 +90,7 @@ impl Line {
             phase: AtomicU8::new(Phase::New as u8),
             linger: AtomicBool::new(false),
             heard: AtomicBool::new(false),
+            declined: Mutex::default(),
             born: Instant::now(),
             paid: AtomicU64::new(0),
         })
@@ -98,6 +104,7 @@ impl Line {
     pub(super) fn visitor(&self) -> Visitor {
         self.seat.visitor()
     }
+
     /// Each of its steps needs a pass: it is a stranger's, and there are many of them.
     pub(super) fn needs_pass(&self) -> bool {
         self.seat.is_stranger() && self.seat.is_crowded()
@@ -127,9 +134,14 @@ impl Line {
         self.peer
     }
 
-    /// A request on this connection was authenticated: it is no stranger any more.
+    /// A request on this connection was authenticated: it is no stranger any more, where there is room for one more who is known.
     pub fn known(&self) {
         self.seat.known();
+    }
+
+    /// It was [`Self::known`] before.
+    pub fn is_known(&self) -> bool {
+        !self.seat.is_stranger()
     }
 
     /// The request was answered without being read to its end.
@@ -138,6 +150,7 @@ impl Line {
     }
 
     pub(super) fn busy(&self) {
+        self.seat.busy();
         self.set(Phase::Busy);
     }
 
@@ -145,6 +158,16 @@ impl Line {
         if self.phase() == Phase::Busy {
             self.set(Phase::Ending);
         }
+    }
+
+    /// The answer to a request that asked for another protocol was another one.
+    pub(super) fn declined(&self, on: OnUpgrade) {
+        *self.declined.lock().unwrap_or_else(|e| e.into_inner()) = Some(on);
+    }
+
+    /// Where the socket is, once hyper has done with it.
+    pub(super) fn left_at(&self) -> Option<OnUpgrade> {
+        self.declined.lock().unwrap_or_else(|e| e.into_inner()).take()
     }
 
     fn phase(&self) -> Phase {
@@ -210,10 +233,22 @@ impl Guarded {
         }
     }
 
+    /// What hyper hands over, with what it has read already.
+    pub(super) fn handed_over(upgraded: Upgraded) -> Option<(Self, Bytes)> {
+        let parts = upgraded.downcast::<TokioIo<Self>>().ok()?;
+        Some((parts.io.into_inner(), parts.read_buf))
+    }
+
     /// The connection speaks another protocol from now on, which keeps its own time for reading.
     pub(super) fn opened(&mut self) {
+        self.line.seat.busy();
         self.line.set(Phase::Open);
         self.service = None;
+    }
+
+    /// Bytes have come since the last look.
+    pub(super) fn has_heard(&self) -> bool {
+        self.line.heard.swap(false, Ordering::Relaxed)
     }
 
     /// Closing waits shortly for unread input to end.
@@ -245,7 +280,8 @@ impl Guarded {
             if !(self.timed == Phase::New && phase == Phase::Head) {
                 self.read_by = match phase {
                     Phase::Head => Some(Instant::now() + HEADER_TIME),
-                    Phase::Idle => Some(Instant::now() + IDLE_TIME),
+                    // Its time is set where it begins.
+                    Phase::Idle => self.read_by,
                     Phase::New | Phase::Busy | Phase::Ending | Phase::Open => None,
                 };
             }
@@ -393,8 +429,11 @@ impl AsyncWrite for Guarded {
         // hyper flushes when it has nothing left to write.
         if self.line.phase() == Phase::Ending {
             self.line.set(Phase::Idle);
+            let now = Instant::now();
+            self.line.seat.rests(now);
+            (self.timed, self.read_by) = (Phase::Idle, Some(now + IDLE_TIME));
             // hyper has asked for input before this moment and will not ask again until it is woken: by this timer.
-            let _ = self.is_read_over(cx);
+            let _ = self.is_over(now + IDLE_TIME, cx);
         }
         ready!(self.poll_owed(cx))?;
         Pin::new(&mut self.socket).poll_flush(cx)

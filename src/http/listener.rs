@@ -389,6 +389,28 @@ mod tests {
         .await;
     }
 
+    /// One key held every place for ever, with a word now and then, also after it was revoked.
+    #[tokio::test(start_paused = true)]
+    async fn a_house_full_of_the_known_lets_a_newcomer_in_and_the_longest_idle_go() {
+        let (listener, dial) = Listener::memory();
+        let (_canceller, stop) = cancel::pair();
+        let stop = Stop { draining: stop.clone(), drained: stop };
+        tokio::spawn(serve(listener, Settings { connections_max: 20, ..Settings::default() }, Arc::new(Mute), stop));
+        let mut clients = Vec::new();
+        for _ in 0..25 {
+            let (mut client, theirs) = tokio::io::duplex(1024);
+            assert!(dial.send(Ok((theirs, Peer::Unix))).await.is_ok());
+            client.write_all(b"GET /known HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+            assert!(client.read(&mut [0; 1024]).await.unwrap() > 0, "client {} is answered", clients.len());
+            clients.push(client);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        for (n, client) in clients.iter_mut().enumerate() {
+            let heard = futures_util::future::poll_immediate(pin!(client.read(&mut [0; 1]))).await;
+            assert_eq!(matches!(heard, Some(Ok(0))), n < 7, "client {n}");
+        }
+    }
+
     /// An error whose text cannot be had.
     #[derive(Debug)]
     struct Unspeakable;

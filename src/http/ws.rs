@@ -2,6 +2,8 @@
 //!
 //! In order: handshake (`wire::ws_handshake`), frame and message limits, masks, UTF-8, control frames (tungstenite),
 //! time for a sign of life and for sending (here and in `http::line`), close codes (here). No compression.
+//!
+//! What a peer does not take never piles up: a pong leaves before more is read, a message before the next is made.
 
 use std::time::Duration;
 
@@ -10,7 +12,6 @@ use futures_util::{SinkExt, StreamExt};
 use hyper::header::{self, HeaderValue};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper::{HeaderMap, StatusCode};
-use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout};
 use tokio_tungstenite::WebSocketStream;
@@ -37,7 +38,7 @@ const CLOSE_TIME: Duration = Duration::from_secs(2);
 pub struct Options {
     /// Largest message and frame, in bytes; a larger one closes with 1009.
     pub message_bytes_max: usize,
-    /// A ping is sent this often; a peer that shows no sign of life until the next one is dropped.
+    /// A ping is sent this often; a peer from which no byte comes until the next one is dropped.
     pub ping_every: Duration,
     /// A peer that takes longer to take a frame is dropped.
     pub send_within: Duration,
@@ -71,29 +72,39 @@ pub enum Close {
     Internal,
 }
 
-/// The other side is gone, or broke the protocol and was told so.
+/// The other side is gone, or broke the protocol: [`Socket::end`] is what is left to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gone;
 
-/// One open connection. Drive it by polling [`Socket::recv`]: pings and closes are handled there.
+/// How far a connection has come.
+#[derive(Clone, Copy)]
+enum State {
+    /// Both sides may speak.
+    Open,
+    /// Nothing more is read. A peer that broke a rule is told which (RFC 6455 §7.4.1).
+    Over(Option<(CloseCode, &'static str)>),
+    /// Nothing can be said, either.
+    Lost,
+}
+
+/// One open connection. Drive it by polling [`Socket::recv`]: pings are handled there; then [`Socket::close`] or [`Socket::end`] it.
 pub struct Socket {
     frames: WebSocketStream<Guarded>,
     options: Options,
     /// When the next ping leaves.
     ping_at: Instant,
-    /// A ping has left and nothing has come since.
-    unanswered: bool,
+    /// A ping has left, so that something has to come.
+    pinged: bool,
     /// Something of ours may still lie in the write buffer.
     unflushed: bool,
-    /// Nothing can be sent or received any more.
-    gone: bool,
+    state: State,
 }
 
 impl Socket {
     async fn new(io: Guarded, already_read: Bytes, options: Options) -> Self {
         let config = WebSocketConfig::default()
             .read_buffer_size(WS_READ_BUFFER_BYTES)
-            // Every message leaves at once, so the buffer never holds more than one.
+            // Every message and pong leaves before the next thing is done, so the buffer never holds more than one of each.
             .write_buffer_size(0)
             .max_write_buffer_size(usize::MAX)
             .max_message_size(Some(options.message_bytes_max))
@@ -101,38 +112,34 @@ impl Socket {
             // RFC 6455 §5.1: a client's frames are masked.
             .accept_unmasked_frames(false);
         let frames = WebSocketStream::from_partially_read(io, already_read.into(), Role::Server, Some(config)).await;
-        Self { frames, options, ping_at: Instant::now() + options.ping_every, unanswered: false, unflushed: false, gone: false }
+        Self { frames, options, ping_at: Instant::now() + options.ping_every, pinged: false, unflushed: false, state: State::Open }
     }
 
     /// The next message. Cancel-safe: use it in `select!`. It must be polled again soon, or pings stop.
     pub async fn recv(&mut self) -> Result<Message, Gone> {
-        while !self.gone {
+        while matches!(self.state, State::Open) {
             if self.unflushed {
                 self.flush().await?;
             }
             tokio::select! {
                 biased;
                 item = self.frames.next() => match item {
-                    Some(Ok(message)) => {
-                        // Any frame is a sign of life.
-                        self.unanswered = false;
-                        match message {
-                            tungstenite::Message::Text(text) => return Ok(Message::Text(text)),
-                            tungstenite::Message::Binary(bytes) => return Ok(Message::Binary(bytes)),
-                            // Pongs and the answer to a close leave with the next poll.
-                            _ => {}
-                        }
-                    }
-                    Some(Err(error)) => self.fail(&error).await,
-                    None => self.end().await,
+                    Some(Ok(tungstenite::Message::Text(text))) => return Ok(Message::Text(text)),
+                    Some(Ok(tungstenite::Message::Binary(bytes))) => return Ok(Message::Binary(bytes)),
+                    // A pong or the answer to a close waits to leave: who sends pings and reads nothing is not read from, either.
+                    Some(Ok(_)) => self.unflushed = true,
+                    // Told in `end`: this future may be dropped before the peer has taken it.
+                    Some(Err(error)) => self.state = State::Over(broken_rule(&error)),
+                    None => self.state = State::Over(None),
                 },
                 () = tokio::time::sleep_until(self.ping_at) => {
                     self.ping_at = Instant::now() + self.options.ping_every;
-                    if self.unanswered || self.feed(tungstenite::Message::Ping(Bytes::new())).await.is_err() {
-                        self.gone = true;
-                    } else {
-                        self.unanswered = true;
+                    // Any byte is a sign of life: the pong stands behind what the peer is still sending.
+                    let silent = !self.frames.get_ref().has_heard();
+                    if (self.pinged && silent) || self.feed(tungstenite::Message::Ping(Bytes::new())).await.is_err() {
+                        self.state = State::Lost;
                     }
+                    self.pinged = true;
                 }
             }
         }
@@ -159,16 +166,32 @@ impl Socket {
             Close::Policy => CloseCode::Policy,
             Close::Internal => CloseCode::Error,
         };
-        if !self.gone && self.say_close(code, reason).await.is_ok() {
-            // What the peer sends until its close frame is dropped.
-            let _ = timeout(CLOSE_TIME, async { while let Some(Ok(_)) = self.frames.next().await {} }).await;
+        if matches!(self.state, State::Open) {
+            self.state = State::Over(None);
+            if self.say_close(code, reason).await.is_ok() {
+                // What the peer sends until its close frame is dropped.
+                let _ = timeout(CLOSE_TIME, async { while let Some(Ok(_)) = self.frames.next().await {} }).await;
+            }
         }
         self.end().await;
     }
 
+    /// Ends a connection that is over ([`Gone`]): a peer that broke a rule is told which, then the server closes (RFC 6455 §7.1.1);
+    /// unread input must not reset our last frame away.
+    pub async fn end(mut self) {
+        if let State::Over(Some((code, reason))) = self.state {
+            let _ = self.say_close(code, reason).await;
+        }
+        if !matches!(self.state, State::Lost) {
+            let io = self.frames.get_mut();
+            io.linger();
+            let _ = timeout(CLOSE_TIME, io.shutdown()).await;
+        }
+    }
+
     /// Puts a frame into the write buffer, as far as the peer takes it.
     async fn feed(&mut self, message: tungstenite::Message) -> Result<(), Gone> {
-        if self.gone {
+        if !matches!(self.state, State::Open) {
             return Err(Gone);
         }
         self.unflushed = true;
@@ -189,26 +212,8 @@ impl Socket {
     }
 
     fn lost(&mut self) -> Result<(), Gone> {
-        self.gone = true;
+        self.state = State::Lost;
         Err(Gone)
-    }
-
-    /// The peer broke a rule: says which (RFC 6455 §7.4.1) and ends.
-    async fn fail(&mut self, error: &Error) {
-        let answer = match error {
-            Error::Capacity(_) => Some((CloseCode::Size, "message too big")),
-            Error::Utf8(_) => Some((CloseCode::Invalid, "text is not UTF-8")),
-            // The connection broke, or is closing anyway.
-            Error::Protocol(
-                ProtocolError::ResetWithoutClosingHandshake | ProtocolError::ReceivedAfterClosing | ProtocolError::SendAfterClosing,
-            ) => None,
-            Error::Protocol(_) => Some((CloseCode::Protocol, "protocol error")),
-            _ => None,
-        };
-        if let Some((code, reason)) = answer {
-            let _ = self.say_close(code, reason).await;
-        }
-        self.end().await;
     }
 
     async fn say_close(&mut self, code: CloseCode, reason: &'static str) -> Result<(), Gone> {
@@ -218,15 +223,18 @@ impl Socket {
             _ => Err(Gone),
         }
     }
+}
 
-    /// RFC 6455 §7.1.1: the server closes the connection; unread input must not reset our last frame away.
-    async fn end(&mut self) {
-        if !self.gone {
-            self.gone = true;
-            let io = self.frames.get_mut();
-            io.linger();
-            let _ = timeout(CLOSE_TIME, io.shutdown()).await;
-        }
+/// The rule that the peer broke (RFC 6455 §7.4.1); none where the connection broke, or was closing anyway.
+fn broken_rule(error: &Error) -> Option<(CloseCode, &'static str)> {
+    match error {
+        Error::Capacity(_) => Some((CloseCode::Size, "message too big")),
+        Error::Utf8(_) => Some((CloseCode::Invalid, "text is not UTF-8")),
+        Error::Protocol(
+            ProtocolError::ResetWithoutClosingHandshake | ProtocolError::ReceivedAfterClosing | ProtocolError::SendAfterClosing,
+        ) => None,
+        Error::Protocol(_) => Some((CloseCode::Protocol, "protocol error")),
+        _ => None,
     }
 }
 
@@ -267,8 +275,7 @@ where
 }
 
 fn open(upgraded: Upgraded) -> Option<(Guarded, Bytes)> {
-    let parts = upgraded.downcast::<TokioIo<Guarded>>().ok()?;
-    let mut io = parts.io.into_inner();
+    let (mut io, already_read) = Guarded::handed_over(upgraded)?;
     io.opened();
-    Some((io, parts.read_buf))
+    Some((io, already_read))
 }

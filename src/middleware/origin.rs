@@ -7,6 +7,7 @@
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{HeaderMap, Method, StatusCode};
 
+use crate::base::limits::CORS_FIELDS_BYTES_MAX;
 use crate::http::error::{ErrorStatus, HttpError};
 use crate::http::{Body, Response};
 use crate::wire::host::Host;
@@ -78,18 +79,27 @@ pub fn is_preflight(asked: &Asked<'_>) -> bool {
     *asked.method == Method::OPTIONS && asked.headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
 }
 
-/// The answer to a preflight of a listed origin.
-pub fn preflight() -> Response {
+/// The answer to a preflight of a listed origin. It may send whatever fields it names: the list says whose pages are trusted, and
+/// clients of OpenAI and of MCP have fields of their own.
+pub fn preflight(asked: &Asked<'_>) -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
     let headers = response.headers_mut();
     headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE"));
-    headers.insert(
-        header::ACCESS_CONTROL_ALLOW_HEADERS,
-        HeaderValue::from_static("authorization, content-type, idempotency-key, last-event-id, prefer"),
-    );
+    let ours = HeaderValue::from_static("authorization, content-type, idempotency-key, last-event-id, prefer");
+    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, named_fields(asked.headers).unwrap_or(ours));
     headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+    headers.append(header::VARY, HeaderValue::from_static("access-control-request-headers"));
     response
+}
+
+/// The fields that a page wants to send, where these are names of fields.
+fn named_fields(headers: &HeaderMap) -> Option<HeaderValue> {
+    let mut all = headers.get_all(header::ACCESS_CONTROL_REQUEST_HEADERS).iter();
+    let (Some(names), None) = (all.next(), all.next()) else { return None };
+    let is_name = |name: &[u8]| HeaderName::from_bytes(name.trim_ascii()).is_ok();
+    let good = names.len() <= CORS_FIELDS_BYTES_MAX && names.as_bytes().split(|b| *b == b',').all(is_name);
+    good.then(|| names.clone())
 }
 
 /// The fields that let a listed page read the answer.
@@ -97,7 +107,7 @@ pub fn allow(listed: Listed, headers: &mut HeaderMap) {
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, listed.0);
     headers
         .insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("x-request-id, retry-after, ratelimit, ratelimit-policy"));
-    headers.append(HeaderName::from_static("vary"), HeaderValue::from_static("origin"));
+    headers.append(header::VARY, HeaderValue::from_static("origin"));
 }
 
 #[cfg(test)]
@@ -152,6 +162,28 @@ mod tests {
     fn a_listed_page_passes_and_is_told_so() {
         assert_eq!(ask(Method::POST, &["https://page.example"], false, false), Ok(true));
         assert_eq!(ask(Method::GET, &["https://page.example:443"], false, true), Ok(true));
+    }
+
+    #[test]
+    fn a_listed_page_may_send_the_fields_that_it_names() {
+        const OURS: &str = "authorization, content-type, idempotency-key, last-event-id, prefer";
+        let allowed = |named: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for names in named {
+                headers.append(header::ACCESS_CONTROL_REQUEST_HEADERS, names.parse().unwrap());
+            }
+            let host = Host::parse("box.lan:4200").unwrap();
+            let answer = preflight(&Asked { method: &Method::OPTIONS, headers: &headers, host, proxied: false, upgrade: false });
+            assert_eq!(answer.headers()["vary"], "access-control-request-headers");
+            answer.headers()["access-control-allow-headers"].to_str().unwrap().to_owned()
+        };
+        for names in ["authorization,content-type,x-stainless-arch,x-stainless-retry-count", "mcp-protocol-version, mcp-session-id"] {
+            assert_eq!(allowed(&[names]), names);
+        }
+        let long = "a".repeat(CORS_FIELDS_BYTES_MAX + 1);
+        for no_names in [&[][..], &[""], &["a,"], &["a b"], &["a;b"], &["a", "b"], &[&long]] {
+            assert_eq!(allowed(no_names), OURS, "{no_names:?}");
+        }
     }
 
     #[test]

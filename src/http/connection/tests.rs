@@ -11,7 +11,8 @@ use crate::http::crowd::{Caps, Crowd};
 use crate::http::peer::Peer;
 use crate::http::ws;
 
-/// Answers `/`, knows whoever asks for `/known`, echoes at `/ws`, takes 5 s for `/wait`, streams without end at `/flood`.
+/// Answers `/`, knows whoever asks for `/known`, echoes at `/ws`, speaks without end at `/talk`, takes 5 s for `/wait`, streams without
+/// end at `/flood`, reads no body at `/closed`.
 struct Stub;
 
 impl Service for Stub {
@@ -20,10 +21,19 @@ impl Service for Stub {
         Box::pin(async move {
             match &*path {
                 "/known" => line.known(),
-                "/ws" => {
+                "/ws" | "/talk" => {
                     let (mut head, _) = request.into_parts();
-                    let options = ws::Options { message_bytes_max: 100, ..ws::Options::default() };
-                    return ws::upgrade(&head.headers, head.extensions.remove(), options, echo).unwrap();
+                    let (options, on) = (ws::Options { message_bytes_max: 100, ..ws::Options::default() }, head.extensions.remove());
+                    let opened = if path == "/ws" {
+                        ws::upgrade(&head.headers, on, options, echo)
+                    } else {
+                        ws::upgrade(&head.headers, on, options, talk)
+                    };
+                    return opened.unwrap();
+                }
+                "/closed" => {
+                    line.linger();
+                    return HttpError::bad_request("closed").closing().into_response();
                 }
                 "/wait" => tokio::time::sleep(Duration::from_secs(5)).await,
                 "/flood" => {
@@ -48,20 +58,44 @@ async fn echo(mut socket: ws::Socket) {
             return socket.close(ws::Close::GoingAway, "bye").await;
         }
         if socket.send(text).await.is_err() {
-            return;
+            break;
         }
     }
+    socket.end().await;
+}
+
+/// Always has something to say, and listens first.
+async fn talk(mut socket: ws::Socket) {
+    loop {
+        tokio::select! {
+            biased;
+            heard = socket.recv() => if heard.is_err() { break },
+            () = std::future::ready(()) => if socket.send("words").await.is_err() { break },
+        }
+    }
+    socket.end().await;
+}
+
+/// The handshake for a WebSocket at this path.
+fn handshake(path: &str) -> String {
+    format!(
+        "GET {path} HTTP/1.1\r\nhost: a\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-version: 13\r\n\
+         sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+}
+
+/// A WebSocket at `/ws`.
+async fn open() -> (DuplexStream, Canceller) {
+    let (mut client, canceller) = connect();
+    client.write_all(handshake("/ws").as_bytes()).await.unwrap();
+    let head = hear(&mut client).await;
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    (client, canceller)
 }
 
 /// A WebSocket that has said this (frames as they are) until the server closes, as what it heard.
 async fn frames(sent: &[u8]) -> Vec<u8> {
-    let (mut client, _canceller) = connect();
-    client
-        .write_all(b"GET /ws HTTP/1.1\r\nhost: a\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
-        .await
-        .unwrap();
-    let head = hear(&mut client).await;
-    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    let (mut client, _canceller) = open().await;
     client.write_all(sent).await.unwrap();
     let mut heard = Vec::new();
     client.read_to_end(&mut heard).await.unwrap();
@@ -106,6 +140,64 @@ async fn a_websocket_without_a_sign_of_life_is_dropped() {
     assert_eq!(started.elapsed().as_secs(), 60);
 }
 
+/// One client sent pings and read nothing: each pong waited in memory.
+#[tokio::test(start_paused = true)]
+async fn who_takes_no_pongs_is_not_read_from_and_then_dropped() {
+    let (mut client, _canceller) = open().await;
+    let started = Instant::now();
+    let mut taken = 0;
+    while taken < 10_000 && client.write_all(&frame(0x89, &[b'p'; 90])).await.is_ok() {
+        taken += 1;
+    }
+    assert!(taken < 500, "{taken} pings were taken");
+    assert_eq!(started.elapsed().as_secs(), 30);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_close_code_is_said_whole_though_there_is_more_to_say() {
+    let (mut client, _canceller) = connect_with_room_for(16);
+    client.write_all(handshake("/talk").as_bytes()).await.unwrap();
+    let (mut from, mut to) = tokio::io::split(client);
+    tokio::spawn(async move {
+        to.write_all(&[0x81, 1, b'a']).await.unwrap();
+        std::future::pending::<()>().await;
+    });
+    let mut heard = Vec::new();
+    from.read_to_end(&mut heard).await.unwrap();
+    assert!(heard.ends_with(b"\x88\x10\x03\xeaprotocol error"), "{:?}", String::from_utf8_lossy(&heard));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_frame_on_a_slow_line_is_a_sign_of_life() {
+    let (mut client, _canceller) = open().await;
+    for byte in frame(0x81, &[b'a'; 50]) {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        client.write_all(&[byte]).await.unwrap();
+    }
+    let said = hear(&mut client).await;
+    assert!(said.ends_with(&"a".repeat(50)), "{said}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_is_in_stages_also_where_another_protocol_was_asked_for() {
+    for upgrade in ["", "connection: upgrade\r\nupgrade: h2c\r\n", "connection: upgrade\r\nupgrade: websocket\r\n"] {
+        let (mut client, _canceller) = connect();
+        // The first request of Java's client asks, later ones do not.
+        client.write_all(format!("GET /a HTTP/1.1\r\nhost: a\r\n{upgrade}\r\n").as_bytes()).await.unwrap();
+        assert!(hear(&mut client).await.ends_with("/a"));
+        client.write_all(b"POST /closed HTTP/1.1\r\nhost: a\r\ncontent-length: 60000\r\n\r\n").await.unwrap();
+        let mut said = String::new();
+        client.read_to_string(&mut said).await.unwrap();
+        assert!(said.starts_with("HTTP/1.1 400 "), "{said}");
+        let started = Instant::now();
+        client.write_all(&[b'x'; 40_000]).await.unwrap_or_else(|error| panic!("{upgrade:?}: the rest is not taken in: {error}"));
+        while client.write_all(b"x").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        assert_eq!(started.elapsed().as_secs(), 1, "but not for ever");
+    }
+}
+
 fn connect() -> (DuplexStream, Canceller) {
     connect_with_room_for(8 * 1024)
 }
@@ -146,7 +238,7 @@ async fn hear(client: &mut DuplexStream) -> String {
         }
         said.extend_from_slice(&buf[..n]);
     }
-    String::from_utf8(said).unwrap()
+    String::from_utf8_lossy(&said).into_owned()
 }
 
 #[tokio::test(start_paused = true)]
