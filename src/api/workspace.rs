@@ -6,12 +6,11 @@ use std::sync::Arc;
 use hyper::StatusCode;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
 use crate::api::file_body::{content, is_known, tag, tags};
 use crate::api::{self, App, Call};
 use crate::base::blocking;
-use crate::http::error::HttpError;
+use crate::http::error::{ErrorStatus, HttpError};
 use crate::http::{Body, Response};
 use crate::rooms::workspace::{Workspace, WorkspaceError};
 use crate::store::home::Space;
@@ -93,7 +92,7 @@ pub(crate) async fn write(app: Arc<App>, call: Call) -> Result<Response, HttpErr
     let (path, bytes) = (call.param("path").to_owned(), call.body.bytes().clone());
     let fits = expected(&call.headers);
     let done = files(&app, &call, move |files| files.write_if(&path, &bytes, fits.as_ref().map(|fits| fits as _))).await?;
-    if done { Ok(Response::new(Body::empty())) } else { something_else() }
+    if done { Ok(Response::new(Body::empty())) } else { Err(something_else()) }
 }
 
 /// `POST /api/workspace/file/{*path}`: an empty file, or a directory; 409 where there is something.
@@ -117,7 +116,7 @@ pub(crate) async fn delete(app: Arc<App>, call: Call) -> Result<Response, HttpEr
     let at = path.clone();
     let fits = expected(&call.headers);
     let done = files(&app, &call, move |files| files.remove_if(&at, fits.as_ref().map(|fits| fits as _))).await?;
-    if done { api::json(&FileDone { status: "deleted", path }) } else { something_else() }
+    if done { api::json(&FileDone { status: "deleted", path }) } else { Err(something_else()) }
 }
 
 /// What a change goes out from (RFC 9110 §13.1.1 and §13.1.2), where it says so.
@@ -131,10 +130,8 @@ fn expected(headers: &HeaderMap) -> Option<impl Fn(Option<&Item>) -> bool + Send
     })
 }
 
-fn something_else() -> Result<Response, HttpError> {
-    let mut response = api::json(&json!({ "error": "the file is another one than you saw, or is there already; read it again" }))?;
-    *response.status_mut() = StatusCode::PRECONDITION_FAILED;
-    Ok(response)
+fn something_else() -> HttpError {
+    HttpError::new(ErrorStatus::PreconditionFailed, "changed", "the file is another one than you saw, or is there already; read it again")
 }
 
 /// Works with the caller's files on a thread that may block.

@@ -30,6 +30,8 @@ pub enum ErrorStatus {
     UriTooLong,
     /// 415
     UnsupportedMediaType,
+    /// 412
+    PreconditionFailed,
     /// 417
     ExpectationFailed,
     /// 421
@@ -68,6 +70,7 @@ impl ErrorStatus {
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
             Self::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
             Self::MisdirectedRequest => StatusCode::MISDIRECTED_REQUEST,
             Self::Unprocessable => StatusCode::UNPROCESSABLE_ENTITY,

@@ -43,6 +43,9 @@ const SILENT: &[(&str, &str)] =
 /// Rows whose body may be left out.
 const OPTIONAL: &[&str] = &["NewFile", "Rotation", "SessionFork"];
 
+/// Rows that heed If-Match and If-None-Match where they change something (RFC 9110 §13).
+const CONDITIONAL: &[&str] = &["/api/workspace/file/{*path}"];
+
 /// Refusals: status, text, whether there is `{"error"}` with it where the row is neither silent nor OpenAI's.
 const REFUSALS: &[(u16, &str, bool)] = &[
     (400, "Something in the request is malformed; the text names it.", true),
@@ -51,6 +54,7 @@ const REFUSALS: &[(u16, &str, bool)] = &[
     (404, "There is none of this id, or it is another owner's.", true),
     (408, "The body did not come.", true),
     (409, "What is there now does not allow it.", true),
+    (412, "If-Match or If-None-Match names something else than is there.", true),
     (413, "The body, or a text in it, is larger than this route takes.", true),
     (414, "The request target has more than 8 KiB.", true),
     (415, "The body must be JSON.", true),
@@ -292,6 +296,9 @@ fn responses(row: &Route, refusals: &mut BTreeSet<Refusal>) -> Value {
         if !openai && row.path != "/mcp" {
             refuse(422, false);
         }
+    }
+    if acts && CONDITIONAL.contains(&row.path) && row.method != Method::POST {
+        refuse(412, true);
     }
     if acts && row.access != Access::Public {
         refuse(409, true);
