@@ -12,6 +12,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use hyper::StatusCode;
 use hyper::body::{Frame, Incoming, SizeHint};
+use hyper::header::{self, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -35,10 +36,17 @@ pub trait Service: Send + Sync + 'static {
     fn refuse(&self, line: &Line, error: HttpError) -> Response;
 }
 
-/// Serves one connection to its end. After `stop` the request that runs is answered, then the connection closes; one that begins
-/// after it has one request.
-pub(super) async fn run(socket: Socket, line: Arc<Line>, service: Arc<dyn Service>, stop: Cancel) {
-    let last = stop.why().is_some();
+/// How a server ends, in two steps.
+#[derive(Clone)]
+pub struct Stop {
+    /// Every connection gets the answer that it waits for; one without a request so far gets one answer: that nothing more is taken on.
+    pub draining: Cancel,
+    /// What runs is done: nobody is let in any more, and who has asked for nothing yet gets no answer.
+    pub drained: Cancel,
+}
+
+/// Serves one connection to its end. While it drains, the request that runs, or is on its way, is answered, and the connection closes.
+pub(super) async fn run(socket: Socket, line: Arc<Line>, service: Arc<dyn Service>, stop: Stop) {
     let io = TokioIo::new(Guarded::new(socket, line.clone(), service.clone()));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -49,7 +57,7 @@ pub(super) async fn run(socket: Socket, line: Arc<Line>, service: Arc<dyn Servic
         .max_header_size(HEADER_BYTES_MAX)
         // No more than a head, though bodies come through the same buffer: every stranger may fill it.
         .max_buf_size(HEADER_BYTES_MAX)
-        .keep_alive(!last)
+        .keep_alive(true)
         // A client that closes its side has gone: its request is dropped, what it asked for goes on by itself.
         .half_close(false)
         // Pipelined requests are answered one after the other, each answer flushed.
@@ -60,11 +68,12 @@ pub(super) async fn run(socket: Socket, line: Arc<Line>, service: Arc<dyn Servic
         .allow_multiple_spaces_in_request_line_delimiters(false)
         .title_case_headers(false)
         .preserve_header_case(false)
-        .serve_connection(io, OneLine { line: line.clone(), service })
+        .serve_connection(io, OneLine { line: line.clone(), service, draining: stop.draining.clone() })
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let mut visitor = line.visitor();
-    let mut stop = (!last).then(|| stop.waiter());
+    let mut waiter = stop.draining.waiter();
+    let mut draining = false;
     let stopped = poll_fn(|cx| {
         if visitor.poll_turn(line.needs_pass(), cx).is_ready() {
             line.begun();
@@ -73,7 +82,12 @@ pub(super) async fn run(socket: Socket, line: Arc<Line>, service: Arc<dyn Servic
                 return Poll::Ready(false);
             }
         }
-        stop.as_mut().map_or(Poll::Pending, |stop| stop.poll(cx).map(|_| true))
+        if !draining {
+            ready!(waiter.poll(cx));
+            (draining, waiter) = (true, stop.drained.waiter());
+        }
+        // hyper would close on a head that is on its way, and where none has come yet.
+        if line.awaits_request() { waiter.poll(cx).map(|_| true) } else { Poll::Ready(true) }
     });
     if stopped.await {
         connection.as_mut().graceful_shutdown();
@@ -113,6 +127,7 @@ pub(super) fn encode(response: Response) -> Vec<u8> {
 struct OneLine {
     line: Arc<Line>,
     service: Arc<dyn Service>,
+    draining: Cancel,
 }
 
 impl hyper::service::Service<Request> for OneLine {
@@ -129,7 +144,8 @@ impl hyper::service::Service<Request> for OneLine {
             Turn::At(time) => First::Time(Box::pin(tokio::time::sleep_until(time))),
         };
         // Boxed by the service: a connection that waits does not keep room for a request.
-        Answering { line: self.line.clone(), first, upgrade, inner: self.service.clone().call(request, self.line.clone()) }
+        let inner = self.service.clone().call(request, self.line.clone());
+        Answering { line: self.line.clone(), draining: self.draining.clone(), first, upgrade, inner }
     }
 }
 
@@ -142,6 +158,7 @@ enum First {
 
 struct Answering {
     line: Arc<Line>,
+    draining: Cancel,
     first: First,
     /// The request asks for another protocol.
     upgrade: Option<OnUpgrade>,
@@ -164,8 +181,13 @@ impl Future for Answering {
                 self.first = First::Nothing;
             }
         }
-        let response = ready!(self.inner.as_mut().poll(cx));
-        if let Some(upgrade) = self.upgrade.take().filter(|_| response.status() != StatusCode::SWITCHING_PROTOCOLS) {
+        let mut response = ready!(self.inner.as_mut().poll(cx));
+        let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        // RFC 9112 §9.6: who hears it sends no further request here.
+        if self.draining.why().is_some() && !switches {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        if let Some(upgrade) = self.upgrade.take().filter(|_| !switches) {
             self.line.declined(upgrade);
         }
         let line = self.line.clone();

@@ -154,6 +154,11 @@ impl Line {
         self.set(Phase::Busy);
     }
 
+    /// It is new, or a request's head is on its way.
+    pub(super) fn awaits_request(&self) -> bool {
+        matches!(self.phase(), Phase::New | Phase::Head)
+    }
+
     pub(super) fn answered(&self) {
         if self.phase() == Phase::Busy {
             self.set(Phase::Ending);

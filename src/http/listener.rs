@@ -12,12 +12,12 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
-use crate::base::cancel::Cancel;
 use crate::base::limits::{CONNECTIONS_MAX, DESCRIPTORS_KEPT, STRANGERS_MAX, STRANGERS_PER_PEER_MAX};
 use crate::base::log;
 use crate::http::bound::SocketFile;
 pub use crate::http::bound::{Bound, Listen};
 use crate::http::connection::{self, Service};
+pub use crate::http::connection::Stop;
 use crate::http::crowd::{Caps, Crowd};
 use crate::http::line::Line;
 use crate::http::peer::Peer;
@@ -161,15 +161,6 @@ impl Listener {
 /// An answer that was cut at the end of the drain is still told within this time.
 const LAST_WORDS: Duration = Duration::from_secs(3);
 
-/// How a server ends, in two steps.
-#[derive(Clone)]
-pub struct Stop {
-    /// Every connection gets the answer that it waits for; one that comes now gets one answer: that nothing more is taken on.
-    pub draining: Cancel,
-    /// What runs is done: nobody is let in any more.
-    pub drained: Cancel,
-}
-
 /// Accepts and serves until `stop.drained`. Requests that run then get what is left of `settings.drain` since `stop.draining`, and
 /// [`LAST_WORDS`] at least; after that they are cut off. Streams end by themselves when they see that all is drained.
 pub async fn serve(listener: Listener, settings: Settings, service: Arc<dyn Service>, stop: Stop) {
@@ -203,17 +194,16 @@ async fn accept_until(mut listener: Listener, settings: Settings, service: Arc<d
     // One task a connection; each ends with its connection, or when the set is dropped.
     let mut connections = JoinSet::new();
     let mut complaint = Complaint::default();
-    let Stop { draining, drained } = stop;
     let mut overdue = std::pin::pin!(async {
-        draining.cancelled().await;
+        stop.draining.cancelled().await;
         let by = Instant::now() + settings.drain;
-        drained.cancelled().await;
+        stop.drained.cancelled().await;
         tokio::time::sleep_until(by.max(Instant::now() + LAST_WORDS)).await;
     });
     loop {
         let accepted = tokio::select! {
             biased;
-            _ = drained.cancelled() => break,
+            _ = stop.drained.cancelled() => break,
             // Never here: it ends behind the line above. Its time begins here.
             () = &mut overdue => break,
             // What is left of a task goes with this, not only when the next connection comes.
@@ -230,7 +220,7 @@ async fn accept_until(mut listener: Listener, settings: Settings, service: Arc<d
         let trusted = settings.trusted_proxies.trusts(peer);
         let seat = crowd.admit((!trusted).then(|| peer.key()));
         let id = seat.id();
-        let task = connections.spawn(connection::run(socket, Line::new(peer, seat), service.clone(), draining.clone()));
+        let task = connections.spawn(connection::run(socket, Line::new(peer, seat), service.clone(), stop.clone()));
         crowd.served_by(id, task);
     }
     drop(listener);

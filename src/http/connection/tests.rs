@@ -47,7 +47,7 @@ impl Service for Stub {
     }
     fn refuse(&self, _line: &Line, error: HttpError) -> Response {
         let mut response = error.into_response();
-        response.headers_mut().insert("x-request-id", hyper::header::HeaderValue::from_static("7"));
+        response.headers_mut().insert("x-request-id", HeaderValue::from_static("7"));
         response
     }
 }
@@ -198,6 +198,20 @@ async fn closing_is_in_stages_also_where_another_protocol_was_asked_for() {
     }
 }
 
+/// Nothing has to be waited for once it drains.
+fn at_once(stop: Cancel) -> Stop {
+    Stop { draining: stop.clone(), drained: stop }
+}
+
+/// A connection, what makes it drain, and what says that all is drained.
+fn connect_to_drain() -> (DuplexStream, Canceller, Canceller) {
+    let (ours, theirs) = duplex(8 * 1024);
+    let crowd = Crowd::new(Caps { all: 9, strangers: 9, strangers_per_peer: 9 });
+    let ((drain, draining), (end, drained)) = (cancel::pair(), cancel::pair());
+    tokio::spawn(run(Socket::Memory(theirs), Line::new(Peer::Unix, crowd.admit(None)), Arc::new(Stub), Stop { draining, drained }));
+    (ours, drain, end)
+}
+
 fn connect() -> (DuplexStream, Canceller) {
     connect_with_room_for(8 * 1024)
 }
@@ -207,7 +221,7 @@ fn connect_with_room_for(bytes: usize) -> (DuplexStream, Canceller) {
     let (ours, theirs) = duplex(bytes);
     let crowd = Crowd::new(Caps { all: 9, strangers: 9, strangers_per_peer: 9 });
     let (canceller, stop) = cancel::pair();
-    tokio::spawn(run(Socket::Memory(theirs), Line::new(Peer::Unix, crowd.admit(None)), Arc::new(Stub), stop));
+    tokio::spawn(run(Socket::Memory(theirs), Line::new(Peer::Unix, crowd.admit(None)), Arc::new(Stub), at_once(stop)));
     (ours, canceller)
 }
 
@@ -361,7 +375,7 @@ async fn seconds(taken: usize, first: &str, count: usize) -> f32 {
     let turnstile = crowd.turnstile().clone();
     tokio::spawn(async move { turnstile.turn().await });
     let (_canceller, stop) = cancel::pair();
-    tokio::spawn(run(Socket::Memory(theirs), Line::new(Peer::Unix, crowd.admit(None)), Arc::new(Stub), stop));
+    tokio::spawn(run(Socket::Memory(theirs), Line::new(Peer::Unix, crowd.admit(None)), Arc::new(Stub), at_once(stop)));
     let request = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n");
     let begun = Instant::now();
     let all = request(first) + &request("/a").repeat(count) + "GET /b HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
@@ -386,7 +400,7 @@ async fn between_two_requests_of_a_stranger_in_one_go_others_have_their_turn() {
     let (mut client, theirs) = duplex(8 * 1024);
     let crowd = Crowd::new(Caps { all: 9, strangers: 9, strangers_per_peer: 9 });
     let (_canceller, stop) = cancel::pair();
-    let mut task = Box::pin(run(Socket::Memory(theirs), Line::new(Peer::Unix, crowd.admit(None)), Arc::new(Stub), stop));
+    let mut task = Box::pin(run(Socket::Memory(theirs), Line::new(Peer::Unix, crowd.admit(None)), Arc::new(Stub), at_once(stop)));
     client.write_all(&b"GET /a HTTP/1.1\r\nhost: a\r\n\r\n".repeat(20)).await.unwrap();
     let mut said = Vec::new();
     for turns in 1..=20 {
@@ -402,7 +416,7 @@ async fn what_a_refused_client_goes_on_sending_is_taken_in_by_parts() {
     let (mut client, theirs) = duplex(PIPE);
     let crowd = Crowd::new(Caps { all: 9, strangers: 9, strangers_per_peer: 9 });
     let (_canceller, stop) = cancel::pair();
-    let mut task = Box::pin(run(Socket::Memory(theirs), Line::new(Peer::Unix, crowd.admit(None)), Arc::new(Stub), stop));
+    let mut task = Box::pin(run(Socket::Memory(theirs), Line::new(Peer::Unix, crowd.admit(None)), Arc::new(Stub), at_once(stop)));
     client.write_all(&b"nonsense\r\n\r\n".repeat(PIPE / 12)).await.unwrap();
     let mut taken = Vec::new();
     while futures_util::future::poll_immediate(&mut task).await.is_none() {
@@ -432,15 +446,48 @@ async fn a_peer_that_takes_nothing_is_cut_off() {
     assert!(said.len() <= 8 * 1024);
 }
 
+const TWO_REQUESTS: &str = "GET /a HTTP/1.1\r\nhost: a\r\n\r\nGET /b HTTP/1.1\r\nhost: a\r\n\r\n";
+
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_begins_after_the_stop_has_one_request() {
-    let (ours, theirs) = duplex(8 * 1024);
-    let crowd = Crowd::new(Caps { all: 9, strangers: 9, strangers_per_peer: 9 });
-    let (canceller, stop) = cancel::pair();
-    canceller.cancel(Why::Shutdown);
-    tokio::spawn(run(Socket::Memory(theirs), Line::new(Peer::Unix, crowd.admit(None)), Arc::new(Stub), stop));
-    let said = say_to((ours, canceller), "GET /a HTTP/1.1\r\nhost: a\r\n\r\nGET /b HTTP/1.1\r\nhost: a\r\n\r\n").await;
+async fn a_connection_that_begins_while_it_drains_has_one_request() {
+    let (client, drain, _end) = connect_to_drain();
+    drain.cancel(Why::Shutdown);
+    let said = say_to((client, drain), TWO_REQUESTS).await;
     assert!(said.contains("connection: close") && said.ends_with("/a"), "{said}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_was_on_its_way_when_it_began_to_drain_is_answered() {
+    for there in [0, 1, 20] {
+        let (mut client, drain, _end) = connect_to_drain();
+        let (before, after) = TWO_REQUESTS.split_at(there);
+        client.write_all(before.as_bytes()).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        drain.cancel(Why::Shutdown);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let said = say_to((client, drain), after).await;
+        assert!(said.contains("connection: close") && said.ends_with("/a"), "{there}: {said}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_waits_for_a_request_that_does_not_come_or_between_two() {
+    let begun = Instant::now();
+    let (mut client, drain, end) = connect_to_drain();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    drain.cancel(Why::Shutdown);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    end.cancel(Why::Shutdown);
+    let mut said = String::new();
+    client.read_to_string(&mut said).await.unwrap();
+    assert_eq!((&*said, begun.elapsed().as_secs()), ("", 2));
+
+    let (mut client, drain, _end) = connect_to_drain();
+    client.write_all(b"GET /a HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    assert!(hear(&mut client).await.ends_with("/a"));
+    drain.cancel(Why::Shutdown);
+    client.read_to_string(&mut said).await.unwrap();
+    assert_eq!(said, "");
 }
 
 #[tokio::test(start_paused = true)]
