@@ -16,8 +16,8 @@ use crate::base::limits::{CONNECTIONS_MAX, DESCRIPTORS_KEPT, STRANGERS_MAX, STRA
 use crate::base::log;
 use crate::http::bound::SocketFile;
 pub use crate::http::bound::{Bound, Listen};
-use crate::http::connection::{self, Service};
 pub use crate::http::connection::Stop;
+use crate::http::connection::{self, Service};
 use crate::http::crowd::{Caps, Crowd};
 use crate::http::line::Line;
 use crate::http::peer::Peer;
