@@ -98,6 +98,40 @@ export default [
     same(await page.locator('.bubble').allTextContents(), ['echo once'], 'said once');
     same((await server.call('GET', 'api/sessions')).total, 1, 'conversations');
   }],
+  ['nor is one that somebody left meanwhile', async (browser) => {
+    const server = await Server.start();
+    const page = await browser.enter(server);
+    browser.expected.push(REFUSED);
+    const chat = await held(page, '**/api/chat', 'POST');
+    await field(page).fill('echo once');
+    await send(page).click();
+    await chat.here;
+    chat.let(async (route) => (await route.fetch(), route.abort()));
+    await page.getByText('The server cannot be reached').waitFor();
+    await page.unroute('**/api/chat');
+    await page.getByRole('link', { name: 'Memory' }).click();
+    await page.getByRole('heading', { name: 'Memory' }).waitFor();
+    await page.getByRole('link', { name: 'New conversation' }).click();
+    await send(page).click();
+    await page.locator('article[data-state=done]').waitFor();
+    same((await server.call('GET', 'api/sessions')).total, 1, 'conversations');
+    await page.keyboard.type('and on');
+    same(await field(page).inputValue(), 'and on', 'the next words go where the last ones went');
+  }],
+  ['text that comes with a picture is pasted, a file is attached', async (browser) => {
+    const server = await Server.start();
+    const page = await browser.enter(server);
+    const paste = (text, name, type) =>
+      field(page).evaluate((node, [text, name, type]) => {
+        const clipboardData = new DataTransfer();
+        if (text) clipboardData.setData('text/plain', text);
+        clipboardData.items.add(new File(['words'], name, { type }));
+        return node.dispatchEvent(new ClipboardEvent('paste', { clipboardData, cancelable: true, bubbles: true }));
+      }, [text, name, type]);
+    same(await paste('from a table', 'image.png', 'image/png'), true, 'it is left to the browser');
+    same(await paste('a.txt', 'a.txt', 'text/plain'), false, 'it is attached');
+    await page.locator('.chips').getByText('a.txt').waitFor();
+  }],
   ['two clicks ask once', async (browser) => {
     const server = await Server.start();
     const page = await browser.enter(server);

@@ -205,6 +205,48 @@ export default [
     await second.click();
     await page.locator('.approval').nth(1).getByText('Approved').waitFor();
   }],
+  ['approvals: what is shown is what the answer is bound to', async (browser) => {
+    const server = await Server.start();
+    const ask = (text) => server.call('POST', 'api/chat', { content: text });
+    await server.call('PUT', 'api/workspace/file/a.md', 'one\n');
+    await ask('write a.md: two');
+    await ask('write \u202efdp.exe: three');
+    await server.call('PUT', 'api/workspace/file/a.md', 'other\n');
+    const page = await browser.enter(server, { hash: '#/approvals' });
+    const card = page.locator('.approval', { hasText: 'a.md' });
+    await card.locator('.diff').waitFor();
+    same(await card.locator('.minus, .plus').allTextContents(), ['-one', '+two'], 'the change that was asked about');
+    // A sign that turns text around does not turn it here.
+    await page.locator('.approval', { hasText: '\ufffdfdp.exe' }).locator('.diff').waitFor();
+  }],
+  ['approvals: where the old file cannot be read, what would be written is shown', async (browser) => {
+    const server = await Server.start();
+    browser.expected.push(/status of 503/);
+    await server.call('PUT', 'api/workspace/file/large.md', 'x'.repeat(20000));
+    await server.call('POST', 'api/chat', { content: 'write large.md: short' });
+    const page = await browser.page();
+    await page.route('**/api/workspace/**', (route) => route.fulfill({ status: 503, json: { error: 'busy' } }));
+    await page.goto(`${server.url}/#/approvals`);
+    await page.getByLabel('Key or one-time code').fill(server.key);
+    await page.keyboard.press('Enter');
+    await page.getByText('Busy.').waitFor();
+    await page.locator('.approval .values').getByText('short').waitFor();
+  }],
+  ['settings: nothing that was typed hides, and an added server says what it needs', async (browser) => {
+    const server = await Server.start({ env: { OXIOS_SECURITY__LANDLOCK: 'off' } });
+    const page = await browser.enter(server, { hash: '#/settings' });
+    await page.getByLabel('gateway.port').fill('99999');
+    await page.getByLabel('Find a setting').fill('memory');
+    await page.getByRole('button', { name: 'Save 1 change' }).click();
+    await page.waitForFunction(() => document.activeElement.name === 'gateway.port');
+    await page.getByRole('button', { name: 'Add a tool server' }).click();
+    await page.getByRole('dialog').getByText('that are not saved are dropped').waitFor();
+    await page.getByRole('dialog').getByLabel('Name').fill('house');
+    await page.getByRole('dialog').getByLabel('Its address').fill('http://127.0.0.1:9/mcp');
+    await page.getByRole('dialog').getByRole('button', { name: 'Save' }).click();
+    await page.getByText('Saved and in force.').waitFor();
+    await page.getByText('Tool server house').waitFor();
+  }],
   ['settings: what can be set can be taken out, and what is no JSON is told', async (browser) => {
     const server = await Server.start({ config: '[engine]\napi_key = "sk-old"\n[mcp.servers.house]\nurl = "http://127.0.0.1:9/mcp"\n' });
     const page = await browser.enter(server, { hash: '#/settings' });

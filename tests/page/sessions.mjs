@@ -42,6 +42,23 @@ export default [
     await page.getByRole('heading', { name: 'New conversation' }).waitFor();
     await page.waitForFunction(() => document.querySelectorAll('.session').length === 1);
   }],
+  ['a new name goes to the conversation that the menu was of', async (browser) => {
+    const server = await Server.start();
+    const { session_id: one } = await server.call('POST', 'api/chat', { content: 'echo one' });
+    const { session_id: two } = await server.call('POST', 'api/chat', { content: 'echo two' });
+    const page = await browser.enter(server, { hash: `#/s/${two}` });
+    await page.locator('.bubble').getByText('echo two').waitFor();
+    await page.evaluate((id) => (location.hash = `#/s/${id}`), one);
+    await page.locator('.bubble').getByText('echo one').waitFor();
+    await page.locator('.bar').getByRole('button', { name: 'More about this conversation' }).click();
+    await page.locator('.bar .menu').getByText('Rename').click();
+    await page.getByRole('dialog').getByLabel('Name').fill('The first');
+    await page.goBack();
+    await page.locator('.bubble').getByText('echo two').waitFor();
+    await Promise.all([page.waitForResponse((answer) => answer.request().method() === 'PATCH'), page.getByRole('dialog').getByRole('button', { name: 'Save' }).click()]);
+    const { items } = await server.call('GET', 'api/sessions');
+    same([one, two].map((id) => items.find((item) => item.id === id).title), ['The first', 'echo two'], 'titles');
+  }],
   ['a conversation stays in its space, also in one that was put away', async (browser) => {
     const server = await Server.start();
     const { id: space } = await server.call('POST', 'api/spaces', { name: 'House' });

@@ -41,7 +41,8 @@ async function sentence(response) {
 		// Some refusals have no body (API A1).
 	}
 	const hint = HINTS[response.status] ?? `The server answered ${response.status}.`;
-	if (!text) return hint;
+	// A proxy’s own.
+	if (!text) return response.status === 502 ? HINTS[503] : hint;
 	const said = text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? '' : '.');
 	return [502, 507].includes(response.status) ? `${said} ${hint}` : said;
 }

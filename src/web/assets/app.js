@@ -127,7 +127,7 @@ class House {
 			this.mark();
 			this.main.focus({preventScroll: true});
 		} catch (error) {
-			toast(error instanceof TypeError ? 'This part of the page could not be loaded; try again.' : error.message, true);
+			toast(error instanceof TypeError ? 'This part of the page could not be loaded; reload it.' : error.message, true);
 		}
 	}
 
@@ -137,7 +137,8 @@ class House {
 	}
 
 	async questions() {
-		const open = await get('api/approvals').then((all) => all.filter((one) => one.status === 'pending').length, () => 0);
+		const open = await get('api/approvals').then((all) => all.filter((one) => one.status === 'pending').length, () => null);
+		if (open === null) return;
 		this.badges.approvals.hidden = !open;
 		fill(this.badges.approvals, String(open), h('span.unseen', ' waiting'));
 		this.menu.classList.toggle('asked', open > 0);

@@ -1,6 +1,6 @@
 // What the agent does as cards: a tool call, and a question to a person.
 
-import {ask, filePath, get, post, Refused} from './api.js';
+import {ask, filePath, post, Refused} from './api.js';
 import {diffView} from './diff.js';
 import {announce, button, fill, h, icon, time, toast, trying} from './dom.js';
 import {code} from './markdown.js';
@@ -9,6 +9,8 @@ const SAID = {approved: 'Approved', rejected: 'Rejected', expired: 'Nobody answe
 
 // Exactly what will happen, and the two answers. `question`: `{id, action, resource, reason, shown, decision, expires}`.
 export function approvalCard(question, {onDecided, place}) {
+	// Signs that turn texts around are shown.
+	question = JSON.parse(JSON.stringify(question).replace(/[\u202a-\u202e\u2066-\u2069]/g, '\ufffd'));
 	const what = h('div.what', h('p.waiting', 'Reading what is there now…'));
 	const foot = h('div.acts');
 	const title = question.action === 'write_file' ? 'wants to write a file' : `wants to use ${question.action}`;
@@ -18,7 +20,7 @@ export function approvalCard(question, {onDecided, place}) {
 	settle(question.decision);
 	// What was decided on is no difference any more.
 	if (question.decision) fill(what, h('details', h('summary.small', 'What was decided on'), values(question.shown)));
-	else show(question).then((nodes) => fill(what, nodes), (error) => fill(what, h('p.note.bad', error.message)));
+	else show(question).then((nodes) => fill(what, nodes), (error) => fill(what, h('p.note.bad', error.message), values(question.shown)));
 	card.settle = settle;
 	return card;
 
@@ -48,21 +50,11 @@ export function approvalCard(question, {onDecided, place}) {
 
 async function show({shown, action}) {
 	if (typeof shown?.path === 'string' && typeof shown?.content === 'string') {
-		const there = await present(shown.path);
-		const now = shown.path ? `${there === null ? 'A new file' : 'Changes a file'}: ` : '';
-		return [h('p.small', now, h('code', shown.path)), diffView(there ?? '', shown.content)];
+		// A large file is not kept with the question.
+		const old = shown.exists ? (shown.old_content ?? (await (await ask('GET', `api/workspace/file/${filePath(shown.path)}`)).text())) : '';
+		return [h('p.small', `${shown.exists ? 'Changes a file' : 'A new file'}: `, h('code', shown.path)), diffView(old, shown.content)];
 	}
 	return [h('p.small', `It would run ${action} with exactly this:`), values(shown)];
-}
-
-// The file as it is now. Its directories are looked into first: a missing file is no error.
-async function present(path) {
-	const names = path.split('/');
-	for (let i = 0; i < names.length; i++) {
-		const items = await get(`api/workspace/tree?dir=${encodeURIComponent(names.slice(0, i).join('/'))}`);
-		if (!items.some((item) => item.name === names[i])) return null;
-	}
-	return (await ask('GET', `api/workspace/file/${filePath(path)}`)).text();
 }
 
 const WORDS = {ok: 'done', error: 'failed', denied: 'not allowed', rejected: 'not allowed', unknown: 'outcome unknown', cancelled: 'stopped'};

@@ -52,7 +52,7 @@ export class Chat {
 	close() {
 		this.feed?.close();
 		this.reading?.abort();
-		this.feed = this.reading = this.fresh = null;
+		this.feed = this.reading = null;
 		// Whoever waited looks whether this is still the same.
 		this.place = {};
 		this.older.hidden = true;
@@ -79,7 +79,7 @@ export class Chat {
 
 	welcome(shown) {
 		this.intro.hidden = !shown;
-		if (shown) fill(this.intro, h('h2', 'What is to be done?'), h('p', 'The answer is kept even if you close this page while it is written.'), h('div.tries', TRIES.map((text) => button(text, () => (this.composer.set(text), this.composer.field.focus())))), this.noModel);
+		if (shown) fill(this.intro, h('h2', 'What is to be done?'), h('p', 'The answer is kept even if you close this page while it is written.'), h('div.tries', TRIES.map((text) => button(text, () => (this.composer.set(text, this.composer.files), this.composer.field.focus())))), this.noModel);
 	}
 
 	// Whoever has no model is told how to get one.
@@ -113,7 +113,7 @@ export class Chat {
 			if (error.name === 'AbortError' || reading.signal.aborted) return;
 			this.older.hidden = true;
 			if (error.status === 401) return;
-			if (error.final) return this.gone('There is no such conversation; it may have been deleted.');
+			if (error.final) return this.gone(error.status === 404 ? undefined : error.message);
 			if (!again) toast(error.message, true);
 			setTimeout(() => this.reading === reading && this.read(id, true), 3000);
 		}
@@ -179,12 +179,12 @@ export class Chat {
 			path: () => `api/sessions/${id}/events?after=${this.turns.lastSeq}`,
 			stays: () => this.running.length > 0,
 			onEvent: (record) => this.id === id && this.take(record),
-			onGone: (error) => this.id === id && error.status === 404 && this.gone('This conversation was deleted.'),
+			onGone: (error) => this.id === id && (error.status === 404 ? this.gone() : toast(error.message, true)),
 		});
 	}
 
 	take(record) {
-		if (record.kind === 'deleted') return this.gone('This conversation was deleted.');
+		if (record.kind === 'deleted') return this.gone();
 		if (record.kind === 'resync') {
 			// The log is another one (a restored backup).
 			return this.restart();
@@ -237,7 +237,7 @@ export class Chat {
 		if (title && this.id === id && this.heading.textContent === 'Conversation') this.setTitle(title);
 	}
 
-	gone(text) {
+	gone(text = 'There is no such conversation; it may have been deleted.') {
 		this.close();
 		this.id = null;
 		this.setTitle('Conversation');
@@ -249,12 +249,13 @@ export class Chat {
 		const {id, place} = this;
 		// A name of our own: the page knows where to look before the server answers. Another try has the same: only there a message
 		// is found by its key.
-		const session = id ?? (this.fresh ??= newId());
+		if (this.fresh?.key !== key) this.fresh = {key, id: newId()};
+		const session = id ?? this.fresh.id;
 		await say(session, content, attachments, key);
 		if (this.place !== place) return this.relist();
 		this.list.toEnd();
+		this.focus();
 		if (id) return;
-		this.fresh = null;
 		this.id = session;
 		this.composer.named(session);
 		this.setTitle(content.split('\n')[0].slice(0, 80));

@@ -48,7 +48,11 @@ export class Composer {
 			// On a phone the key makes a line; there is a button beside it.
 			if (event.key === 'Enter' && !event.shiftKey && !event.isComposing && !matchMedia('(pointer: coarse)').matches) event.preventDefault(), this.submit(send);
 		});
-		this.field.addEventListener('paste', (event) => event.clipboardData.files.length && (event.preventDefault(), this.attach(event.clipboardData.files)));
+		this.field.addEventListener('paste', (event) => {
+			const {files, types} = event.clipboardData;
+			// Word and the like put a picture beside their text.
+			if (files[0] && !(files[0].type.startsWith('image/') && types.includes('text/plain'))) event.preventDefault(), this.attach(files);
+		});
 		for (const kind of ['dragover', 'drop']) this.node.addEventListener(kind, (event) => event.dataTransfer.types.includes('Files') && (event.preventDefault(), kind === 'drop' && this.attach(event.dataTransfer.files)));
 		this.busy(false);
 	}

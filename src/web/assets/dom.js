@@ -94,7 +94,8 @@ export const trying = (work) => async (event) => {
 		if (error.name !== 'AbortError') toast(error.message, true);
 	} finally {
 		if (busy) busy.disabled = false;
-		if (held) (working = null), busy.focus();
+		// Whoever went on stays there.
+		if (held) (working = null), document.activeElement === document.body && busy.focus();
 	}
 };
 
@@ -210,6 +211,8 @@ export function room(title, {acts = [], intro = ''} = {}, ...content) {
 	return {node, body};
 }
 
+export const failed = (error, run) => h('p.note.bad', icon('warn'), error.message, ' ', h('button.link', {onclick: run}, 'Try again'));
+
 // Fills a part of a room with what is loaded, or with why not; again with what it gives, there with another page of a list.
 export function loading(into, load) {
 	let turn = 0, page = 1;
@@ -221,7 +224,7 @@ export function loading(into, load) {
 			const made = await load(page);
 			if (mine === turn) kept(into, () => fill(into, made));
 		} catch (error) {
-			if (mine === turn && error.name !== 'AbortError') fill(into, h('p.note.bad', icon('warn'), error.message, ' ', h('button.link', {onclick: run}, 'Try again')));
+			if (mine === turn && error.name !== 'AbortError') fill(into, failed(error, run));
 		}
 	};
 	run();
@@ -236,7 +239,7 @@ export const table = (label, columns, items, empty = 'Nothing here yet.') =>
 
 export function pager({page, limit, total}, turn) {
 	const last = Math.max(1, Math.ceil(total / limit));
-	return last > 1 && h('nav.pager', {says: 'Pages'}, button('Earlier page', () => turn(page - 1), {disabled: page <= 1}), h('span', `Page ${page} of ${last}`), button('Next page', () => turn(page + 1), {disabled: page >= last}));
+	return last > 1 && h('nav.pager', {says: 'Pages', 'data-id': 'pages'}, button('Earlier page', () => turn(page - 1), {disabled: page <= 1}), h('span', `Page ${page} of ${last}`), button('Next page', () => turn(page + 1), {disabled: page >= last}));
 }
 
 export const badge = (text, kind = '') => h(`span.badge${kind ? '.' + kind : ''}`, text);

@@ -112,7 +112,7 @@ export function startKernel() {
 	kernel ??= follow({
 		path: () => 'api/events',
 		onOpen: () => listeners.forEach((tell) => tell({type: 'again'})),
-		onEvent: (event) => listeners.forEach((tell) => tell(event)),
+		onEvent: (event) => listeners.forEach((tell) => tell(event.type === 'resync' ? {type: 'again'} : event)),
 		onGone: () => (kernel = null),
 	});
 }

@@ -57,7 +57,7 @@ export function filesRoom({rest, go}) {
 			const save = trying(async () => {
 				// A field has one kind of line end.
 				const raw = text.includes('\r\n') ? area.value.replaceAll('\n', '\r\n') : area.value;
-				if (!(await write(name, raw, {'if-match': seen}, 'It was changed since you opened it. Replacing it drops that change. To see it first: cancel, copy your text, and press Cancel above it.'))) return;
+				if (!(await write(name, raw, {'if-match': seen}, 'It was changed since you opened it. To see that change first: cancel, copy your text, press Cancel above it.'))) return;
 				toast('Saved.');
 				leave();
 			});

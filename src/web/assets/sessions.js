@@ -1,7 +1,7 @@
 // The list of conversations: of thousands only the visible ones are in the document; and what can be done with one.
 
 import {at, del, get, patch, post} from './api.js';
-import {confirmed, edited, field, fill, h, icon, seldom, signButton, time, toast, trying} from './dom.js';
+import {confirmed, edited, failed, field, fill, h, icon, seldom, signButton, time, toast, trying} from './dom.js';
 import {onKernel} from './feed.js';
 import {Rows} from './windowed.js';
 
@@ -53,7 +53,7 @@ export class Sessions {
 	}
 
 	refresh() {
-		return this.rows.refresh().catch((error) => fill(this.rows.note, h('p.note.bad', error.message, ' ', h('button.link', {onclick: trying(() => this.refresh())}, 'Try again'))));
+		return this.rows.refresh().catch((error) => fill(this.rows.note, failed(error, () => this.refresh())));
 	}
 
 	mark(id) {
@@ -80,8 +80,9 @@ export function sessionMenu(session, {go, changed}) {
 	function open() {
 		fill(menu,
 			act('Rename', 'edit', async () => {
-				const title = await asked('Rename the conversation', 'Name', session().title);
-				if (title !== null) told(await patch(`api/sessions/${session().id}`, {title: title.trim() || null}));
+				const {id, title} = session();
+				const name = await asked('Rename the conversation', 'Name', title);
+				if (name !== null) told(await patch(`api/sessions/${id}`, {title: name.trim() || null}));
 			}),
 			act('Move to a space', 'space', async () => {
 				let {id, space_id: now} = session();

@@ -2,6 +2,7 @@ import {get, put, Refused} from './api.js';
 import {badge, button, confirmed, edited, field, fill, h, icon, list, loading, plural, room, toast, trying} from './dom.js';
 
 const SECTION = {kernel: 'Storage', gateway: 'Gateway', engine: 'Model', security: 'Security', session: 'Conversations', orchestrator: 'Tasks', memory: 'Memory', audit: 'Audit', metrics: 'Metrics', web: 'Page', logging: 'Log', mcp: 'Tool servers'};
+const DROPPED = 'Other changes here that are not saved are dropped.';
 
 export function settingsRoom() {
 	const into = h('div');
@@ -19,6 +20,7 @@ export function settingsRoom() {
 		const save = h('button.primary', {type: 'submit', disabled: true}, 'Save');
 		const form = h('form.settings', {onsubmit: trying(store), oninput: changed}, waiting, h('div.search', icon('search'), search), Object.entries(sections).map(([name, own]) => h('fieldset.card', h('legend', own[0].path.startsWith('mcp.') ? `Tool server ${name.split('.').pop()}` : (SECTION[name] ?? name)), own.map(row), own[0].path.startsWith('mcp.') && button('Remove this server', trying(() => removeServer(name.split('.').pop())), {kind: 'danger', sign: 'trash'}))),
 			h('div.acts', button('Add a tool server', trying(addServer), {sign: 'plus'})), h('div.sticky', problem, h('div.acts', save)));
+		form.addEventListener('invalid', () => ((search.value = ''), narrow('')), true);
 		return form;
 
 		function group(key) {
@@ -86,10 +88,7 @@ export function settingsRoom() {
 					const last = names.pop();
 					names.reduce((inner, name) => (inner[name] ??= {}), wanted)[last] = parsed(one);
 				}
-				const {restart_required, overridden_by_env} = await put('api/config', wanted);
-				toast(restart_required.length ? `Saved. After a restart: ${restart_required.join(', ')}.` : 'Saved and in force.');
-				if (overridden_by_env?.length) toast(`The environment goes before: ${overridden_by_env.join(', ')}.`, true);
-				reload();
+				await saved(wanted);
 			} catch (error) {
 				if (!(error instanceof Refused) || error.status !== 400) throw error;
 				// "section.key: expected …; section.key: …"
@@ -111,23 +110,26 @@ export function settingsRoom() {
 			}
 		}
 
+		async function saved(wanted) {
+			const {restart_required: late, overridden_by_env: over} = await put('api/config', wanted);
+			toast(late.length ? `Saved. After a restart: ${late.join(', ')}.` : 'Saved and in force.');
+			if (over?.length) toast(`The environment goes before: ${over.join(', ')}.`, true);
+			reload();
+		}
+
 		function narrow(words) {
 			for (const {made, text} of fields) made.node.hidden = !text.includes(words);
 			form.querySelectorAll('fieldset').forEach((set) => (set.hidden = ![...set.querySelectorAll('.field')].some((one) => !one.hidden)));
 		}
 
 		async function removeServer(name) {
-			if (!(await confirmed(`Remove ${name}?`, 'Its tools are offered no more. Other changes here that are not saved are dropped.', 'Remove'))) return;
-			await put('api/config', {mcp: {servers: {[name]: null}}});
-			reload();
+			if (!(await confirmed(`Remove ${name}?`, `Its tools are offered no more. ${DROPPED}`, 'Remove'))) return;
+			await saved({mcp: {servers: {[name]: null}}});
 		}
 
 		async function addServer() {
-			const fields = {name: field('Name', {required: true, hint: 'Letters, digits, - and _.'}), place: field('Its address (http…), or the path of its program', {required: true})};
-			const made = await edited('Add a tool server', fields, ({name, place}) => put('api/config', {mcp: {servers: {[name.trim()]: {[/^https?:/.test(place) ? 'url' : 'command']: place.trim()}}}}));
-			if (!made) return;
-			toast('Added; its tools are offered from now on.');
-			reload();
+			const fields = {name: field('Name', {required: true, hint: 'Letters, digits, - and _.'}), place: field('Its address (http…), or the path of its program', {required: true, hint: DROPPED})};
+			await edited('Add a tool server', fields, ({name, place}) => saved({mcp: {servers: {[name.trim()]: {[/^https?:/.test(place) ? 'url' : 'command']: place.trim()}}}}));
 		}
 	});
 	return {node};

@@ -1,4 +1,4 @@
-import {get} from './api.js';
+import {at, get} from './api.js';
 import {badge, bytes, count, field, fill, h, loading, room, svg} from './dom.js';
 import {stored} from './composer.js';
 import {BUCKETS, samples, watchMetrics} from './metrics.js';
@@ -11,7 +11,7 @@ export function statusRoom() {
 	const [priceIn, priceOut] = [['in', 'read'], ['out', 'written']].map(([name, word]) => field(`Price of a million tokens ${word}`, {kind: 'number', min: 0, step: 'any', value: prices[name] || '', oninput: (event) => ((prices[name] = Number(event.target.value) || 0), stored.set('oxios.prices', prices), draw())}));
 	const {node} = room('Status', {}, now, h('h2', 'The last hour'), h('p.small', 'Kept in this page: it begins when the page was opened.'), charts, h('div.filters', priceIn.node, priceOut.node));
 	loading(now, async () => {
-		const [status, ready, engine] = await Promise.all([get('api/status'), get('health/ready').catch((error) => ({status: error.message})), get('api/engine/config').catch(() => null)]);
+		const [status, ready, engine] = await Promise.all([get('api/status'), fetch(at('health/ready')).then((answer) => answer.json()), get('api/engine/config').catch(() => null)]);
 		const parts = {'State store': status.components.state_store, Events: status.components.event_bus, Memory: ready.components?.memory};
 		const {agents} = status.components;
 		return h('div.facts', fact('State', badge(ready.status, ready.status === 'healthy' ? 'good' : 'bad')), fact('Up', status.uptime), fact('Version', status.version), engine && fact('Model', h('a', {href: '#/model'}, engine.default_model)), fact('Agents', `${agents.active_count} active, ${count(agents.total_completed)} done, ${count(agents.total_failed)} failed`), fact('Memories', count(status.components.memory.total_entries)),

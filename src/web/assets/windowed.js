@@ -23,6 +23,8 @@ export class Windowed {
 			this.last = scrollTop;
 			if (scrollTop < clientHeight) onTop();
 		}, {passive: true});
+		// What a hand opens stays under it.
+		scroller.addEventListener('click', (event) => event.target.closest('summary') && (this.stuck = false));
 	}
 
 	get stuck() {
@@ -127,6 +129,7 @@ export class Rows {
 		// No menu closes under a hand.
 		for (let menu; (menu = this.inner.querySelector(':popover-open')); ) await new Promise((done) => menu.addEventListener('toggle', done, {once: true}));
 		if (turn !== this.turn) return;
+		this.asked.clear();
 		this.pages = new Map([[0, page.items]]);
 		this.total = page.total;
 		kept(this.inner, () => {
