@@ -2,7 +2,6 @@
 //!
 //! The session log is the truth: a decision is in it before the approval's file says so, and before the run goes on.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -79,25 +78,28 @@ impl Gateway {
             return told(approval.status);
         }
         let (id, message) = (approval.id, approval.message_id);
-        let session = self.sessions.load(approval.session_id, approval.owner).await.map_err(|error| match error {
+        let unread = |error| match error {
             StoreError::NotFound => DecideError::NotFound,
             error => DecideError::Store(error),
-        })?;
-        let _door = self.enter(&session).await;
+        };
+        let session = self.sessions.load(approval.session_id, approval.owner).await.map_err(unread)?;
+        let _door = self.enter(&session).await.map_err(unread)?;
         // Someone else may have come through the door first.
         let approval = self.find_approval(approval.owner, id).await.map_err(DecideError::Room)?;
         if approval.status != Status::Pending {
             return told(approval.status);
         }
-        let open = self.state().runs.get(&message).is_some_and(|run| run.decided != Some(id));
-        if !open {
-            return told(self.put_right(&session, message, id).await.map_err(DecideError::Store)?);
+        if let Some(status) = self.settled(&session, message, id).await.map_err(DecideError::Store)? {
+            return told(status);
         }
         // The timer may be late: the server stood still (THREATS 22).
         let (by, decision) = if self.open_for(&approval).is_zero() { (None, Decision::Expired) } else { (by, asked) };
         match self.resolve(&session, message, (id, by), decision).await {
             Ok(()) => {}
-            Err(StoreError::Ended) => return told(self.put_right(&session, message, id).await.map_err(DecideError::Store)?),
+            Err(StoreError::Ended) => {
+                let settled = self.settled(&session, message, id).await.map_err(DecideError::Store)?;
+                return told(settled.unwrap_or(Status::Rejected));
+            }
             Err(error) => return Err(DecideError::Store(error)),
         }
         let mut state = self.state();
@@ -149,15 +151,19 @@ impl Gateway {
         }
     }
 
-    /// A question that is not open any more, and whose file did not hear of that: the file is put right by the log, which knows how it
-    /// was decided. Where its run ended without a decision, nobody will ever need one: it counts as rejected.
-    async fn put_right(&self, session: &Arc<Session>, message: MessageId, id: ApprovalId) -> Result<Status, StoreError> {
-        let Some(decision) = session.decision(message, id).await? else {
-            self.close_question(id).await;
-            return Ok(Status::Rejected);
-        };
-        self.mark(id, decision).await;
-        Ok(decision.into())
+    /// What came of a question whose file calls it open, by the log; none where it is. A file that did not hear of the decision is put
+    /// right. Where its run ended without one, nobody will ever need it: it counts as rejected.
+    async fn settled(&self, session: &Arc<Session>, message: MessageId, id: ApprovalId) -> Result<Option<Status>, StoreError> {
+        if let Some(decision) = session.decision(message, id).await? {
+            self.mark(id, decision).await;
+            return Ok(Some(decision.into()));
+        }
+        let unended = session.find(message).is_some_and(|found| found.terminal.is_none());
+        if unended && self.is_live(message) {
+            return Ok(None);
+        }
+        self.close_question(id).await;
+        Ok(Some(Status::Rejected))
     }
 
     async fn close_question(&self, id: ApprovalId) {
@@ -218,28 +224,22 @@ impl Gateway {
             Ok(open) => open,
             Err(error) => return log::error("gateway", format_args!("open approvals cannot be read: {error}")),
         };
-        let sessions: BTreeSet<(SessionId, OwnerId)> = open.iter().map(|approval| (approval.session_id, approval.owner)).collect();
-        let mut unread = BTreeSet::new();
-        for (session, owner) in sessions {
-            if !self.adopt_session(session, owner).await {
-                unread.insert(session);
-            }
-        }
         for approval in open {
-            let waits = self.state().runs.get(&approval.message_id).is_some_and(|run| run.session == approval.session_id);
-            if waits || unread.contains(&approval.session_id) {
-                continue;
-            }
-            let id = approval.id;
-            let right = match self.sessions.load(approval.session_id, approval.owner).await {
-                Ok(session) => self.put_right(&session, approval.message_id, id).await.map(drop),
-                Err(error) => Err(error),
-            };
-            match right {
-                Ok(()) => {}
+            let (gateway, id) = (self.clone(), approval.id);
+            // Half an adoption would leave a message that looks alive and is not.
+            let settled = detached(async move {
+                let session = gateway.sessions.load(approval.session_id, approval.owner).await?;
+                let _door = gateway.enter(&session).await?;
+                // Also where its run waits: that may be for another of its questions.
+                gateway.settled(&session, approval.message_id, id).await
+            });
+            match settled.await {
+                Ok(_) => {}
                 // Its session is gone: nobody will ever need the answer.
                 Err(StoreError::NotFound) => self.close_question(id).await,
-                Err(error) => log::warn("gateway", format_args!("approval {id}: what came of it cannot be read: {error}")),
+                Err(error) => {
+                    log::error("gateway", format_args!("approval {id}: its session cannot be read; its run stays where it is: {error}"))
+                }
             }
         }
     }
@@ -249,15 +249,17 @@ impl Gateway {
         let gateway = self.clone();
         // Half an adoption would leave a message that looks alive and is not.
         detached(async move {
-            match gateway.sessions.load(session, owner).await {
-                Ok(session) => drop(gateway.enter(&session).await),
-                Err(StoreError::NotFound) => {}
+            let entered = match gateway.sessions.load(session, owner).await {
+                Ok(session) => gateway.enter(&session).await.map(drop),
+                Err(error) => Err(error),
+            };
+            match entered {
+                Ok(()) | Err(StoreError::NotFound) => true,
                 Err(error) => {
                     log::error("gateway", format_args!("session {session} cannot be opened; its run stays where it is: {error}"));
-                    return false;
+                    false
                 }
             }
-            true
         })
         .await
     }

@@ -10,7 +10,7 @@ use crate::base::log;
 use crate::gateway::Gateway;
 use crate::gateway::ending::{self, Cut};
 use crate::gateway::ids::Ids;
-use crate::gateway::state::{Lane, Next, Parked, Run};
+use crate::gateway::state::{Next, Parked, Run};
 use crate::rooms::agents::Status;
 use crate::store::StoreError;
 use crate::store::session::Session;
@@ -47,25 +47,45 @@ impl Drop for Place {
 
 impl Gateway {
     /// Waits for the session's door. The first one through looks for what an earlier process left parked there.
-    pub(super) async fn enter(self: &Arc<Self>, session: &Arc<Session>) -> Door {
-        let id = session.id();
+    ///
+    /// # Errors
+    /// That cannot be read now, and nobody knows whether a run waits in there: the next one looks again.
+    pub(super) async fn enter(self: &Arc<Self>, session: &Arc<Session>) -> Result<Door, StoreError> {
+        let door = self.door(session.id()).await;
+        self.look_around(session).await?;
+        Ok(door)
+    }
+
+    /// Waits for the session's door, for one who need not know what else is in there.
+    pub(super) async fn door(self: &Arc<Self>, id: SessionId) -> Door {
         let (place, door) = {
             let mut state = self.state();
             let lane = state.lanes.entry(id).or_default();
             lane.users += 1;
             (Place { gateway: self.clone(), session: id }, lane.door.clone())
         };
-        let door = Door { _held: door.lock_owned().await, _place: place };
-        let adopted = |lane: &mut Lane| std::mem::replace(&mut lane.adopted, true);
-        let known = self.state().lanes.get_mut(&id).is_some_and(adopted);
-        if !known {
-            self.adopt(session).await;
+        Door { _held: door.lock_owned().await, _place: place }
+    }
+
+    /// Looks for what an earlier process left parked, where nobody has yet. The session's door is held.
+    pub(super) async fn look_around(self: &Arc<Self>, session: &Arc<Session>) -> Result<(), StoreError> {
+        if self.state().lanes.get(&session.id()).is_none_or(|lane| lane.adopted) {
+            return Ok(());
         }
-        door
+        self.adopt(session).await?;
+        self.adopted(session.id(), true);
+        Ok(())
+    }
+
+    /// Whether it was looked for what an earlier process left parked in this session.
+    pub(super) fn adopted(&self, session: SessionId, adopted: bool) {
+        if let Some(lane) = self.state().lanes.get_mut(&session) {
+            lane.adopted = adopted;
+        }
     }
 
     /// Takes over the messages that an earlier process left unended in this session.
-    async fn adopt(self: &Arc<Self>, session: &Arc<Session>) {
+    async fn adopt(self: &Arc<Self>, session: &Arc<Session>) -> Result<(), StoreError> {
         let waiting = session.waiting();
         for message in session.open_messages() {
             if self.is_live(message) {
@@ -75,6 +95,9 @@ impl Gateway {
                 Ok(user) => user,
                 Err(error) => {
                     log::error("gateway", format_args!("session {}: message {message} cannot be taken up: {error}", session.id()));
+                    if !matches!(error, StoreError::Damaged(_)) {
+                        return Err(error);
+                    }
                     // Nothing will make it readable: whoever waits for it hears so.
                     if let Err(error) = ending::write(session, message, Cut::Internal).await {
                         log::error("gateway", format_args!("the end of message {message} was not written down: {error}"));
@@ -121,6 +144,7 @@ impl Gateway {
                 self.expiry.notify_one();
             }
         }
+        Ok(())
     }
 
     /// Heals a message that this process lost: it is on disk, unended, and nothing runs it (its end could not be written).

@@ -175,7 +175,7 @@ impl Gateway {
     async fn settle(self: &Arc<Self>, session: SessionId, parked: Parked, why: Why) {
         let Some((session, user)) = self.reopen(session, parked.message).await else { return };
         {
-            let _door = self.enter(&session).await;
+            let _door = self.door(session.id()).await;
             let (decided, by) = {
                 let state = self.state();
                 // Where a new message takes the run's place, its key has said no.
@@ -201,27 +201,29 @@ impl Gateway {
     }
 
     /// The session and the user's words of a parked run; none where it cannot go on, which is said, and then it is over here. Where
-    /// its session cannot be opened it is left as it lies on disk.
-    async fn reopen(&self, id: SessionId, message: MessageId) -> Option<(Arc<Session>, UserMessage)> {
+    /// its session cannot be read now it is left as it lies on disk.
+    async fn reopen(self: &Arc<Self>, id: SessionId, message: MessageId) -> Option<(Arc<Session>, UserMessage)> {
         let lost = |error| log::error("gateway", format_args!("session {id}: the run that waits there cannot go on: {error}"));
         let owner = self.state().runs.get(&message).map(|run| run.owner)?;
-        let session = match self.sessions.load(id, owner).await {
-            Ok(session) => session,
-            Err(error) => {
-                lost(error);
-                self.close_books(message, EndKind::Failed);
-                return None;
-            }
+        let error = match self.sessions.load(id, owner).await {
+            Ok(session) => match ending::user_message(&session, message).await {
+                Ok(user) => return Some((session, user)),
+                Err(error @ StoreError::Damaged(_)) => {
+                    lost(error);
+                    // Nothing will make it readable: whoever waits for it hears so.
+                    self.end(&session, message, Cut::Internal).await;
+                    return None;
+                }
+                Err(error) => error,
+            },
+            Err(error) => error,
         };
-        match ending::user_message(&session, message).await {
-            Ok(user) => Some((session, user)),
-            Err(error) => {
-                lost(error);
-                // Nothing will make it readable: whoever waits for it hears so.
-                self.end(&session, message, Cut::Internal).await;
-                None
-            }
-        }
+        lost(error);
+        // It is not over: the next one through the door looks for it again.
+        let _door = self.door(id).await;
+        self.close_books(message, EndKind::Failed);
+        self.adopted(id, false);
+        None
     }
 
     /// Writes the terminal record of a run that cannot do it itself, and closes the books on it.

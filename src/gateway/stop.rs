@@ -81,7 +81,9 @@ impl Gateway {
     async fn delete(self: Arc<Self>, owner: OwnerId, id: SessionId) -> Result<(), StoreError> {
         let session = self.sessions.load(id, owner).await?;
         // Nothing new enters once this is through the door.
-        let door = self.enter(&session).await;
+        let door = self.door(id).await;
+        // What cannot be read goes like the rest.
+        let _ = self.look_around(&session).await;
         if let Some(lane) = self.state().lanes.get_mut(&id) {
             lane.closed = true;
         }

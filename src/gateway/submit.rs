@@ -58,7 +58,7 @@ impl Gateway {
         };
         let begins = self.begins(incoming.owner, incoming.space_id).await;
         let session = self.session(ids, &incoming.owner, user.idempotent, begins).await?;
-        let _door = self.enter(&session).await;
+        let _door = self.enter(&session).await?;
         if self.state().lanes.get(&ids.session).is_none_or(|lane| lane.closed) || session.is_deleted() {
             return Err(GatewayError::NotFound);
         }

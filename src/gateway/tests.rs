@@ -27,11 +27,13 @@ use crate::store::record::{Body, Decision, Ending, Problem};
 use crate::store::session::Session;
 use crate::store::sessions;
 use crate::store::tail::Step;
-use crate::sys::disk::RealDisk;
+use crate::sys::disk::{Disk, RealDisk};
+use crate::sys::fault_disk::FaultDisk;
 
 /// A runner that does what the message says: `say X`, `hang` (until told to stop), `stuck` (whatever it is told), `gate`
 /// (until the test opens it), `ask` (parks), `ask-late`
-/// (the same, with the question's file when the test opens the gate), `ask-held` (ends only when the test opens the gate), `panic`.
+/// (the same, with the question's file when the test opens the gate), `ask-held` (ends only when the test opens the gate), `ask-twice`
+/// (two questions, and ends when the test opens the gate), `panic`.
 struct Script {
     approvals: Arc<Approvals>,
     random: Arc<SystemRandom>,
@@ -76,13 +78,15 @@ impl Script {
                 self.gate.notified().await;
                 end(&job, Body::Done(text("g"))).await
             }
-            "ask" | "ask-late" | "ask-held" if job.start == Start::Fresh => self.ask(&job).await,
+            "ask" | "ask-late" | "ask-held" | "ask-twice" if job.start == Start::Fresh => self.ask(&job).await,
             "ask" | "ask-late" => {
-                let decided = job.session.records_of(job.message_id).await?.into_iter().find_map(|record| match record.body {
-                    Body::ApprovalResolved { decision, .. } => Some(decision),
-                    _ => None,
-                });
+                let decided = decisions(&job.session, job.message_id).await?.into_iter().next();
                 end(&job, Body::Done(text(&format!("{decided:?}")))).await
+            }
+            "ask-twice" if decisions(&job.session, job.message_id).await?.len() == 1 => self.ask(&job).await,
+            "ask-twice" => {
+                self.gate.notified().await;
+                end(&job, Body::Done(text(&format!("{:?}", decisions(&job.session, job.message_id).await?)))).await
             }
             "panic" => panic!("as the test wants it"),
             other => panic!("the script does not know {other:?}"),
@@ -130,6 +134,12 @@ impl Script {
     }
 }
 
+/// Every decision that the log has, in order.
+async fn decisions(session: &Arc<Session>, message: MessageId) -> Result<Vec<Decision>, StoreError> {
+    let records = session.records_of(message).await?.into_iter();
+    Ok(records.filter_map(|record| if let Body::ApprovalResolved { decision, .. } = record.body { Some(decision) } else { None }).collect())
+}
+
 fn cancelled(cancel: &Cancel, text: &str) -> Body {
     let (code, shutdown) = match cancel.why() {
         Some(Why::Deadline) => ("deadline", false),
@@ -169,9 +179,13 @@ struct House {
 
 impl House {
     fn open(dir: &Path, settings: Settings) -> Self {
+        Self::on(Arc::new(RealDisk), dir, settings)
+    }
+
+    fn on(disk: Arc<dyn Disk>, dir: &Path, settings: Settings) -> Self {
         let clock = Arc::new(ManualClock::at(Timestamp::from_millis(1_800_000_000_000)));
         let random = Arc::new(SystemRandom::new());
-        let seams = Seams { disk: Arc::new(RealDisk), clock: clock.clone(), random: random.clone() };
+        let seams = Seams { disk, clock: clock.clone(), random: random.clone() };
         let home = Home::open(dir, None, seams.clone()).unwrap();
         let owner = OwnerId::derived(&[7; 32]);
         let sessions = Sessions::open(&home, owner, sessions::Settings::default());
@@ -205,9 +219,25 @@ impl House {
 
     /// As if the process had been killed now and started again: another house over a copy of the files.
     fn again(&self) -> Self {
+        self.again_on(Arc::new(RealDisk))
+    }
+
+    fn again_on(&self, disk: Arc<dyn Disk>) -> Self {
         let to = dir();
         copy(self.home.path(), &to);
-        Self::open(&to, Settings::default())
+        Self::on(disk, &to, Settings::default())
+    }
+
+    fn log(&self, session: SessionId) -> PathBuf {
+        self.home.workspace().join("sessions").join(format!("{session}.log"))
+    }
+
+    fn file(&self, approval: ApprovalId) -> PathBuf {
+        self.home.workspace().join("approvals").join(format!("{approval}.json"))
+    }
+
+    fn status(&self, approval: ApprovalId) -> Status {
+        self.approvals.find(self.owner, approval).unwrap().status
     }
 
     fn message(&self, content: &str, session: Option<SessionId>) -> IncomingMessage {
@@ -647,6 +677,153 @@ async fn a_question_whose_file_was_never_written_is_asked_again() {
     let house = house.again();
     house.gateway.adopt_session(session, house.owner).await;
     assert_eq!(house.approvals.find(house.owner, approval).unwrap().message_id, id);
+}
+
+/// A read that fails says nothing about the run: it stays where it is, and whoever comes next finds it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_cannot_be_read_for_a_moment_goes_on_later() {
+    let house = house();
+    let parked = house.send("ask", None).await;
+    let (approval, id, session) = (asked(&parked).await, parked.id, parked.session.id());
+    house.gateway.parked(id).await;
+    let disk = FaultDisk::new();
+    let house = house.again_on(Arc::new(disk.clone()));
+    // Open already, so that it is the run that cannot be read, not the session.
+    let session = house.sessions.load(session, house.owner).await.unwrap();
+    disk.refuse_reading(Some(&house.log(session.id())));
+    house.gateway.resume_parked().await;
+    let decided = house.gateway.decide(house.owner, None, approval, Decision::Approved).await;
+    assert!(matches!(decided, Err(DecideError::Store(StoreError::Io { .. }))), "{decided:?}");
+    let next = house.gateway.submit(house.message("say x", Some(session.id()))).await;
+    assert!(matches!(next, Err(GatewayError::Store(StoreError::Io { .. }))), "nobody takes its place unseen");
+    assert_eq!((session.open_messages(), house.status(approval)), (vec![id], Status::Pending));
+    disk.refuse_reading(None);
+    house.gateway.decide(house.owner, None, approval, Decision::Approved).await.unwrap();
+    assert_eq!(ended(&session, id).await.1.text, "Some(Approved)");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_approved_run_that_cannot_be_read_for_a_moment_goes_on_later() {
+    let house = house();
+    let parked = house.send("ask", None).await;
+    let (approval, id, session) = (asked(&parked).await, parked.id, parked.session.id());
+    house.gateway.parked(id).await;
+    let disk = FaultDisk::new();
+    let house = house.again_on(Arc::new(disk.clone()));
+    let session = house.sessions.load(session, house.owner).await.unwrap();
+    house.gateway.resume_parked().await;
+    // The disk fails between the decision and the run that it lets go on.
+    session.append(id, vec![Body::ApprovalResolved { approval_id: approval, decision: Decision::Approved }]).await.unwrap();
+    disk.refuse_reading(Some(&house.log(session.id())));
+    house.gateway.state().lanes.get_mut(&session.id()).unwrap().parked.as_mut().unwrap().next = state::Next::Go;
+    house.gateway.wake(session.id());
+    house.gateway.over(id).await;
+    assert_eq!(session.open_messages(), [id], "it is not over");
+    disk.refuse_reading(None);
+    let next = house.send("say x", Some(session.id())).await;
+    assert_eq!(ended(&session, id).await.1.text, "Some(Approved)");
+    assert_eq!(ended(&next.session, next.id).await.0, "done");
+}
+
+/// What nothing will make readable ends, before and after a restart: whoever waits for it hears so.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_parked_run_whose_message_is_damaged_ends() {
+    let house = house();
+    let parked = house.send("ask", None).await;
+    asked(&parked).await;
+    house.gateway.parked(parked.id).await;
+    let again = house.again();
+    for (house, adopts) in [(house, false), (again, true)] {
+        let session = house.sessions.load(parked.session.id(), house.owner).await.unwrap();
+        let mut log = std::fs::read(house.log(session.id())).unwrap();
+        let at = log.windows(3).position(|bytes| bytes == b"ask").unwrap();
+        log[at] = b'A';
+        std::fs::write(house.log(session.id()), log).unwrap();
+        if adopts {
+            assert!(house.gateway.adopt_session(session.id(), house.owner).await);
+        } else {
+            drop(house.gateway.stop(house.owner, parked.id).await.unwrap());
+            house.gateway.over(parked.id).await;
+        }
+        let end = session.find(parked.id).unwrap().terminal.expect("it has ended");
+        let Step::Record(last) = session.tail(end - 1).next().await.unwrap() else { panic!("no record") };
+        let code = last.record.body.ending().and_then(|ending| ending.error.clone()).unwrap().code;
+        assert_eq!((last.kind, code.as_str()), ("failed", "internal"));
+        assert!(!house.gateway.is_live(parked.id));
+    }
+}
+
+/// The log is the truth (THREATS 22): a question is decided once, also where its file did not hear of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_whose_file_missed_the_decision_is_not_decided_again() {
+    let disk = FaultDisk::new();
+    let house = House::on(Arc::new(disk.clone()), &dir(), Settings::default());
+    let parked = house.send("ask-twice", None).await;
+    let first = asked(&parked).await;
+    house.gateway.parked(parked.id).await;
+    let file = house.file(first);
+    disk.refuse_writing(Some(&file.with_extension("json.new")));
+    house.gateway.decide(house.owner, None, first, Decision::Rejected).await.unwrap();
+    let second = until(&parked.session, parked.id, |body| match body {
+        Body::ApprovalRequested { approval_id, .. } if *approval_id != first => Some(*approval_id),
+        _ => None,
+    })
+    .await;
+    house.gateway.parked(parked.id).await;
+    house.gateway.decide(house.owner, None, second, Decision::Rejected).await.unwrap();
+    assert_eq!(house.status(first), Status::Pending, "as the test wants it");
+    disk.refuse_writing(None);
+    // Neither by a person nor by the timer.
+    house.clock.advance(Duration::from_secs(3600));
+    let again = house.gateway.decide(house.owner, None, first, Decision::Approved).await;
+    assert!(matches!(again, Err(DecideError::Decided(Status::Rejected))), "{again:?}");
+    assert_eq!(house.status(first), Status::Rejected);
+    assert_eq!(decisions(&parked.session, parked.id).await.unwrap(), [Decision::Rejected; 2]);
+    house.script.gate.notify_one();
+    assert_eq!(ended(&parked.session, parked.id).await.1.text, "[Rejected, Rejected]");
+}
+
+/// The same after a restart: what waits is its second question, and the file of the first says what became of that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_whose_file_missed_the_decision_is_put_right_after_a_restart() {
+    let house = house();
+    for what in ["ask-twice", "ask"] {
+        let parked = house.send(what, None).await;
+        let first = asked(&parked).await;
+        house.gateway.parked(parked.id).await;
+        let pending = std::fs::read(house.file(first)).unwrap();
+        house.gateway.decide(house.owner, None, first, Decision::Approved).await.unwrap();
+        if what == "ask" {
+            ended(&parked.session, parked.id).await;
+        } else {
+            until(&parked.session, parked.id, |body| {
+                matches!(body, Body::ApprovalRequested { approval_id, .. } if *approval_id != first).then_some(())
+            })
+            .await;
+            house.gateway.parked(parked.id).await;
+        }
+        std::fs::write(house.file(first), &pending).unwrap();
+        let again = house.again();
+        again.gateway.resume_parked().await;
+        assert_eq!(again.status(first), Status::Approved, "{what}");
+        assert_eq!(again.gateway.is_live(parked.id), what == "ask-twice");
+    }
+}
+
+/// A question whose run ended without an answer needs none.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_question_of_a_run_that_is_over_is_closed() {
+    let house = house();
+    let parked = house.send("ask", None).await;
+    let approval = asked(&parked).await;
+    house.gateway.parked(parked.id).await;
+    parked.session.append(parked.id, vec![Body::Failed(Ending::default())]).await.unwrap();
+    let again = house.again();
+    again.gateway.resume_parked().await;
+    assert_eq!(again.status(approval), Status::Rejected);
+    let decided = house.gateway.decide(house.owner, None, approval, Decision::Approved).await;
+    assert!(matches!(decided, Err(DecideError::Decided(Status::Rejected))), "{decided:?}");
+    assert!(decisions(&parked.session, parked.id).await.unwrap().is_empty(), "nothing follows the end");
 }
 
 #[tokio::test(flavor = "multi_thread")]

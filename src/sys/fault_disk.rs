@@ -48,8 +48,8 @@ struct State {
     shut: Option<PathBuf>,
     /// A file that cannot be read.
     unreadable: Option<PathBuf>,
-    /// The next reader waits here twice: when it has read, and before it goes on.
-    held: Option<Arc<Barrier>>,
+    /// The next reader, of this file or of any, waits here twice: when it has read, and before it goes on.
+    held: Option<(Option<PathBuf>, Arc<Barrier>)>,
     /// The next look at a file of this name panics.
     panics_at: Option<String>,
     /// Bytes read, bytes written.
@@ -104,9 +104,13 @@ impl FaultDisk {
     }
     /// The next who reads meets the test at this barrier twice: when it has read, and before it goes on.
     pub fn hold_reader(&self, at: Arc<Barrier>) {
-        self.state().held = Some(at);
+        self.state().held = Some((None, at));
     }
-    /// This file cannot be read; `None` takes it back.
+    /// The same of this file alone; beneath an open directory it goes by its last name.
+    pub fn hold_reader_of(&self, path: &Path, at: Arc<Barrier>) {
+        self.state().held = Some((Some(path.to_owned()), at));
+    }
+    /// This file cannot be read, also by who has it open; `None` takes it back.
     pub fn refuse_reading(&self, path: Option<&Path>) {
         self.state().unreadable = path.map(Path::to_owned);
     }
@@ -185,8 +189,11 @@ impl FaultDisk {
         }
         Ok(self.syncs_through)
     }
-    fn before_file(&self, file: Box<dyn DiskFile>) -> Box<dyn DiskFile> {
-        Box::new(FaultFile { file, disk: self.clone() })
+    fn before_file(&self, file: Box<dyn DiskFile>, path: &Path) -> Box<dyn DiskFile> {
+        Box::new(FaultFile { file, disk: self.clone(), path: path.to_owned() })
+    }
+    fn is_unreadable(&self, path: &Path) -> bool {
+        self.state().unreadable.as_deref() == Some(path)
     }
 }
 
@@ -195,7 +202,7 @@ impl Disk for FaultDisk {
         if how != Open::Read && self.state().read_only {
             return Err(io::ErrorKind::ReadOnlyFilesystem.into());
         }
-        if how == Open::Read && self.state().unreadable.as_deref() == Some(path) {
+        if how == Open::Read && self.is_unreadable(path) {
             return Err(io::Error::from_raw_os_error(5));
         }
         if how != Open::Read && self.state().shut.as_deref() == Some(path) {
@@ -206,7 +213,7 @@ impl Disk for FaultDisk {
             self.change()?;
         }
         *self.state().opened.entry(path.to_owned()).or_default() += 1;
-        Ok(self.before_file(self.disk.open(path, how)?))
+        Ok(self.before_file(self.disk.open(path, how)?, path))
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.change()?;
@@ -271,14 +278,19 @@ impl Disk for FaultDisk {
 struct FaultFile {
     file: Box<dyn DiskFile>,
     disk: FaultDisk,
+    /// As it was opened; beneath an open directory only its name.
+    path: PathBuf,
 }
 
 impl DiskFile for FaultFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        if self.disk.is_unreadable(&self.path) {
+            return Err(io::Error::from_raw_os_error(5));
+        }
         let read = self.file.read_at(buffer, offset)?;
         self.disk.state().read += read as u64;
-        let held = self.disk.state().held.take();
-        if let Some(barrier) = held {
+        let held = self.disk.state().held.take_if(|(path, _)| path.as_ref().is_none_or(|path| *path == self.path));
+        if let Some((_, barrier)) = held {
             barrier.wait();
             barrier.wait();
         }
@@ -323,11 +335,11 @@ impl DiskDir for FaultDir {
     }
     fn open_file(&self, name: &str) -> io::Result<(Box<dyn DiskFile>, FileStat)> {
         let (file, stat) = self.dir.open_file(name)?;
-        Ok((self.disk.before_file(file), stat))
+        Ok((self.disk.before_file(file, Path::new(name)), stat))
     }
     fn create_file(&self, name: &str, mode: u32) -> io::Result<Box<dyn DiskFile>> {
         self.disk.change()?;
-        Ok(self.disk.before_file(self.dir.create_file(name, mode)?))
+        Ok(self.disk.before_file(self.dir.create_file(name, mode)?, Path::new(name)))
     }
     fn create_dir(&self, name: &str) -> io::Result<()> {
         self.disk.change()?;
