@@ -64,7 +64,7 @@ pub(crate) fn arguments(written: &str) -> Result<Map<String, Value>, String> {
 /// What a person decides on: the tool by its server's own name.
 pub(crate) fn shown(name: &str, theirs: &str, arguments: &Map<String, Value>) -> Shown {
     let server = name.split_once("__").map_or("", |(server, _)| server);
-    Shown { resource: server.to_owned(), shown: json!({"server": server, "tool": theirs, "arguments": arguments}) }
+    Shown { resource: server.to_owned(), shown: json!({"server": server, "tool": theirs, "arguments": arguments}), over: None }
 }
 
 /// The server's own name of the tool that was shown.

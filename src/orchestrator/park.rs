@@ -17,7 +17,7 @@ use crate::orchestrator::history::trim_results;
 use crate::orchestrator::recorded::UNRECORDED;
 use crate::orchestrator::run::{Next, Run, blocking, called};
 use crate::orchestrator::state::{Input, State, Waiting};
-use crate::orchestrator::tools::{self, Shown};
+use crate::orchestrator::tools::{self, CHANGED, Shown};
 use crate::rooms::approvals::{Approval, Status};
 use crate::store::StoreError;
 use crate::store::record::{Body, Decision, Problem, Record, ToolOutcome};
@@ -131,18 +131,14 @@ impl Run<'_> {
             Ok(arguments) => arguments,
             Err(problem) => return self.refuse(call, ToolOutcome::Error, problem).await,
         };
-        let (reach, args) = (self.reach.clone(), arguments.clone());
-        let same = match blocking(move || tool.show(&reach, &args).unwrap_or_else(|| Err("this tool shows nothing".into()))).await {
-            Ok(now) => now.digest() == digest,
-            Err(problem) => return self.refuse(call, ToolOutcome::Error, problem).await,
+        // Who approved and then cancelled does not want it any more; behind the look it is not stopped.
+        let now = match self.look(tool, arguments.clone()).await {
+            Ok(Ok(now)) => now,
+            Ok(Err(problem)) => return self.refuse(call, ToolOutcome::Error, problem).await,
+            Err(input) => return Ok(Next::Input(input)),
         };
-        if !same {
-            let text = "what it acts on changed after it was shown; nothing was done. Look again, then ask again if it is still wanted";
-            return self.refuse(call, ToolOutcome::Error, text.into()).await;
-        }
-        // Who approved and then cancelled does not want it any more; from here on it is not stopped.
-        if let Some(why) = self.told_to_stop() {
-            return Ok(Next::Input(Input::Stopped(why)));
+        if now.digest() != digest {
+            return self.refuse(call, ToolOutcome::Error, CHANGED.into()).await;
         }
         let mut recorded = self.records(tool.name);
         if recorded.begun().await.is_err() {
@@ -150,7 +146,7 @@ impl Run<'_> {
         }
         self.append(vec![called(call, Value::Object(arguments.clone()), true)]).await?;
         // Not stopped half-way: it is short, and its outcome must be known.
-        let said = tool.run(self.reach.clone(), arguments).await;
+        let said = tool.carry_out(self.reach.clone(), arguments, now).await;
         recorded.done(said.is_ok());
         let outcome = if said.is_ok() { ToolOutcome::Ok } else { ToolOutcome::Error };
         self.tool_said(&call.id, outcome, said.unwrap_or_else(|text| text)).await

@@ -29,7 +29,7 @@ use crate::orchestrator::recorded::UNRECORDED;
 use crate::orchestrator::seed::Draft;
 use crate::orchestrator::state::{Action, Ask, Ended, Failure, Input, Stage, State};
 use crate::orchestrator::step::step;
-use crate::orchestrator::tools::{self, Reach};
+use crate::orchestrator::tools::{self, Reach, Shown, Tool};
 use crate::orchestrator::{EndKind, Job, Outcome, Parts, Settings};
 use crate::rooms::seeds::{Evaluation, Seed};
 use crate::rooms::workspace::Workspace;
@@ -392,11 +392,10 @@ impl<'a> Run<'a> {
             Err(problem) => return self.refuse(&call, ToolOutcome::Error, problem).await,
         };
         if tool.is_risky() {
-            let reach = self.reach.clone();
-            let show = blocking(move || tool.show(&reach, &arguments).unwrap_or_else(|| Err("this tool shows nothing".into())));
-            return match show.await {
-                Ok(shown) => Box::pin(self.park(&call, shown)).await,
-                Err(problem) => self.refuse(&call, ToolOutcome::Error, problem).await,
+            return match self.look(tool, arguments).await {
+                Ok(Ok(shown)) => Box::pin(self.park(&call, shown)).await,
+                Ok(Err(problem)) => self.refuse(&call, ToolOutcome::Error, problem).await,
+                Err(input) => Ok(Next::Input(input)),
             };
         }
         self.append(vec![called(&call, Value::Object(arguments.clone()), false)]).await?;
@@ -420,6 +419,16 @@ impl<'a> Run<'a> {
         }
         let outcome = if said.is_ok() { ToolOutcome::Ok } else { ToolOutcome::Error };
         self.tool_said(&call.id, outcome, said.unwrap_or_else(|text| text)).await
+    }
+
+    /// What a risky tool would do; the input is what came instead.
+    pub(crate) async fn look(&mut self, tool: &Tool, arguments: Map<String, Value>) -> Result<Result<Shown, String>, Input> {
+        tokio::select! {
+            biased;
+            why = self.cancel.cancelled() => Err(Input::Stopped(why)),
+            () = self.deadline.as_mut() => Err(Input::Stopped(Why::Deadline)),
+            shown = tool.show(self.reach.clone(), arguments) => Ok(shown),
+        }
     }
 
     /// Why a risky tool is not for this run, or not yet.

@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Barrier, Mutex};
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -11,6 +12,7 @@ use tokio::net::TcpListener;
 use super::*;
 use crate::base::cancel::{Why, pair};
 use crate::base::ids::SessionId;
+use crate::base::time::Timestamp;
 use crate::http::client::{Client, ClientSettings};
 use crate::rooms::agents::Agents;
 use crate::rooms::test_seams;
@@ -306,6 +308,90 @@ async fn what_changed_after_it_was_shown_is_not_done() {
     assert!(outcome == ToolOutcome::Error && content.contains("changed"), "{content}");
 }
 
+/// Time stands still, and at one look at it somebody else writes the file.
+struct Meddler {
+    file: PathBuf,
+    looks: AtomicUsize,
+    at: AtomicUsize,
+}
+
+impl Clock for Meddler {
+    fn now(&self) -> Timestamp {
+        self.monotonic();
+        Timestamp::from_millis(1_800_000_000_000)
+    }
+    fn monotonic(&self) -> Duration {
+        if self.looks.fetch_add(1, Ordering::Relaxed) == self.at.load(Ordering::Relaxed) {
+            std::fs::write(&self.file, "somebody else's").unwrap();
+        }
+        Duration::ZERO
+    }
+}
+
+/// THREATS 22: whenever somebody else writes while an approved write is carried out, that is not written over unseen.
+#[tokio::test]
+async fn a_change_at_any_moment_of_an_approved_write_stays() {
+    let (mut at_last, mut n) = (0, 0);
+    let mut meddled = true;
+    while meddled {
+        let (dir, seams) = test_seams("run-meddled");
+        let file = dir.join("workspace/files/n.md");
+        let clock = Arc::new(Meddler { file, looks: 0.into(), at: usize::MAX.into() });
+        let random = seams.random.clone();
+        let seams = Seams { clock: clock.clone(), disk: Arc::new(FaultDisk::new()), ..seams };
+        let place = Place::with(dir, seams, Settings::default(), random).await;
+        place.model.task().calls("write_file", &json!({"path": "n.md", "content": "new"}));
+        let Outcome::Parked(id) = place.say(1, "write it down").await else { panic!("not parked") };
+        place.decide(id, Decision::Approved).await;
+        place.model.says(&["Fine."]).judges(true);
+        clock.at.store(clock.looks.load(Ordering::Relaxed) + n, Ordering::Relaxed);
+        place.resume().await;
+        meddled = clock.looks.load(Ordering::Relaxed) > clock.at.load(Ordering::Relaxed);
+        if meddled {
+            assert_eq!(place.written().as_deref(), Some("somebody else's"), "look {n}");
+        }
+        let begun = place.records(1).await.iter().any(|record| matches!(record.body, Body::ToolCall { risky: true, .. }));
+        at_last += usize::from(begun && place.result().await == (ToolOutcome::Error, tools::CHANGED.to_owned()));
+        n += 1;
+    }
+    assert!(at_last > 0, "also when it had begun");
+}
+
+/// Neither the question nor what was approved keeps a run that is to stop.
+#[tokio::test]
+async fn a_run_that_looks_at_a_file_stops_when_it_is_told() {
+    for approved in [false, true] {
+        let (dir, seams) = test_seams("run-looks");
+        let (disk, random) = (FaultDisk::new(), seams.random.clone());
+        let place = Place::with(dir, Seams { disk: Arc::new(disk.clone()), ..seams }, Settings::default(), random).await;
+        place.files().write("n.md", b"old").unwrap();
+        place.model.task().calls("write_file", &json!({"path": "n.md", "content": "new"}));
+        let message = place.accept(1, "write it down").await;
+        let mut start = Start::Fresh;
+        if approved {
+            let Outcome::Parked(id) = place.run(message, "write it down", start).await else { panic!("not parked") };
+            place.decide(id, Decision::Approved).await;
+            start = Start::Resume;
+        }
+        let barrier = Arc::new(Barrier::new(2));
+        disk.hold_reader_of(std::path::Path::new("n.md"), barrier.clone());
+        let meet = || {
+            let barrier = barrier.clone();
+            crate::base::blocking::spawn(move || barrier.wait().is_leader())
+        };
+        let (canceller, cancel) = pair();
+        let stop = async {
+            meet().await.unwrap();
+            canceller.cancel(Why::Asked);
+        };
+        let run = place.orchestrator.run(place.job(message, "write it down", start), cancel);
+        let ended = tokio::time::timeout(Duration::from_secs(20), async { tokio::join!(run, stop).0 }).await;
+        meet().await.unwrap();
+        assert!(matches!(ended, Ok(Outcome::Ended(EndKind::Cancelled))), "approved: {approved}, {ended:?}");
+        assert_eq!(place.written().as_deref(), Some("old"));
+    }
+}
+
 #[tokio::test]
 async fn a_refusal_or_a_lapse_is_told_to_the_model() {
     for (decision, word) in [(Decision::Rejected, "said no"), (Decision::Expired, "in time")] {
@@ -486,27 +572,65 @@ async fn what_is_remembered_is_put_before_the_model_as_data() {
     assert!(place.model.told(2).contains("- [fact 2027-01-15] the router is grey"), "{}", place.model.told(2));
 }
 
-/// A tool server with one tool.
+/// A tool server with one tool, which does not answer to `hang`.
 const SHOUTS: &str = r#"
 import sys, json
 for line in sys.stdin:
     m = json.loads(line)
     if m.get("method") == "initialize": r = {"protocolVersion": "2025-06-18", "capabilities": {}}
     elif m.get("method") == "tools/list": r = {"tools": [{"name": "shout", "inputSchema": {"type": "object"}}]}
-    elif m.get("method") == "tools/call": r = {"content": [{"type": "text", "text": m["params"]["arguments"]["text"].upper()}]}
+    elif m.get("method") == "tools/call":
+        if m["params"]["arguments"]["text"] == "hang": continue
+        r = {"content": [{"type": "text", "text": m["params"]["arguments"]["text"].upper()}]}
     else: continue
     sys.stdout.write(json.dumps({"jsonrpc": "2.0", "id": m["id"], "result": r}) + "\n"); sys.stdout.flush()
 "#;
 
-#[tokio::test]
-async fn a_tool_of_another_server_is_asked_for_shown_exactly_and_its_result_is_data() {
+/// With that server.
+async fn place_that_shouts(name: &str) -> Place {
     use crate::rooms::mcp::{ServerSettings, Settings as McpSettings, Transport};
-    let mut place = Place::new("run-foreign", Settings::default()).await;
+    let mut place = Place::new(name, Settings::default()).await;
     let transport = Transport::Stdio { command: "python3".into(), args: vec!["-c".into(), SHOUTS.into()], env: Default::default() };
     let server = ServerSettings { transport, enabled: true, timeout: Duration::from_secs(20), trust: false };
     let settings = Arc::new(Live::new(McpSettings { servers: [("s".to_owned(), server)].into() }));
     let client = Client::new(ClientSettings::default());
     place.orchestrator.parts.mcp = Arc::new(Mcp::new(settings, client, place.parts().clock.clone()));
+    place
+}
+
+/// Whatever stops a risky call, nobody knows what it did, and the model is told so with the next message.
+#[tokio::test]
+async fn a_risky_call_that_was_cut_is_told_as_unknown() {
+    for why in [Why::Asked, Why::Deadline] {
+        let place = place_that_shouts("run-cut").await;
+        place.model.task().calls("s__shout", &json!({"text": "hang"}));
+        let Outcome::Parked(id) = place.say(1, "shout").await else { panic!("not parked") };
+        place.decide(id, Decision::Approved).await;
+        let (canceller, cancel) = pair();
+        let mut tail = place.session.tail(place.session.last_seq());
+        let stop = async {
+            loop {
+                if let Ok(crate::store::tail::Step::Record(entry)) = tail.next().await
+                    && matches!(entry.record.body, Body::ToolCall { risky: true, .. })
+                {
+                    return canceller.cancel(why);
+                }
+            }
+        };
+        let run = place.orchestrator.run(place.job(MessageId::derived(&[1; 32]), "shout", Start::Resume), cancel);
+        let (ended, ()) = tokio::join!(run, stop);
+        assert!(matches!(ended, Outcome::Ended(EndKind::Cancelled | EndKind::Failed)), "{ended:?}");
+        place.model.says(&["I do not know."]);
+        place.say(2, "and?").await;
+        let told = place.model.told(2);
+        assert!(told.contains("[s__shout was started and its outcome is unknown"), "{why:?}: {told}");
+        place.parts().mcp.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_tool_of_another_server_is_asked_for_shown_exactly_and_its_result_is_data() {
+    let place = place_that_shouts("run-foreign").await;
     place.model.task().calls("s__shout", &json!({"text": "hi"}));
     let Outcome::Parked(id) = place.say(1, "shout").await else { panic!("not parked") };
     let asked = place.parts().approvals.find(place.owner, id).unwrap();

@@ -20,14 +20,22 @@ use crate::rooms::memory::{Category, Memory, NewEntry};
 use crate::rooms::skills::Skills;
 use crate::rooms::workspace::{Workspace, WorkspaceError};
 use crate::sys::disk::DiskFile;
+use crate::sys::root::Item;
 use crate::wire::json;
 
 /// Text of the old file that is shown beside the new one, in bytes; a larger one is told by its digest.
 const OLD_SHOWN_BYTES_MAX: usize = 16 * 1024;
+/// A file larger than this is replaced by no tool, in bytes: no text is so large, and all of it is read, from a slow card for some
+/// seconds, while a person waits for the question.
+const REPLACED_BYTES_MAX: u64 = 32 * 1024 * 1024;
 /// It is read in parts of so many bytes.
 const OLD_PART_BYTES: usize = 64 * 1024;
 /// Entries of a directory that a model sees.
 const LISTED_MAX: usize = 500;
+
+/// What the model is told where what was approved is not true any more.
+pub(crate) const CHANGED: &str =
+    "what it acts on changed after it was shown; nothing was done. Look again, then ask again if it is still wanted";
 
 /// What tools act on, for one owner.
 #[derive(Clone)]
@@ -43,7 +51,6 @@ pub(crate) type Said = Result<String, String>;
 /// The same, on its way.
 type Saying = Pin<Box<dyn Future<Output = Said> + Send>>;
 type Args = Map<String, Value>;
-type Show = fn(&Reach, &Args) -> Result<Shown, String>;
 
 /// How a tool does its work.
 enum Handler {
@@ -51,6 +58,8 @@ enum Handler {
     Blocks(fn(&Reach, &Args) -> Said),
     /// It asks another server. May be dropped at any point.
     Waits(fn(Reach, Args) -> Saying),
+    /// It is risky: what it would do, and how that is done while it is still true. Both block.
+    Asks(fn(&Reach, &Args) -> Result<Shown, String>, fn(&Reach, &Args, &Shown) -> Said),
 }
 
 /// One row of the table.
@@ -61,8 +70,6 @@ pub(crate) struct Tool {
     /// It acts on memory, which may be switched off.
     needs_memory: bool,
     run: Handler,
-    /// Only risky tools have one: what it acts on, and exactly what would happen.
-    show: Option<Show>,
 }
 
 /// What a person is shown.
@@ -72,6 +79,8 @@ pub(crate) struct Shown {
     pub(crate) resource: String,
     /// Exactly what would happen.
     pub(crate) shown: Value,
+    /// The file that would be replaced, as it was when it was looked at.
+    pub(crate) over: Option<Item>,
 }
 
 impl Shown {
@@ -89,7 +98,6 @@ pub(crate) const TOOLS: &[Tool] = &[
         parameters: || object(json!({"dir": text(0, 4096)}), &[]),
         needs_memory: false,
         run: Handler::Blocks(list_files),
-        show: None,
     },
     Tool {
         name: "read_file",
@@ -97,7 +105,6 @@ pub(crate) const TOOLS: &[Tool] = &[
         parameters: || object(json!({"path": text(1, 4096)}), &["path"]),
         needs_memory: false,
         run: Handler::Blocks(read_file),
-        show: None,
     },
     Tool {
         name: "search_files",
@@ -105,7 +112,6 @@ pub(crate) const TOOLS: &[Tool] = &[
         parameters: || object(json!({"query": text(1, 1000), "limit": limit()}), &["query"]),
         needs_memory: false,
         run: Handler::Blocks(search_files),
-        show: None,
     },
     Tool {
         name: "recall",
@@ -113,7 +119,6 @@ pub(crate) const TOOLS: &[Tool] = &[
         parameters: || object(json!({"query": text(1, 1000), "limit": limit()}), &["query"]),
         needs_memory: true,
         run: Handler::Waits(|reach, args| Box::pin(recall(reach, args))),
-        show: None,
     },
     Tool {
         name: "list_skills",
@@ -121,7 +126,6 @@ pub(crate) const TOOLS: &[Tool] = &[
         parameters: || object(json!({}), &[]),
         needs_memory: false,
         run: Handler::Blocks(list_skills),
-        show: None,
     },
     Tool {
         name: "read_skill",
@@ -129,7 +133,6 @@ pub(crate) const TOOLS: &[Tool] = &[
         parameters: || object(json!({"name": text(1, 1024)}), &["name"]),
         needs_memory: false,
         run: Handler::Blocks(read_skill),
-        show: None,
     },
     Tool {
         name: "remember",
@@ -141,15 +144,13 @@ pub(crate) const TOOLS: &[Tool] = &[
         },
         needs_memory: true,
         run: Handler::Blocks(remember),
-        show: None,
     },
     Tool {
         name: "write_file",
         description: "Writes a whole text file into the workspace, in place of one that is there. A person is asked first.",
         parameters: || object(json!({"path": text(1, 4096), "content": text(0, FILE_WRITE_BYTES_MAX)}), &["path", "content"]),
         needs_memory: false,
-        run: Handler::Blocks(write_file),
-        show: Some(show_write),
+        run: Handler::Asks(show_write, write_file),
     },
 ];
 
@@ -172,7 +173,7 @@ pub(crate) fn offered(within_task: bool, memory: bool) -> Vec<ToolSpec> {
 impl Tool {
     /// A person is asked before it runs.
     pub(crate) fn is_risky(&self) -> bool {
-        self.show.is_some()
+        matches!(self.run, Handler::Asks(..))
     }
 
     /// It can be used where memory is on or off.
@@ -201,12 +202,24 @@ impl Tool {
         match self.run {
             Handler::Blocks(run) => blocking(move || run(&reach, &arguments)).await,
             Handler::Waits(run) => run(reach, arguments).await,
+            Handler::Asks(..) => Err("a person is asked before this is done".into()),
         }
     }
 
-    /// What it would do. Blocks. `None` for a tool that is not risky.
-    pub(crate) fn show(&self, reach: &Reach, arguments: &Args) -> Option<Result<Shown, String>> {
-        self.show.map(|show| show(reach, arguments))
+    /// What it would do, where it is risky.
+    pub(crate) async fn show(&self, reach: Reach, arguments: Args) -> Result<Shown, String> {
+        match self.run {
+            Handler::Asks(show, _) => blocking(move || show(&reach, &arguments)).await,
+            Handler::Blocks(_) | Handler::Waits(_) => Err("this tool shows nothing".into()),
+        }
+    }
+
+    /// Does what was shown. Goes on when the caller stops waiting.
+    pub(crate) async fn carry_out(&self, reach: Reach, arguments: Args, shown: Shown) -> Said {
+        match self.run {
+            Handler::Asks(_, run) => blocking(move || run(&reach, &arguments, &shown)).await,
+            Handler::Blocks(_) | Handler::Waits(_) => Err("this tool shows nothing".into()),
+        }
     }
 }
 
@@ -319,10 +332,14 @@ fn remember(reach: &Reach, args: &Args) -> Said {
     reach.memory.add(reach.owner, new).map(|_| "remembered".to_owned()).map_err(memory_error)
 }
 
-fn write_file(reach: &Reach, args: &Args) -> Said {
+/// Nobody gets in between the last look and the write: a change by somebody else is never written over unseen.
+fn write_file(reach: &Reach, args: &Args, shown: &Shown) -> Said {
     let (path, content) = (str_of(args, "path"), str_of(args, "content"));
-    reach.workspace.write(path, content.as_bytes()).map_err(|e| file_error(path, &e))?;
-    Ok(format!("wrote {} bytes to {path}", content.len()))
+    let same = |there: Option<&Item>| there == shown.over.as_ref();
+    match reach.workspace.write_if(path, content.as_bytes(), Some(&same)).map_err(|e| file_error(path, &e))? {
+        true => Ok(format!("wrote {} bytes to {path}", content.len())),
+        false => Err(CHANGED.into()),
+    }
 }
 
 fn show_write(reach: &Reach, args: &Args) -> Result<Shown, String> {
@@ -334,12 +351,16 @@ fn show_write(reach: &Reach, args: &Args) -> Result<Shown, String> {
         return Err(format!("{} bytes are more than a file may have ({FILE_WRITE_BYTES_MAX})", content.len()));
     }
     let mut shown = json!({"path": path, "content": content, "size": content.len(), "exists": false});
-    let old = match reach.workspace.open_file(path) {
-        Ok((file, item)) => Some(Old::of(&*file, item.size).map_err(|e| file_error(path, &e.into()))?),
+    let over = match reach.workspace.open_file(path) {
+        Ok(found) => Some(found),
         Err(WorkspaceError::NotFound) => None,
         Err(e) => return Err(file_error(path, &e)),
     };
-    if let (Some(old), Value::Object(shown)) = (old, &mut shown) {
+    if let (Some((file, item)), Value::Object(shown)) = (&over, &mut shown) {
+        if item.size > REPLACED_BYTES_MAX {
+            return Err(format!("`{path}`: {} bytes are too many to be replaced by a tool ({REPLACED_BYTES_MAX})", item.size));
+        }
+        let old = Old::of(&**file, item.size).map_err(|e| file_error(path, &e.into()))?;
         shown.insert("exists".into(), true.into());
         shown.insert("old_size".into(), old.size.into());
         shown.insert("old_sha256".into(), hex(&old.sha256).into());
@@ -347,7 +368,7 @@ fn show_write(reach: &Reach, args: &Args) -> Result<Shown, String> {
             shown.insert("old_content".into(), text.into());
         }
     }
-    Ok(Shown { resource: path.to_owned(), shown })
+    Ok(Shown { resource: path.to_owned(), shown, over: over.map(|(_, item)| item) })
 }
 
 /// What is to be replaced.
@@ -360,7 +381,7 @@ struct Old {
 }
 
 impl Old {
-    /// Read a part at a time: it may be larger than memory. One that grows meanwhile is not followed for ever.
+    /// Read a part at a time. One that grows meanwhile is not followed for ever.
     fn of(file: &dyn DiskFile, about: u64) -> std::io::Result<Self> {
         let (mut digest, mut start, mut size) = (Sha256::new(), Vec::new(), 0);
         let mut part = vec![0; OLD_PART_BYTES];
@@ -413,7 +434,12 @@ pub(crate) mod tests {
 
     async fn call(reach: &Reach, name: &str, written: &str) -> Said {
         let tool = find(name).unwrap();
-        tool.run(reach.clone(), tool.arguments(written)?).await
+        let arguments = tool.arguments(written)?;
+        if !tool.is_risky() {
+            return tool.run(reach.clone(), arguments).await;
+        }
+        let shown = tool.show(reach.clone(), arguments.clone()).await?;
+        tool.carry_out(reach.clone(), arguments, shown).await
     }
 
     #[tokio::test]
@@ -448,13 +474,42 @@ pub(crate) mod tests {
         assert_eq!(call(&reach, "search_files", "{\"query\": \"router\", \"limit\": \"3\"}").await.unwrap(), "a/b.md:1: grey router");
     }
 
+    #[tokio::test]
+    async fn a_risky_tool_runs_only_as_it_was_shown() {
+        let reach = reach("tools-risky");
+        let tool = find("write_file").unwrap();
+        let args = tool.arguments("{\"path\": \"n.md\", \"content\": \"new\"}").unwrap();
+        assert!(tool.run(reach.clone(), args.clone()).await.is_err());
+        // Made, changed, removed after it was looked at.
+        for (before, after) in [(None, Some("x")), (Some("x"), Some("xyz")), (Some("xyz"), None)] {
+            assert_eq!(reach.workspace.read("n.md", 9).ok().map(|(bytes, _)| bytes), before.map(|text| text.as_bytes().to_vec()));
+            let shown = tool.show(reach.clone(), args.clone()).await.unwrap();
+            match after {
+                Some(text) => reach.workspace.write("n.md", text.as_bytes()).unwrap(),
+                None => reach.workspace.remove("n.md").unwrap(),
+            }
+            assert_eq!(tool.carry_out(reach.clone(), args.clone(), shown).await, Err(CHANGED.to_owned()));
+        }
+        assert!(reach.workspace.stat("n.md").unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_too_large_is_not_replaced() {
+        let reach = reach("tools-large");
+        let file = std::fs::File::create(reach.workspace.path().join("disk.img")).unwrap();
+        file.set_len(REPLACED_BYTES_MAX + 1).unwrap();
+        let said = call(&reach, "write_file", "{\"path\": \"disk.img\", \"content\": \"x\"}").await.unwrap_err();
+        assert!(said.contains("too many to be replaced by a tool"), "{said}");
+        assert_eq!(file.metadata().unwrap().len(), REPLACED_BYTES_MAX + 1);
+    }
+
     #[test]
     fn what_is_shown_changes_with_the_file_and_the_text() {
         let reach = reach("tools-shown");
         let tool = find("write_file").unwrap();
         let show = |content: &str| {
             let args = tool.arguments(&json!({"path": "n.md", "content": content}).to_string()).unwrap();
-            tool.show(&reach, &args).unwrap().unwrap()
+            show_write(&reach, &args).unwrap()
         };
         let fresh = show("one");
         assert_eq!(fresh.shown, json!({"path": "n.md", "content": "one", "size": 3, "exists": false}));
@@ -467,7 +522,7 @@ pub(crate) mod tests {
         reach.workspace.write("n.md", b"odd").unwrap();
         assert_ne!(over.digest(), show("one").digest());
         let args = tool.arguments("{\"path\": \"../x\", \"content\": \"\"}").unwrap();
-        assert!(tool.show(&reach, &args).unwrap().is_err());
+        assert!(show_write(&reach, &args).is_err());
         // However large it is, and wherever it changed.
         let mut large = vec![b'x'; FILE_WRITE_BYTES_MAX + OLD_PART_BYTES];
         let put = |bytes: &[u8]| std::fs::write(reach.workspace.path().join("n.md"), bytes).unwrap();
