@@ -21,7 +21,7 @@ use crate::http::client::Client;
 const VERSIONS: [&str; 3] = ["2025-06-18", "2025-11-25", "2025-03-26"];
 /// A server that lived this long is started again at once.
 const LIVED: Duration = Duration::from_secs(60);
-/// Longest wait before a server is started again.
+/// Longest wait before a server is started, or asked for its tools, again.
 pub(super) const WAIT_MAX: Duration = Duration::from_secs(300);
 
 /// What servers are started with.
@@ -60,6 +60,10 @@ struct Running {
     tools: Arc<Vec<Offered>>,
     /// How often they had changed when they were asked for; told again later, it is asked for them again.
     listed: u32,
+    /// How often in a row it was asked for them and gave none.
+    unlisted: u32,
+    /// Not to be asked for them before this monotonic time.
+    list_not_before: Duration,
     /// Monotonic time of the last start.
     started: Duration,
     /// Starts in a row that failed or did not last.
@@ -140,7 +144,7 @@ impl Server {
     async fn connected(&self, ground: &Ground) -> Result<(Arc<Link>, Arc<Vec<Offered>>), McpError> {
         let mut running = self.running.lock().await;
         let now = ground.clock.monotonic();
-        if let Some(link) = self.still(&mut running, ground).await? {
+        if let Some(link) = self.still(&mut running, ground).await {
             return Ok((link, running.tools.clone()));
         }
         if now < running.not_before {
@@ -151,7 +155,7 @@ impl Server {
             Ok((link, tools)) => {
                 running.link = Some(link.clone());
                 running.tools = Arc::new(tools);
-                running.listed = 0;
+                (running.listed, running.unlisted, running.list_not_before) = (0, 0, Duration::ZERO);
                 self.running_now(&running.tools);
                 log::info("mcp", format_args!("server {}: started, {} tools", self.name, running.tools.len()));
                 Ok((link, running.tools.clone()))
@@ -166,33 +170,43 @@ impl Server {
     }
 
     /// The connection that there is, and its tools as they are now; none where there is none any more.
-    async fn still(&self, running: &mut Running, ground: &Ground) -> Result<Option<Arc<Link>>, McpError> {
-        let Some(link) = running.link.clone() else { return Ok(None) };
-        let lived = ground.clock.monotonic().saturating_sub(running.started);
-        if let Link::Process(process) = &*link {
-            process.settled().await;
-        }
+    async fn still(&self, running: &mut Running, ground: &Ground) -> Option<Arc<Link>> {
+        let link = running.link.clone()?;
+        let now = ground.clock.monotonic();
+        let lived = now.saturating_sub(running.started);
+        link.settled().await;
         let changes = link.changes();
-        if link.alive() && changes != running.listed {
+        if link.alive() && changes != running.listed && now >= running.list_not_before {
             match self.within(self.list(&link)).await {
                 Ok(tools) => {
                     running.tools = Arc::new(tools);
-                    running.listed = changes;
+                    (running.listed, running.unlisted) = (changes, 0);
                     self.running_now(&running.tools);
                 }
-                Err(_) if !link.alive() => {}
-                Err(error) => return Err(error),
+                Err(error) => {
+                    link.settled().await;
+                    if link.alive() {
+                        // The tools that are known can still be called; nobody waits for the others at each call.
+                        running.unlisted = running.unlisted.saturating_add(1);
+                        running.list_not_before = ground.clock.monotonic() + wait(running.unlisted);
+                        log::warn(
+                            "mcp",
+                            format_args!("server {}: its tools have changed and are not known: {}", self.name, error.public()),
+                        );
+                        self.show(|shown| shown.problem = Some(error.public()));
+                    }
+                }
             }
         }
         if link.alive() {
-            return Ok(Some(link));
+            return Some(link);
         }
         running.link = None;
         // A server behind HTTP may forget a session when it likes; that is no failure, a new one begins at once.
         if let Link::Process(_) = *link {
             running.failed(lived, ground.clock.monotonic());
         }
-        Ok(None)
+        None
     }
 
     async fn start(&self, ground: &Ground) -> Result<(Arc<Link>, Vec<Offered>), McpError> {
@@ -274,11 +288,15 @@ impl Running {
         if lived >= LIVED {
             self.failures = 0;
         }
-        // At once, then after 1, 2, 4 … seconds.
-        let wait = if self.failures == 0 { Duration::ZERO } else { Duration::from_secs(1 << (self.failures - 1).min(16)) };
-        self.not_before = now + wait.min(WAIT_MAX);
+        self.not_before = now + wait(self.failures);
         self.failures = self.failures.saturating_add(1);
     }
+}
+
+/// How long it is left alone after so many failures in a row: not at all, then 1, 2, 4 … seconds.
+fn wait(failures: u32) -> Duration {
+    let wait = if failures == 0 { Duration::ZERO } else { Duration::from_secs(1 << (failures - 1).min(16)) };
+    wait.min(WAIT_MAX)
 }
 
 impl Link {
@@ -298,6 +316,13 @@ impl Link {
         match self {
             Self::Process(process) => process.alive(),
             Self::Http(http) => http.alive(),
+        }
+    }
+    /// Waits while it is in doubt whether it can still answer.
+    async fn settled(&self) {
+        match self {
+            Self::Process(process) => process.settled().await,
+            Self::Http(_) => {}
         }
     }
     fn changes(&self) -> u32 {

@@ -223,6 +223,46 @@ async fn the_end_does_not_wait_for_a_start() {
     tokio::time::timeout(LONG, mcp.close()).await.expect("it ends at once");
 }
 
+/// Says that its tools have changed before it answers to `change`, and is asked for them three times: it has one, gives none, has two, of
+/// which the new one takes the name of the old one. It answers with the tool and how often it was asked.
+const CHANGES: &str = r#"
+import sys, json
+def say(m): sys.stdout.write(json.dumps({"jsonrpc": "2.0", **m}) + "\n"); sys.stdout.flush()
+lists = 0
+for line in sys.stdin:
+    m = json.loads(line)
+    if m.get("method") == "initialize": say({"id": m["id"], "result": {"protocolVersion": "2025-06-18", "capabilities": {}}})
+    elif m.get("method") == "tools/list":
+        lists += 1
+        if lists == 2: say({"id": m["id"], "error": {"code": -1, "message": "no"}}); continue
+        say({"id": m["id"], "result": {"tools": [{"name": name} for name in (["a b"] if lists == 1 else ["a/b", "a b"])]}})
+    elif m.get("method") == "tools/call":
+        if m["params"]["arguments"].get("do") == "change": say({"method": "notifications/tools/list_changed"})
+        say({"id": m["id"], "result": {"content": [{"type": "text", "text": m["params"]["name"] + " " + str(lists)}]}})
+"#;
+
+#[tokio::test]
+async fn tools_that_have_changed_and_are_not_told_leave_the_known_ones_as_they_are() {
+    let one = Someone::new("changes", 1);
+    let (mcp, clock) = mcp(CHANGES, LONG);
+    let (_stop, cancel) = cancel::pair();
+    let call = |name: &'static str, what: &'static str| mcp.call(one.whose(), (name, "a b"), args(what), &cancel);
+    let names = async || mcp.offered(one.whose(), LONG, &cancel).await.into_iter().map(|tool| tool.name).collect::<Vec<_>>();
+    let status = || mcp.status(one.0).remove(0);
+    assert_eq!(call("s__a_b", "change").await.unwrap(), "a b 1");
+    assert_eq!(call("s__a_b", "fine").await.unwrap(), "a b 2", "it does not say which, and is called all the same");
+    assert_eq!((call("s__a_b", "fine").await.unwrap().as_str(), names().await), ("a b 2", vec!["s__a_b".to_owned()]), "not asked again");
+    assert_eq!((status().state, status().problem.is_some()), (State::Running, true));
+    clock.advance(Duration::from_secs(1));
+    assert_eq!(names().await, ["s__a_b", "s__a_b_2"]);
+    assert_eq!((status().state, status().problem), (State::Running, None));
+    // A person has decided on the tool that its server calls `a b`.
+    let said = call("s__a_b", "fine").await.unwrap_err();
+    assert!(said.contains("is another tool now"), "{said}");
+    assert_eq!(call("s__a_b_2", "fine").await.unwrap(), "a b 3");
+    mcp.close().await;
+}
+
 /// What the program says of itself.
 async fn pid(mcp: &Mcp, someone: &Someone, cancel: &Cancel) -> Value {
     let env = mcp.call(someone.whose(), ("s__env", "env"), Map::new(), cancel).await.unwrap();
