@@ -10,6 +10,8 @@ use crate::base::text::beginning;
 
 /// Longest name that providers take for a tool.
 const NAME_BYTES_MAX: usize = 64;
+/// Longest name that a server may have for a tool, in bytes: twice what the protocol advises.
+const THEIR_NAME_BYTES_MAX: usize = 256;
 
 /// Adds the tools of one page to `tools`: those whose form is understood, up to the limit.
 pub(super) fn read(server: &str, trust: bool, page: &Value, tools: &mut Vec<Offered>) {
@@ -18,7 +20,7 @@ pub(super) fn read(server: &str, trust: bool, page: &Value, tools: &mut Vec<Offe
         if tools.len() >= MCP_TOOLS_MAX {
             return;
         }
-        let Some(theirs) = tool.get("name").and_then(Value::as_str).filter(|name| !name.is_empty() && name.len() <= 256) else { continue };
+        let Some(theirs) = tool.get("name").and_then(Value::as_str).filter(|name| may_be_shown(name)) else { continue };
         let parameters = match tool.get("inputSchema") {
             Some(schema @ Value::Object(_)) => schema.clone(),
             _ => json!({"type": "object"}),
@@ -33,6 +35,13 @@ pub(super) fn read(server: &str, trust: bool, page: &Value, tools: &mut Vec<Offe
         let description = beginning(description, MCP_DESCRIPTION_BYTES_MAX).to_owned();
         tools.push(Offered { name, theirs: theirs.to_owned(), description, parameters, risky: !(trust && hint == Some(true)) });
     }
+}
+
+/// SECURITY: a person decides on a tool by its server's name for it. What is not seen there, or turns the order of what is (U+202E), would
+/// let one tool pass for another: letters and digits of any script and what else stands in ASCII.
+fn may_be_shown(name: &str) -> bool {
+    let seen = |c: char| c.is_alphanumeric() || c.is_ascii_graphic() || c == ' ';
+    !name.is_empty() && name.len() <= THEIR_NAME_BYTES_MAX && name.chars().all(seen)
 }
 
 /// A result as the model reads it; the error is one that the tool reported.
@@ -106,6 +115,17 @@ mod tests {
             read("s", false, &json!({"tools": vec![json!({"name": "t"}); 100]}), &mut tools);
         }
         assert_eq!(tools.len(), MCP_TOOLS_MAX);
+    }
+
+    #[test]
+    fn a_name_that_is_not_seen_as_it_is_written_is_passed_over() {
+        let hidden =
+            ["read\u{202e}elif", "read\u{200b}", "read\n", "\u{feff}read", "read\u{1b}[2J", "read\u{2066}", "re\u{ad}ad", "read\u{e0041}"];
+        let seen = ["read.file/now", "get weather", "\u{732b}\u{3092}\u{8aad}\u{3080}", "gr\u{fc}n"];
+        let page = json!({"tools": hidden.iter().chain(&seen).map(|name| json!({"name": name})).collect::<Vec<_>>()});
+        let mut tools = Vec::new();
+        read("s", true, &page, &mut tools);
+        assert_eq!(tools.iter().map(|tool| tool.theirs.as_str()).collect::<Vec<_>>(), seen);
     }
 
     #[test]
