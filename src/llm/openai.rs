@@ -240,8 +240,8 @@ impl Decoder {
         // Only one choice is asked for.
         if let Some(choice) = chunk.choices.0.into_iter().find(|c| c.index.unwrap_or(0) == 0) {
             if let Some(logprobs) = choice.logprobs.filter(|_| self.logprobs) {
-                let read = json::parse(logprobs.get().as_bytes(), JSON_DEPTH_MAX).map_err(|_| Fault::TooLarge)?;
-                out.push(Event::Logprobs(read));
+                // They stand beside the answer: those of it that are too much to be read are left out, it is not lost with them.
+                out.extend(json::parse(logprobs.get().as_bytes(), JSON_DEPTH_MAX).ok().map(Event::Logprobs));
             }
             if let Some(delta) = choice.delta.or(choice.message) {
                 for text in [Some(delta.content.0), delta.refusal].into_iter().flatten() {
