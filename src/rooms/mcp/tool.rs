@@ -38,7 +38,7 @@ pub(super) fn read(server: &str, trust: bool, page: &Value, tools: &mut Vec<Offe
 }
 
 /// SECURITY: a person decides on a tool by its server's name for it. What is not seen there, or turns the order of what is (U+202E), would
-/// let one tool pass for another: letters and digits of any script and what else stands in ASCII.
+/// let one tool pass for another: letters and digits of any script and what is seen of ASCII.
 fn may_be_shown(name: &str) -> bool {
     let seen = |c: char| c.is_alphanumeric() || c.is_ascii_graphic() || c == ' ';
     !name.is_empty() && name.len() <= THEIR_NAME_BYTES_MAX && name.chars().all(seen)
