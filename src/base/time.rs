@@ -231,26 +231,40 @@ impl Clock for SystemClock {
 
 /// A clock that stands still until a test moves it.
 #[derive(Default)]
-pub struct ManualClock(std::sync::Mutex<u64>);
+pub struct ManualClock(std::sync::Mutex<Manual>);
+
+#[derive(Default)]
+struct Manual {
+    wall: Timestamp,
+    monotonic: Duration,
+}
 
 impl ManualClock {
     /// A clock at this time.
     pub fn at(time: Timestamp) -> Self {
-        Self(std::sync::Mutex::new(time.millis()))
+        Self(std::sync::Mutex::new(Manual { wall: time, monotonic: Duration::from_millis(time.millis()) }))
     }
     /// Moves wall and monotonic time forward together.
     pub fn advance(&self, by: Duration) {
-        let mut now = self.0.lock().unwrap_or_else(|e| e.into_inner());
-        *now += u64::try_from(by.as_millis()).unwrap_or(0);
+        let mut times = self.times();
+        times.wall = times.wall.plus(by);
+        times.monotonic += by;
+    }
+    /// Sets wall time alone, ahead or back, as a person or the network does.
+    pub fn set_wall(&self, to: Timestamp) {
+        self.times().wall = to;
+    }
+    fn times(&self) -> std::sync::MutexGuard<'_, Manual> {
+        self.0.lock().unwrap_or_else(|e| e.into_inner())
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        Timestamp::from_millis(*self.0.lock().unwrap_or_else(|e| e.into_inner()))
+        self.times().wall
     }
     fn monotonic(&self) -> Duration {
-        Duration::from_millis(*self.0.lock().unwrap_or_else(|e| e.into_inner()))
+        self.times().monotonic
     }
 }
 

@@ -52,6 +52,8 @@ impl Cron {
                 return LOOK_EVERY;
             }
         };
+        // What was due before the start was missed, however short the time.
+        let late = LATE.min(self.seams.clock.monotonic().saturating_sub(self.opened));
         let mut wait = LOOK_EVERY;
         for job in jobs {
             let Some(due) = job.next_run_at else { continue };
@@ -71,7 +73,7 @@ impl Cron {
                     continue;
                 }
             };
-            let missed = due < self.opened_at || now.since(due) > LATE;
+            let missed = now.since(due) > late;
             if due > now || (missed && job.missed == Missed::Skip) {
                 continue;
             }

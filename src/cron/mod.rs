@@ -11,6 +11,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
@@ -112,8 +113,8 @@ pub struct Cron {
     gateway: Arc<Gateway>,
     sessions: Arc<Sessions>,
     spaces: Arc<Spaces>,
-    /// What was due before was missed.
-    opened_at: Timestamp,
+    /// The monotonic time of the start: what was due before was missed. Wall time may have been wrong then.
+    opened: Duration,
     /// Told after every change by an owner: what runs next may be another one now. The clockwork waits for it.
     changed: Notify,
     /// Held while a job is looked at and sent, so that no job is sent twice at once.
@@ -125,7 +126,7 @@ impl Cron {
     pub fn open(dir: PathBuf, seams: Seams, gateway: Arc<Gateway>, sessions: Arc<Sessions>, spaces: Arc<Spaces>) -> Self {
         Self {
             shelf: Shelf::open(dir, seams.clone()),
-            opened_at: seams.clock.now(),
+            opened: seams.clock.monotonic(),
             seams,
             gateway,
             sessions,

@@ -131,7 +131,7 @@ async fn what_was_due_before_the_start_was_missed_however_short_the_time() {
     let skip = cron.create(owner, None, job("*/5 * * * *", Missed::Skip)).unwrap().id;
     let once = cron.create(owner, None, job("*/5 * * * *", Missed::Once)).unwrap().id;
     clock.advance(Duration::from_secs(301));
-    Arc::get_mut(&mut cron).unwrap().opened_at = clock.now();
+    Arc::get_mut(&mut cron).unwrap().opened = clock.monotonic();
     cron.tick().await;
     assert!(settled(&cron, skip).await.runs.is_empty());
     let made_up = settled(&cron, once).await;
@@ -139,6 +139,19 @@ async fn what_was_due_before_the_start_was_missed_however_short_the_time() {
     clock.advance(Duration::from_secs(300));
     cron.tick().await;
     assert_eq!(settled(&cron, skip).await.runs[0].cause, RunCause::Schedule);
+}
+
+/// A bad battery: the network says later what time it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_with_the_clock_ahead_silences_no_job() {
+    let (cron, clock) = house("ahead");
+    let owner = OwnerId::derived(&OWNER);
+    clock.set_wall(Timestamp::from_millis(1_700_000_100_000));
+    let id = cron.create(owner, None, job("*/5 * * * *", Missed::Skip)).unwrap().id;
+    clock.advance(Duration::from_secs(300));
+    cron.tick().await;
+    let run = settled(&cron, id).await;
+    assert_eq!(run.runs.iter().map(|run| run.cause).collect::<Vec<_>>(), [RunCause::Schedule]);
 }
 
 #[tokio::test]
