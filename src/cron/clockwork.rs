@@ -12,6 +12,7 @@ use crate::base::time::Timestamp;
 use crate::cron::{Cron, CronError, CronRun, Job, Missed, RunCause, RunStatus, plan};
 use crate::gateway::{GatewayError, IncomingMessage, Submitted};
 use crate::store::StoreError;
+use crate::store::home::CLOCK_EVERY;
 use crate::store::record::Body;
 use crate::store::tail::Step;
 
@@ -57,8 +58,9 @@ impl Cron {
         let mut wait = LOOK_EVERY;
         for job in jobs {
             let Some(due) = job.next_run_at else { continue };
-            // The clock was ahead for a moment and is right now: what it was planned for may lie years ahead.
-            let wrong = job.planned_at.is_some_and(|at| at > now.plus(LATE));
+            // The clock was ahead for a moment and is right now: what it was planned for may lie years ahead. A clock that was put
+            // back by no more than it may be unnoticed runs through times whose runs there were.
+            let wrong = job.planned_at.is_some_and(|at| at > now.plus(CLOCK_EVERY + LATE));
             if due > now && !wrong {
                 wait = wait.min(due.since(now));
                 continue;

@@ -154,6 +154,45 @@ async fn a_start_with_the_clock_ahead_silences_no_job() {
     assert_eq!(run.runs.iter().map(|run| run.cause).collect::<Vec<_>>(), [RunCause::Schedule]);
 }
 
+/// `<home>/clock` keeps no later time than that of the last hour.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_put_back_by_up_to_an_hour_repeats_no_run() {
+    for secs in [91, 1800, 3600] {
+        let (cron, clock) = house("back");
+        let owner = OwnerId::derived(&OWNER);
+        let id = cron.create(owner, None, job("0 * * * *", Missed::Once)).unwrap().id;
+        clock.advance(Duration::from_secs(3600));
+        cron.tick().await;
+        assert_eq!(settled(&cron, id).await.runs.len(), 1);
+        let ran_at = clock.now();
+        clock.set_wall(Timestamp::from_millis(ran_at.millis() - secs * 1000));
+        while clock.now() <= ran_at {
+            clock.advance(cron.tick().await);
+        }
+        assert_eq!(settled(&cron, id).await.runs.len(), 1, "put back by {secs} s");
+        clock.advance(Duration::from_secs(3600));
+        cron.tick().await;
+        assert_eq!(settled(&cron, id).await.runs.len(), 2, "and then it goes on");
+    }
+}
+
+/// Nothing was written while the clock was ahead, so that no floor keeps it there.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_planned_by_a_clock_years_ahead_is_planned_anew_and_not_run() {
+    let (cron, clock) = house("years");
+    let owner = OwnerId::derived(&OWNER);
+    let right = clock.now();
+    clock.set_wall(Timestamp::from_millis(1_900_000_000_000));
+    let id = cron.create(owner, None, job("*/5 * * * *", Missed::Once)).unwrap().id;
+    clock.set_wall(right);
+    cron.tick().await;
+    let planned = settled(&cron, id).await;
+    assert_eq!((planned.runs.len(), planned.next_run_at), (0, Some(right.plus(Duration::from_secs(300)))));
+    clock.advance(Duration::from_secs(300));
+    cron.tick().await;
+    assert_eq!(settled(&cron, id).await.runs[0].cause, RunCause::Schedule);
+}
+
 #[tokio::test]
 async fn a_job_speaks_only_where_its_owner_may() {
     let (cron, _) = house("spaces");

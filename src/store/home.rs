@@ -18,8 +18,9 @@ use crate::sys::disk::{self, Disk, Lock, Locked};
 
 /// Wall time is never believed to be earlier than this program (2026-11-01): boards without a battery start in 1970.
 const BUILT_MILLIS: u64 = 1_793_491_200_000;
-/// `<home>/clock` is written this often at most: it only has to keep time from running backwards by years.
-const CLOCK_EVERY: Duration = Duration::from_secs(3600);
+/// `<home>/clock` is written this often at most: it only has to keep time from running backwards by years. A clock that is put back
+/// by less may go unnoticed.
+pub(crate) const CLOCK_EVERY: Duration = Duration::from_secs(3600);
 
 /// What the store takes as arguments, so that a test owns it.
 #[derive(Clone)]
