@@ -91,7 +91,7 @@ impl Cron {
 
     /// Plans what follows the run that this job has planned, and gives the job as it is now; none where that run is planned no longer:
     /// the job was switched off or moved meanwhile.
-    async fn take_due(self: &Arc<Self>, seen: &Job, now: Timestamp) -> Result<Option<Job>, CronError> {
+    pub(super) async fn take_due(self: &Arc<Self>, seen: &Job, now: Timestamp) -> Result<Option<Job>, CronError> {
         let due = seen.next_run_at;
         let take = move |job: &mut Job| {
             (job.enabled && job.next_run_at == due).then(|| {
@@ -104,7 +104,7 @@ impl Cron {
 
     /// A run that nobody could take now is due as before: it is tried again at the next look, or made up for after the restart, if
     /// its job wants that.
-    async fn give_back(self: &Arc<Self>, taken: &Job, due: Timestamp) {
+    pub(super) async fn give_back(self: &Arc<Self>, taken: &Job, due: Timestamp) {
         let planned = taken.next_run_at;
         let back = move |job: &mut Job| {
             if job.enabled && job.next_run_at == planned {

@@ -194,6 +194,37 @@ async fn what_was_planned_by_a_clock_years_ahead_is_planned_anew_and_not_run() {
 }
 
 #[tokio::test]
+async fn a_run_that_its_owner_moved_meanwhile_is_not_taken() {
+    let (cron, clock) = house("moved");
+    let owner = OwnerId::derived(&OWNER);
+    let seen = cron.create(owner, None, job("*/5 * * * *", Missed::Once)).unwrap();
+    clock.advance(Duration::from_secs(300));
+    let change = |schedule: &str| Change { schedule: Some(schedule.into()), ..Change::default() };
+    let moved = cron.update(owner, None, seen.id, change("@daily")).unwrap();
+    assert_eq!(cron.take_due(&seen, clock.now()).await.unwrap(), None);
+    assert_eq!(cron.find(owner, seen.id).unwrap().next_run_at, moved.next_run_at, "the new plan stands");
+    let off = cron.update(owner, None, seen.id, Change { enabled: Some(false), ..Change::default() }).unwrap();
+    assert_eq!(cron.take_due(&off, clock.now()).await.unwrap(), None);
+}
+
+/// The gateway drains, say: its owner is not to lose the run, nor a plan of their own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_nobody_could_take_is_due_again() {
+    let (cron, clock) = house("given-back");
+    let owner = OwnerId::derived(&OWNER);
+    let id = cron.create(owner, None, job("*/5 * * * *", Missed::Skip)).unwrap().id;
+    clock.advance(Duration::from_secs(300));
+    cron.gateway.drain(Duration::ZERO).await;
+    cron.tick().await;
+    let job = settled(&cron, id).await;
+    assert_eq!((job.runs.len(), job.next_run_at), (0, Some(clock.now())));
+    let taken = cron.take_due(&job, clock.now()).await.unwrap().unwrap();
+    let moved = cron.update(owner, None, id, Change { schedule: Some("@daily".into()), ..Change::default() }).unwrap();
+    cron.give_back(&taken, clock.now()).await;
+    assert_eq!(cron.find(owner, id).unwrap().next_run_at, moved.next_run_at);
+}
+
+#[tokio::test]
 async fn a_job_speaks_only_where_its_owner_may() {
     let (cron, _) = house("spaces");
     let (owner, other) = (OwnerId::derived(&OWNER), OwnerId::derived(&[8; 32]));
