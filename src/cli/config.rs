@@ -4,7 +4,7 @@ use super::args::Parsed;
 use super::load;
 use super::output::{Failure, print, tell};
 use super::setup;
-use crate::config::{Env, default_file, table as markdown};
+use crate::config::{Env, default_file, sandbox, table as markdown};
 
 /// The effective configuration.
 pub(super) fn show(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
@@ -18,6 +18,9 @@ pub(super) fn show(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
 pub(super) fn check(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
     let config = load(parsed, env)?;
     setup::listen(parsed, &config)?;
+    if let Some(why) = sandbox::hindrance(&config) {
+        return Err(Failure::usage(why));
+    }
     notes(&config);
     print(format_args!("the configuration is fine; the model is {}\n", config.model().model));
     Ok(())

@@ -177,7 +177,7 @@ mod tests {
             include_str!("../config/mod.rs"),
             include_str!("../config/engine.rs"),
             include_str!("serve.rs"),
-            include_str!("sandbox.rs"),
+            include_str!("../config/sandbox.rs"),
         ];
         let code: Vec<&str> = sources.iter().map(|source| source.split("mod tests").next().unwrap_or_default()).collect();
         for key in configuration::KEYS {

@@ -1,7 +1,8 @@
-//! The sandbox of `serve`: whether a server can be shut in, and doing it.
+//! The sandbox of `serve`: shutting the process in.
 
 use super::output::Failure;
 use crate::base::log;
+pub(super) use crate::config::sandbox::{is_required, possible};
 use crate::config::{Config, Env, sandbox};
 use crate::http::listener::Bound;
 use crate::store::StoreError;
@@ -9,22 +10,6 @@ use crate::store::atomic::make_dir;
 use crate::sys::disk::RealDisk;
 use crate::sys::landlock::{self, State};
 use crate::sys::process;
-
-/// The version of Landlock that a server with this configuration is shut in by; else why it is not.
-pub(super) fn possible(config: &Config) -> Result<u32, String> {
-    if config.text("security.landlock") == Some("off") {
-        return Err("security.landlock is off".to_owned());
-    }
-    if let Some(server) = sandbox::program(config) {
-        return Err(format!("{server} starts a program, which would be shut in with the server"));
-    }
-    landlock::version()
-}
-
-/// Refuses to go on without a sandbox.
-pub(super) fn is_required(config: &Config) -> bool {
-    config.text("security.landlock") == Some("required")
-}
 
 /// Shuts this process in, where its configuration wants that and it can be; says in the log which. No thread may run yet.
 pub(super) fn enter(config: &Config, env: &Env, bound: &Bound) -> Result<State, Failure> {
@@ -62,7 +47,7 @@ pub(super) fn listed<'a>(ports: impl IntoIterator<Item = &'a u16>) -> String {
 
 fn without(config: &Config, why: String) -> Result<State, Failure> {
     if is_required(config) {
-        return Err(Failure::usage(format!("security.landlock is required, but there is no sandbox: {why}")));
+        return Err(Failure::usage(sandbox::none_for(&why)));
     }
     // That a build has none is no news at each start: `doctor` and the status say it.
     if cfg!(feature = "landlock") {

@@ -10,6 +10,7 @@ use toml_edit::{DocumentMut, Item};
 use super::json::{HIDDEN, Wish, toml, wishes};
 use super::keys::{KEYS, Key};
 use super::needs::{ENGINE, Need, needs, of_server};
+use super::sandbox::hindrance;
 use super::value::{Kind, Value};
 use super::{Config, FILE_NAME, Lives, Origin, Provider, edit, settings};
 use crate::api::config::{Changed, ConfigKey, Configuration, EngineProvider, Refused};
@@ -145,6 +146,10 @@ impl Running {
                 return false;
             }
         };
+        if let Some(why) = hindrance(&config) {
+            log::error("config", format_args!("{why}; the old configuration stays"));
+            return false;
+        }
         let force = self.in_force(&config, &state.force);
         let rooms = settings(&force);
         match self.lives.prepare(&rooms) {
@@ -224,7 +229,11 @@ impl Running {
                 }
             }
             let text = document.to_string();
-            base.reread(&text).map(|config| (text, config)).map_err(|e| Refused::Bad(what_is_wrong(&e)))
+            let config = base.reread(&text).map_err(|e| Refused::Bad(what_is_wrong(&e)))?;
+            match hindrance(&config) {
+                Some(why) => Err(Refused::Bad(why)),
+                None => Ok((text, config)),
+            }
         };
         let (text, config) = with(&edits)?;
         // A provider's own variable goes before the file, which shows only once the provider is known.

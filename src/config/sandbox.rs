@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 
 use super::needs::{Need, needs};
 use super::{Config, Env, FILE_NAME};
-use crate::sys::landlock::{Access, Rules};
+use crate::sys::landlock::{self, Access, Rules};
 
 /// Tables of names that the C libraries read.
 const TABLES: &[&str] = &["/etc/hosts", "/etc/nsswitch.conf", "/etc/host.conf", "/etc/gai.conf"];
@@ -43,6 +43,38 @@ const LINKS_MAX: usize = 64;
 pub fn program(config: &Config) -> Option<String> {
     let (keys, _) = needs(config).into_iter().find(|(_, need)| *need == Need::Program)?;
     Some(keys.trim_end_matches('.').to_owned())
+}
+
+/// The version of Landlock that a server with this configuration is shut in by; else why it is not.
+///
+/// # Errors
+/// Why, in words.
+pub fn possible(config: &Config) -> Result<u32, String> {
+    if config.text("security.landlock") == Some("off") {
+        return Err("security.landlock is off".to_owned());
+    }
+    if let Some(server) = program(config) {
+        return Err(format!("{server} starts a program, which would be shut in with the server"));
+    }
+    landlock::version()
+}
+
+/// A server does not go on without a sandbox.
+pub fn is_required(config: &Config) -> bool {
+    config.text("security.landlock") == Some("required")
+}
+
+/// Why a server with this configuration would not start, where it must be shut in and cannot be.
+pub fn hindrance(config: &Config) -> Option<String> {
+    if !is_required(config) {
+        return None;
+    }
+    possible(config).err().map(|why| none_for(&why))
+}
+
+/// That the sandbox is missed, in words.
+pub fn none_for(why: &str) -> String {
+    format!("security.landlock is required, but there is no sandbox: {why}")
 }
 
 /// What is let through. `port` and `file` are the listening socket's, where it has them.

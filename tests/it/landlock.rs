@@ -43,6 +43,10 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
+fn check(home: &Path, env: &[(&str, &str)]) -> Output {
+    command(home).args(["config", "check"]).envs(env.iter().copied()).output().unwrap()
+}
+
 fn doctor(home: &Path, env: &[(&str, &str)]) -> Output {
     command(home).args(["doctor", "--listen", "127.0.0.1:0"]).envs(env.iter().copied()).output().unwrap()
 }
@@ -239,6 +243,28 @@ async fn it_is_off_where_a_tool_server_is_a_program_or_its_owner_says_so() {
     assert!(said(&output).contains("security.landlock is required") && said(&output).contains("mcp.servers.files"), "{}", said(&output));
     let output = doctor(home.path(), &[required]);
     assert!(!output.status.success() && said(&output).contains("FAIL  sandbox"), "{}", said(&output));
+    let output = check(home.path(), &[required]);
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    assert!(said(&output).contains("mcp.servers.files"), "{}", said(&output));
+}
+
+/// Else the next start would be the one that says it, at night, after a power cut.
+#[tokio::test]
+async fn no_change_is_taken_that_a_server_could_not_start_with() {
+    let server = Setup::new().config("[session]\nttl_hours = 1").start();
+    let (client, path) = (server.client(), server.home().join("config.toml"));
+    let before = fs::read_to_string(&path).unwrap();
+    let wanted = json!({"security": {"landlock": "required"}, "mcp": {"servers": {"prog": {"command": "/bin/true"}}}});
+    let refused = client.send(Ask::new("PUT", "/api/config").json(&wanted)).await.expect(400).error();
+    assert!(refused.contains("security.landlock") && refused.contains("mcp.servers.prog"), "{refused}");
+    assert_eq!(fs::read_to_string(&path).unwrap(), before);
+    let edited = "[session]\nttl_hours = 2\n[security]\nlandlock = \"required\"\n[mcp.servers.prog]\ncommand = \"/bin/true\"\n";
+    fs::write(&path, edited).unwrap();
+    server.signal(rustix::process::Signal::HUP);
+    while !server.log().contains("mcp.servers.prog starts a program, which would be shut in with the server; the old configuration") {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(client.get("/api/config").await.expect(200).json()["session"]["ttl_hours"], 1);
 }
 
 /// What the system's C library answers where the kernel has no Landlock, by a library that is loaded before it.
@@ -273,6 +299,8 @@ async fn on_a_kernel_without_it_a_server_starts_unless_it_is_required() {
     let Some(library) = no_landlock(dir.path()) else { return println!("SKIPPED landlock: no C compiler makes a library") };
     let library = library.to_str().unwrap();
     let server = Setup::new().env("LD_PRELOAD", library).start();
+    let ask = Ask::new("PUT", "/api/config").json(&json!({"security": {"landlock": "required"}}));
+    assert!(server.client().send(ask).await.expect(400).error().contains("the kernel has no Landlock"));
     let landlock = told(&server.client()).await;
     assert_eq!(landlock["state"], "off");
     assert!(landlock["because"].as_str().unwrap().starts_with("the kernel has no Landlock"), "{landlock}");
@@ -286,6 +314,8 @@ async fn on_a_kernel_without_it_a_server_starts_unless_it_is_required() {
     assert_eq!(output.status.code(), Some(2), "{}", said(&output));
     assert!(said(&output).contains("the kernel has no Landlock"), "{}", said(&output));
     assert!(!home.path().join("token").exists());
+    let output = check(home.path(), &[("LD_PRELOAD", library), ("OXIOS_SECURITY__LANDLOCK", "required")]);
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
 }
 
 /// The product's own rules, without the product's own care: what a stranger's code in the process could do.
