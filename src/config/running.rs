@@ -47,6 +47,8 @@ struct State {
     seen: Seen,
     /// What was seen is what is in force.
     good: bool,
+    /// A change took others' edit of the file along before a look had found it; the next look tells of it.
+    beside: bool,
 }
 
 /// The file, as a look found it.
@@ -83,12 +85,14 @@ fn look_at(disk: &dyn Disk, path: &Path) -> Seen {
 pub struct Look {
     /// What the file says is in force.
     pub good: bool,
-    /// Since this look, and not before.
+    /// By others than this server, since the last look.
     pub changed: bool,
 }
 
 /// What a change comes to, before anything is written.
 struct Plan {
+    /// The file as it was read for this.
+    read: String,
     text: String,
     config: Config,
     overridden: Vec<String>,
@@ -101,7 +105,7 @@ impl Running {
         // A mounted or linked file is changed where it lies.
         let path = std::fs::canonicalize(&path).unwrap_or(path);
         let seen = look_at(&*disk, &path);
-        let state = Mutex::new(State { config: started.clone(), force: started.clone(), seen, good: true });
+        let state = Mutex::new(State { config: started.clone(), force: started.clone(), seen, good: true, beside: false });
         let allowed = sandbox.is_on().then(|| needs(&started).into_iter().map(|(_, need)| need).collect());
         let holds_ports = !matches!(sandbox, landlock::State::On { ports: None, .. });
         Self { path, disk, lives, started, allowed, holds_ports, state }
@@ -112,7 +116,7 @@ impl Running {
     /// as they were.
     pub fn reload(&self) -> Look {
         let mut state = self.state();
-        let changed = self.look(&mut state);
+        let changed = self.look(&mut state) | std::mem::take(&mut state.beside);
         Look { good: state.good, changed }
     }
 
@@ -198,10 +202,10 @@ impl Running {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
             Err(e) => return Err(Refused::Failed(format!("config.toml cannot be read: {e}"))),
         };
-        let text = String::from_utf8(bytes).map_err(|_| Refused::Conflict("config.toml is no UTF-8; mend it first".to_owned()))?;
+        let read = String::from_utf8(bytes).map_err(|_| Refused::Conflict("config.toml is no UTF-8; mend it first".to_owned()))?;
         // SECURITY: places and expectations only; a problem never quotes a secret.
-        let base = now.reread(&text).map_err(|e| Refused::Conflict(format!("config.toml is broken; mend it first: {}", one_line(&e))))?;
-        let document: DocumentMut = text.parse().map_err(|_| Refused::Conflict("config.toml is no TOML; mend it first".to_owned()))?;
+        let base = now.reread(&read).map_err(|e| Refused::Conflict(format!("config.toml is broken; mend it first: {}", one_line(&e))))?;
+        let document: DocumentMut = read.parse().map_err(|_| Refused::Conflict("config.toml is no TOML; mend it first".to_owned()))?;
 
         let mut problems = Vec::new();
         let mut overridden = Vec::new();
@@ -240,12 +244,12 @@ impl Running {
         let hidden: Vec<String> =
             edits.iter().filter(|(path, edit)| edit.is_some() && config.outdone(path).is_some()).map(|(path, _)| path.clone()).collect();
         if hidden.is_empty() {
-            return Ok(Plan { text, config, overridden });
+            return Ok(Plan { read, text, config, overridden });
         }
         edits.retain(|(path, _)| !hidden.contains(path));
         overridden.extend(hidden);
         let (text, config) = with(&edits)?;
-        Ok(Plan { text, config, overridden })
+        Ok(Plan { read, text, config, overridden })
     }
 }
 
@@ -259,11 +263,11 @@ impl Configuration for Running {
 
     fn change(&self, wanted: &Map<String, Json>) -> Result<Changed, Refused> {
         let mut state = self.state();
-        let Plan { text, config, overridden } = self.plan(&state.config, wanted)?;
+        let Plan { read, text, config, overridden } = self.plan(&state.config, wanted)?;
         let force = self.in_force(&config, &state.force);
         let rooms = settings(&force);
         let made = self.lives.prepare(&rooms).map_err(|e| Refused::Bad(e.public))?;
-        if !state.seen.is(&text) {
+        if text != read {
             replace(&*self.disk, &self.path, text.as_bytes(), Durable::Yes).map_err(|e| {
                 if let Some(why) = refusal(&e) {
                     Refused::DiskFull(why)
@@ -271,6 +275,9 @@ impl Configuration for Running {
                     Refused::Failed(format!("config.toml cannot be written: {e}"))
                 }
             })?;
+        }
+        state.beside |= !(state.good && state.seen.is(&read));
+        if !state.seen.is(&text) {
             state.seen = Seen::Text(text);
         }
         state.good = true;
@@ -418,4 +425,72 @@ fn what_is_wrong(error: &super::ConfigError) -> String {
 
 fn one_line(error: &super::ConfigError) -> String {
     error.problems.iter().map(|p| format!("{}: {}", p.place.rsplit('/').next().unwrap_or_default(), p.text)).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Env, Maker};
+    use crate::http::client::{Client, ClientSettings};
+    use crate::store::sessions::Sessions;
+    use crate::store::testing::Bench;
+
+    /// A running configuration whose file nobody looks at but the test.
+    struct Place {
+        running: Running,
+        file: PathBuf,
+        _bench: Bench,
+    }
+
+    impl Place {
+        fn new(text: &str) -> Self {
+            let bench = Bench::new();
+            let home = bench.home();
+            let file = home.path().join(FILE_NAME);
+            std::fs::write(&file, text).unwrap();
+            let config = Config::load(home.path(), &Env::new(), &[]).unwrap();
+            let maker = Maker { client: Client::new(ClientSettings::default()), clock: bench.clock.clone(), random: bench.random.clone() };
+            let sessions = Sessions::open(&home, bench.owner(), Default::default());
+            let lives = Lives::new(&settings(&config), sessions, maker).unwrap();
+            let running = Running::new(config, lives, bench.seams().disk, &landlock::State::Off(String::new()));
+            Self { running, file, _bench: bench }
+        }
+        fn edit(&self, text: &str) {
+            std::fs::write(&self.file, text).unwrap();
+        }
+        fn put(&self, wanted: Json) {
+            self.running.change(wanted.as_object().unwrap()).unwrap();
+        }
+        fn text(&self) -> String {
+            std::fs::read_to_string(&self.file).unwrap()
+        }
+    }
+
+    const ONE: &str = "[session]\nttl_hours = 1\n";
+    const TWO: &str = "[session]\nttl_hours = 2\n";
+
+    #[test]
+    fn what_takes_back_an_edit_that_no_look_has_found_is_written() {
+        let place = Place::new(ONE);
+        place.edit(TWO);
+        place.put(json!({"session": {"ttl_hours": 1}}));
+        assert_eq!(place.text(), ONE);
+        assert_eq!(place.running.show()["session"]["ttl_hours"], 1);
+        assert!(place.running.reload().good);
+        assert_eq!(place.running.show()["session"]["ttl_hours"], 1);
+    }
+
+    #[test]
+    fn an_edit_that_a_change_took_along_is_told_of_once() {
+        for wanted in [json!({"memory": {"max_recall": 3}}), json!({})] {
+            let place = Place::new(ONE);
+            place.edit(TWO);
+            place.put(wanted);
+            assert_eq!(place.running.show()["session"]["ttl_hours"], 2);
+            assert_eq!(place.running.reload(), Look { good: true, changed: true });
+            assert_eq!(place.running.reload(), Look { good: true, changed: false });
+            place.put(json!({"session": {"max_sessions": 7}}));
+            assert!(!place.running.reload().changed, "the server's own changes are recorded where they are asked for");
+        }
+    }
 }
