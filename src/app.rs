@@ -196,8 +196,8 @@ fn build(setup: Setup, shutdown: Cancel, drained: Cancel) -> Result<Built, AppEr
     let sessions = Sessions::open(&home, keys.first_owner(), settings.sessions.clone());
     let client = Client::new(ClientSettings::default());
     let maker = Maker { client: client.clone(), clock: clock.clone(), random: random.clone() };
-    let lives = Lives::new(&settings, sessions.clone(), maker).map_err(|e| AppError(e.public))?;
-    let audit = Audit::open(&home, lives.audit.clone(), metrics.clone()).map_err(|e| said(&e))?;
+    let audit = Audit::open(&home, Arc::new(Live::new(settings.audit.clone())), metrics.clone()).map_err(|e| said(&e))?;
+    let lives = Lives::new(&settings, sessions.clone(), audit.clone(), maker).map_err(|e| AppError(e.public))?;
     let events = Events::new(clock.clone(), random.clone());
 
     let at = home.workspace();

@@ -9,8 +9,9 @@ use crate::base::random::Random;
 use crate::base::time::Clock;
 use crate::http::client::Client;
 use crate::llm::{self, Engine, LlmError};
+use crate::store::audit::Audit;
 use crate::store::sessions::Sessions;
-use crate::{api, gateway, middleware, orchestrator, rooms, store};
+use crate::{api, gateway, middleware, orchestrator, rooms};
 
 /// What an engine is made with, besides its settings.
 #[derive(Clone)]
@@ -55,13 +56,12 @@ pub struct Lives {
     pub orchestrator: Arc<Live<orchestrator::Settings>>,
     /// Lanes and deadlines.
     pub gateway: Arc<Live<gateway::Settings>>,
-    /// The audit log.
-    pub audit: Arc<Live<store::audit::Settings>>,
     /// What the routes need to know.
     pub api: Arc<Live<api::Settings>>,
     /// What every request is checked against.
     pub checks: Arc<Live<middleware::settings::Settings>>,
     sessions: Arc<Sessions>,
+    audit: Arc<Audit>,
     maker: Maker,
 }
 
@@ -70,7 +70,7 @@ impl Lives {
     ///
     /// # Errors
     /// An engine cannot be made.
-    pub fn new(settings: &Settings, sessions: Arc<Sessions>, maker: Maker) -> Result<Self, LlmError> {
+    pub fn new(settings: &Settings, sessions: Arc<Sessions>, audit: Arc<Audit>, maker: Maker) -> Result<Self, LlmError> {
         let (engine, judges) = engines(settings, &maker)?;
         Ok(Self {
             engine: Arc::new(Live::new(engine)),
@@ -81,10 +81,10 @@ impl Lives {
             mcp: live(&settings.mcp),
             orchestrator: live(&settings.orchestrator),
             gateway: live(&settings.gateway),
-            audit: live(&settings.audit),
             api: live(&settings.api),
             checks: live(&settings.checks),
             sessions,
+            audit,
             maker,
         })
     }
@@ -107,7 +107,7 @@ impl Lives {
         self.mcp.store(settings.mcp.clone());
         self.orchestrator.store(settings.orchestrator.clone());
         self.gateway.store(settings.gateway.clone());
-        self.audit.store(settings.audit.clone());
+        self.audit.set(settings.audit.clone());
         self.api.store(settings.api.clone());
         self.checks.store(settings.checks.clone());
         self.sessions.set(settings.sessions.clone());

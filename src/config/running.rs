@@ -430,8 +430,10 @@ fn one_line(error: &super::ConfigError) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::metrics::Metrics;
     use crate::config::{Env, Maker};
     use crate::http::client::{Client, ClientSettings};
+    use crate::store::audit::Audit;
     use crate::store::sessions::Sessions;
     use crate::store::testing::Bench;
 
@@ -451,7 +453,8 @@ mod tests {
             let config = Config::load(home.path(), &Env::new(), &[]).unwrap();
             let maker = Maker { client: Client::new(ClientSettings::default()), clock: bench.clock.clone(), random: bench.random.clone() };
             let sessions = Sessions::open(&home, bench.owner(), Default::default());
-            let lives = Lives::new(&settings(&config), sessions, maker).unwrap();
+            let audit = Audit::open(&home, Arc::default(), Metrics::new(0)).unwrap();
+            let lives = Lives::new(&settings(&config), sessions, audit, maker).unwrap();
             let running = Running::new(config, lives, bench.seams().disk, &landlock::State::Off(String::new()));
             Self { running, file, _bench: bench }
         }

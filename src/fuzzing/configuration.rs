@@ -13,10 +13,12 @@ use crate::api::config::Configuration;
 use crate::base::ids::OwnerId;
 use crate::base::limits::JSON_DEPTH_MAX;
 use crate::base::log::{self, Format, Level};
+use crate::base::metrics::Metrics;
 use crate::config::{Config, FILE_NAME, Lives, Maker, Running, settings};
 use crate::fuzzing::exchange::{find, text};
 use crate::fuzzing::house::{directory, seams};
 use crate::http::client::{Client, ClientSettings};
+use crate::store::audit::Audit;
 use crate::store::home::{Home, Seams};
 use crate::store::sessions::{self, Sessions};
 use crate::sys::landlock::State;
@@ -25,6 +27,7 @@ use crate::wire::json;
 struct Place {
     seams: Seams,
     sessions: Arc<Sessions>,
+    audit: Arc<Audit>,
     dir: PathBuf,
 }
 
@@ -38,13 +41,14 @@ impl Place {
         let (dir, seams) = (directory(), seams(&runtime, 0));
         let home = Home::open(&dir, None, seams.clone()).unwrap_or_else(|e| panic!("{e}"));
         let sessions = Sessions::open(&home, OwnerId::derived(&[7; 32]), sessions::Settings::default());
-        Self { seams, sessions, dir }
+        let audit = Audit::open(&home, Arc::default(), Metrics::new(0)).unwrap_or_else(|e| panic!("{e}"));
+        Self { seams, sessions, audit, dir }
     }
     fn running(&self, config: &Config) -> Option<Running> {
         let maker =
             Maker { client: Client::new(ClientSettings::default()), clock: self.seams.clock.clone(), random: self.seams.random.clone() };
         // A model's address or name may be wrong in ways that only the model's own room knows.
-        let lives = Lives::new(&settings(config), self.sessions.clone(), maker).ok()?;
+        let lives = Lives::new(&settings(config), self.sessions.clone(), self.audit.clone(), maker).ok()?;
         Some(Running::new(config.clone(), lives, self.seams.disk.clone(), &State::Off(String::new())))
     }
     fn file(&self) -> String {

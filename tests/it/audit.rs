@@ -116,6 +116,30 @@ async fn what_is_changed_beside_the_server_is_recorded() {
     assert!(!keys.is_empty() && keys.iter().all(|on| on == beside.as_str()), "{keys:?}");
 }
 
+/// Whoever can write the file can silence the log, but not unseen.
+#[tokio::test]
+async fn that_it_is_switched_off_is_its_last_record() {
+    let (on, off) = ("[audit]\nenabled = true\n", "[audit]\nenabled = false\n");
+    let mut server = Setup::new().config(on).start();
+    let client = server.client();
+    std::fs::write(server.home().join("config.toml"), off).unwrap();
+    server.signal(rustix::process::Signal::HUP);
+    while client.get("/api/config").await.expect(200).json()["audit"]["enabled"] != false {}
+    client.post("/api/memory", &json!({"content": "x"})).await.expect(200);
+    let whats = |home: &Path| -> Vec<String> {
+        let output = command(home).args(["audit", "export"]).output().unwrap();
+        let lines = String::from_utf8(output.stdout).unwrap();
+        let all = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["what"].as_str().unwrap().to_owned());
+        all.filter(|what| !matches!(&**what, "segment" | "checkpoint")).collect()
+    };
+    assert!(server.stop().await.success());
+    assert_eq!(whats(server.home()), ["server started", "audit off"]);
+    server.restart();
+    assert!(server.stop().await.success());
+    assert_eq!(whats(server.home()), ["server started", "audit off", "audit off"]);
+    assert_eq!(verify(server.home(), &[]).0, Some(0));
+}
+
 #[tokio::test]
 async fn another_owners_records_are_not_shown() {
     let server = Setup::new().start();

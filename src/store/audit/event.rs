@@ -40,6 +40,8 @@ pub enum What {
     Stopped,
     /// A torn end of the audit log was cut after a crash.
     TailCut,
+    /// The log was switched off, or the server started with it off: what follows has no records until it is on again.
+    Off,
     /// Actions went on although their records could not be written; the outcome says how many.
     Lost,
 }
@@ -134,6 +136,7 @@ impl What {
             Self::Started => "server started".into(),
             Self::Stopped => "server stopped".into(),
             Self::TailCut => "tail cut".into(),
+            Self::Off => "audit off".into(),
             Self::Lost => "records lost".into(),
         }
     }

@@ -103,7 +103,7 @@ struct Inner {
 }
 
 impl Audit {
-    /// Finds the end of the chain, cuts a torn one and says so.
+    /// Finds the end of the chain, cuts a torn one and says so. Where it is off, that is the one record of this start.
     ///
     /// # Errors
     /// The key or the directory cannot be used.
@@ -128,7 +128,18 @@ impl Audit {
             log::warn("audit", format_args!("{cut} bytes behind the last whole record were cut; a crash leaves such an end"));
             audit.note(Event { who: Who::default(), what: What::TailCut, on: None, outcome: Outcome::Count(cut) });
         }
+        let now = audit.settings.load();
+        if !now.enabled {
+            audit.record(Event::of_server(What::Off), now.go_on);
+        }
         Ok(audit)
+    }
+    /// Puts new settings in force. That it is switched off is its last record, whoever did it.
+    pub fn set(&self, settings: Settings) {
+        if !settings.enabled {
+            self.note(Event::of_server(What::Off));
+        }
+        self.settings.store(settings);
     }
     /// HMACs of names; see [`On::name`].
     pub fn keyed(&self) -> &Keyed {
@@ -196,13 +207,16 @@ impl Audit {
     /// Records what was done. Where that fails it waits in memory, and [`Audit::admit`] refuses whatever comes next.
     pub fn note(&self, event: Event) {
         let settings = self.settings.load();
-        if !settings.enabled {
-            return;
+        if settings.enabled {
+            self.record(event, settings.go_on);
         }
+    }
+
+    fn record(&self, event: Event, go_on: bool) {
         let mut inner = self.inner();
         let written = self.write_waiting(&mut inner).and_then(|()| self.write(&mut inner, &event));
         if written.is_err() {
-            if settings.go_on || inner.waiting.len() >= AUDIT_WAITING_MAX {
+            if go_on || inner.waiting.len() >= AUDIT_WAITING_MAX {
                 self.lose(&mut inner);
             } else {
                 inner.waiting.push_back(event);
