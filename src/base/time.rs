@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Wall time in milliseconds since 1970-01-01T00:00:00Z, written as RFC 3339 in UTC.
@@ -178,8 +179,12 @@ fn parse(text: &str) -> Option<Timestamp> {
 pub trait Clock: Send + Sync + 'static {
     /// Wall time. Never runs behind a floor that the owner of the clock has set (a board without a battery starts in 1970).
     fn now(&self) -> Timestamp;
-    /// Time since some fixed point, never backwards: for durations.
+    /// Time since some fixed point, never backwards: for durations. It stands still while the machine sleeps.
     fn monotonic(&self) -> Duration;
+    /// The same, and it goes on while the machine sleeps: for what lapses.
+    fn boottime(&self) -> Duration {
+        self.monotonic()
+    }
     /// The wall clock was behind the floor when last read: ages are not to be trusted.
     fn corrected(&self) -> bool {
         false
@@ -220,6 +225,10 @@ impl Clock for SystemClock {
     fn monotonic(&self) -> Duration {
         self.start.elapsed()
     }
+    fn boottime(&self) -> Duration {
+        let now = clock_gettime(ClockId::Boottime);
+        Duration::new(u64::try_from(now.tv_sec).unwrap_or_default(), u32::try_from(now.tv_nsec).unwrap_or_default())
+    }
     fn corrected(&self) -> bool {
         self.corrected.load(std::sync::atomic::Ordering::Relaxed)
     }
@@ -237,18 +246,25 @@ pub struct ManualClock(std::sync::Mutex<Manual>);
 struct Manual {
     wall: Timestamp,
     monotonic: Duration,
+    slept: Duration,
 }
 
 impl ManualClock {
     /// A clock at this time.
     pub fn at(time: Timestamp) -> Self {
-        Self(std::sync::Mutex::new(Manual { wall: time, monotonic: Duration::from_millis(time.millis()) }))
+        Self(std::sync::Mutex::new(Manual { wall: time, monotonic: Duration::from_millis(time.millis()), slept: Duration::ZERO }))
     }
     /// Moves wall and monotonic time forward together.
     pub fn advance(&self, by: Duration) {
         let mut times = self.times();
         times.wall = times.wall.plus(by);
         times.monotonic += by;
+    }
+    /// The machine is suspended so long: monotonic time stands still.
+    pub fn suspend(&self, by: Duration) {
+        let mut times = self.times();
+        times.wall = times.wall.plus(by);
+        times.slept += by;
     }
     /// Sets wall time alone, ahead or back, as a person or the network does.
     pub fn set_wall(&self, to: Timestamp) {
@@ -265,6 +281,10 @@ impl Clock for ManualClock {
     }
     fn monotonic(&self) -> Duration {
         self.times().monotonic
+    }
+    fn boottime(&self) -> Duration {
+        let times = self.times();
+        times.monotonic + times.slept
     }
 }
 

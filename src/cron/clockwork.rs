@@ -54,7 +54,7 @@ impl Cron {
             }
         };
         // What was due before the start was missed, however short the time.
-        let late = LATE.min(self.seams.clock.monotonic().saturating_sub(self.opened));
+        let late = LATE.min(self.seams.clock.boottime().saturating_sub(self.opened));
         let mut wait = LOOK_EVERY;
         for job in jobs {
             let Some(due) = job.next_run_at else { continue };

@@ -113,7 +113,8 @@ pub struct Cron {
     gateway: Arc<Gateway>,
     sessions: Arc<Sessions>,
     spaces: Arc<Spaces>,
-    /// The monotonic time of the start: what was due before was missed. Wall time may have been wrong then.
+    /// The time of the start, as [`Clock::boottime`](crate::base::time::Clock::boottime) tells it: what was due before was missed.
+    /// Wall time may have been wrong then.
     opened: Duration,
     /// Told after every change by an owner: what runs next may be another one now. The clockwork waits for it.
     changed: Notify,
@@ -126,7 +127,7 @@ impl Cron {
     pub fn open(dir: PathBuf, seams: Seams, gateway: Arc<Gateway>, sessions: Arc<Sessions>, spaces: Arc<Spaces>) -> Self {
         Self {
             shelf: Shelf::open(dir, seams.clone()),
-            opened: seams.clock.monotonic(),
+            opened: seams.clock.boottime(),
             seams,
             gateway,
             sessions,

@@ -131,7 +131,7 @@ async fn what_was_due_before_the_start_was_missed_however_short_the_time() {
     let skip = cron.create(owner, None, job("*/5 * * * *", Missed::Skip)).unwrap().id;
     let once = cron.create(owner, None, job("*/5 * * * *", Missed::Once)).unwrap().id;
     clock.advance(Duration::from_secs(301));
-    Arc::get_mut(&mut cron).unwrap().opened = clock.monotonic();
+    Arc::get_mut(&mut cron).unwrap().opened = clock.boottime();
     cron.tick().await;
     assert!(settled(&cron, skip).await.runs.is_empty());
     let made_up = settled(&cron, once).await;
@@ -139,6 +139,16 @@ async fn what_was_due_before_the_start_was_missed_however_short_the_time() {
     clock.advance(Duration::from_secs(300));
     cron.tick().await;
     assert_eq!(settled(&cron, skip).await.runs[0].cause, RunCause::Schedule);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_short_sleep_of_the_machine_misses_nothing() {
+    let (cron, clock) = house("asleep");
+    let owner = OwnerId::derived(&OWNER);
+    let id = cron.create(owner, None, job("* * * * *", Missed::Skip)).unwrap().id;
+    clock.suspend(Duration::from_secs(80));
+    cron.tick().await;
+    assert_eq!(settled(&cron, id).await.runs[0].cause, RunCause::Schedule);
 }
 
 /// A bad battery: the network says later what time it is.

@@ -173,11 +173,11 @@ impl Gateway {
     }
 
     /// How long the question stays open; zero where it has lapsed. Wall time decides only what an earlier process asked: a clock that
-    /// is put right takes no time from anybody (THREATS 29).
+    /// is put right takes no time from anybody (THREATS 29). The machine's sleep counts: people go by the time that they were shown.
     fn open_for(&self, approval: &Approval) -> Duration {
         let asked = self.state().runs.get(&approval.message_id).and_then(|run| run.asked).filter(|(id, _)| *id == approval.id);
         match asked {
-            Some((_, at)) => (at + approval.expires_at.since(approval.created_at)).saturating_sub(self.clock.monotonic()),
+            Some((_, at)) => (at + approval.expires_at.since(approval.created_at)).saturating_sub(self.clock.boottime()),
             None => approval.expires_at.since(self.clock.now()),
         }
     }

@@ -150,7 +150,7 @@ impl Gateway {
                 Some(why) => Next::Stop(why),
             }
         };
-        run.asked = Some((approval, self.clock.monotonic()));
+        run.asked = Some((approval, self.clock.boottime()));
         let counted = std::mem::take(&mut run.counted);
         let agent = run.agent;
         self.agents.set(agent, Status::Idle);

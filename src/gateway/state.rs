@@ -83,7 +83,7 @@ pub(super) struct Run {
     pub(super) canceller: Canceller,
     /// Says how it ended to those who wait for that (cancel, delete).
     pub(super) over: watch::Sender<Option<EndKind>>,
-    /// The question that it asked last in this process, and the monotonic time of that.
+    /// The question that it asked last in this process, and the time of that by [`Clock::boottime`](crate::base::time::Clock::boottime).
     pub(super) asked: Option<(ApprovalId, Duration)>,
     /// The approval whose decision is in the log already; the run may not have heard of it yet.
     pub(super) decided: Option<ApprovalId>,

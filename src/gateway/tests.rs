@@ -14,7 +14,7 @@ use crate::base::cancel::{Cancel, Why};
 use crate::base::ids::{ApprovalId, SessionId};
 use crate::base::limits::{LANE_MESSAGES_MAX, WAITING_ROOM_MAX};
 use crate::base::random::SystemRandom;
-use crate::base::time::{ManualClock, Timestamp};
+use crate::base::time::{Clock, ManualClock, Timestamp};
 use crate::orchestrator::{EndKind, Outcome, Start};
 use crate::rooms::approvals::{Approval, Status};
 use crate::rooms::personas::Personas;
@@ -617,6 +617,26 @@ async fn what_has_lapsed_is_not_approved_any_more() {
         let decided = house.gateway.decide(house.owner, None, approval, decision).await;
         assert!(matches!(decided, Err(DecideError::Decided(Status::Expired))), "{decided:?}");
         assert_eq!(ended(&parked.session, parked.id).await.1.text, "Some(Expired)");
+    }
+}
+
+/// THREATS 29: a lapse is a duration, whatever the wall clock says meanwhile; and a machine that sleeps does not stretch it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_set_moves_no_lapse_and_sleep_counts() {
+    let (house, hour) = (house(), Duration::from_secs(3600));
+    for (years, open) in [(1, true), (-1, true), (0, false)] {
+        let parked = house.send("ask", None).await;
+        let approval = asked(&parked).await;
+        house.gateway.parked(parked.id).await;
+        let now = house.clock.now();
+        house.clock.set_wall(Timestamp::from_millis(now.millis().saturating_add_signed(years * 365 * 86_400_000)));
+        house.clock.suspend(if open { hour / 2 } else { hour });
+        let left = house.gateway.expire_due().await;
+        assert_eq!(left, open.then_some(hour / 2), "{years}");
+        let decided = house.gateway.decide(house.owner, None, approval, Decision::Approved).await;
+        assert_eq!(decided.is_ok(), open, "{years}: {decided:?}");
+        let text = if open { "Some(Approved)" } else { "Some(Expired)" };
+        assert_eq!(ended(&parked.session, parked.id).await.1.text, text);
     }
 }
 
