@@ -29,7 +29,7 @@ use crate::http::peer::PeerKey;
 use crate::http::proxies::TrustedProxies;
 use crate::http::{Body, Response, gate};
 use crate::middleware::access_log::{self, AccessLog};
-use crate::middleware::auth::{self, Caller, Presented};
+use crate::middleware::auth::{self, Caller, End, Holder, Presented};
 use crate::middleware::ends::{Ends, Watches};
 use crate::middleware::host;
 use crate::middleware::intake::Intake;
@@ -51,12 +51,10 @@ pub async fn serve(listener: Listener, app: Arc<App>, settings: Arc<Live<Setting
         Err(error) => return log::error("http", format_args!("the route table is wrong: {error}")),
     };
     let served = listener::serve(listener, limits, pipeline.clone(), Stop { draining: app.shutdown.clone(), drained: app.drained.clone() });
-    let checks = pipeline.settings.clone();
-    let may_go_on = |holder| auth::may_go_on(&*app.keys, &app.logins, checks.load().auth_enabled, holder, app.clock.now());
     // Both run beside the server and end with it.
     tokio::select! {
         () = served => {}
-        () = pipeline.watches.look(may_go_on) => {}
+        () = pipeline.watches.look(|holder| pipeline.may_go_on(holder)) => {}
         () = pipeline.log.run() => {}
     }
     pipeline.log.flush();
@@ -86,6 +84,12 @@ impl Pipeline {
             trusted_proxies: limits.trusted_proxies.clone(),
             app,
         })
+    }
+
+    /// What this holder was let in for may go on.
+    fn may_go_on(&self, holder: Holder) -> bool {
+        let app = &self.app;
+        auth::may_go_on(&*app.keys, &app.logins, self.settings.load().auth_enabled, holder, app.clock.now())
     }
 
     /// The shell around one request: whatever happens inside, there is one answer and one line in the access log.
@@ -161,6 +165,8 @@ impl Pipeline {
         };
         let query = head.uri.query().map_or(Ok(Query::default()), Query::parse);
         let public = settings.metrics_public && row.is_some_and(|row| row.path == METRICS);
+        // Whose key is good no more keeps no place among the known; a proxy's connection is its clients' in turn.
+        let leaves = |error: HttpError| if line.is_known() && !proxied { error.closing() } else { error };
         let caller = if public || is_open(row, path) {
             None
         } else {
@@ -177,9 +183,7 @@ impl Pipeline {
                 time: self.app.clock.now(),
             };
             let tables = (&*self.app.tickets, &*self.app.logins);
-            let admitted = self.app.doorkeeper.admit(&*self.app.keys, tables, settings.auth_enabled, &shown);
-            // Whose key is good no more keeps no place among the known; a proxy's connection is its clients' in turn.
-            let caller = admitted.map_err(|error| if line.is_known() && !proxied { error.closing() } else { error })?;
+            let caller = self.app.doorkeeper.admit(&*self.app.keys, tables, settings.auth_enabled, &shown).map_err(leaves)?;
             line.known();
             seen.entry.key = caller.shown();
             Some(caller)
@@ -220,8 +224,13 @@ impl Pipeline {
             self.rates.take(payer, own.unwrap_or(settings.rate_limit_per_minute), now)?;
         }
 
-        // 8. The body: 413 declared or while it is read, 408 for one that does not come. Then what else is malformed: 400.
+        // 8. The body: 413 declared or while it is read, 408 for one that does not come; 401 where the key was revoked, or ran out,
+        //    meanwhile: a body takes as long as its sender likes. Then what else is malformed: 400.
+        let begun = intake.is_unread();
         let body = intake.read(&head.headers, row.body_max).await?;
+        if begun && caller.as_ref().is_some_and(|caller| !self.may_go_on(caller.holder())) {
+            return Err(leaves(auth::ended(End::Revoked)));
+        }
         let query = query.map_err(|_| HttpError::bad_request("the query is not well formed"))?;
         let params = values.decode()?;
 

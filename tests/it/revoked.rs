@@ -1,8 +1,10 @@
 //! What a key has open when it is revoked or runs out (THREATS 6).
 
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::client::{Answer, Ask, Client};
+use crate::support::raw::{connect, hear};
 use crate::support::scripted::{Gate, Reply, Scripted};
 use crate::support::server::{Setup, command};
 use crate::support::sse::Sse;
@@ -89,4 +91,31 @@ async fn what_is_open_ends_with_its_key_revoked_or_expired() {
         let log = admin.sse(&format!("/api/sessions/{SESSION}/events?until=done")).await.rest().await;
         assert_eq!(log.last().unwrap()["text"], "secret answer", "{way}");
     }
+}
+
+/// A key that was to end kept requests half sent, and made its successors with them afterwards.
+#[tokio::test]
+async fn a_request_whose_body_comes_after_its_key_was_revoked_does_nothing() {
+    let server = Setup::new().start();
+    let admin = server.client();
+    let made = admin.post("/api/keys", &json!({"name": "x", "scopes": ["admin"]})).await.expect(201).json();
+    let (host, key) = (server.address.host(), made["key"].as_str().unwrap());
+    let body = json!({"name": "successor", "scopes": ["admin"]}).to_string();
+    let mut socket = connect(&server).await;
+    let head = format!(
+        "POST /api/keys HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {key}\r\ncontent-type: application/json\r\n\
+         expect: 100-continue\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    socket.write_all(head.as_bytes()).await.unwrap();
+    // It is waited for, so the key was looked at.
+    let mut go_on = [0; 25];
+    socket.read_exact(&mut go_on).await.unwrap();
+    assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
+    admin.delete(&format!("/api/keys/{}", made["id"].as_str().unwrap())).await.expect(200);
+    socket.write_all(body.as_bytes()).await.unwrap();
+    let said = hear(&mut socket).await;
+    assert!(said.statuses == [401] && said.closed && said.text.contains("invalid_token"), "{said:?}");
+    let keys = admin.get("/api/keys").await.expect(200);
+    assert!(!keys.text().contains("successor"), "{}", keys.text());
 }
