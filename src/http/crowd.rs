@@ -196,13 +196,15 @@ impl Crowd {
         self.crowded.store(state.strangers.len() * STRANGERS_CROWDED_SHARE > self.caps.strangers, Ordering::Relaxed);
     }
 
-    /// The task that serves a seat, so that it can be ended.
+    /// The task that serves a seat from now on, so that it can be ended; at once where the seat was sent away meanwhile.
     pub(super) fn served_by(&self, id: u64, task: AbortHandle) {
         let mut state = self.state();
         if let Some(stranger) = state.strangers.get_mut(&id) {
             stranger.task = Some(task);
         } else if let Some(known) = state.known.get_mut(&id) {
             known.task = Some(task);
+        } else {
+            task.abort();
         }
     }
 
@@ -273,9 +275,15 @@ impl Seat {
         }
     }
 
-    /// A request has come, or another protocol is spoken.
+    /// A request has come.
     pub(super) fn busy(&self) {
         self.rests.store(BUSY, Ordering::Relaxed);
+    }
+
+    /// Another protocol is spoken, by a task of its own: that of the connection has ended.
+    pub(super) fn opened(&self, task: AbortHandle) {
+        self.busy();
+        self.crowd.served_by(self.id, task);
     }
 
     /// It was answered.
@@ -486,6 +494,17 @@ mod tests {
         drop(known);
         newcomer.known();
         assert!(!newcomer.is_stranger());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_was_sent_away_on_the_way_to_another_protocol_goes_with_the_task_that_speaks_it() {
+        let crowd = crowd(9, 9, 9);
+        let seat = crowd.admit(A);
+        crowd.make_room();
+        let task = tokio::spawn(std::future::pending::<()>());
+        seat.opened(task.abort_handle());
+        let ended = tokio::time::timeout(std::time::Duration::from_secs(1), task).await;
+        assert!(ended.is_ok_and(|ended| ended.is_err_and(|error| error.is_cancelled())));
     }
 
     #[tokio::test]

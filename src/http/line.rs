@@ -15,6 +15,7 @@ use bytes::Bytes;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, Sleep};
 
 use crate::base::limits::{STRANGER_REQUEST_EVERY_MS, STRANGER_REQUESTS_AT_ONCE};
@@ -244,9 +245,9 @@ impl Guarded {
         Some((parts.io.into_inner(), parts.read_buf))
     }
 
-    /// The connection speaks another protocol from now on, which keeps its own time for reading.
-    pub(super) fn opened(&mut self) {
-        self.line.seat.busy();
+    /// The connection speaks another protocol from now on, which keeps its own time for reading, in this task.
+    pub(super) fn opened(&mut self, task: AbortHandle) {
+        self.line.seat.opened(task);
         self.line.set(Phase::Open);
         self.service = None;
     }

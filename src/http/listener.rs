@@ -277,7 +277,7 @@ mod tests {
     use crate::base::cancel::{self, Why};
     use crate::base::limits::STRANGERS_A_TURN;
     use crate::http::error::HttpError;
-    use crate::http::{Body, Response};
+    use crate::http::{Body, Response, ws};
 
     /// Answers every request with nothing, and knows whoever asks for `/known`.
     struct Mute;
@@ -399,6 +399,50 @@ mod tests {
             let heard = futures_util::future::poll_immediate(pin!(client.read(&mut [0; 1]))).await;
             assert_eq!(matches!(heard, Some(Ok(0))), n < 7, "client {n}");
         }
+    }
+
+    /// Answers every request with a WebSocket, also for whoever is no stranger any more.
+    struct Sockets;
+
+    impl Service for Sockets {
+        fn call(self: Arc<Self>, request: connection::Request, line: Arc<Line>) -> Pin<Box<dyn Future<Output = Response> + Send>> {
+            line.known();
+            let (mut head, _) = request.into_parts();
+            let listens = |mut socket: ws::Socket| async move { while socket.recv().await.is_ok() {} };
+            let opened = ws::upgrade(&head.headers, head.extensions.remove(), ws::Options::default(), listens);
+            Box::pin(async { opened.unwrap_or_else(HttpError::into_response) })
+        }
+        fn refuse(&self, _: &Line, error: HttpError) -> Response {
+            error.into_response()
+        }
+    }
+
+    /// One key's WebSockets took the last places, too: they speak in tasks of their own, and those were not ended.
+    #[tokio::test(start_paused = true)]
+    async fn a_house_full_of_websockets_lets_a_newcomer_in() {
+        let (listener, dial) = Listener::memory();
+        let (_canceller, stop) = cancel::pair();
+        let stop = Stop { draining: stop.clone(), drained: stop };
+        tokio::spawn(serve(listener, Settings { connections_max: 5, ..Settings::default() }, Arc::new(Sockets), stop));
+        let begun = Instant::now();
+        let mut clients = Vec::new();
+        for _ in 0..12 {
+            let (mut client, theirs) = tokio::io::duplex(1024);
+            assert!(dial.send(Ok((theirs, Peer::Unix))).await.is_ok());
+            let handshake = "GET / HTTP/1.1\r\nhost: a\r\nupgrade: websocket\r\nconnection: upgrade\r\n\
+                             sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+            client.write_all(handshake.as_bytes()).await.unwrap();
+            assert!(client.read(&mut [0; 1024]).await.unwrap() > 0);
+            assert_eq!(begun.elapsed(), Duration::ZERO, "client {} had to wait", clients.len());
+            clients.push(client);
+        }
+        let mut there = Vec::new();
+        for (n, client) in clients.iter_mut().enumerate() {
+            if futures_util::future::poll_immediate(pin!(client.read(&mut [0; 1]))).await.is_none() {
+                there.push(n);
+            }
+        }
+        assert_eq!(there, [0, 1, 2, 11], "those who are known stay, and of the others who came last");
     }
 
     /// An error whose text cannot be had.

@@ -13,6 +13,8 @@ use hyper::header::{self, HeaderValue};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper::{HeaderMap, StatusCode};
 use tokio::io::AsyncWriteExt;
+use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
@@ -256,15 +258,18 @@ where
     })?;
     let accept = HeaderValue::try_from(accept).map_err(|_| HttpError::internal("base64 is not a header value"))?;
     let on = on.ok_or_else(|| HttpError::bad_request("an upgrade needs HTTP/1.1"))?;
-    // Ends with its socket: `run` returns when the peer, the key or the server is gone.
-    tokio::spawn(async move {
-        match on.await.map(open) {
+    let (itself, task) = oneshot::channel();
+    // Ends with its socket: `run` returns when the peer, the key or the server is gone; or when its place is needed.
+    let spawned = tokio::spawn(async move {
+        let Ok(task) = task.await else { return };
+        match on.await.map(|upgraded| open(upgraded, task)) {
             Ok(Some((io, already_read))) => run(Socket::new(io, already_read, options).await).await,
             Ok(None) => log::error("http", format_args!("an upgraded connection is not ours")),
             // The client left between handshake and upgrade.
             Err(_) => {}
         }
     });
+    let _ = itself.send(spawned.abort_handle());
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
@@ -274,8 +279,8 @@ where
     Ok(response)
 }
 
-fn open(upgraded: Upgraded) -> Option<(Guarded, Bytes)> {
+fn open(upgraded: Upgraded, task: AbortHandle) -> Option<(Guarded, Bytes)> {
     let (mut io, already_read) = Guarded::handed_over(upgraded)?;
-    io.opened();
+    io.opened(task);
     Some((io, already_read))
 }
