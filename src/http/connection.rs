@@ -48,7 +48,7 @@ pub struct Stop {
 /// Serves one connection to its end. While it drains, the request that runs, or is on its way, is answered, and the connection closes.
 pub(super) async fn run(socket: Socket, line: Arc<Line>, service: Arc<dyn Service>, stop: Stop) {
     let io = TokioIo::new(Guarded::new(socket, line.clone(), service.clone()));
-    let connection = http1::Builder::new()
+    let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         // Header and idle time are kept below hyper, see `http::line`: its timer knows one of them and cannot answer 408.
         .header_read_timeout(None)
@@ -70,7 +70,6 @@ pub(super) async fn run(socket: Socket, line: Arc<Line>, service: Arc<dyn Servic
         .preserve_header_case(false)
         .serve_connection(io, OneLine { line: line.clone(), service, draining: stop.draining.clone() })
         .with_upgrades();
-    let mut connection = std::pin::pin!(connection);
     let mut visitor = line.visitor();
     let mut waiter = stop.draining.waiter();
     let mut draining = false;
@@ -78,7 +77,7 @@ pub(super) async fn run(socket: Socket, line: Arc<Line>, service: Arc<dyn Servic
         if visitor.poll_turn(line.needs_pass(), cx).is_ready() {
             line.begun();
             // How a connection ended is the access log's affair, request by request.
-            if connection.as_mut().poll(cx).is_ready() {
+            if Pin::new(&mut connection).poll(cx).is_ready() {
                 return Poll::Ready(false);
             }
         }
@@ -90,16 +89,21 @@ pub(super) async fn run(socket: Socket, line: Arc<Line>, service: Arc<dyn Servic
         if line.awaits_request() { waiter.poll(cx).map(|_| true) } else { Poll::Ready(true) }
     });
     if stopped.await {
-        connection.as_mut().graceful_shutdown();
-        let _ = connection.await;
+        Pin::new(&mut connection).graceful_shutdown();
+        let _ = (&mut connection).await;
     }
     // Where a request asked for another protocol, as Java's client does with its first one, hyper leaves the socket to whoever answers
-    // that and does not close it, whatever the answer was.
-    let left = line.left_at().and_then(FutureExt::now_or_never).and_then(Result::ok).and_then(Guarded::handed_over);
-    if let Some((mut io, _)) = left {
+    // that and does not close it, whatever the answer was; behind bytes that are no request it keeps it, and does not close it either.
+    let Some(left_at) = line.left_at() else { return };
+    let left = match left_at.now_or_never() {
+        Some(Ok(upgraded)) => Guarded::handed_over(upgraded).map(|(io, _)| io),
+        _ => connection.into_parts().map(|parts| parts.io.into_inner()),
+    };
+    // Boxed: few connections come here, and each would keep room for it.
+    if let Some(mut io) = left.map(Box::new) {
         let closed = poll_fn(|cx| {
             ready!(visitor.poll_turn(line.needs_pass(), cx));
-            Pin::new(&mut io).poll_shutdown(cx)
+            Pin::new(&mut *io).poll_shutdown(cx)
         });
         let _ = closed.await;
     }

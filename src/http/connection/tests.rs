@@ -181,21 +181,28 @@ async fn a_long_frame_on_a_slow_line_is_a_sign_of_life() {
 #[tokio::test(start_paused = true)]
 async fn closing_is_in_stages_also_where_another_protocol_was_asked_for() {
     for upgrade in ["", "connection: upgrade\r\nupgrade: h2c\r\n", "connection: upgrade\r\nupgrade: websocket\r\n"] {
-        let (mut client, _canceller) = connect();
-        // The first request of Java's client asks, later ones do not.
-        client.write_all(format!("GET /a HTTP/1.1\r\nhost: a\r\n{upgrade}\r\n").as_bytes()).await.unwrap();
-        assert!(hear(&mut client).await.ends_with("/a"));
-        client.write_all(b"POST /closed HTTP/1.1\r\nhost: a\r\ncontent-length: 60000\r\n\r\n").await.unwrap();
-        let mut said = String::new();
-        client.read_to_string(&mut said).await.unwrap();
-        assert!(said.starts_with("HTTP/1.1 400 "), "{said}");
-        let started = Instant::now();
-        client.write_all(&[b'x'; 40_000]).await.unwrap_or_else(|error| panic!("{upgrade:?}: the rest is not taken in: {error}"));
-        while client.write_all(b"x").await.is_ok() {
-            tokio::time::sleep(Duration::from_millis(100)).await;
+        for last in ["POST /closed HTTP/1.1\r\nhost: a\r\ncontent-length: 60000\r\n\r\n", "nonsense\r\n\r\n"] {
+            let (mut client, _canceller) = connect();
+            // The first request of Java's client asks, later ones do not.
+            client.write_all(format!("GET /a HTTP/1.1\r\nhost: a\r\n{upgrade}\r\n").as_bytes()).await.unwrap();
+            assert!(hear(&mut client).await.ends_with("/a"));
+            client.write_all(last.as_bytes()).await.unwrap();
+            let mut said = String::new();
+            client.read_to_string(&mut said).await.unwrap();
+            assert!(said.starts_with("HTTP/1.1 400 "), "{said}");
+            closes_in_stages(&mut client, &format!("{upgrade:?} {last:?}")).await;
         }
-        assert_eq!(started.elapsed().as_secs(), 1, "but not for ever");
     }
+}
+
+/// What is sent after the server's last word is taken in for a second.
+async fn closes_in_stages(client: &mut DuplexStream, what: &str) {
+    let started = Instant::now();
+    client.write_all(&[b'x'; 40_000]).await.unwrap_or_else(|error| panic!("{what}: the rest is not taken in: {error}"));
+    while client.write_all(b"x").await.is_ok() {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(started.elapsed().as_secs(), 1, "but not for ever");
 }
 
 /// Nothing has to be waited for once it drains.
@@ -289,7 +296,12 @@ async fn slow_headers_are_cut_off_with_408() {
 /// Found by the fuzzer: a refusal behind a long answer came by half.
 #[tokio::test(start_paused = true)]
 async fn a_refusal_comes_whole_or_not_at_all_however_little_room_there_is() {
-    for bytes in ["nonsense\r\n\r\n", "GET /a HTTP/1.1\r\nhost: a\r\n\r\nnonsense\r\n\r\n", "GET / HTTP/1.1\r\nhost:"] {
+    for bytes in [
+        "nonsense\r\n\r\n",
+        "GET /a HTTP/1.1\r\nhost: a\r\n\r\nnonsense\r\n\r\n",
+        "GET /a HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\nnonsense\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost:",
+    ] {
         let said = say_to(connect_with_room_for(7), bytes).await;
         assert!(said.contains("\r\nconnection: close\r\n") && said.ends_with('}'), "{said}");
     }
