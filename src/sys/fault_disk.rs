@@ -50,6 +50,8 @@ struct State {
     unreadable: Option<PathBuf>,
     /// The next reader, of this file or of any, waits here twice: when it has read, and before it goes on.
     held: Option<(Option<PathBuf>, Arc<Barrier>)>,
+    /// What somebody else does before each changing call.
+    meanwhile: Option<Arc<dyn Fn() + Send + Sync>>,
     /// The next look at a file of this name panics.
     panics_at: Option<String>,
     /// Bytes read, bytes written.
@@ -110,6 +112,10 @@ impl FaultDisk {
     pub fn hold_reader_of(&self, path: &Path, at: Arc<Barrier>) {
         self.state().held = Some((Some(path.to_owned()), at));
     }
+    /// Somebody else does this before each changing call; `None` takes it back.
+    pub fn meanwhile(&self, does: Option<Arc<dyn Fn() + Send + Sync>>) {
+        self.state().meanwhile = does;
+    }
     /// This file cannot be read, also by who has it open; `None` takes it back.
     pub fn refuse_reading(&self, path: Option<&Path>) {
         self.state().unreadable = path.map(Path::to_owned);
@@ -156,6 +162,10 @@ impl FaultDisk {
     }
     /// One changing call.
     fn change(&self) -> io::Result<()> {
+        let meanwhile = self.state().meanwhile.clone();
+        if let Some(does) = meanwhile {
+            does();
+        }
         let mut state = self.state();
         state.calls += 1;
         if state.read_only {

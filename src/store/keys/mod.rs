@@ -40,6 +40,8 @@ const READ_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// `keys.json` as it was when it was last read.
 struct Seen {
     stat: Option<FileStat>,
+    /// This process writes it just now, under its lock: what it says anew is our own doing.
+    writing: bool,
     /// Monotonic time since which the disk does not let it be read.
     failing: Option<Duration>,
     /// Keys that another process made, changed or revoked, for the audit log; see [`Keys::changed_beside`].
@@ -89,7 +91,7 @@ impl Keys {
             token,
             lock,
             table: Live::new(table),
-            seen: Mutex::new(Seen { stat: Some(stat), failing: None, beside: BTreeMap::new() }),
+            seen: Mutex::new(Seen { stat: Some(stat), writing: false, failing: None, beside: BTreeMap::new() }),
             extra: Mutex::new(None),
         })
     }
@@ -256,11 +258,7 @@ impl Keys {
             return;
         }
         match read(&self.seams, &self.file) {
-            Ok(Some((table, stat))) => {
-                seen.beside.extend(differing(&self.table.load(), &table));
-                self.table.store(table);
-                (seen.stat, seen.failing) = (Some(stat), None);
-            }
+            Ok(Some((table, stat))) => self.take_in(&mut seen, table, stat),
             Ok(None) => {}
             Err(e) => {
                 // Said once for each change, not at every request.
@@ -297,19 +295,31 @@ impl Keys {
     fn seen(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(|e| e.into_inner())
     }
+    /// What the file says now.
+    fn take_in(&self, seen: &mut Seen, table: Table, stat: FileStat) {
+        if !seen.writing {
+            seen.beside.extend(differing(&self.table.load(), &table));
+        }
+        self.table.store(table);
+        (seen.stat, seen.failing) = (Some(stat), None);
+    }
     fn extra(&self) -> Option<(KeyRecord, [u8; 32])> {
         self.extra.lock().unwrap_or_else(|e| e.into_inner()).clone()
     }
     /// One change of the file, under its lock.
     fn change<T>(&self, with: impl FnOnce(&mut Table) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let _held = self.seams.disk.lock(&self.lock).map_err(StoreError::io("locking the keys"))?;
-        let (mut table, _) = read(&self.seams, &self.file)?.ok_or_else(|| StoreError::Damaged("keys.json is missing".to_owned()))?;
-        let beside: Vec<_> = differing(&self.table.load(), &table).collect();
-        let value = with(&mut table)?;
-        write(&self.seams, &self.file, &table)?;
-        // What was written holds, not what can be read back: a key that was revoked is, whatever the disk does now.
+        let (mut table, stat) = read(&self.seams, &self.file)?.ok_or_else(|| StoreError::Damaged("keys.json is missing".to_owned()))?;
+        {
+            let mut seen = self.seen();
+            self.take_in(&mut seen, table.clone(), stat);
+            seen.writing = true;
+        }
+        let written = with(&mut table).and_then(|value| write(&self.seams, &self.file, &table).map(|()| value));
         let mut seen = self.seen();
-        seen.beside.extend(beside);
+        seen.writing = false;
+        let value = written?;
+        // What was written holds, not what can be read back: a key that was revoked is, whatever the disk does now.
         (seen.stat, seen.failing) = (self.seams.disk.stat(&self.file).unwrap_or_default(), None);
         self.table.store(table);
         Ok(value)
@@ -410,6 +420,34 @@ mod tests {
         server.create(new("later", NewOwner::Of(server.first_owner()))).unwrap();
         assert_eq!(server.changed_beside(), BTreeMap::from([(made.id, made.owner), (own.id, own.owner)]));
         assert!(server.changed_beside().is_empty());
+    }
+
+    /// A request that came between the new file and the note of it took our own change for another process's.
+    #[test]
+    fn a_key_that_is_looked_up_while_the_table_is_written_is_the_servers_own_change() {
+        let bench = Bench::new();
+        let home = bench.home();
+        let server = Arc::new(Keys::open(&home).unwrap());
+        let command_line = Keys::beside(home.path(), Seams { disk: Arc::new(crate::sys::disk::RealDisk), ..bench.seams() }).unwrap();
+        let owner = NewOwner::Of(server.first_owner());
+        bench.disk.meanwhile({
+            let server = server.clone();
+            Some(Arc::new(move || drop(server.find("oxk_"))))
+        });
+        let (own, _) = server.create(new("own", owner)).unwrap();
+        server.revoke(own.owner, own.id).unwrap();
+        assert_eq!(server.changed_beside(), BTreeMap::new());
+        let (made, _) = command_line.create(new("made", NewOwner::New)).unwrap();
+        server.create(new("later", owner)).unwrap();
+        assert_eq!(server.changed_beside(), BTreeMap::from([(made.id, made.owner)]));
+        // Also behind one that failed, and one that could not be made.
+        bench.disk.stop_after(Some(0));
+        assert!(server.create(new("lost", owner)).is_err());
+        bench.disk.stop_after(None);
+        assert!(server.create(new("nobody's", NewOwner::Of(bench.owner()))).is_err());
+        let (made, _) = command_line.create(new("made", NewOwner::New)).unwrap();
+        assert_eq!(server.changed_beside(), BTreeMap::from([(made.id, made.owner)]));
+        bench.disk.meanwhile(None);
     }
 
     #[test]
