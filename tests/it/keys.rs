@@ -100,6 +100,27 @@ async fn a_key_makes_and_rotates_only_keys_with_scopes_it_has() {
     make(&lesser, json!({"name": "x", "scopes": ["admin"]})).await;
 }
 
+/// The new key was cut to the caller's limits without a word, and lay in the token file, where it died.
+#[tokio::test]
+async fn a_key_rotates_none_that_lives_longer_or_is_faster_than_itself() {
+    let server = Setup::new().start();
+    let admin = server.client();
+    let first = listed(&admin).await[0].0.clone();
+    for limits in [json!({"expires_in_secs": 60}), json!({"rate_limit_per_minute": 20})] {
+        let mut body = json!({"name": "limited", "scopes": SCOPES});
+        body.as_object_mut().unwrap().extend(limits.as_object().unwrap().clone());
+        let (id, key) = make(&admin, body).await;
+        let limited = server.stranger().with_key(Some(&key));
+        let error = limited.post_empty(&format!("/api/keys/{first}/rotate")).await.expect(403).error();
+        assert!(error.contains("end no later"), "{error}");
+        let renewed = limited.post_empty(&format!("/api/keys/{id}/rotate")).await.expect(201).json();
+        assert_eq!(renewed["rate_limit_per_minute"], limits["rate_limit_per_minute"]);
+        assert_eq!(renewed["expires_at"].is_null(), limits["expires_in_secs"].is_null());
+    }
+    assert_eq!(std::fs::read_to_string(server.home().join("token")).unwrap().trim(), server.key());
+    admin.get("/api/keys").await.expect(200);
+}
+
 /// THREATS 5: whatever a client says of its scopes, in whatever place, they are those of the key's record; and a record that says
 /// nothing of them opens nothing.
 #[tokio::test]

@@ -181,19 +181,12 @@ impl Keys {
         let table = self.table.load();
         (0..table.keys.len()).filter_map(move |at| table.keys.get(at)?.record.budget)
     }
-    /// [`Self::rotate_within`] no bounds: by the owner of the home.
-    ///
-    /// # Errors
-    /// The same.
-    pub fn rotate(&self, owner: OwnerId, id: KeyId, overlap: Duration) -> Result<(KeyRecord, Secret), StoreError> {
-        self.rotate_within(owner, id, overlap, &Bounds::default())
-    }
-    /// Makes a key with the same owner, name, scopes, budget and, within `bounds`, rate and end; this one goes on for `overlap` at most.
-    /// Where it is the one in `<home>/token`, that file gets the new one.
+    /// Makes a key with the same owner, name, scopes, budget, rate and end; this one goes on for `overlap` at most. Where it is the
+    /// one in `<home>/token`, that file gets the new one.
     ///
     /// # Errors
     /// `NotFound` where the owner has no such key, `Conflict` where it was revoked or has expired, `TooLarge`, `DiskFull`, `Io`.
-    pub fn rotate_within(&self, owner: OwnerId, id: KeyId, overlap: Duration, bounds: &Bounds) -> Result<(KeyRecord, Secret), StoreError> {
+    pub fn rotate(&self, owner: OwnerId, id: KeyId, overlap: Duration) -> Result<(KeyRecord, Secret), StoreError> {
         let secret = secret::make(&self.seams);
         let now = self.seams.clock.now();
         let until = now.plus(overlap);
@@ -203,13 +196,7 @@ impl Keys {
             if !old.record.is_valid(now) {
                 return Err(StoreError::Conflict);
             }
-            let record = KeyRecord {
-                id: KeyId::random(self.seams.random.as_ref()),
-                created_at: now,
-                expires_at: bounds.end(old.record.expires_at),
-                rate_limit_per_minute: bounds.rate(old.record.rate_limit_per_minute),
-                ..old.record.clone()
-            };
+            let record = KeyRecord { id: KeyId::random(self.seams.random.as_ref()), created_at: now, ..old.record.clone() };
             let is_held = held.is_some_and(|held| same(&held, &old.hash));
             if !is_held {
                 old.ends_by(until);
