@@ -114,7 +114,6 @@ impl Pipeline {
         if intake.is_unread() {
             // Nobody will read the rest, so nothing can follow it.
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-            line.linger();
         }
         finish(&mut response, request_id, listed);
         self.count(place, &response, &entry);

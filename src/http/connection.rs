@@ -187,9 +187,14 @@ impl Future for Answering {
         }
         let mut response = ready!(self.inner.as_mut().poll(cx));
         let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        let headers = response.headers_mut();
         // RFC 9112 §9.6: who hears it sends no further request here.
         if self.draining.why().is_some() && !switches {
-            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        // What is on its way already is still taken in.
+        if headers.get(header::CONNECTION).is_some_and(|said| said == "close") {
+            self.line.linger();
         }
         if let Some(upgrade) = self.upgrade.take().filter(|_| !switches) {
             self.line.declined(upgrade);

@@ -145,8 +145,8 @@ impl Line {
         !self.seat.is_stranger()
     }
 
-    /// The request was answered without being read to its end.
-    pub fn linger(&self) {
+    /// The server says that it closes, whatever more may come.
+    pub(super) fn linger(&self) {
         self.linger.store(true, Ordering::Relaxed);
     }
 

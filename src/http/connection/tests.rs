@@ -31,10 +31,7 @@ impl Service for Stub {
                     };
                     return opened.unwrap();
                 }
-                "/closed" => {
-                    line.linger();
-                    return HttpError::bad_request("closed").closing().into_response();
-                }
+                "/closed" => return HttpError::bad_request("closed").closing().into_response(),
                 "/wait" => tokio::time::sleep(Duration::from_secs(5)).await,
                 "/flood" => {
                     let chunk = || Some((Ok(Bytes::from_static(&[b'x'; 1024])), ()));
@@ -466,6 +463,18 @@ async fn a_connection_that_begins_while_it_drains_has_one_request() {
     drain.cancel(Why::Shutdown);
     let said = say_to((client, drain), TWO_REQUESTS).await;
     assert!(said.contains("connection: close") && said.ends_with("/a"), "{said}");
+}
+
+/// Requests that came behind the last one reset its answer away.
+#[tokio::test(start_paused = true)]
+async fn the_last_answer_of_a_drain_is_not_lost_to_what_is_sent_behind_it() {
+    let (mut client, drain, _end) = connect_to_drain();
+    drain.cancel(Why::Shutdown);
+    client.write_all(TWO_REQUESTS.as_bytes()).await.unwrap();
+    let mut said = String::new();
+    client.read_to_string(&mut said).await.unwrap();
+    assert!(said.contains("connection: close") && said.ends_with("/a"), "{said}");
+    closes_in_stages(&mut client, "drained").await;
 }
 
 #[tokio::test(start_paused = true)]
