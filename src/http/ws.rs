@@ -128,7 +128,9 @@ impl Socket {
                 item = self.frames.next() => match item {
                     Some(Ok(tungstenite::Message::Text(text))) => return Ok(Message::Text(text)),
                     Some(Ok(tungstenite::Message::Binary(bytes))) => return Ok(Message::Binary(bytes)),
-                    // A pong or the answer to a close waits to leave: who sends pings and reads nothing is not read from, either.
+                    // The answer leaves in `end`: nothing of ours may come between.
+                    Some(Ok(tungstenite::Message::Close(_))) => self.state = State::Over(None),
+                    // A pong waits to leave: who sends pings and reads nothing is not read from, either.
                     Some(Ok(_)) => self.unflushed = true,
                     // Told in `end`: this future may be dropped before the peer has taken it.
                     Some(Err(error)) => self.state = State::Over(broken_rule(&error)),
@@ -178,12 +180,14 @@ impl Socket {
         self.end().await;
     }
 
-    /// Ends a connection that is over ([`Gone`]): a peer that broke a rule is told which, then the server closes (RFC 6455 §7.1.1);
-    /// unread input must not reset our last frame away.
+    /// Ends a connection that is over ([`Gone`]): a peer that broke a rule is told which, one that closed gets its answer, then the
+    /// server closes (RFC 6455 §7.1.1); unread input must not reset our last frame away.
     pub async fn end(mut self) {
-        if let State::Over(Some((code, reason))) = self.state {
-            let _ = self.say_close(code, reason).await;
-        }
+        let _ = match self.state {
+            State::Over(Some((code, reason))) => self.say_close(code, reason).await,
+            State::Over(None) => timeout(CLOSE_TIME, self.frames.flush()).await.map_or(Err(Gone), |flushed| flushed.map_err(|_| Gone)),
+            State::Open | State::Lost => Ok(()),
+        };
         if !matches!(self.state, State::Lost) {
             let io = self.frames.get_mut();
             io.linger();

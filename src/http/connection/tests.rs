@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::BufMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::time::{Instant, timeout};
 
@@ -162,6 +163,19 @@ async fn a_close_code_is_said_whole_though_there_is_more_to_say() {
     let mut heard = Vec::new();
     from.read_to_end(&mut heard).await.unwrap();
     assert!(heard.ends_with(b"\x88\x10\x03\xeaprotocol error"), "{:?}", String::from_utf8_lossy(&heard));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_close_of_the_peer_is_answered_though_there_is_more_to_say() {
+    let (mut client, _canceller) = connect_with_room_for(16);
+    client.write_all(handshake("/talk").as_bytes()).await.unwrap();
+    client.write_all(&frame(0x88, &1000u16.to_be_bytes())).await.unwrap();
+    let mut heard = Vec::new();
+    // Slowly, so that the answer has to wait for room.
+    while client.read_buf(&mut (&mut heard).limit(1)).await.unwrap() > 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(heard.ends_with(b"\x88\x02\x03\xe8"), "{:?}", String::from_utf8_lossy(&heard));
 }
 
 #[tokio::test(start_paused = true)]
