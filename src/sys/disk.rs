@@ -58,6 +58,8 @@ pub struct FileStat {
     pub size: u64,
     /// Last change of its content.
     pub modified: Timestamp,
+    /// Of that, the nanoseconds beyond its millisecond.
+    pub modified_nanos: u32,
     /// Permission bits (`0o777` mask).
     pub mode: u32,
     /// Inode number: changes when a file is replaced by a rename.
@@ -370,6 +372,8 @@ impl DiskFile for RealFile {
     }
 }
 
+const NANOS_PER_MILLI: i64 = 1_000_000;
+
 /// What an open file, or a path, is.
 pub(super) fn about(meta: &fs::Metadata) -> FileStat {
     let of = meta.file_type();
@@ -379,11 +383,12 @@ pub(super) fn about(meta: &fs::Metadata) -> FileStat {
         () if of.is_symlink() => Kind::Link,
         () => Kind::Other,
     };
-    FileStat { kind, size: meta.len(), modified: modified(meta), mode: meta.mode() & 0o777, inode: meta.ino() }
+    let modified_nanos = u32::try_from(meta.mtime_nsec() % NANOS_PER_MILLI).unwrap_or(0);
+    FileStat { kind, size: meta.len(), modified: modified(meta), modified_nanos, mode: meta.mode() & 0o777, inode: meta.ino() }
 }
 
 fn modified(meta: &fs::Metadata) -> Timestamp {
     let secs = u64::try_from(meta.mtime()).unwrap_or(0);
-    let millis = u64::try_from(meta.mtime_nsec() / 1_000_000).unwrap_or(0);
+    let millis = u64::try_from(meta.mtime_nsec() / NANOS_PER_MILLI).unwrap_or(0);
     Timestamp::from_millis(secs.saturating_mul(1000).saturating_add(millis))
 }

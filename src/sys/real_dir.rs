@@ -79,7 +79,14 @@ impl DiskDir for RealDir {
                 Ok(Some(stat)) => stat,
                 Ok(None) => continue,
                 // One that is damaged must not take the others with it; its own opening will fail.
-                Err(_) => FileStat { kind: kind(entry.file_type()), size: 0, modified: Timestamp::default(), mode: 0, inode: entry.ino() },
+                Err(_) => FileStat {
+                    kind: kind(entry.file_type()),
+                    size: 0,
+                    modified: Timestamp::default(),
+                    modified_nanos: 0,
+                    mode: 0,
+                    inode: entry.ino(),
+                },
             };
             if each(name, stat).is_break() {
                 break;
@@ -144,6 +151,7 @@ fn of(stat: &rustix::fs::Stat) -> FileStat {
         kind,
         size: u64::try_from(stat.st_size).unwrap_or(0),
         modified: Timestamp::from_millis(secs.saturating_mul(1000) + nanos / 1_000_000),
+        modified_nanos: u32::try_from(nanos % 1_000_000).unwrap_or(0),
         mode: stat.st_mode & 0o777,
         inode: stat.st_ino,
     }

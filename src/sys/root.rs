@@ -42,6 +42,10 @@ pub struct Item {
     pub size: u64,
     /// When its content last changed.
     pub modified: Timestamp,
+    /// Of that, the nanoseconds beyond its millisecond.
+    pub modified_nanos: u32,
+    /// Another one for each file that is there; a file that is written anew is another one.
+    pub inode: u64,
 }
 
 /// Why it was not done.
@@ -145,10 +149,10 @@ impl Root {
         let segments = segments(path)?;
         let (parent, name) = self.parent_of(&segments)?;
         let (file, stat) = parent.open_file(name)?;
-        if stat.kind != Kind::File {
-            return Err(RootError::NotAFile);
+        match item(name, &stat) {
+            Some(item) if !item.is_dir => Ok((file, item)),
+            _ => Err(RootError::NotAFile),
         }
-        Ok((file, Item { name: name.to_owned(), is_dir: false, size: stat.size, modified: stat.modified }))
     }
 
     /// Writes a file whole, making its directories: temporary file, sync, rename, sync of the directory. After a crash at any
@@ -283,7 +287,8 @@ fn item(name: &str, stat: &FileStat) -> Option<Item> {
         Kind::Dir => 0,
         Kind::Link | Kind::Other => return None,
     };
-    Some(Item { name: name.to_owned(), is_dir: stat.is_dir(), size, modified: stat.modified })
+    let FileStat { modified, modified_nanos, inode, .. } = *stat;
+    Some(Item { name: name.to_owned(), is_dir: stat.is_dir(), size, modified, modified_nanos, inode })
 }
 
 /// The path's segments; `""`, `.` and `/`-less relative paths only. A leading `./` and one closing `/` are taken as said.

@@ -199,7 +199,7 @@ impl Image {
             Node::File(file) => (Kind::File, file.live.len() as u64, file.modified, file.mode),
             Node::Dir(dir) => (Kind::Dir, 0, dir.modified, 0o700),
         };
-        Ok(FileStat { kind, size, modified: Timestamp::from_millis(modified), mode, inode: id })
+        Ok(FileStat { kind, size, modified: Timestamp::from_millis(modified), modified_nanos: 0, mode, inode: id })
     }
     /// Path and content of every file, sorted.
     pub(super) fn files(&self) -> Vec<(String, Arc<Vec<u8>>)> {
