@@ -40,7 +40,8 @@ pub(super) struct NewKey {
     #[serde(default)]
     #[cfg_attr(test, schemars(range(min = 1, max = EXPIRES_IN_SECS_MAX)))]
     expires_in_secs: Option<u64>,
-    /// Its own rate; without it the calling key's own, which it never exceeds, or `security.rate_limit_per_minute`.
+    /// Its own rate; without it the calling key's own, which it never exceeds, or `security.rate_limit_per_minute`. Each key has its
+    /// rate to itself: that of the calling key bounds each key that it makes, not all of them together.
     #[serde(default)]
     #[cfg_attr(test, schemars(range(min = 1)))]
     rate_limit_per_minute: Option<u32>,
@@ -213,7 +214,7 @@ pub(crate) async fn create(app: Arc<App>, call: Call) -> Result<Response, HttpEr
     api::created(&KeyMade { key: secret.reveal().to_owned(), record: shown(&app, &record, now) })
 }
 
-/// `DELETE /api/keys/{id}`: its open streams end within a second.
+/// `DELETE /api/keys/{id}`: its open streams end within a second. The keys that it made go on.
 pub(crate) async fn revoke(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
     let (owner, id, table) = (call.caller()?.owner(), id(&call)?, app.keys.clone());
     api::blocking(move || table.revoke(owner, id)).await?;

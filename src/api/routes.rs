@@ -315,7 +315,7 @@ pub static ROUTES: &[Route] = &[
         .body(JSON_BODY_BYTES_MAX)
         .takes("NewKey")
         .answers(201, "KeyMade"),
-    row(DELETE, "/api/keys/{id}", ADMIN, "Revoke a key; its open streams end within a second", to!(keys::revoke))
+    row(DELETE, "/api/keys/{id}", ADMIN, "Revoke a key; its open streams end within a second, keys that it made go on", to!(keys::revoke))
         .body(JSON_BODY_BYTES_MAX)
         .answers(200, "KeyRevoked"),
     row(POST, "/api/keys/{id}/rotate", ADMIN, "A new key with the same rights; the old one goes on for a while", to!(keys::rotate))
