@@ -105,8 +105,8 @@ fn named_fields(headers: &HeaderMap) -> Option<HeaderValue> {
 /// The fields that let a listed page read the answer.
 pub fn allow(listed: Listed, headers: &mut HeaderMap) {
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, listed.0);
-    headers
-        .insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("x-request-id, retry-after, ratelimit, ratelimit-policy"));
+    let ours = HeaderValue::from_static("x-request-id, retry-after, etag, ratelimit, ratelimit-policy");
+    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, ours);
     headers.append(header::VARY, HeaderValue::from_static("origin"));
 }
 
@@ -162,6 +162,16 @@ mod tests {
     fn a_listed_page_passes_and_is_told_so() {
         assert_eq!(ask(Method::POST, &["https://page.example"], false, false), Ok(true));
         assert_eq!(ask(Method::GET, &["https://page.example:443"], false, true), Ok(true));
+    }
+
+    #[test]
+    fn a_listed_page_may_read_what_it_goes_on_with() {
+        let mut headers = HeaderMap::new();
+        allow(Listed(HeaderValue::from_static("https://page.example")), &mut headers);
+        let exposed = headers[header::ACCESS_CONTROL_EXPOSE_HEADERS].to_str().unwrap();
+        for field in ["x-request-id", "retry-after", "etag"] {
+            assert!(exposed.split(", ").any(|one| one == field), "{field}");
+        }
     }
 
     #[test]
