@@ -149,7 +149,7 @@ impl hyper::service::Service<Request> for OneLine {
         };
         // Boxed by the service: a connection that waits does not keep room for a request.
         let inner = self.service.clone().call(request, self.line.clone());
-        Answering { line: self.line.clone(), draining: self.draining.clone(), first, upgrade, inner }
+        Answering { line: self.line.clone(), draining: self.draining.clone(), begun: self.line.now(), first, upgrade, inner }
     }
 }
 
@@ -163,6 +163,8 @@ enum First {
 struct Answering {
     line: Arc<Line>,
     draining: Cancel,
+    /// When the request came, as the line counts.
+    begun: u64,
     first: First,
     /// The request asks for another protocol.
     upgrade: Option<OnUpgrade>,
@@ -189,7 +191,7 @@ impl Future for Answering {
         let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         let headers = response.headers_mut();
         // RFC 9112 §9.6: who hears it sends no further request here.
-        if self.draining.why().is_some() && !switches {
+        if (self.draining.why().is_some() || self.line.is_known_no_more(self.begun)) && !switches {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         // What is on its way already is still taken in.

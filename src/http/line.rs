@@ -32,6 +32,9 @@ pub const HEADER_TIME: Duration = Duration::from_secs(10);
 pub const IDLE_TIME: Duration = Duration::from_secs(75);
 /// A peer that takes nothing while we have something to send.
 pub const WRITE_TIME: Duration = Duration::from_secs(30);
+/// Whoever is known shows it again within this time, or the next answer is the last one: a key that was revoked keeps no place by
+/// asking for what needs none.
+const KNOWN_TIME: Duration = Duration::from_secs(75);
 /// After the last answer unread input is taken in for this long: closing on it would reset the answer away.
 const LINGER_TIME: Duration = Duration::from_secs(1);
 const LINGER_BYTES_MAX: usize = 256 * 1024;
@@ -70,6 +73,8 @@ pub struct Line {
     born: Instant,
     /// A stranger's requests are paid for up to this time, in ms since `born`.
     paid: AtomicU64,
+    /// When it was last [`Line::known`], in ms since `born`.
+    shown: AtomicU64,
 }
 
 /// What a request has to let pass before it is answered.
@@ -94,6 +99,7 @@ impl Line {
             declined: Mutex::default(),
             born: Instant::now(),
             paid: AtomicU64::new(0),
+            shown: AtomicU64::new(0),
         })
     }
 
@@ -119,7 +125,7 @@ impl Line {
             return Turn::Now;
         }
         if self.seat.is_crowded() {
-            let now = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX);
+            let now = self.now();
             let paid = self.paid.load(Ordering::Relaxed).max(now);
             self.paid.store(paid.saturating_add(STRANGER_REQUEST_EVERY_MS), Ordering::Relaxed);
             let from = paid.saturating_sub((STRANGER_REQUESTS_AT_ONCE - 1) * STRANGER_REQUEST_EVERY_MS);
@@ -138,11 +144,23 @@ impl Line {
     /// A request on this connection was authenticated: it is no stranger any more, where there is room for one more who is known.
     pub fn known(&self) {
         self.seat.known();
+        self.shown.store(self.now(), Ordering::Relaxed);
     }
 
     /// It was [`Self::known`] before.
     pub fn is_known(&self) -> bool {
         !self.seat.is_stranger()
+    }
+
+    /// It was known, and neither a request that came at `begun` (see [`Self::now`]) nor those of some time before it have shown so.
+    pub(super) fn is_known_no_more(&self, begun: u64) -> bool {
+        let since = begun.saturating_sub(self.shown.load(Ordering::Relaxed));
+        self.is_known() && Duration::from_millis(since) > KNOWN_TIME
+    }
+
+    /// In ms since it was accepted.
+    pub(super) fn now(&self) -> u64 {
+        u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     /// The server says that it closes, whatever more may come.

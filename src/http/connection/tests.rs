@@ -368,6 +368,28 @@ async fn an_idle_connection_has_75_seconds_and_a_new_head_10() {
     assert!((74..=75).contains(&started.elapsed().as_secs()));
 }
 
+/// A revoked key's connections stayed known as long as they asked for what needs no key.
+#[tokio::test(start_paused = true)]
+async fn whoever_is_known_shows_it_now_and_then_or_goes_after_an_answer() {
+    let ask = async |client: &mut DuplexStream, path: &str| {
+        client.write_all(format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n").as_bytes()).await.unwrap();
+        let said = hear(client).await;
+        tokio::time::sleep(Duration::from_secs(50)).await;
+        assert!(said.contains(path), "{said}");
+        said.contains("connection: close")
+    };
+    let (mut client, _canceller) = connect();
+    for path in ["/a", "/a", "/a", "/known", "/a", "/known", "/a"] {
+        assert!(!ask(&mut client, path).await, "{path}");
+    }
+    assert!(ask(&mut client, "/a").await, "100 s after it was known");
+    assert_eq!(client.read(&mut [0; 1]).await.unwrap(), 0);
+    let (mut client, _canceller) = connect();
+    for path in ["/known", "/a", "/known"] {
+        assert!(!ask(&mut client, path).await, "{path}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_later_request_that_is_none_is_refused_in_our_words_too() {
     let (mut client, _canceller) = connect();
