@@ -19,11 +19,7 @@ pub(super) fn run(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
     let [file] = parsed.words.as_slice() else { return Err(Failure::usage("backup: name one file that is to be made")) };
     let config = load(parsed, env)?;
     let home = real(config.home()).map_err(|e| failed(config.home(), &e))?;
-    let workspace = match real(&config.workspace()) {
-        // It is made at the first start.
-        Err(e) if e.kind() == io::ErrorKind::NotFound => home.join("workspace"),
-        other => other.map_err(|e| failed(&config.workspace(), &e))?,
-    };
+    let workspace = workspace(&home, &config.workspace())?;
     let file = place(Path::new(file), &[&home, &workspace], parsed.has("replace"))?;
     let (at, shown) = (home.clone(), file.clone());
     let (written, report) = progress::with(move |watch| make(&home, &workspace, &file, watch))?;
@@ -110,6 +106,20 @@ fn place(file: &Path, held: &[&Path], replace: bool) -> Result<PathBuf, Failure>
         Ok(meta) if !meta.is_file() => Err(Failure::usage(format!("{shown} is there and is no file; choose another name"))),
         Ok(_) if replace => Ok(path),
         Ok(_) => Err(Failure::failed(format!("{shown} is there already; choose another name, or say --replace"))),
+    }
+}
+
+/// The workspace of this home. A start makes both, so where only the home is, the other is not on its disk now, and a backup without
+/// it would take the place of a whole one.
+fn workspace(home: &Path, configured: &Path) -> Result<PathBuf, Failure> {
+    let made = std::fs::metadata(configured.join("sessions")).and_then(|_| real(configured));
+    match made {
+        Err(e) if e.kind() == io::ErrorKind::NotFound && home.join("secret").exists() => {
+            Err(Failure::failed(format!("the workspace {} is not there; is its disk mounted?", configured.display())))
+        }
+        // Nor is there anything else.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(home.join("workspace")),
+        made => made.map_err(|e| failed(configured, &e)),
     }
 }
 

@@ -239,7 +239,14 @@ async fn a_workspace_outside_of_the_home_goes_where_it_is_told() {
     refused(&run(home.path(), &["backup", workspace.join("b.tar").to_str().unwrap()]), 2, "which it holds");
     fine(&run(home.path(), &["backup", file.to_str().unwrap()]));
     drop(server);
+    let whole = std::fs::read(&file).unwrap();
     std::fs::remove_dir_all(&workspace).unwrap();
+    for _ in 0..2 {
+        refused(&run(home.path(), &["backup", file.to_str().unwrap(), "--replace"]), 1, "is its disk mounted?");
+        assert!(std::fs::read(&file).unwrap() == whole, "the last good one is still there");
+        // A mount point without its disk.
+        std::fs::create_dir_all(&workspace).unwrap();
+    }
     let new = Arc::new(TempDir::new());
     refused(&run(new.path(), &["restore", file.to_str().unwrap()]), 2, "--workspace DIR");
     fine(&run(new.path(), &["restore", file.to_str().unwrap(), "--workspace", workspace.to_str().unwrap()]));
