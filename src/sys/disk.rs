@@ -62,6 +62,8 @@ pub struct FileStat {
     pub modified_nanos: u32,
     /// Permission bits (`0o777` mask).
     pub mode: u32,
+    /// The user that it belongs to.
+    pub owner: u32,
     /// Inode number: changes when a file is replaced by a rename.
     pub inode: u64,
 }
@@ -196,6 +198,32 @@ pub fn remove_all(disk: &dyn Disk, path: &Path, depth: usize) -> io::Result<()> 
         remove_all(disk, &path.join(item.name), depth - 1)?;
     }
     disk.remove_dir(path)
+}
+
+/// [`remove_all`] beneath a directory that is held open: no link that comes on the way meanwhile leads out of it.
+pub fn remove_beneath(dir: &dyn DiskDir, path: &str, depth: usize) -> io::Result<()> {
+    let (above, name) = path.rsplit_once('/').unwrap_or((".", path));
+    // Opened for each: one that is held for every directory on the way down is more than a process may hold.
+    match dir.open_dir(above)?.stat(name)? {
+        None => return Ok(()),
+        Some(stat) if !stat.is_dir() => return dir.open_dir(above)?.remove_file(name),
+        Some(_) if depth == 0 => return Err(io::Error::other("directories lie too deep in one another")),
+        Some(_) => {}
+    }
+    for inner in names(dir.open_dir(path)?.as_ref())? {
+        remove_beneath(dir, &format!("{path}/{inner}"), depth - 1)?;
+    }
+    dir.open_dir(above)?.remove_dir(name)
+}
+
+/// The names in a directory that is held open.
+pub fn names(dir: &dyn DiskDir) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    dir.list(&mut |name, _| {
+        names.push(name.to_owned());
+        ControlFlow::Continue(())
+    })?;
+    Ok(names)
 }
 
 /// The error says that there is no space (or quota) left.
@@ -384,7 +412,8 @@ pub(super) fn about(meta: &fs::Metadata) -> FileStat {
         () => Kind::Other,
     };
     let modified_nanos = u32::try_from(meta.mtime_nsec() % NANOS_PER_MILLI).unwrap_or(0);
-    FileStat { kind, size: meta.len(), modified: modified(meta), modified_nanos, mode: meta.mode() & 0o777, inode: meta.ino() }
+    let (modified, mode) = (modified(meta), meta.mode() & 0o777);
+    FileStat { kind, size: meta.len(), modified, modified_nanos, mode, owner: meta.uid(), inode: meta.ino() }
 }
 
 fn modified(meta: &fs::Metadata) -> Timestamp {

@@ -10,6 +10,11 @@ use rustix::fs::{Mode, OFlags, fstat, open};
 use rustix::process::{Gid, Uid, fchdir, geteuid};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
+/// The user that this process, or this thread of it, is.
+pub fn me() -> u32 {
+    geteuid().as_raw()
+}
+
 /// Whose directory it is, where that is another user's and this process is root's.
 pub fn other(dir: &Path) -> io::Result<Option<u32>> {
     let dir = open(dir, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;

@@ -85,6 +85,7 @@ impl DiskDir for RealDir {
                     modified: Timestamp::default(),
                     modified_nanos: 0,
                     mode: 0,
+                    owner: u32::MAX,
                     inode: entry.ino(),
                 },
             };
@@ -153,6 +154,7 @@ fn of(stat: &rustix::fs::Stat) -> FileStat {
         modified: Timestamp::from_millis(secs.saturating_mul(1000) + nanos / 1_000_000),
         modified_nanos: u32::try_from(nanos % 1_000_000).unwrap_or(0),
         mode: stat.st_mode & 0o777,
+        owner: stat.st_uid,
         inode: stat.st_ino,
     }
 }

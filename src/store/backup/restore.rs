@@ -5,9 +5,10 @@
 //! workspace that lies elsewhere gets its name right before the home.
 //!
 //! Nothing is written but new files beneath that directory, which is held open and nobody else's: the kernel resolves every name
-//! beneath it and follows no link.
+//! beneath it and follows no link. Nothing else is removed: what somebody else put under its name is left alone, and so is the home.
 
-use std::ffi::OsString;
+use std::cell::Cell;
+use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -15,7 +16,8 @@ use super::place::{HOME, Layout, OUTSIDE, Place, beneath};
 use super::read::{Content, Visitor, read};
 use super::{BackupError, Doing, Watch};
 use crate::store::atomic::make_dir;
-use crate::sys::disk::{Disk, DiskDir, DiskFile, Lock, Locked, remove_all};
+use crate::sys::disk::{Disk, DiskDir, DiskFile, FileStat, Lock, Locked, names, remove_beneath};
+use crate::sys::owner;
 use crate::wire::path::RelPath;
 use crate::wire::tar::Entry;
 
@@ -80,7 +82,7 @@ pub fn restore(disk: &dyn Disk, file: &dyn DiskFile, target: &Target, watch: Wat
     let done = fill(disk, file, (&home, workspace.as_ref()), &target.workspace, watch).and_then(|()| {
         if let Some(workspace) = &workspace {
             // It is a home's.
-            disk.remove_file(&workspace.beside.join("lock")).map_err(failed("making the workspace"))?;
+            workspace.dir.remove_file("lock").map_err(failed("making the workspace"))?;
             workspace.name()?;
         }
         home.name()
@@ -95,7 +97,7 @@ fn fill(
     whither: &Whither,
     watch: Watch<'_>,
 ) -> Result<(), BackupError> {
-    let opened = |made: &Made<'_>| disk.open_dir(&made.beside).map_err(failed("opening the new home"));
+    let opened = |made: &Made<'_>| made.dir.open_dir(".").map_err(failed("opening the new home"));
     let workspace = match (whither, outside) {
         (Whither::Inside(inside), _) => Workspace::Inside(inside.as_str().to_owned()),
         (_, Some(made)) => Workspace::Outside(opened(made)?),
@@ -105,60 +107,97 @@ fn fill(
     read(file, Doing::Restoring, &mut putter, watch)?;
     // One sync for all files: one for each would take hours on a card.
     for made in std::iter::once(home).chain(outside) {
-        disk.sync_all(&made.beside).map_err(failed("making the new home durable"))?;
+        disk.sync_all(&made.becomes.with_file_name(&made.beside)).map_err(failed("making the new home durable"))?;
     }
     Ok(())
 }
 
 /// A directory in the making, beside the one that it will be.
 struct Made<'a> {
-    disk: &'a dyn Disk,
-    beside: PathBuf,
     becomes: &'a Path,
+    /// The directory that both lie in, held open.
+    above: Box<dyn DiskDir>,
+    /// The names there: of the one in the making, and the one that it gets.
+    beside: String,
+    name: &'a str,
+    /// It has got its name.
+    named: Cell<bool>,
+    /// The one in the making, whatever its name.
+    dir: Box<dyn DiskDir>,
     /// Keeps another restore away; it is the lock of the home that this becomes, so it keeps a server away, too, until all is done.
     _lock: Lock,
 }
 
 impl<'a> Made<'a> {
     /// Makes it, and removes what an earlier restore left there.
-    fn begin(disk: &'a dyn Disk, becomes: &'a Path) -> Result<Self, BackupError> {
-        let mut name = OsString::from(BESIDE);
-        name.push(becomes.file_name().ok_or_else(|| BackupError::Refused(format!("{} is no place for a home", becomes.display())))?);
-        let beside = becomes.with_file_name(name);
-        let doing = || format!("making {}", beside.display());
-        make_dir(disk, &beside).map_err(failed(doing()))?;
-        let lock = match disk.try_lock(&beside.join("lock")).map_err(failed(doing()))? {
+    fn begin(disk: &dyn Disk, becomes: &'a Path) -> Result<Self, BackupError> {
+        let (Some(name), Some(parent)) = (becomes.file_name().and_then(OsStr::to_str), becomes.parent()) else {
+            return Err(BackupError::Refused(format!("{} is no place for a home", becomes.display())));
+        };
+        let beside = format!("{BESIDE}{name}");
+        let path = becomes.with_file_name(&beside);
+        let doing = || format!("making {}", path.display());
+        make_dir(disk, parent).map_err(failed(doing()))?;
+        let above = disk.open_dir(parent).map_err(failed(doing()))?;
+        let made = above.create_dir(&beside);
+        let new = match &made {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => false,
+            _ => made.map(|()| true).map_err(failed(doing()))?,
+        };
+        // SECURITY: it may be a link that was planted there, or a directory that others read and write. A new one may be open to others
+        // where the file system knows no modes.
+        let refuse = |found: Option<FileStat>| match found {
+            Some(stat) if stat.is_dir() && stat.owner == owner::me() && (new || stat.mode & 0o077 == 0) => Ok(()),
+            _ => Err(BackupError::Refused(format!(
+                "{} is there, and is no directory of ours alone; look at it and remove it",
+                path.display()
+            ))),
+        };
+        refuse(above.stat(&beside).map_err(failed(doing()))?)?;
+        let dir = above.open_dir(&beside).map_err(failed(doing()))?;
+        refuse(dir.stat(".").map_err(failed(doing()))?)?;
+        let lock = match disk.try_lock(&path.join("lock")).map_err(failed(doing()))? {
             Locked::Ours(lock) => lock,
             Locked::Held(by) => {
                 let why = format!("process {by} is restoring to {} already", becomes.display());
                 return Err(BackupError::Refused(why));
             }
         };
-        for item in disk.list(&beside).map_err(failed(doing()))? {
-            if item.name != "lock" {
-                remove_all(disk, &beside.join(&item.name), DEPTH_MAX).map_err(failed(doing()))?;
-            }
-        }
-        Ok(Self { disk, beside, becomes, _lock: lock })
+        let this = Self { becomes, above, beside, name, named: Cell::new(false), dir, _lock: lock };
+        this.clear().map_err(failed(doing()))?;
+        Ok(this)
     }
 
     /// Gives it its name, durably.
     fn name(&self) -> Result<(), BackupError> {
         let doing = || format!("naming {}", self.becomes.display());
-        self.disk.rename(&self.beside, self.becomes).map_err(|source| match source.kind() {
+        self.above.rename(&self.beside, self.name).map_err(|source| match source.kind() {
             io::ErrorKind::ResourceBusy | io::ErrorKind::CrossesDevices => {
                 let at = self.becomes.display();
                 BackupError::Refused(format!("{at} is a mount point, which cannot be replaced at once; restore to a directory in it"))
             }
             _ => failed(doing())(source),
         })?;
-        let above = self.becomes.parent().filter(|above| !above.as_os_str().is_empty());
-        above.map_or(Ok(()), |above| self.disk.sync_dir(above)).map_err(failed(doing()))
+        self.named.set(true);
+        self.above.sync().map_err(failed(doing()))
     }
 
-    /// It will not be. What cannot be removed is removed by the next restore here.
+    /// It will not be, although it may have its name: the other of the two could not get its own. What cannot be removed is removed by
+    /// the next restore here.
     fn forget(&self) {
-        let _ = remove_all(self.disk, &self.beside, DEPTH_MAX);
+        if self.named.get() && self.above.rename(self.name, &self.beside).is_err() {
+            return;
+        }
+        let _ = self.clear();
+        let _ = self.dir.remove_file("lock");
+        let _ = self.above.remove_dir(&self.beside);
+    }
+
+    /// Removes what is in it, but not the lock.
+    fn clear(&self) -> io::Result<()> {
+        let mut names = names(self.dir.as_ref())?;
+        names.retain(|name| name != "lock");
+        names.iter().try_for_each(|name| remove_beneath(self.dir.as_ref(), name, DEPTH_MAX))
     }
 }
 

@@ -482,3 +482,55 @@ fn a_workspace_elsewhere_goes_elsewhere_or_into_the_home() {
     restore(&RealDisk, &file, &inside, &mut on).unwrap();
     assert_eq!(std::fs::read(new.join("other/data/ws/files/a")).unwrap(), b"text");
 }
+
+#[test]
+fn a_workspace_that_has_its_name_loses_it_where_the_home_gets_none() {
+    let bench = Bench::new();
+    put(&bench, "home/secret", &[7; 32]);
+    put(&bench, "ws/files/a", b"text");
+    let source = Source::open(Arc::new(RealDisk), &bench.dir.join("home"), &bench.dir.join("ws")).unwrap();
+    let file = Bytes::default();
+    write(&source, &file, Timestamp::from_millis(0), &mut on).unwrap();
+    let new = bench.dir.join("new");
+    std::fs::create_dir_all(new.join("home")).unwrap();
+    let outside = Target { home: new.join("home"), workspace: Whither::Outside(new.join("deep/ws")) };
+    let mut taken = |_: Progress| {
+        std::fs::write(outside.home.join("mine"), "somebody else's").unwrap();
+        true
+    };
+    assert!(restore(&RealDisk, &file, &outside, &mut taken).is_err());
+    assert_eq!(held(&RealDisk, &new), [("home/mine".to_owned(), b"somebody else's".to_vec())]);
+    assert_eq!((RealDisk.list(&new).unwrap().len(), RealDisk.list(&new.join("deep")).unwrap().len()), (2, 0), "nothing is left");
+}
+
+/// Whoever may write where the home goes puts there what it is made in.
+#[test]
+fn what_was_planted_where_a_home_is_made_is_refused_and_left_as_it_is() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let (bytes, bench) = (small(), Bench::new());
+    let (far, planted) = (bench.dir.join("far"), bench.dir.join(".oxios-restore-home"));
+    std::fs::create_dir_all(&far).unwrap();
+    std::fs::set_permissions(&far, std::fs::Permissions::from_mode(0o700)).unwrap();
+    std::fs::write(far.join("kept"), "kept").unwrap();
+    let refused = || {
+        let told = restored(&bytes, &RealDisk, &bench.dir.join("home")).unwrap_err().to_string();
+        assert!(told.contains("is no directory of ours alone"), "{told}");
+        assert_eq!(held(&RealDisk, &far), [("kept".to_owned(), b"kept".to_vec())]);
+        assert!(!bench.dir.join("home").exists());
+    };
+    symlink(&far, &planted).unwrap();
+    refused();
+    std::fs::remove_file(&planted).unwrap();
+    std::fs::write(&planted, "").unwrap();
+    refused();
+    std::fs::remove_file(&planted).unwrap();
+    std::fs::create_dir_all(planted.join("deep/er")).unwrap();
+    std::fs::set_permissions(&planted, std::fs::Permissions::from_mode(0o770)).unwrap();
+    refused();
+    // An earlier restore's own is taken up, and a link in it is not followed.
+    std::fs::set_permissions(&planted, std::fs::Permissions::from_mode(0o700)).unwrap();
+    symlink(&far, planted.join("deep/er/link")).unwrap();
+    restored(&bytes, &RealDisk, &bench.dir.join("home")).unwrap();
+    assert_eq!(held(&RealDisk, &far).len(), 1);
+    assert_eq!(RealDisk.list(&bench.dir).unwrap().len(), 2);
+}

@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use super::Dice;
 use crate::base::time::Timestamp;
 use crate::sys::disk::{FileStat, Kind};
+use crate::sys::owner;
 
 /// What a disk keeps as one piece in a power cut.
 pub(super) const SECTOR_BYTES: usize = 512;
@@ -199,7 +200,8 @@ impl Image {
             Node::File(file) => (Kind::File, file.live.len() as u64, file.modified, file.mode),
             Node::Dir(dir) => (Kind::Dir, 0, dir.modified, 0o700),
         };
-        Ok(FileStat { kind, size, modified: Timestamp::from_millis(modified), modified_nanos: 0, mode, inode: id })
+        let modified = Timestamp::from_millis(modified);
+        Ok(FileStat { kind, size, modified, modified_nanos: 0, mode, owner: owner::me(), inode: id })
     }
     /// Path and content of every file, sorted.
     pub(super) fn files(&self) -> Vec<(String, Arc<Vec<u8>>)> {
