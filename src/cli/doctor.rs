@@ -26,6 +26,7 @@ use crate::config::{Config, Env, Provider};
 use crate::http::client::{Client, ClientSettings};
 use crate::http::listener::Listen;
 use crate::llm::{Engine, Kind};
+use crate::sys::owner;
 
 /// Less than this and the gateway refuses messages (507).
 const SPACE_NEEDED: u64 = 1024 * 1024;
@@ -236,7 +237,7 @@ fn private(home: &Path, name: &str) -> Option<Found> {
 fn clock(home: &Path) -> Found {
     let now = SystemClock::new().now();
     // The newest time the gateway has seen; its first word, so that the file may hold more.
-    let seen = std::fs::read_to_string(home.join("clock")).ok();
+    let seen = owner::read(home, "clock").ok();
     let seen = seen.as_deref().and_then(|text| text.split_whitespace().next()).and_then(Timestamp::parse);
     if now.millis() < CLOCK_FLOOR_MILLIS {
         return Found::Fail(

@@ -13,6 +13,8 @@ use crate::base::secret::Secret;
 use crate::config::Env;
 use crate::http::client::{Client, ClientError, ClientSettings, Outgoing};
 pub(super) use crate::http::place::Place;
+use crate::sys::disk::holder;
+use crate::sys::owner;
 
 /// Most bytes of an answer that is read whole.
 const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -28,9 +30,16 @@ pub(super) struct Reach {
 
 impl Reach {
     /// The gateway that runs in this home, by `<home>/address`; the key is `OXIOS_API_KEY`, else `<home>/token`.
+    ///
+    /// SECURITY: the address of one that was killed stays behind, and whoever listens there now would be sent the key. So it is believed
+    /// only while a gateway holds the home.
     pub(super) fn find(home: &Path, env: &Env) -> Result<Self, Failure> {
-        let file = home.join("address");
-        let address = match std::fs::read_to_string(&file) {
+        let (file, lock) = (home.join("address"), home.join("lock"));
+        let held = holder(&lock).map_err(|e| Failure::failed(format!("{} cannot be looked at: {e}", lock.display())))?;
+        if held.is_none() {
+            return Err(not_running(home));
+        }
+        let address = match owner::read(home, "address") {
             Ok(text) => text,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(not_running(home)),
             Err(e) => return Err(Failure::failed(format!("{} cannot be read: {e}", file.display()))),
@@ -39,7 +48,7 @@ impl Reach {
             .ok_or_else(|| Failure::failed(format!("{} holds no address; restart the gateway", file.display())))?;
         let token = match env.get("OXIOS_API_KEY").filter(|key| !key.trim().is_empty()) {
             Some(key) => Some(Secret::new(key.trim())),
-            None => std::fs::read_to_string(home.join("token")).ok().map(|text| Secret::new(text.trim())),
+            None => owner::read(home, "token").ok().map(|text| Secret::new(text.trim())),
         };
         Ok(Self { place, token, home: home.to_owned(), client: Client::new(ClientSettings::default()) })
     }

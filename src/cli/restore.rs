@@ -11,7 +11,7 @@ use super::progress::{self, size};
 use super::reach::quoted;
 use crate::config::{Config, Env, Flag};
 use crate::store::backup::{self, BackupError, Report, Target, Whither};
-use crate::sys::disk::{Disk, DiskFile, Locked, Open, RealDisk};
+use crate::sys::disk::{Disk, DiskFile, Open, RealDisk, holder};
 use crate::wire::path::RelPath;
 
 /// Verifies it whole; then, unless that is all that is asked for, writes the home.
@@ -24,7 +24,7 @@ pub(super) fn run(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
     let mut report = progress::with(move |watch| backup::verify(&*opened(&looked_at)?, watch).map_err(|e| refused(&looked_at, &e)))?;
     let target = target(&mut report, &home, parsed.value("workspace"), env, &flags)?;
     told(&file, &report);
-    let obstacle = obstacle(&target, &report, dry)?;
+    let obstacle = obstacle(&target, &report)?;
     if dry {
         print(format_args!("{}", intent(&target, &report, obstacle.as_deref())));
         return doubted(&report, false);
@@ -116,14 +116,14 @@ fn target(report: &mut Report, home: &Path, workspace: Option<&str>, env: &Env, 
 }
 
 /// Why the home cannot be written, and what to do.
-fn obstacle(target: &Target, report: &Report, dry: bool) -> Result<Option<String>, Failure> {
+fn obstacle(target: &Target, report: &Report) -> Result<Option<String>, Failure> {
     let failed = |e: io::Error| Failure::failed(format!("{}: {e}", target.home.display()));
     let disk = RealDisk;
     let home = target.home.display();
     if let Some(why) = target.obstacle(&disk).map_err(failed)? {
-        // Looking for whoever holds it leaves our process id where nobody does.
-        if let Some(by) = if dry { None } else { holder(&target.home) } {
-            return Ok(Some(format!("process {by} uses {home}; stop it first, or choose another home with --home")));
+        // Who holds it is only told to help: where that cannot be seen, the home is as full as before.
+        if let Ok(Some(by)) = holder(&target.home.join("lock")) {
+            return Ok(Some(format!("process {} uses {home}; stop it first, or choose another home with --home", harmless(&by))));
         }
         let quoted = quoted(&home.to_string());
         return Ok(Some(format!(
@@ -139,18 +139,6 @@ fn obstacle(target: &Target, report: &Report, dry: bool) -> Result<Option<String
             size(report.bytes)
         )
     }))
-}
-
-/// The process that has a home open.
-fn holder(home: &Path) -> Option<String> {
-    let lock = home.join("lock");
-    if !lock.is_file() {
-        return None;
-    }
-    match RealDisk.try_lock(&lock) {
-        Ok(Locked::Held(by)) => Some(by),
-        Ok(Locked::Ours(_)) | Err(_) => None,
-    }
 }
 
 /// What would be done.

@@ -1,5 +1,6 @@
 //! `serve`: the gateway, until a signal.
 
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -18,6 +19,7 @@ use crate::http::listener::{Bound, Listen, Listener};
 use crate::sys::handed::Handed;
 use crate::sys::landlock;
 use crate::sys::notify::Supervisor;
+use crate::sys::owner;
 
 /// Worker threads at most: the work is waiting, and every thread costs memory.
 const WORKERS_MAX: usize = 4;
@@ -31,6 +33,9 @@ const STACK_BYTES: usize = 1024 * 1024;
 /// Serves until SIGTERM or SIGINT, drains, returns.
 pub(super) fn run(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
     let config = load(parsed, env)?;
+    if let Ok(Some(user)) = owner::other(config.home()) {
+        return Err(anothers(config.home(), user));
+    }
     let listen = setup::listen(parsed, &config)?;
     // Before anything opens files: their numbers are what these are known by.
     let handed = Handed::find(env, std::process::id()).map_err(Failure::usage)?;
@@ -147,6 +152,14 @@ async fn next(terminate: &mut Signal, interrupt: &mut Signal) {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
+}
+
+/// SECURITY: links that this user put there would lead root's hand elsewhere, and what root made, that user's own server could not read.
+fn anothers(home: &Path, user: u32) -> Failure {
+    let (at, word) = (home.display(), quoted(&home.display().to_string()));
+    Failure::failed(format!(
+        "{at} is user {user}'s, and root does not serve there\n  Start it as that user, or make it root's: chown -R 0 {word}"
+    ))
 }
 
 fn not_bound(listen: &Listen, e: &std::io::Error) -> Failure {

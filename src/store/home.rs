@@ -63,6 +63,8 @@ impl Home {
             Locked::Ours(lock) => lock,
             Locked::Held(by) => return Err(StoreError::Held { by }),
         };
+        // One that was killed left it, and from now on it would be believed.
+        let _ = disk.remove_file(&home.join("address"));
         if let Some(stat) = disk.stat(home).ok().flatten().filter(|stat| stat.mode & 0o077 != 0) {
             let (mode, at) = (stat.mode, home.display());
             log::warn("store", format_args!("{at} is open to others (mode {mode:04o}); run: chmod 700 {at}"));
@@ -117,7 +119,7 @@ impl Home {
     }
     /// Removes `<home>/address`.
     pub fn clear_address(&self) {
-        // Nothing depends on it: a reader that finds a stale address finds nobody there.
+        // Nothing depends on it: a reader believes it only while the home is locked.
         let _ = self.seams.disk.remove_file(&self.path.join("address"));
     }
     /// Keeps the time of now in `<home>/clock`, at most once an hour. Its failure harms nothing.
@@ -195,6 +197,44 @@ mod tests {
             other => panic!("{:?}", other.err()),
         }
         drop(home);
+        bench.home();
+    }
+
+    /// From now on the home is locked, so that its address would be believed.
+    #[test]
+    fn the_address_that_a_killed_process_left_goes_before_anything_is_served() {
+        let bench = Bench::new();
+        let home = bench.home();
+        home.write_address("http://127.0.0.1:9").unwrap();
+        let address = home.path().join("address");
+        drop(home);
+        assert!(address.exists());
+        bench.home();
+        assert!(!address.exists());
+    }
+
+    #[test]
+    fn a_lock_that_is_a_link_is_not_followed() {
+        let bench = Bench::new();
+        std::fs::create_dir_all(&bench.dir).unwrap();
+        let far = bench.dir.join("far");
+        std::fs::write(&far, "kept").unwrap();
+        std::os::unix::fs::symlink(&far, bench.dir.join("lock")).unwrap();
+        let refused = Home::open(&bench.dir, None, bench.seams()).err().unwrap().to_string();
+        assert!(refused.contains("locking") && disk::holder(&bench.dir.join("lock")).is_err(), "{refused}");
+        assert_eq!(std::fs::read(far).unwrap(), b"kept");
+    }
+
+    #[test]
+    fn a_lock_is_looked_at_without_being_made_or_taken() {
+        let bench = Bench::new();
+        let home = bench.home();
+        let lock = home.path().join("lock");
+        assert_eq!(disk::holder(&lock).unwrap(), Some(std::process::id().to_string()));
+        drop(home);
+        assert_eq!(disk::holder(&lock).unwrap(), None);
+        assert_eq!(disk::holder(&bench.dir.join("none")).unwrap(), None);
+        assert!(!bench.dir.join("none").exists());
         bench.home();
     }
 

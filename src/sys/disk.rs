@@ -6,11 +6,17 @@ use std::io;
 use std::ops::ControlFlow;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::Duration;
 
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
 use rustix::io::Errno;
 
 use crate::base::time::Timestamp;
 use crate::sys::real_dir::RealDir;
+
+/// How often a lock that is held is tried again, and how much later: who only looks at it (see [`holder`]) is gone by then.
+const LOCK_TRIES: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(1);
 
 /// How a file is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -345,34 +351,60 @@ impl Disk for RealDisk {
         Ok(Box::new(RealDir::open(path)?))
     }
     fn try_lock(&self, path: &Path) -> io::Result<Locked> {
-        use rustix::fs::{FlockOperation, flock};
         let file = lock_file(path)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        match patiently(|| flock(&file, FlockOperation::NonBlockingLockExclusive), || std::thread::sleep(LOCK_PAUSE)) {
             Ok(()) => {
                 let pid = format!("{}\n", std::process::id());
                 // The process id is a courtesy; a full disk must not keep the server from starting.
                 let _ = file.set_len(0).and_then(|()| file.write_all_at(pid.as_bytes(), 0));
                 Ok(Locked::Ours(Lock::by(file)))
             }
-            Err(Errno::WOULDBLOCK) => {
-                let mut text = [0; 32];
-                let read = file.read_at(&mut text, 0).unwrap_or(0);
-                let text = String::from_utf8_lossy(text.get(..read).unwrap_or_default());
-                Ok(Locked::Held(text.trim().to_owned()))
-            }
+            Err(Errno::WOULDBLOCK) => Ok(Locked::Held(left_in(&file))),
             Err(e) => Err(e.into()),
         }
     }
     fn lock(&self, path: &Path) -> io::Result<Lock> {
-        use rustix::fs::{FlockOperation, flock};
         let file = lock_file(path)?;
         flock(&file, FlockOperation::LockExclusive)?;
         Ok(Lock::by(file))
     }
 }
 
+/// Who holds the real lock at `path`: what it left there, its process id; `None`: nobody. Nothing is made or written.
+pub fn holder(path: &Path) -> io::Result<Option<String>> {
+    let file = match open(path, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(None),
+        opened => File::from(opened?),
+    };
+    // Two who look do not keep each other away, and what is ours by this is let go at once.
+    match flock(&file, FlockOperation::NonBlockingLockShared) {
+        Ok(()) => Ok(None),
+        Err(Errno::WOULDBLOCK) => Ok(Some(left_in(&file))),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// SECURITY: whoever may write in the directory could have a link there, and what it leads to would be cut.
 fn lock_file(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(File::from(open(path, flags, Mode::RUSR | Mode::WUSR)?))
+}
+
+fn patiently(mut lock: impl FnMut() -> Result<(), Errno>, mut pause: impl FnMut()) -> Result<(), Errno> {
+    for _ in 0..LOCK_TRIES {
+        match lock() {
+            Err(Errno::WOULDBLOCK) => pause(),
+            other => return other,
+        }
+    }
+    lock()
+}
+
+/// What whoever holds a lock wrote into its file.
+fn left_in(file: &File) -> String {
+    let mut text = [0; 32];
+    let read = file.read_at(&mut text, 0).unwrap_or(0);
+    String::from_utf8_lossy(text.get(..read).unwrap_or_default()).trim().to_owned()
 }
 
 /// A file of the operating system.
@@ -395,7 +427,7 @@ impl DiskFile for RealFile {
         Ok(self.0.metadata()?.len())
     }
     fn set_modified(&self, secs: u64) -> io::Result<()> {
-        let time = std::time::UNIX_EPOCH.checked_add(std::time::Duration::from_secs(secs));
+        let time = std::time::UNIX_EPOCH.checked_add(Duration::from_secs(secs));
         self.0.set_modified(time.ok_or(io::ErrorKind::InvalidInput)?)
     }
 }
@@ -420,4 +452,23 @@ fn modified(meta: &fs::Metadata) -> Timestamp {
     let secs = u64::try_from(meta.mtime()).unwrap_or(0);
     let millis = u64::try_from(meta.mtime_nsec() / NANOS_PER_MILLI).unwrap_or(0);
     Timestamp::from_millis(secs.saturating_mul(1000).saturating_add(millis))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Who asks whether a server runs keeps none from starting; another server does.
+    #[test]
+    fn a_lock_that_is_held_for_a_moment_is_waited_for() {
+        for (held, got) in [(0, Ok(())), (3, Ok(())), (u32::MAX, Err(Errno::WOULDBLOCK))] {
+            let (mut tried, mut paused) = (0, 0);
+            let lock = || {
+                tried += 1;
+                if tried > held { Ok(()) } else { Err(Errno::WOULDBLOCK) }
+            };
+            assert_eq!(patiently(lock, || paused += 1), got);
+            assert_eq!(paused, held.min(LOCK_TRIES));
+        }
+    }
 }

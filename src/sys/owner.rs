@@ -3,7 +3,8 @@
 //! What root makes there, that user's server could not read; and a link that this user put there would lead root's hand elsewhere. So
 //! root's commands are that user's from the moment on that they know the home.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, fstat, open};
@@ -42,4 +43,19 @@ pub fn become_owner(dir: &Path) -> io::Result<(PathBuf, Option<u32>)> {
     set_thread_res_gid(group, group, group)?;
     set_thread_res_uid(user, user, user)?;
     Ok((PathBuf::from("."), Some(stat.st_uid)))
+}
+
+/// Reads a text file of a home. Where that is another user's and this process is root's, only a file that is that user's own, too: a
+/// link could lead to one that only root reads.
+pub fn read(home: &Path, name: &str) -> io::Result<String> {
+    let Some(user) = other(home)? else { return std::fs::read_to_string(home.join(name)) };
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let mut file = File::from(open(home.join(name), flags, Mode::empty())?);
+    let owner = fstat(&file)?.st_uid;
+    if owner != user {
+        return Err(io::Error::other(format!("it is user {owner}'s, in the home of user {user}")));
+    }
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    Ok(text)
 }

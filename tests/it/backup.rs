@@ -145,7 +145,7 @@ async fn a_backup_is_new_and_lies_outside_and_a_home_is_not_written_over() {
 
     refused(&run(home, &["restore", file]), 1, "stop it first");
     let told = fine(&run(home, &["restore", file, "--dry-run"]));
-    assert!(told.contains("it would be refused") && told.contains("not empty"), "{told}");
+    assert!(told.contains("it would be refused") && told.contains("stop it first"), "{told}");
     let other = TempDir::new();
     std::fs::write(other.path().join("mine"), "x").unwrap();
     refused(&run(other.path(), &["restore", file]), 1, "Move it away");

@@ -275,9 +275,89 @@ fn the_home_of_another_user_leads_root_nowhere() {
     assert_eq!(run(home.path(), &["key", "create", "x"]).status.code(), Some(1));
     let looked = run(home.path(), &["doctor"]);
     assert!(text(&looked).contains("root does not start it"), "{}", text(&looked));
-    assert_eq!(std::fs::read(roots.path().join("tidy/kept")).unwrap(), b"kept");
+    let roots_own = roots.path().join("tidy/kept");
+    symlink(&roots_own, home.path().join("lock")).unwrap();
+    let served = run(home.path(), &["serve", "--listen", "127.0.0.1:0"]);
+    assert!(served.status.code() == Some(1) && text(&served).contains("root does not serve there"), "{}", text(&served));
+    let backup = roots.path().join("tidy/backup.tar");
+    let other = Setup::new().start();
+    assert!(run(other.home(), &["backup", backup.to_str().unwrap()]).status.success());
+    let restored = run(home.path(), &["restore", backup.to_str().unwrap()]);
+    assert!(restored.status.code() == Some(1) && text(&restored).contains("not empty"), "{}", text(&restored));
+    std::fs::remove_file(backup).unwrap();
+    assert_eq!(std::fs::read(roots_own).unwrap(), b"kept");
     assert_eq!(std::fs::metadata(roots.path().join("tidy")).unwrap().uid(), 0);
-    assert_eq!(std::fs::read_dir(roots.path()).unwrap().count(), 1, "nothing else came there");
+    assert_eq!(std::fs::read_dir(roots.path().join("tidy")).unwrap().count(), 1, "nothing else came there");
+    assert_eq!(std::fs::read_dir(roots.path()).unwrap().count(), 1);
+}
+
+/// Holds a lock as a server does.
+fn locked(path: &std::path::Path) -> std::fs::File {
+    let file = std::fs::File::create(path).unwrap();
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    file
+}
+
+/// What a caller says first.
+fn first_words(listener: std::net::TcpListener) -> std::thread::JoinHandle<String> {
+    std::thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        BufReader::new(stream).lines().map_while(Result::ok).take_while(|line| !line.is_empty()).collect::<Vec<_>>().join("\n")
+    })
+}
+
+/// Whoever owns a home may let it say that root's key is its own, and that it is wanted elsewhere.
+#[test]
+fn roots_key_goes_to_no_gateway_of_another_user() {
+    use std::os::unix::fs::{chown, symlink};
+    let Some(home) = somebodys("roots_key_goes_to") else { return };
+    let (roots, listener) = (TempDir::new(), std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+    std::fs::write(roots.path().join("token"), "roots-own-key").unwrap();
+    let token = home.path().join("token");
+    symlink(roots.path().join("token"), &token).unwrap();
+    let address = home.path().join("address");
+    std::fs::write(&address, format!("http://{}\n", listener.local_addr().unwrap())).unwrap();
+    chown(address, Some(SOMEBODY), Some(SOMEBODY)).unwrap();
+    let _held = locked(&home.path().join("lock"));
+    let again = listener.try_clone().unwrap();
+    let heard = first_words(listener);
+    assert!(!run(home.path(), &["ask", "hello"]).status.success());
+    let heard = heard.join().unwrap();
+    assert!(heard.contains("/api/chat/stream") && !heard.contains("roots-own-key"), "{heard}");
+    // That user's own is sent.
+    std::fs::remove_file(&token).unwrap();
+    std::fs::write(&token, "that-users-key").unwrap();
+    chown(&token, Some(SOMEBODY), Some(SOMEBODY)).unwrap();
+    let heard = first_words(again);
+    assert!(!run(home.path(), &["ask", "hello"]).status.success());
+    assert!(heard.join().unwrap().contains("that-users-key"));
+}
+
+/// An address that a killed server left may be anybody's by now.
+#[test]
+fn the_address_of_a_killed_server_is_not_believed() {
+    let mut server = Setup::new().start();
+    let home = server.home_dir();
+    server.kill9();
+    let address = std::fs::read_to_string(home.path().join("address")).unwrap();
+    let there = address.trim().strip_prefix("http://").unwrap();
+    let listener = std::net::TcpListener::bind(there).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    for args in [&["ask", "hello"][..], &["login-code"], &["healthcheck"]] {
+        let output = run(home.path(), args);
+        assert!(output.status.code() == Some(1) && text(&output).contains("no gateway runs"), "{args:?}: {}", text(&output));
+    }
+    assert!(text(&run(home.path(), &["doctor"])).contains("model"), "it goes on");
+    assert_eq!(listener.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "nobody was asked there");
+    drop(listener);
+    // The next one begins without it.
+    let mut child =
+        command(home.path()).args(["serve", "--listen", "127.0.0.1:0"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let line = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok).find(|line| line.starts_with("listening on "));
+    let now = std::fs::read_to_string(home.path().join("address")).unwrap();
+    assert_eq!(line.as_deref().and_then(|line| line.strip_prefix("listening on ")), Some(now.trim()));
+    let _ = child.kill();
+    let _ = child.wait();
 }
 
 /// Who mistypes a path makes no home, and hears what is wrong.
