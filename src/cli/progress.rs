@@ -5,22 +5,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
-
 use super::output::Failure;
 use super::small_runtime;
 use crate::store::backup::{Doing, Progress};
+use crate::sys::signals::Stops;
 
 /// The line is written anew this often at most.
 const EVERY: Duration = Duration::from_millis(200);
 
-/// Does it on a thread of its own; SIGINT and SIGTERM make what it asks say "stop", and it is waited for.
+/// Does it on a thread of its own; SIGINT, SIGTERM and SIGHUP make what it asks say "stop", and it is waited for.
 pub(super) fn with<T: Send + 'static>(
     work: impl FnOnce(&mut dyn FnMut(Progress) -> bool) -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
     small_runtime()?.block_on(async {
-        let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
-        let [Ok(mut terminate), Ok(mut interrupt)] = signals else { return Err(Failure::failed("signals cannot be caught")) };
+        let mut stops = Stops::catch().map_err(|e| Failure::failed(format!("signals cannot be caught: {e}")))?;
         let stop = Arc::new(AtomicBool::new(false));
         let told = stop.clone();
         let mut work = tokio::task::spawn_blocking(move || {
@@ -34,20 +32,13 @@ pub(super) fn with<T: Send + 'static>(
         });
         let done = tokio::select! {
             done = &mut work => done,
-            () = either(&mut terminate, &mut interrupt) => {
+            () = stops.next() => {
                 stop.store(true, Ordering::Relaxed);
                 work.await
             }
         };
         done.unwrap_or_else(|error| Err(Failure::failed(error.to_string())))
     })
-}
-
-async fn either(terminate: &mut Signal, interrupt: &mut Signal) {
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
 }
 
 /// The line, where standard error is a terminal.
@@ -89,5 +80,24 @@ pub(super) fn size(bytes: u64) -> String {
         0..KIB => format!("{bytes} bytes"),
         KIB..0x10_0000 => format!("{} KiB", bytes / KIB),
         _ => format!("{} MiB", bytes / KIB / KIB),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Half a backup holds as many secrets as a whole one.
+    #[test]
+    fn who_loses_the_terminal_stops_in_order() {
+        use rustix::process::{Signal, getpid, kill_process};
+        let done = with(|go_on| {
+            kill_process(getpid(), Signal::HUP).unwrap();
+            while go_on(Progress { doing: Doing::Writing, bytes: 0 }) {
+                std::thread::yield_now();
+            }
+            Ok("cleaned up")
+        });
+        assert_eq!(done, Ok("cleaned up"));
     }
 }

@@ -26,7 +26,7 @@ pub fn other(dir: &Path) -> io::Result<Option<u32>> {
 /// `dir`. Gives the path that it has from then on, and that user's number: those above may be closed to it, as systemd keeps the homes of
 /// its services. Else nothing changes.
 ///
-/// To be called before there are other threads: they would stay root's.
+/// To be called before there are others that shall be that user's, too: they would stay root's.
 ///
 /// # Errors
 /// There is no such directory; this process may not become another user's.

@@ -2,16 +2,17 @@
 //! is refused; nothing half done is left.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::Output;
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
 use crate::support::client::Client;
-use crate::support::server::{Setup, TempDir, command};
+use crate::support::server::{BINARY, Server, Setup, TempDir, command};
 use crate::support::small_disk::SmallDisk;
 
 fn run(home: &Path, args: &[&str]) -> Output {
@@ -253,4 +254,95 @@ async fn a_workspace_outside_of_the_home_goes_where_it_is_told() {
     assert!(!workspace.join("lock").exists());
     let again = Setup::new().start_in(new);
     again.client().get(&format!("/api/sessions/{}", session.as_str().unwrap())).await.expect(200);
+}
+
+/// A backup that has written something and waits for the lock of the skills, which is held until that is dropped.
+fn begun(mut backup: Command, server: &Server, into: &Path) -> (Child, File) {
+    let skills = server.home().join("workspace/skills");
+    std::fs::create_dir_all(&skills).unwrap();
+    std::fs::write(server.home().join("workspace/files/big.bin"), vec![7; 1024 * 1024]).unwrap();
+    let lock = File::create(skills.join(".lock")).unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let child = backup.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    while std::fs::read_dir(into).unwrap().all(|entry| entry.unwrap().metadata().map_or(0, |meta| meta.len()) < 1024 * 1024) {
+        std::thread::yield_now();
+    }
+    (child, lock)
+}
+
+#[test]
+fn what_a_killed_backup_left_goes_with_the_next_one_there() {
+    let (server, files) = (Setup::new().start(), TempDir::new());
+    let to = |name: &str| files.path().join(name).to_str().unwrap().to_owned();
+    let mut backup = command(server.home());
+    backup.args(["backup", &to("first.tar")]);
+    let (mut child, lock) = begun(backup, &server, files.path());
+    // One that is being written stays.
+    let other = Setup::new().start();
+    fine(&run(other.home(), &["backup", &to("other.tar")]));
+    assert_eq!(std::fs::read_dir(files.path()).unwrap().count(), 2);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    drop(lock);
+    fine(&run(server.home(), &["backup", &to("second.tar")]));
+    let mut names: Vec<_> = std::fs::read_dir(files.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["other.tar", "second.tar"]);
+}
+
+#[test]
+fn a_backup_that_shall_outlive_its_terminal_does() {
+    let (server, files) = (Setup::new().start(), TempDir::new());
+    let file = files.path().join("b.tar");
+    let mut backup = Command::new("sh");
+    let script = format!("trap '' HUP; exec {BINARY} backup {}", file.display());
+    backup.env_clear().env("OXIOS_HOME", server.home()).args(["-c", &script]);
+    let (child, lock) = begun(backup, &server, files.path());
+    let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
+    drop(lock);
+    fine(&child.wait_with_output().unwrap());
+    assert!(file.exists());
+}
+
+/// The home of a service lies where only root gets, and what that service put there leads root no further than the service itself.
+#[test]
+fn root_backs_up_the_home_of_another_user_as_that_user() {
+    use std::os::unix::fs::{MetadataExt, chown, symlink};
+    let (server, roots) = (Setup::new().start(), TempDir::new());
+    let (home, out) = (roots.path().join("service"), roots.path().join("out"));
+    std::fs::create_dir(&out).unwrap();
+    let file = out.join("b.tar");
+    let backup = |args: &[&str]| run(&home, &[&["backup", file.to_str().unwrap()], args].concat());
+    fine(&run(server.home(), &["backup", file.to_str().unwrap()]));
+    fine(&run(&home, &["restore", file.to_str().unwrap()]));
+    std::fs::create_dir(home.join("elsewhere")).unwrap();
+    std::fs::write(home.join("elsewhere/own.toml"), "[gateway]\nmax_waiting = 7\n").unwrap();
+    symlink("elsewhere/own.toml", home.join("config.toml")).unwrap();
+    let mut open = vec![home.clone()];
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            open.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        }
+        if chown(&path, Some(54_321), Some(54_321)).is_err() {
+            println!("SKIPPED root_backs_up_the_home: nothing can be given to another user here");
+            return;
+        }
+    }
+    let made = backup(&["--replace"]);
+    let said = fine(&made);
+    assert!(text(&made).contains("as that user") && said.contains(home.to_str().unwrap()), "{}", text(&made));
+    assert_eq!((std::fs::metadata(&file).unwrap().uid(), std::fs::metadata(&file).unwrap().mode() & 0o777), (0, 0o600));
+    let whole = std::fs::read(&file).unwrap();
+    assert!(whole.windows(15).any(|bytes| bytes == b"max_waiting = 7"), "that user's own links are followed");
+
+    std::fs::write(out.join("roots"), "only root reads this").unwrap();
+    std::fs::create_dir(out.join("sessions")).unwrap();
+    symlink(out.join("roots"), home.join("budgets.json")).unwrap();
+    refused(&backup(&["--replace"]), 1, "Permission denied");
+    std::fs::remove_file(home.join("budgets.json")).unwrap();
+    std::fs::write(home.join("elsewhere/own.toml"), format!("[kernel]\nworkspace = {out:?}\n")).unwrap();
+    refused(&backup(&["--replace"]), 1, "Permission denied");
+    assert!(std::fs::read(&file).unwrap() == whole, "the last good one is still there");
+    assert_eq!(std::fs::read_dir(out).unwrap().count(), 3, "nothing is left");
 }

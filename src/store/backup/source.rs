@@ -14,6 +14,7 @@ use crate::sys::disk::{Disk, DiskDir, DiskFile, FileStat, Kind, Lock, Open, refu
 pub struct Source {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) layout: Layout,
+    at: PathBuf,
     home: PathBuf,
     workspace: PathBuf,
     home_dir: Box<dyn DiskDir>,
@@ -21,11 +22,11 @@ pub struct Source {
 }
 
 impl Source {
-    /// A home and its workspace, both without links in their paths.
+    /// A home and its workspace, both without links in their paths; the home is opened by `at`, since those above it may be closed to us.
     ///
     /// # Errors
     /// `Refused` where the home lies in the workspace, or there is nothing in it; `Io`.
-    pub fn open(disk: Arc<dyn Disk>, home: &Path, workspace: &Path) -> Result<Self, BackupError> {
+    pub fn open(disk: Arc<dyn Disk>, at: &Path, home: &Path, workspace: &Path) -> Result<Self, BackupError> {
         let opened = |dir: &Path| disk.open_dir(dir).map_err(BackupError::io("the home", format_args!("opening {}", dir.display())));
         if home.starts_with(workspace) && home != workspace {
             let why =
@@ -39,9 +40,9 @@ impl Source {
             None => Layout::of(OUTSIDE),
         };
         let layout = layout.ok_or_else(|| BackupError::Refused(format!("{} is no UTF-8", workspace.display())))?;
-        let home_dir = opened(home)?;
+        let home_dir = opened(at)?;
         let workspace_dir = if layout.is_outside() { Some(opened(workspace)?) } else { None };
-        Ok(Self { disk, layout, home: home.to_owned(), workspace: workspace.to_owned(), home_dir, workspace_dir })
+        Ok(Self { disk, layout, at: at.to_owned(), home: home.to_owned(), workspace: workspace.to_owned(), home_dir, workspace_dir })
     }
 
     /// What lies in a directory, by name. Listed twice: a name that is renamed over during one listing is in the other.
@@ -83,7 +84,7 @@ impl Source {
     pub(super) fn file(&self, path: &str) -> io::Result<Option<(Box<dyn DiskFile>, FileStat)>> {
         if let Some(Place::Together(_)) = self.layout.place(path) {
             let Some(stat) = self.stat(path)?.filter(|stat| stat.kind == Kind::Link) else { return self.beneath(path) };
-            let file = self.disk.open(&self.real(path), Open::Read)?;
+            let file = self.disk.open(&self.path(&self.at, path), Open::Read)?;
             let stat = FileStat { kind: Kind::File, size: file.len()?, mode: 0o600, ..stat };
             return Ok(Some((file, stat)));
         }
@@ -103,7 +104,7 @@ impl Source {
     /// Takes a lock of the home or its workspace; nothing where it is not there, since nobody has ever taken it (and what root made for
     /// it, a server of another user could not open), or where the disk can only be read: then nobody changes what it guards.
     pub(super) fn lock(&self, path: &str) -> io::Result<Option<Lock>> {
-        let path = self.real(path);
+        let path = self.path(&self.at, path);
         if self.disk.stat(&path)?.is_none() {
             return Ok(None);
         }
@@ -114,12 +115,16 @@ impl Source {
         }
     }
 
-    /// Where it really lies, for locks and messages.
+    /// Where it really lies, for messages.
     pub(super) fn real(&self, path: &str) -> PathBuf {
+        self.path(&self.home, path)
+    }
+
+    fn path(&self, home: &Path, path: &str) -> PathBuf {
         if let (true, Some(inside)) = (self.layout.is_outside(), beneath(path, OUTSIDE)) {
             return self.workspace.join(inside);
         }
-        beneath(path, HOME).map_or_else(|| self.home.clone(), |inside| self.home.join(inside))
+        beneath(path, HOME).map_or_else(|| home.to_owned(), |inside| home.join(inside))
     }
 
     fn dir(&self, path: &str) -> io::Result<Box<dyn DiskDir>> {

@@ -54,7 +54,7 @@ fn on(_: Progress) -> bool {
 }
 
 fn source(bench: &Bench) -> Result<Source, BackupError> {
-    Source::open(Arc::new(bench.disk.clone()), &bench.dir, &bench.dir.join("workspace"))
+    Source::open(Arc::new(bench.disk.clone()), &bench.dir, &bench.dir, &bench.dir.join("workspace"))
 }
 
 fn backed_up(bench: &Bench) -> (Vec<u8>, Written) {
@@ -335,7 +335,7 @@ fn what_belongs_to_a_process_or_leads_elsewhere_is_left_out() {
     std::os::unix::fs::symlink("../other", bench.dir.join("workspace/audit")).unwrap();
     let linked = write(&source(&bench).unwrap(), &Bytes::default(), Timestamp::from_millis(0), &mut on);
     assert!(matches!(linked, Err(BackupError::Refused(why)) if why.contains("is a link")));
-    let around = Source::open(Arc::new(RealDisk), &bench.dir, bench.dir.parent().unwrap());
+    let around = Source::open(Arc::new(RealDisk), &bench.dir, &bench.dir, bench.dir.parent().unwrap());
     assert!(matches!(around, Err(BackupError::Refused(_))));
 }
 
@@ -468,7 +468,7 @@ fn a_workspace_elsewhere_goes_elsewhere_or_into_the_home() {
     put(&bench, "home/secret", &[7; 32]);
     put(&bench, "ws/files/a", b"text");
     put(&bench, "ws/audit/1.log", b"no record\n");
-    let source = Source::open(Arc::new(RealDisk), &bench.dir.join("home"), &bench.dir.join("ws")).unwrap();
+    let source = Source::open(Arc::new(RealDisk), &bench.dir.join("home"), &bench.dir.join("home"), &bench.dir.join("ws")).unwrap();
     let file = Bytes::default();
     write(&source, &file, Timestamp::from_millis(0), &mut on).unwrap();
     let report = verify(&file, &mut on).unwrap();
@@ -488,7 +488,7 @@ fn a_workspace_that_has_its_name_loses_it_where_the_home_gets_none() {
     let bench = Bench::new();
     put(&bench, "home/secret", &[7; 32]);
     put(&bench, "ws/files/a", b"text");
-    let source = Source::open(Arc::new(RealDisk), &bench.dir.join("home"), &bench.dir.join("ws")).unwrap();
+    let source = Source::open(Arc::new(RealDisk), &bench.dir.join("home"), &bench.dir.join("home"), &bench.dir.join("ws")).unwrap();
     let file = Bytes::default();
     write(&source, &file, Timestamp::from_millis(0), &mut on).unwrap();
     let new = bench.dir.join("new");
