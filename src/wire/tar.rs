@@ -21,8 +21,10 @@ pub const END: [u8; 2 * BLOCK_BYTES] = [0; 2 * BLOCK_BYTES];
 
 /// Longest path in a plain header.
 const NAME_BYTES_MAX: usize = 100;
-/// First size that eleven octal digits cannot say.
+/// First number that eleven octal digits cannot say.
 const SIZE_TOO_LARGE: u64 = 1 << 33;
+/// The latest time that a header can say, in seconds since 1970 (the year 2242).
+pub const MODIFIED_MAX: u64 = SIZE_TOO_LARGE - 1;
 
 /// A file or directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +37,7 @@ pub struct Entry {
     pub size: u64,
     /// Permission bits (`0o777` mask).
     pub mode: u32,
-    /// Seconds since 1970 of its last change.
+    /// Seconds since 1970 of its last change, at most [`MODIFIED_MAX`].
     pub modified: u64,
 }
 
@@ -142,7 +144,7 @@ fn block(name: &[u8], kind: u8, size: u64, mode: u32, modified: u64) -> [u8; BLO
     // Nobody's: what is restored belongs to whoever restores it.
     put(108, b"0000000\x000000000");
     put(124, format!("{size:011o}").as_bytes());
-    put(136, format!("{:011o}", modified.min(SIZE_TOO_LARGE - 1)).as_bytes());
+    put(136, format!("{:011o}", modified.min(MODIFIED_MAX)).as_bytes());
     put(148, b"        ");
     put(156, &[kind]);
     put(257, b"ustar\x0000");

@@ -151,6 +151,18 @@ async fn a_home_comes_back_as_it_was() {
     assert!(matches!(restored(&bytes, &RealDisk, &home), Err(BackupError::Refused(why)) if why.contains("not empty")));
 }
 
+#[test]
+fn a_file_from_a_far_future_is_backed_up() {
+    let bench = Bench::new();
+    put(&bench, "secret", &[7; 32]);
+    put(&bench, "workspace/files/a", b"text");
+    let path = bench.dir.join("workspace/files/a");
+    let far = std::time::UNIX_EPOCH + std::time::Duration::from_secs(tar::MODIFIED_MAX + 9);
+    std::fs::File::open(&path).unwrap().set_modified(far).unwrap();
+    assert_eq!(std::fs::metadata(&path).unwrap().modified().unwrap(), far, "this file system can say it");
+    assert_eq!(verified(&backed_up(&bench).0).unwrap().files, 2);
+}
+
 #[tokio::test]
 async fn any_tar_reads_it() {
     let bench = Bench::new();

@@ -248,7 +248,7 @@ impl<'a, 'w> Writer<'a, 'w> {
             self.leave_out(path, "a name that the server refuses")?;
             return Ok(false);
         };
-        let entry = Entry { path, is_dir: true, size: 0, mode: stat.mode, modified: stat.modified.millis() / 1000 };
+        let entry = entry(path, true, 0, stat);
         self.push(&tar::header(&entry))?;
         self.end.directories += 1;
         self.listed(&entry, &[0; 32])?;
@@ -276,7 +276,7 @@ impl<'a, 'w> Writer<'a, 'w> {
             (0, _) => stat.size,
             (whole, _) => whole,
         };
-        let entry = Entry { path: rel, is_dir: false, size, mode: stat.mode, modified: stat.modified.millis() / 1000 };
+        let entry = entry(rel, false, size, &stat);
         self.push(&tar::header(&entry))?;
         let (mut sha256, mut at) = (Sha256::new(), 0);
         let mut piece = vec![0; BACKUP_PIECE_BYTES.min(usize::try_from(size).unwrap_or(BACKUP_PIECE_BYTES))];
@@ -364,4 +364,9 @@ impl<'a, 'w> Writer<'a, 'w> {
     fn read<T>(&self, read: io::Result<T>, path: &str) -> Result<T, BackupError> {
         read.map_err(BackupError::io("the home", format_args!("reading {}", self.source.real(path).display())))
     }
+}
+
+/// What stands in header and list, which must say the same: a clock that ran ahead may have left a time that a header cannot say.
+fn entry(path: RelPath, is_dir: bool, size: u64, stat: &FileStat) -> Entry {
+    Entry { path, is_dir, size, mode: stat.mode, modified: (stat.modified.millis() / 1000).min(tar::MODIFIED_MAX) }
 }
