@@ -12,7 +12,7 @@ use crate::store::audit::read::{lines, segments};
 use crate::store::audit::verify::{Given, parse_head, verify as check};
 use crate::store::audit::{public_key_of, secret_of};
 use crate::sys::disk::{RealDisk, read_whole};
-use crate::wire::audit_line::hex_bytes;
+use crate::wire::audit_line::{AuditLine, LINE_BYTES_MAX, hex_bytes};
 
 /// Says whether the chain is whole; exits 1 where it is not.
 pub(super) fn verify(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
@@ -34,7 +34,7 @@ pub(super) fn verify(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
     };
     let verdict = check(&RealDisk, &dir, &Given { public_key, head }).map_err(|e| Failure::failed(format!("{}: {e}", dir.display())))?;
     if verdict.records == 0 && verdict.is_good() {
-        return Err(Failure::failed(format!("there is no audit log in {}", dir.display())));
+        return Err(none_in(&dir));
     }
     let mut out = format!("{} records in {}, signed up to record {}\n", verdict.records, dir.display(), verdict.signed);
     for finding in &verdict.findings {
@@ -61,14 +61,14 @@ pub(super) fn export(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
     let dir = dir(parsed, env)?;
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     let mut written = Ok(());
-    each(&dir, |line, _| {
+    let unread = each(&dir, |line, _| {
         written = out.write_all(line).and_then(|()| out.write_all(b"\n"));
         written.is_ok()
     })?;
     match written.and_then(|()| out.flush()) {
         // Whoever reads has enough.
         Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        other => other.map_err(|e| Failure::failed(format!("standard output: {e}"))),
+        other => other.map_err(|e| Failure::failed(format!("standard output: {e}"))).and_then(|()| all(unread)),
     }
 }
 
@@ -80,7 +80,7 @@ pub(super) fn explain(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
     let on = On::name(&Keyed::new(&secret), name).to_string();
     let mut found = 0;
     let mut out = format!("{name} stands in the log as {on}\n");
-    each(&dir(parsed, env)?, |bytes, line| {
+    let unread = each(&dir(parsed, env)?, |bytes, line| {
         if line.on == on {
             found += 1;
             out.push_str(&String::from_utf8_lossy(bytes));
@@ -89,7 +89,7 @@ pub(super) fn explain(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
         true
     })?;
     print(format_args!("{out}{found} records\n"));
-    Ok(())
+    all(unread)
 }
 
 /// The public key, for `verify --public-key` elsewhere.
@@ -99,18 +99,34 @@ pub(super) fn key(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
     Ok(())
 }
 
-fn each(dir: &Path, mut each: impl FnMut(&[u8], &crate::wire::audit_line::AuditLine<'_>) -> bool) -> Result<(), Failure> {
+/// Tells of every record; gives the number of lines that are none.
+fn each(dir: &Path, mut each: impl FnMut(&[u8], &AuditLine<'_>) -> bool) -> Result<u64, Failure> {
     let failed = |e: std::io::Error| Failure::failed(format!("{}: {e}", dir.display()));
-    let mut go_on = true;
-    for segment in segments(&RealDisk, dir).map_err(failed)? {
-        lines(&RealDisk, dir, segment, |_, bytes, record, _| {
-            if let (true, Some(record)) = (go_on, record) {
-                go_on = each(bytes, &record.line);
-            }
+    let segments = segments(&RealDisk, dir).map_err(failed)?;
+    let Some(last) = segments.last() else { return Err(none_in(dir)) };
+    let (mut go_on, mut unread) = (true, 0);
+    for segment in &segments {
+        lines(&RealDisk, dir, *segment, |_, bytes, record, torn| match record {
+            Some(record) => go_on = go_on && each(bytes, &record.line),
+            // It is being written, or a power cut came between.
+            None if torn && segment == last && bytes.len() <= 2 * LINE_BYTES_MAX => {}
+            None => unread += 1,
         })
         .map_err(failed)?;
     }
-    Ok(())
+    Ok(unread)
+}
+
+/// Nothing is missing from what was shown.
+fn all(unread: u64) -> Result<(), Failure> {
+    match unread {
+        0 => Ok(()),
+        n => Err(Failure::failed(format!("lines that are no records and were left out: {n}; `oxios-edge audit verify` says where"))),
+    }
+}
+
+fn none_in(dir: &Path) -> Failure {
+    Failure::failed(format!("there is no audit log in {}", dir.display()))
 }
 
 /// The directory that was named, else the home's own.

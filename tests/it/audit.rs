@@ -338,3 +338,31 @@ async fn a_full_disk_yields_no_unaudited_action_refusing_or_counting_it() {
         assert_eq!(told["valid"], true, "{told}");
     }
 }
+
+/// "Every record" is not said of some of them, nor of none.
+#[tokio::test]
+async fn an_export_that_leaves_something_out_says_so() {
+    let mut server = Setup::new().start();
+    server.client().post_empty("/api/chat/67e55044-10b1-426f-9247-bb680e5fe0c8/cancel").await;
+    server.stop().await;
+    let export = |more: &[&str]| {
+        let output = command(server.home()).args(["audit", "export"]).args(more).output().unwrap();
+        let lines = String::from_utf8(output.stdout).unwrap().lines().count();
+        (output.status.code(), lines, String::from_utf8(output.stderr).unwrap())
+    };
+    let log = server.home().join("workspace/audit/1.log");
+    let whole = std::fs::read_to_string(&log).unwrap();
+    let count = whole.lines().count();
+    let half = "{\"n\":999,\"ti";
+    for text in [whole.clone(), format!("{whole}{half}")] {
+        std::fs::write(&log, text).unwrap();
+        assert_eq!(export(&[]), (Some(0), count, String::new()), "what is being written is no record yet");
+    }
+    std::fs::write(&log, whole.replacen("\"what\"", "\"who\"", 2)).unwrap();
+    let (code, lines, said) = export(&[]);
+    assert!(code == Some(1) && lines == count - 2 && said.contains("left out: 2"), "{code:?} {lines} {said}");
+    std::fs::write(&log, format!("{whole}{}", half.repeat(1000))).unwrap();
+    assert_eq!((export(&[]).0, export(&[]).1), (Some(1), count));
+    let (code, lines, said) = export(&["/nowhere"]);
+    assert!(code == Some(1) && lines == 0 && said.contains("no audit log in /nowhere"), "{code:?} {lines} {said}");
+}
