@@ -3,10 +3,8 @@
 mod sandbox;
 mod tool_servers;
 
-use std::io::{IsTerminal, Write};
-use std::net::TcpListener;
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,7 +22,7 @@ use crate::base::time::{Clock, SystemClock, Timestamp};
 use crate::config::settings as rooms;
 use crate::config::{Config, Env, Provider};
 use crate::http::client::{Client, ClientSettings};
-use crate::http::listener::Listen;
+use crate::http::listener::{Bound, Listen};
 use crate::llm::{Engine, Kind};
 use crate::sys::owner;
 
@@ -69,7 +67,7 @@ pub(super) fn run(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
         report.line("disk", told_of(disk(place), at));
         report.line("space", told_of(space(place), at));
     }
-    for name in ["token", "keys.json", "secret"] {
+    for name in ["token", "keys.json", "secret", "audit.key"] {
         if let Some(found) = private(&home, name) {
             report.line(name, found);
         }
@@ -158,7 +156,7 @@ fn directory(home: &Path) -> Found {
             }
             Found::Ok(format!("{} (mode {mode:04o})", home.display()))
         }
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Found::Ok(format!("{} will be made at the first start", home.display())),
+        Err(e) if e.kind() == ErrorKind::NotFound => Found::Ok(format!("{} will be made at the first start", home.display())),
         Err(e) => Found::Fail(format!("{}: {e}", home.display()), "choose another home with --home, or correct its rights".to_owned()),
     }
 }
@@ -285,27 +283,26 @@ async fn port(parsed: &Parsed, config: &Config, env: &Env) -> Found {
             return Found::Ok(format!("the gateway of this home runs at {}", reach.place));
         }
     }
-    match listen {
-        Listen::Tcp(address) => match TcpListener::bind(address) {
-            Ok(_) => Found::Ok(format!("{address} is free")),
-            Err(e) => Found::Fail(
-                format!("{address}: {e}"),
-                match e.kind() {
-                    std::io::ErrorKind::AddrInUse => {
-                        "another program holds it: stop that, or set gateway.port, or serve --listen 127.0.0.1:0"
-                    }
-                    std::io::ErrorKind::PermissionDenied => "ports below 1024 need rights; set gateway.port",
-                    _ => "correct gateway.host and gateway.port",
-                }
-                .to_owned(),
-            ),
-        },
-        Listen::Unix(path) => match UnixStream::connect(&path) {
-            Ok(_) => {
-                Found::Fail(format!("{} answers, but is not the gateway of this home", Place::Unix(path)), "choose another path".to_owned())
-            }
-            Err(_) => Found::Ok(format!("{} is free", Place::Unix(path))),
-        },
+    let place = match &listen {
+        Listen::Tcp(address) => address.to_string(),
+        Listen::Unix(path) => Place::Unix(path.clone()).to_string(),
+    };
+    // As a start does, and let go of at once.
+    match Bound::to(&listen) {
+        Ok(_) => Found::Ok(format!("{place} is free")),
+        Err(e) => Found::Fail(format!("{place}: {e}"), unbound(&listen, e.kind()).to_owned()),
+    }
+}
+
+fn unbound(listen: &Listen, kind: ErrorKind) -> &'static str {
+    match (listen, kind) {
+        (Listen::Tcp(_), ErrorKind::AddrInUse) => "another program holds it: stop that, or set gateway.port, or serve --listen 127.0.0.1:0",
+        (Listen::Tcp(_), ErrorKind::PermissionDenied) => "ports below 1024 need rights; set gateway.port",
+        (Listen::Tcp(_), _) => "correct gateway.host and gateway.port",
+        (Listen::Unix(_), ErrorKind::AddrInUse) => {
+            "something is there already, and it is not the gateway of this home; remove it, or choose another path"
+        }
+        (Listen::Unix(_), _) => "make its directory, or choose another path",
     }
 }
 

@@ -164,6 +164,36 @@ fn doctor_says_what_to_do() {
     assert!(text(&output).contains("127.0.0.1:9"), "{}", text(&output));
 }
 
+/// What would keep a server from starting is no "all is well".
+#[test]
+fn doctor_finds_what_keeps_a_server_from_starting() {
+    use std::os::unix::fs::PermissionsExt;
+    let mut server = Setup::new().start();
+    let home = server.home_dir();
+    server.kill9();
+    let at = |name: &str| home.path().join(name);
+    let place = |name: &str| format!("unix:{}", at(name).display());
+    let (key, socket) = (at("audit.key"), at("socket"));
+    let look = |listen: &str, found: &str| {
+        let output = run(home.path(), &["doctor", "--listen", listen]);
+        let line = text(&output).lines().find(|line| line.contains(found)).map(str::to_owned);
+        let line = line.unwrap_or_else(|| panic!("{found} in {}", text(&output)));
+        (output.status.code(), line.split(' ').next().unwrap().to_owned())
+    };
+    let (fine, wrong) = ((Some(0), "ok".to_owned()), (Some(1), "FAIL".to_owned()));
+    assert_eq!(look(&place("socket"), "is free"), fine);
+    drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+    assert_eq!(look(&place("socket"), "is free"), fine, "nobody answers there any more");
+    assert!(!socket.exists(), "nothing of it stays");
+    assert_eq!(look(&place("none/socket"), "none/socket"), wrong);
+    assert_eq!(look(&place("token/socket"), "token/socket"), wrong);
+    assert_eq!(look(&place("token"), "unix:"), wrong, "something else is there");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o640)).unwrap();
+    assert_eq!(look(&place("socket"), "audit.key"), wrong);
+    let started = run(home.path(), &["serve", "--listen", "127.0.0.1:0"]);
+    assert!(!started.status.success() && text(&started).contains("audit.key"), "it does: {}", text(&started));
+}
+
 /// A list of models proves nothing: the model is asked to say something.
 #[test]
 fn doctor_asks_the_model_for_real() {
@@ -391,4 +421,11 @@ async fn an_output_that_cannot_be_written_is_told() {
     let output = command(home.path()).arg("openapi").stdout(full()).stderr(Stdio::piped()).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output).contains("No space left"), "{}", text(&output));
+    let mut serve = command(home.path());
+    let mut child = serve.args(["serve", "--listen", "127.0.0.1:0"]).stdout(full()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    assert!(log.any(|line| line.contains("standard output: No space left")));
+    assert_eq!(run(home.path(), &["healthcheck"]).status.code(), Some(0), "it serves all the same");
+    let _ = child.kill();
+    let _ = child.wait();
 }
