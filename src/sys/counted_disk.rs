@@ -98,7 +98,7 @@ impl DiskDir for CountedDir {
     fn stat(&self, name: &str) -> io::Result<Option<FileStat>> {
         self.dir.stat(name)
     }
-    fn list(&self, each: &mut dyn FnMut(&str, FileStat) -> ControlFlow<()>) -> io::Result<()> {
+    fn list(&self, each: &mut dyn FnMut(&str, FileStat) -> ControlFlow<()>) -> io::Result<u64> {
         self.dir.list(each)
     }
     fn sync(&self) -> io::Result<()> {

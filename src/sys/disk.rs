@@ -132,8 +132,8 @@ pub trait DiskDir: Send + Sync {
     fn remove_dir(&self, name: &str) -> io::Result<()>;
     /// What has this name; `None` where there is nothing. A link is not followed.
     fn stat(&self, name: &str) -> io::Result<Option<FileStat>>;
-    /// Shows every entry whose name is UTF-8, in no order, until told to stop.
-    fn list(&self, each: &mut dyn FnMut(&str, FileStat) -> ControlFlow<()>) -> io::Result<()>;
+    /// Shows every entry whose name is UTF-8, in no order, until told to stop; tells how many others there were.
+    fn list(&self, each: &mut dyn FnMut(&str, FileStat) -> ControlFlow<()>) -> io::Result<u64>;
     /// Makes names in this directory durable.
     fn sync(&self) -> io::Result<()>;
 }

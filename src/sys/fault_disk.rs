@@ -370,7 +370,7 @@ impl DiskDir for FaultDir {
     fn stat(&self, name: &str) -> io::Result<Option<FileStat>> {
         self.dir.stat(name)
     }
-    fn list(&self, each: &mut dyn FnMut(&str, FileStat) -> ControlFlow<()>) -> io::Result<()> {
+    fn list(&self, each: &mut dyn FnMut(&str, FileStat) -> ControlFlow<()>) -> io::Result<u64> {
         self.disk.state().lists += 1;
         self.dir.list(each)
     }

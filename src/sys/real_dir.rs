@@ -68,10 +68,14 @@ impl DiskDir for RealDir {
             Err(e) => Err(e.into()),
         }
     }
-    fn list(&self, each: &mut dyn FnMut(&str, FileStat) -> ControlFlow<()>) -> io::Result<()> {
+    fn list(&self, each: &mut dyn FnMut(&str, FileStat) -> ControlFlow<()>) -> io::Result<u64> {
+        let mut others = 0;
         for entry in Dir::read_from(&self.0)? {
             let entry = entry?;
-            let Ok(name) = entry.file_name().to_str() else { continue };
+            let Ok(name) = entry.file_name().to_str() else {
+                others += 1;
+                continue;
+            };
             if matches!(name, "." | "..") {
                 continue;
             }
@@ -93,7 +97,7 @@ impl DiskDir for RealDir {
                 break;
             }
         }
-        Ok(())
+        Ok(others)
     }
     fn sync(&self) -> io::Result<()> {
         Ok(rustix::fs::fsync(&self.0)?)

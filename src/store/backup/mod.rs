@@ -33,7 +33,7 @@
 //! that takes its name when all of it is durable.
 //!
 //! Left out: locks, `address`, `reserve`, the cache of the listing, what is half written; links, devices, sockets, and names that the
-//! server refuses itself (told, unless they are no UTF-8, which no part of the server sees). Modes are kept in the file; what is
+//! server refuses itself (told; of those that are no UTF-8, how many). Modes are kept in the file; what is
 //! restored is open to its owner only.
 
 mod check;

@@ -45,21 +45,22 @@ impl Source {
         Ok(Self { disk, layout, at: at.to_owned(), home: home.to_owned(), workspace: workspace.to_owned(), home_dir, workspace_dir })
     }
 
-    /// What lies in a directory, by name. Listed twice: a name that is renamed over during one listing is in the other.
-    pub(super) fn list(&self, path: &str) -> io::Result<BTreeMap<String, FileStat>> {
-        let mut names = BTreeMap::new();
+    /// What lies in a directory, by name, and how many names there are no UTF-8. Listed twice: a name that is renamed over during one
+    /// listing is in the other.
+    pub(super) fn list(&self, path: &str) -> io::Result<(BTreeMap<String, FileStat>, u64)> {
+        let (mut names, mut others) = (BTreeMap::new(), 0);
         for _ in 0..2 {
             let dir = match self.dir(path) {
                 Ok(dir) => dir,
                 Err(e) if is_gone(&e) => break,
                 Err(e) => return Err(e),
             };
-            dir.list(&mut |name, stat| {
+            others = dir.list(&mut |name, stat| {
                 names.insert(name.to_owned(), stat);
                 ControlFlow::Continue(())
             })?;
         }
-        Ok(names)
+        Ok((names, others))
     }
 
     /// What a path is; `None` where there is nothing, or a link is on the way.

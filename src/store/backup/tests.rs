@@ -1,5 +1,6 @@
 //! Backups of real homes, of homes that change meanwhile, and files that no backup is.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -334,11 +335,15 @@ fn what_belongs_to_a_process_or_leads_elsewhere_is_left_out() {
     let files = bench.dir.join("workspace/files");
     std::os::unix::fs::symlink("/etc/passwd", files.join("link")).unwrap();
     std::os::unix::fs::symlink("/etc", files.join("far")).unwrap();
+    for name in [&b"caf\xe9"[..], b"na\xefve"] {
+        std::fs::write(files.join(std::ffi::OsStr::from_bytes(name)), "no UTF-8").unwrap();
+    }
     std::fs::write(bench.dir.with_extension("toml"), "# elsewhere").unwrap();
     std::os::unix::fs::symlink(bench.dir.with_extension("toml"), bench.dir.join("config.toml")).unwrap();
     let (bytes, written) = backed_up(&bench);
     std::fs::remove_file(bench.dir.with_extension("toml")).unwrap();
-    assert_eq!((written.left_out.len(), written.left_out_count), (3, 3), "{written:?}");
+    assert_eq!((written.left_out.len(), written.left_out_count), (4, 4), "{written:?}");
+    assert!(written.left_out.iter().any(|left| left.contains("workspace/files") && left.ends_with("no UTF-8: 2)")), "{written:?}");
     let report = verified(&bytes).unwrap();
     assert_eq!((report.files, report.config.as_slice()), (2, &b"# elsewhere"[..]), "the secret, and what the link leads to");
     assert_eq!(report.doubts.len(), 1, "no keys: {:?}", report.doubts);

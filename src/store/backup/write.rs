@@ -117,7 +117,7 @@ impl<'a, 'w> Writer<'a, 'w> {
     fn sessions(&mut self, dir: &str) -> Result<(), BackupError> {
         // The listing is let go of but for the ids and what is seldom there.
         let mut ids: Vec<(String, bool, Vec<String>)> = Vec::new();
-        let listed = self.read(self.source.list(dir), dir)?;
+        let (listed, _) = self.read(self.source.list(dir), dir)?;
         for (name, _) in listed {
             let path = format!("{dir}/{name}");
             let (id, beside) = match self.source.layout.place(&path) {
@@ -152,7 +152,7 @@ impl<'a, 'w> Writer<'a, 'w> {
                 self.thing(path)?;
             }
         }
-        let listed = self.read(self.source.list(dir), dir)?;
+        let (listed, _) = self.read(self.source.list(dir), dir)?;
         for (name, _) in listed {
             let path = format!("{dir}/{name}");
             if let Some(Place::Grave(_)) = self.source.layout.place(&path) {
@@ -179,7 +179,7 @@ impl<'a, 'w> Writer<'a, 'w> {
     }
 
     fn audit(&mut self, dir: &str) -> Result<(), BackupError> {
-        let listed = self.read(self.source.list(dir), dir)?;
+        let (listed, _) = self.read(self.source.list(dir), dir)?;
         let mut segments: Vec<String> = listed.into_keys().map(|name| format!("{dir}/{name}")).collect();
         segments.retain(|path| matches!(self.source.layout.place(path), Some(Place::Audit(_))));
         segments.sort_by(|a, b| self.source.layout.compare(a, b));
@@ -217,7 +217,10 @@ impl<'a, 'w> Writer<'a, 'w> {
             return Ok(());
         }
         let of = self.kind(path);
-        let listed = self.read(self.source.list(path), path)?;
+        let (listed, others) = self.read(self.source.list(path), path)?;
+        if others > 0 {
+            self.leave_out(path, &format!("in it, names that are no UTF-8: {others}"))?;
+        }
         for (name, stat) in listed {
             let inner = format!("{path}/{name}");
             if self.kind(&inner) == of {

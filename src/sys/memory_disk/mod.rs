@@ -369,14 +369,14 @@ impl DiskDir for MemoryDir {
             Err(e) => Err(e),
         }
     }
-    fn list(&self, each: &mut dyn FnMut(&str, FileStat) -> ControlFlow<()>) -> io::Result<()> {
+    fn list(&self, each: &mut dyn FnMut(&str, FileStat) -> ControlFlow<()>) -> io::Result<u64> {
         let image = self.disk.state().image.clone();
         for (name, id) in image.names(self.id)? {
             if each(name, image.stat(*id)?).is_break() {
                 break;
             }
         }
-        Ok(())
+        Ok(0)
     }
     fn sync(&self) -> io::Result<()> {
         self.disk.sync_node(self.id, || format!("sync directory {}", self.id));
