@@ -357,7 +357,7 @@ impl Disk for RealDisk {
                 let pid = format!("{}\n", std::process::id());
                 // The process id is a courtesy; a full disk must not keep the server from starting.
                 let _ = file.set_len(0).and_then(|()| file.write_all_at(pid.as_bytes(), 0));
-                Ok(Locked::Ours(Lock::by(file)))
+                Ok(Locked::Ours(Lock::by(Flocked(file))))
             }
             Err(Errno::WOULDBLOCK) => Ok(Locked::Held(left_in(&file))),
             Err(e) => Err(e.into()),
@@ -366,7 +366,17 @@ impl Disk for RealDisk {
     fn lock(&self, path: &Path) -> io::Result<Lock> {
         let file = lock_file(path)?;
         flock(&file, FlockOperation::LockExclusive)?;
-        Ok(Lock::by(file))
+        Ok(Lock::by(Flocked(file)))
+    }
+}
+
+/// A file that is locked.
+struct Flocked(File);
+
+impl Drop for Flocked {
+    /// Closing is not enough: a child that is just being started has the descriptor, too, until it is another program (flock(2)).
+    fn drop(&mut self) {
+        let _ = flock(&self.0, FlockOperation::Unlock);
     }
 }
 
@@ -378,7 +388,10 @@ pub fn holder(path: &Path) -> io::Result<Option<String>> {
     };
     // Two who look do not keep each other away, and what is ours by this is let go at once.
     match flock(&file, FlockOperation::NonBlockingLockShared) {
-        Ok(()) => Ok(None),
+        Ok(()) => {
+            drop(Flocked(file));
+            Ok(None)
+        }
         Err(Errno::WOULDBLOCK) => Ok(Some(left_in(&file))),
         Err(e) => Err(e.into()),
     }
@@ -456,7 +469,22 @@ fn modified(meta: &fs::Metadata) -> Timestamp {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsRawFd;
+
     use super::*;
+
+    /// As a child has it from its start until it is another program.
+    #[test]
+    fn a_lock_that_is_let_go_is_free_though_somebody_has_the_descriptor_too() {
+        let file = File::from(rustix::fs::memfd_create("lock", rustix::fs::MemfdFlags::CLOEXEC).unwrap());
+        let (anew, childs) =
+            (File::options().write(true).open(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap(), file.try_clone().unwrap());
+        flock(&file, FlockOperation::NonBlockingLockExclusive).unwrap();
+        assert_eq!(flock(&anew, FlockOperation::NonBlockingLockExclusive), Err(Errno::WOULDBLOCK));
+        drop(Flocked(file));
+        assert_eq!(flock(&anew, FlockOperation::NonBlockingLockExclusive), Ok(()));
+        drop(childs);
+    }
 
     /// Who asks whether a server runs keeps none from starting; another server does.
     #[test]
