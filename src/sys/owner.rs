@@ -1,7 +1,8 @@
 //! Root in the home of another user.
 //!
 //! What root makes there, that user's server could not read; and a link that this user put there would lead root's hand elsewhere. So
-//! root's commands are that user's from the moment on that they know the home.
+//! root's commands are that user's from the moment on that they know the home, or read only what is that user's own. A server, which
+//! would stay, refuses it.
 
 use std::fs::File;
 use std::io::{self, Read};
