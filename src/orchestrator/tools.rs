@@ -344,8 +344,8 @@ fn write_file(reach: &Reach, args: &Args, shown: &Shown) -> Said {
 
 fn show_write(reach: &Reach, args: &Args) -> Result<Shown, String> {
     let (path, content) = (str_of(args, "path"), str_of(args, "content"));
-    if path.chars().any(char::is_control) {
-        return Err("a path may not hold control characters".into());
+    if path.chars().any(|c| c.is_control() || turns_text(c)) {
+        return Err("a path may not hold control characters, or signs that turn text around".into());
     }
     if content.len() > FILE_WRITE_BYTES_MAX {
         return Err(format!("{} bytes are more than a file may have ({FILE_WRITE_BYTES_MAX})", content.len()));
@@ -369,6 +369,11 @@ fn show_write(reach: &Reach, args: &Args) -> Result<Shown, String> {
         }
     }
     Ok(Shown { resource: path.to_owned(), shown, over: over.map(|(_, item)| item) })
+}
+
+/// Embeddings, overrides and isolates (Unicode UAX #9): a person would read another path than is written to.
+fn turns_text(c: char) -> bool {
+    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// What is to be replaced.
@@ -521,8 +526,10 @@ pub(crate) mod tests {
         assert_eq!(over.shown["old_content"], "old");
         reach.workspace.write("n.md", b"odd").unwrap();
         assert_ne!(over.digest(), show("one").digest());
-        let args = tool.arguments("{\"path\": \"../x\", \"content\": \"\"}").unwrap();
-        assert!(show_write(&reach, &args).is_err());
+        for path in ["../x", "a\nb", "\u{202e}fdp.exe", "\u{2066}x"] {
+            let args = tool.arguments(&json!({"path": path, "content": ""}).to_string()).unwrap();
+            assert!(show_write(&reach, &args).is_err(), "{path:?}");
+        }
         // However large it is, and wherever it changed.
         let mut large = vec![b'x'; FILE_WRITE_BYTES_MAX + OLD_PART_BYTES];
         let put = |bytes: &[u8]| std::fs::write(reach.workspace.path().join("n.md"), bytes).unwrap();

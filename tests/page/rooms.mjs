@@ -210,14 +210,14 @@ export default [
     const ask = (text) => server.call('POST', 'api/chat', { content: text });
     await server.call('PUT', 'api/workspace/file/a.md', 'one\n');
     await ask('write a.md: two');
-    await ask('write \u202efdp.exe: three');
+    await ask('write b.md: \u202efdp.exe');
     await server.call('PUT', 'api/workspace/file/a.md', 'other\n');
     const page = await browser.enter(server, { hash: '#/approvals' });
     const card = page.locator('.approval', { hasText: 'a.md' });
     await card.locator('.diff').waitFor();
     same(await card.locator('.minus, .plus').allTextContents(), ['-one', '+two'], 'the change that was asked about');
     // A sign that turns text around does not turn it here.
-    await page.locator('.approval', { hasText: '\ufffdfdp.exe' }).locator('.diff').waitFor();
+    await page.locator('.approval', { hasText: 'b.md' }).locator('.plus', { hasText: '\ufffdfdp.exe' }).waitFor();
   }],
   ['approvals: where the old file cannot be read, what would be written is shown', async (browser) => {
     const server = await Server.start();
