@@ -6,10 +6,14 @@ use serde_json::{Value, json};
 
 use crate::support::client::Client;
 use crate::support::server::{Setup, command};
+use crate::support::small_disk::{SmallDisk, make_room};
 
 /// The exit code and what it printed.
 fn verify(home: &Path, more: &[&str]) -> (Option<i32>, String) {
     let output = command(home).arg("audit").arg("verify").args(more).output().unwrap();
+    if output.stdout.is_empty() {
+        println!("audit verify said nothing but: {} ({})", String::from_utf8_lossy(&output.stderr), output.status);
+    }
     (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
@@ -270,7 +274,7 @@ async fn many_clients_at_once_make_one_whole_chain_and_no_record_is_missing() {
 async fn a_full_disk_yields_no_unaudited_action_refusing_or_counting_it() {
     for on_failure in ["refuse", "continue"] {
         let home = std::sync::Arc::new(crate::support::server::TempDir::new());
-        let Some(_small) = crate::support::small_disk::SmallDisk::mount(home.path(), "4m") else {
+        let Some(_small) = SmallDisk::mount(home.path(), "4m") else {
             println!("SKIPPED a_full_disk_yields_no_unaudited_action: no file system can be mounted here");
             return;
         };
@@ -310,7 +314,7 @@ async fn a_full_disk_yields_no_unaudited_action_refusing_or_counting_it() {
             assert_eq!(grave.status, 404, "{}", grave.text());
         }
         client.get("/api/sessions").await.expect(200);
-        std::fs::remove_file(&filler).unwrap();
+        make_room(&filler);
         drop(file);
         act().await.expect(200);
         done += 1;

@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::support::client::{Ask, Client};
 use crate::support::scripted::{Gate, Reply, Scripted};
 use crate::support::server::{Server, Setup, TempDir};
-use crate::support::small_disk::SmallDisk;
+use crate::support::small_disk::{SmallDisk, make_room};
 
 /// It is looked at this often; a loaded machine takes a moment more.
 const LOOKED_AT: Duration = Duration::from_secs(5 + 2);
@@ -74,7 +74,7 @@ async fn a_disk_of_four_mebibytes_that_fills_up_loses_nothing_and_does_nothing_u
         client.get(&format!("/api/sessions/{}", session.as_str().unwrap())).await.expect(200);
         client.get("/api/audit/entries").await.expect(200);
 
-        std::fs::remove_file(&filler).unwrap();
+        make_room(&filler);
         healed(&server).await;
         let again = format!("again {round}");
         client.post("/api/chat", &json!({"content": again, "session_id": session})).await.expect(200);
@@ -88,7 +88,7 @@ async fn a_disk_of_four_mebibytes_that_fills_up_loses_nothing_and_does_nothing_u
     let detail = client.get(&format!("/api/sessions/{}", session.as_str().unwrap())).await.expect(200).json();
     let kept: Vec<&str> = detail["user_messages"].as_array().unwrap().iter().map(|m| m["content"].as_str().unwrap()).collect();
     assert_eq!(kept, said);
-    std::fs::remove_file(&filler).unwrap();
+    make_room(&filler);
     healed(&server).await;
     assert_eq!(client.get("/api/config").await.expect(200).json()["memory"]["max_recall"], recall);
     let keys = client.get("/api/keys").await.expect(200).json();
@@ -150,7 +150,7 @@ async fn a_full_disk_refuses_messages_and_nothing_else_and_heals() {
     assert_eq!((&done["outcome"], &done["text"]), (&json!("cancelled"), &json!("partial")));
 
     // It heals by itself within 5 s of space coming back.
-    std::fs::remove_file(&filler).unwrap();
+    make_room(&filler);
     healed(&server).await;
     let answer = client.post("/api/chat", &json!({"content": "again", "session_id": session})).await.expect(200).json();
     assert_eq!(answer["reply"], "kept");
@@ -203,7 +203,7 @@ async fn a_disk_that_fills_up_under_an_answer_is_said_to_be_full() {
     gate.open();
     let answer = post.await.unwrap().expect(507);
     assert!(!answer.error().is_empty());
-    std::fs::remove_file(&filler).unwrap();
+    make_room(&filler);
     healed(&server).await;
 }
 

@@ -189,12 +189,9 @@ async fn fifty_reconnects(by: By) {
     let expected: Vec<Value> = whole.iter().filter(|r| r["kind"] != "token").cloned().collect();
     assert_eq!(stored, expected);
     for _ in 0..5 {
-        let cursor = dice.below(before + 1);
+        // Who stands at the end already would wait for ever.
+        let cursor = dice.below(before);
         let (got, _) = read(&client, &session, by, cursor, usize::MAX).await;
-        if let Some(end) = got.last() {
-            assert_eq!(end["text"], text.as_str(), "{by:?} from {cursor}");
-        } else {
-            assert_eq!(cursor, before);
-        }
+        assert_eq!(got.last().unwrap()["text"], text.as_str(), "{by:?} from {cursor}");
     }
 }

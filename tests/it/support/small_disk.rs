@@ -15,6 +15,12 @@ impl SmallDisk {
     }
 }
 
+/// Removes a file that took up the room. It is emptied first: a child that another test is just starting may have it open, too.
+pub fn make_room(filler: &Path) {
+    std::fs::File::create(filler).unwrap();
+    std::fs::remove_file(filler).unwrap();
+}
+
 impl SmallDisk {
     /// Takes away the right to write to it.
     pub fn make_read_only(&self) {
