@@ -116,12 +116,13 @@ pub async fn serve(setup: Setup, listener: Listener, shutdown: Cancel, ready: im
         // Only `ask` and `healthcheck` look for it. On a full disk its owner must be able to look, and to delete.
         log::warn("app", format_args!("the address is not in the home, so that `ask` does not find this server: {error}"));
     }
+    // Before anybody is told: who looks at once finds the log.
+    app.audit.note(Event::of_server(What::Started));
     ready(&address);
     supervisor.ready(format_args!("serving at {address}"));
 
     let (stop, stopped) = cancel::pair();
     let background = background(&app, &stopped);
-    app.audit.note(Event::of_server(What::Started));
     let watch = tokio::spawn(watch(app.clone(), running, (reload, supervisor.clone(), address.clone()), stopped.clone()));
     let (disk, home) = (app.home.seams().disk.clone(), app.home.path().to_owned());
     let settled = delayed.clone().map(|delayed| tokio::spawn(settling::keep_settling(delayed, sync_every, stopped.clone())));
