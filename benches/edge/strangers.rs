@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::Size;
 use crate::attackers::{Attack, KINDS, Kind, Tries};
 use crate::load::{Connection, request};
-use crate::process::{Parts, Server};
+use crate::process::{Ahead, Parts, Server};
 use crate::table::{print, quantile};
 
 /// Between two requests: a busy client, not one that takes every moment of the machine.
@@ -65,6 +65,7 @@ pub(crate) fn run(size: Size) {
         hold: Duration::from_millis(size.pick(100, 6_000)),
     };
     let parts = Parts::divide();
+    let ahead = Ahead::of_others();
     let server = parts.server(|| Server::product(&[]));
     let token = server.token().unwrap().to_owned();
     let mut client = Client::new(&server.address, &token);
@@ -135,7 +136,7 @@ pub(crate) fn run(size: Size) {
         &["memory, MiB", "before", "at most", &format!("goal + {GROWTH_MAX}"), "descriptors", "connections tried", "ended", "server's CPU"],
         &rows,
     );
-    println!("\nAll kinds: {} rounds; {}; strangers at nice 19.", much.rounds, parts.told());
+    println!("\nAll kinds: {} rounds; {}; strangers at nice 19, {}.", much.rounds, parts.told(), ahead.told());
 }
 
 /// The table comes at the end; this tells whoever waits for it how far it is.
