@@ -31,8 +31,8 @@ pub enum DecideError {
     Room(ApprovalError),
 }
 
-/// The question is in the log a moment before its file is there; a decision that is that quick waits so long.
-const FILE_WITHIN: Duration = Duration::from_millis(500);
+/// The question is in the log a moment before its file is there, on a slow card a long one; a decision that is that quick waits so long.
+const FILE_WITHIN: Duration = Duration::from_secs(5);
 /// The longest sleep between two looks at the open questions: wall time may jump.
 const EXPIRY_LOOK_EVERY: Duration = Duration::from_secs(600);
 
