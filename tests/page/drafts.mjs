@@ -20,6 +20,17 @@ async function held(page, url, method) {
   return self;
 }
 
+/** The server takes it, and its answer is lost. */
+async function saidInVain(page, text) {
+  const chat = await held(page, '**/api/chat', 'POST');
+  await field(page).fill(text);
+  await send(page).click();
+  await chat.here;
+  chat.let(async (route) => (await route.fetch(), route.abort()));
+  await page.getByText('The server cannot be reached').waitFor();
+  await page.unroute('**/api/chat');
+}
+
 export default [
   ['an answer that comes late is not painted into another conversation', async (browser) => {
     const server = await Server.start();
@@ -86,13 +97,7 @@ export default [
     const server = await Server.start();
     const page = await browser.enter(server);
     browser.expected.push(REFUSED);
-    const chat = await held(page, '**/api/chat', 'POST');
-    await field(page).fill('echo once');
-    await send(page).click();
-    await chat.here;
-    chat.let(async (route) => (await route.fetch(), route.abort()));
-    await page.getByText('The server cannot be reached').waitFor();
-    await page.unroute('**/api/chat');
+    await saidInVain(page, 'echo once');
     await send(page).click();
     await page.locator('article[data-state=done]').waitFor();
     same(await page.locator('.bubble').allTextContents(), ['echo once'], 'said once');
@@ -102,13 +107,7 @@ export default [
     const server = await Server.start();
     const page = await browser.enter(server);
     browser.expected.push(REFUSED);
-    const chat = await held(page, '**/api/chat', 'POST');
-    await field(page).fill('echo once');
-    await send(page).click();
-    await chat.here;
-    chat.let(async (route) => (await route.fetch(), route.abort()));
-    await page.getByText('The server cannot be reached').waitFor();
-    await page.unroute('**/api/chat');
+    await saidInVain(page, 'echo once');
     await page.getByRole('link', { name: 'Memory' }).click();
     await page.getByRole('heading', { name: 'Memory' }).waitFor();
     await page.getByRole('link', { name: 'New conversation' }).click();
