@@ -330,6 +330,7 @@ fn background(app: &Arc<App>, stop: &Cancel) -> [tokio::task::JoinHandle<()>; 10
         while let Some(found) = swept.recv().await {
             match found {
                 Found::Waiting { session_id, owner, .. } => drop(gateway.adopt_session(session_id, owner).await),
+                Found::Through => gateway.has_looked(),
                 Found::Pruned(session_id) => gateway.pruned(session_id).await,
             }
         }

@@ -32,7 +32,7 @@ pub enum DecideError {
 }
 
 /// The question is in the log a moment before its file is there, on a slow card a long one; a decision that is that quick waits so long.
-const FILE_WITHIN: Duration = Duration::from_secs(5);
+const FILE_WITHIN: Duration = Duration::from_secs(2);
 /// The longest sleep between two looks at the open questions: wall time may jump.
 const EXPIRY_LOOK_EVERY: Duration = Duration::from_secs(600);
 
@@ -51,13 +51,13 @@ impl Gateway {
         // Before the first look, so that a change after it is not missed.
         let mut house = self.state().house();
         let mut approval = self.find_approval(owner, id).await;
-        if matches!(approval, Err(ApprovalError::NotFound)) && self.state().runs.values().any(|run| run.owner == owner) {
+        if matches!(approval, Err(ApprovalError::NotFound)) && self.may_ask(owner) {
             let file = async {
                 loop {
                     // The house changes when the run that asks gives back its place, and for many other reasons.
                     let changed = house.changed().await.is_ok();
                     let found = self.find_approval(owner, id).await;
-                    if !changed || !matches!(found, Err(ApprovalError::NotFound)) {
+                    if !changed || !matches!(found, Err(ApprovalError::NotFound)) || !self.may_ask(owner) {
                         return found;
                     }
                 }
@@ -110,6 +110,18 @@ impl Gateway {
         drop(state);
         self.wake(approval.session_id);
         told(decision.into())
+    }
+
+    /// A question of this owner may be in a log and have no file yet: a run asks just now, or did when an earlier process was killed, and
+    /// the start has not come to it.
+    fn may_ask(&self, owner: OwnerId) -> bool {
+        let state = self.state();
+        !state.looked || state.runs.values().any(|run| run.owner == owner)
+    }
+
+    /// The start has found every run that an earlier process left; until then a decision waits for its question.
+    pub fn has_looked(&self) {
+        self.state().has_looked();
     }
 
     /// Writes a decision to the log, then to the approval's file, and tells the bus. The session's door is held.

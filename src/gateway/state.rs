@@ -24,6 +24,8 @@ pub(super) struct State {
     /// Messages that wait or run, and places promised to messages that are being written down. Parked ones do not count. It is
     /// changed under this lock alone, and drain and others wait on it: none of them sees a number that is not true any more.
     house: watch::Sender<usize>,
+    /// The start has found every run that an earlier process left.
+    pub(super) looked: bool,
     /// No new message is taken.
     pub(super) draining: bool,
     /// Runs that hold a permit.
@@ -119,6 +121,12 @@ impl State {
     /// Tells of every change of that number.
     pub(super) fn house(&self) -> watch::Receiver<usize> {
         self.house.subscribe()
+    }
+
+    /// The start has looked for runs everywhere; whoever waits for one looks again.
+    pub(super) fn has_looked(&mut self) {
+        self.looked = true;
+        self.house.send_modify(|_| {});
     }
 
     /// A place in the house is taken.

@@ -215,6 +215,7 @@ impl House {
             random,
             settings: Arc::new(Live::new(settings)),
         });
+        gateway.has_looked();
         Self { home, sessions, approvals, script, clock, gateway, owner }
     }
 

@@ -47,6 +47,29 @@ async fn a_question_whose_file_was_never_written_is_asked_again() {
     assert_eq!(house.approvals.find(house.owner, approval).unwrap().message_id, id);
 }
 
+/// Somebody who was told of it before the kill answers before the start has come to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_whose_file_was_never_written_can_be_answered_while_the_start_looks_around() {
+    let house = house();
+    let parked = house.send("ask", None).await;
+    let (approval, id, session) = (asked(&parked).await, parked.id, parked.session.id());
+    house.gateway.parked(id).await;
+    std::fs::remove_dir_all(house.home.workspace().join("approvals")).unwrap();
+    let house = house.again();
+    house.gateway.state().looked = false;
+    let early = house.gateway.decide(house.owner, None, approval, Decision::Approved);
+    let start = async {
+        house.gateway.adopt_session(session, house.owner).await;
+        house.gateway.has_looked();
+    };
+    tokio::join!(early, start).0.unwrap();
+    let session = house.sessions.load(session, house.owner).await.unwrap();
+    assert_eq!(ended(&session, id).await.1.text, "Some(Approved)");
+    // Then nobody waits for what there is not.
+    let unknown = house.gateway.decide(house.owner, None, ApprovalId::random(&SystemRandom::new()), Decision::Approved).await;
+    assert!(matches!(unknown, Err(DecideError::NotFound)));
+}
+
 /// A read that fails says nothing about the run: it stays where it is, and whoever comes next finds it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_cannot_be_read_for_a_moment_goes_on_later() {

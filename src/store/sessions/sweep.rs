@@ -31,6 +31,8 @@ pub enum Found {
         /// Which.
         message_id: MessageId,
     },
+    /// All that was left open was looked at: no more of them wait.
+    Through,
     /// A session was pruned.
     Pruned(SessionId),
 }
@@ -61,6 +63,7 @@ impl Sessions {
                 Err(e) => log::warn("store", format_args!("session {id} not repaired: {e}")),
             }
         }
+        tell(Found::Through);
         // After the repairs: what is open is read again at each start.
         if unfinished.read >= READ_TO_SAVE {
             self.save_listing().await;
