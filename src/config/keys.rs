@@ -83,7 +83,7 @@ pub const KEYS: &[Key] = &[
             "gateway.trusted_proxies",
             List,
             "",
-            "IP addresses of proxies in front (`unix`: whoever opens the socket file). What they say in `Forwarded` or `X-Forwarded-For` counts as the peer; they are exempt from the cap on connections of one peer.",
+            "IP addresses or networks (`10.0.0.0/8`) of proxies in front (`unix`: whoever opens the socket file). What they say in `Forwarded` or `X-Forwarded-For` counts as the peer; they are exempt from the cap on connections of one peer.",
         )),
         proxies,
     ),
@@ -439,7 +439,9 @@ fn base_path(value: &Value) -> Result<(), Expected> {
 }
 
 fn proxies(value: &Value) -> Result<(), Expected> {
-    all(value, "a list of IP addresses, or unix", |text| TrustedProxies::parse([text]).is_some())
+    all(value, "a list of IP addresses, networks such as 10.0.0.0/8 (nothing behind the prefix), or unix", |text| {
+        TrustedProxies::parse([text]).is_some()
+    })
 }
 
 fn hosts(value: &Value) -> Result<(), Expected> {
@@ -491,6 +493,8 @@ mod tests {
             ("engine.base_url", "ftp://x", false),
             ("engine.base_url", "http://user:pw@x/v1", false),
             ("gateway.trusted_proxies", "10.0.0.1,::1,unix", true),
+            ("gateway.trusted_proxies", "172.16.0.0/12", true),
+            ("gateway.trusted_proxies", "172.16.0.1/12", false),
             ("gateway.trusted_proxies", "proxy", false),
             ("security.cors_origins", "https://a.example", true),
             ("security.cors_origins", "*", false),

@@ -210,7 +210,7 @@ async fn wrong_methods_unknown_paths_and_wrong_keys_use_up_nobodys_budget() {
     client.with_key(made["key"].as_str()).get("/api/status").await.expect(200);
 }
 
-const PROXY: &str = "[gateway]\ntrusted_proxies = [\"127.0.0.1\", \"127.0.0.9\", \"10.0.0.1\"]\n";
+const PROXY: &str = "[gateway]\ntrusted_proxies = [\"127.0.0.0/28\", \"10.0.0.1\"]\n";
 
 #[tokio::test]
 async fn behind_a_trusted_proxy_wrong_keys_count_for_the_client_it_names() {
