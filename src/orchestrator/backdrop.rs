@@ -13,9 +13,9 @@ use crate::rooms::mcp::{Offered, Whose};
 /// How long a run waits for servers to say which tools they have; those that are slower are there for a later run.
 const OFFERED_WITHIN: Duration = Duration::from_secs(5);
 /// The list of skills, in bytes.
-const SKILLS_BYTES_MAX: usize = 2 * 1024;
-/// One skill's description in it, in characters.
-const SKILL_CHARS_MAX: usize = 200;
+const SKILLS_BYTES_MAX: usize = 8 * 1024;
+/// One skill's description in it, in characters: the first of these that lets all of them be named.
+const SKILL_CHARS: [usize; 4] = [200, 100, 40, 0];
 /// Tools of other servers.
 const FOREIGN_MAX: usize = 64;
 /// What one of them says of itself, in characters.
@@ -26,13 +26,41 @@ const FOREIGN_BYTES_MAX: usize = 32 * 1024;
 /// What a run stands before.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Backdrop {
-    /// Skills that can be read, one a line; empty where there are none.
-    pub(crate) skills: String,
+    /// Skills that can be read: names and descriptions.
+    pub(crate) skills: Vec<(String, String)>,
     /// Tools of other servers.
     pub(crate) foreign: Vec<Offered>,
 }
 
 impl Backdrop {
+    /// The skills as lines, in at most so many bytes. Where there are many, less is said of each; where even their names are too many, the
+    /// last line says so. Empty where there are none, or no room.
+    pub(crate) fn listed(&self, max: usize) -> String {
+        let max = max.min(SKILLS_BYTES_MAX);
+        let lines = |chars: usize| {
+            self.skills.iter().map(move |(name, description)| {
+                let words: String = description.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(chars).collect();
+                if words.is_empty() { format!("- {name}\n") } else { format!("- {name}: {words}\n") }
+            })
+        };
+        for chars in SKILL_CHARS {
+            let all: String = lines(chars).collect();
+            if all.len() <= max {
+                return all;
+            }
+        }
+        let more = |left: usize| format!("and {left} more, see list_skills\n");
+        let mut text = String::new();
+        for (at, line) in lines(0).enumerate() {
+            let rest = more(self.skills.len() - at);
+            if text.len() + line.len() + rest.len() > max {
+                return if text.is_empty() { text } else { text + &rest };
+            }
+            text.push_str(&line);
+        }
+        text
+    }
+
     /// The foreign tool of this name.
     pub(crate) fn find(&self, name: &str) -> Option<&Offered> {
         self.foreign.iter().find(|tool| tool.name == name)
@@ -52,24 +80,10 @@ impl Run<'_> {
     /// Reads it. What cannot be read is left out: the answer does not depend on it.
     pub(crate) async fn read_backdrop(&mut self) {
         let room = self.parts.skills.clone();
-        let skills = blocking(move || Ok(room.eligible())).await.unwrap_or_default();
-        self.backdrop.skills = listed(&skills);
+        self.backdrop.skills = blocking(move || Ok(room.eligible())).await.unwrap_or_default();
         let whose = Whose { owner: self.job.owner, files: self.reach.workspace.path() };
         self.backdrop.foreign = fitting(self.parts.mcp.offered(whose, OFFERED_WITHIN, self.cancel()).await);
     }
-}
-
-/// Skills as lines, as many as there is room for.
-fn listed(skills: &[(String, String)]) -> String {
-    let mut lines = String::new();
-    for (name, description) in skills {
-        let words: String = description.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(SKILL_CHARS_MAX).collect();
-        let line = format!("- {name}: {words}\n");
-        if lines.len() + line.len() <= SKILLS_BYTES_MAX {
-            lines.push_str(&line);
-        }
-    }
-    lines
 }
 
 /// As many tools as there is room for, each described in few words. None takes the name of one of ours.
@@ -99,9 +113,27 @@ mod tests {
 
     #[test]
     fn skills_and_foreign_tools_keep_to_their_room() {
-        let skills: Vec<_> = (0..100).map(|n| (format!("skill-{n}"), "long words ".repeat(100))).collect();
-        let lines = listed(&skills);
-        assert!(lines.len() <= SKILLS_BYTES_MAX && lines.starts_with("- skill-0: long words") && lines.lines().count() > 5);
+        let listed = |count: usize, max: usize| {
+            let skills = (0..count).map(|n| (format!("skill-{n}"), "long words ".repeat(100))).collect();
+            Backdrop { skills, ..Backdrop::default() }.listed(max)
+        };
+        for (count, max, named, words) in [
+            (0, 9999, 0, false),
+            (20, 9999, 20, true),
+            (49, 9999, 49, true),
+            (100, 9999, 100, true),
+            (500, 9999, 500, false),
+            (9999, 9999, 689, false),
+            (100, 100, 7, false),
+            (100, 20, 0, false),
+        ] {
+            let lines = listed(count, max);
+            assert!(lines.len() <= max.min(SKILLS_BYTES_MAX));
+            assert_eq!(lines.matches("- skill-").count(), named, "{count} {max}");
+            assert_eq!(lines.starts_with("- skill-0: long words"), words, "{count}");
+            let rest = format!("and {} more, see list_skills\n", count - named);
+            assert_eq!(lines.ends_with(&rest), named > 0 && named < count, "{count}: {lines}");
+        }
         let tool = |name: &str, bytes: usize, risky| Offered {
             name: name.into(),
             theirs: name.into(),

@@ -117,7 +117,7 @@ fn shrink(message: &mut String, transcript: &mut [Message], room: u32) {
 }
 
 /// A text of at most about `max` bytes: its beginning and its end.
-fn middle_cut(text: &str, max: usize) -> String {
+pub(crate) fn middle_cut(text: &str, max: usize) -> String {
     if text.len() <= max {
         return text.to_owned();
     }
