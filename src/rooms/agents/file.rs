@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::base::ids::{AgentId, MessageId, OwnerId, SeedId, SessionId};
-use crate::base::limits::{AGENT_FILE_BYTES_MAX, AGENT_LINES_MAX, AGENTS_KEPT_MAX};
+use crate::base::limits::{AGENT_FILE_BYTES_MAX, AGENT_LINES_MAX};
 use crate::base::log;
 use crate::base::time::Timestamp;
 use crate::rooms::agents::{Agent, Status, Totals};
@@ -108,9 +108,6 @@ impl Book {
         for line in text.lines().filter_map(|line| serde_json::from_str::<Line>(line).ok()) {
             lines += 1;
             found.take(line);
-        }
-        while found.agents.len() > AGENTS_KEPT_MAX {
-            found.agents.pop_first();
         }
         let unsure = !readable || !(text.is_empty() || text.ends_with('\n'));
         (Self { path, seams, lines, unsure }, found)

@@ -120,13 +120,17 @@ impl Agents {
             if !agent.status.is_over() {
                 kept.left.push(agent.clone());
                 if agent.status != Status::Idle {
+                    kept.totals.tally(agent.status, Status::Failed);
                     agent.status = Status::Failed;
-                    kept.totals.failed += 1;
+                    // In the file, too: else it would be unended, and counted, again at the next start, and forgotten before that.
+                    kept.pending.push(Line::became(n, Status::Failed, agent.seed_id));
                 }
             }
             kept.order.push_back(agent.id);
             kept.agents.insert(agent.id, Entry { agent, n, stop: None });
         }
+        // The file has some more than are kept. Who waits for a person is none of those that go.
+        kept.forget_oldest();
         Arc::new(Self { kept: Mutex::new(kept), book: Mutex::new(book), changed: watch::Sender::new(()) })
     }
 
@@ -367,6 +371,43 @@ mod tests {
             (again.list(waits.owner, 0, 1).1, again.totals()),
             (AGENTS_KEPT_MAX, Totals { forked: 5000, completed: 4999, failed: 0 })
         );
+    }
+
+    #[test]
+    fn whom_a_killed_process_left_is_counted_once_and_who_waits_is_found_behind_any_number() {
+        let (dir, seams) = test_seams("agents-left");
+        let agents = Agents::open(dir.clone(), seams.clone());
+        let (cut, waits) = (agent(0, 0), agent(1, 0));
+        for one in [&cut, &waits] {
+            agents.begin(one.clone(), None);
+            agents.set(one.id, Status::Running);
+        }
+        agents.set(waits.id, Status::Idle);
+        // The process is killed, and others come after it, one by one killed or stopped.
+        let (mut next, many) = (2, u16::try_from(AGENTS_KEPT_MAX).unwrap() + 1);
+        for round in 0..3 {
+            let agents = Agents::open(dir.clone(), seams.clone());
+            let left = agents.take_left();
+            assert!(left.iter().any(|agent| agent.id == waits.id), "round {round}");
+            // The gateway looks into the sessions: one was interrupted, the other waits.
+            for agent in left {
+                agents.begin(Agent { status: Status::Idle, ..agent.clone() }, None);
+                agents.set(agent.id, if agent.id == waits.id { Status::Idle } else { Status::Failed });
+            }
+            for _ in 0..many {
+                let one = agent(next, 0);
+                agents.begin(one.clone(), None);
+                agents.set(one.id, Status::Stopped);
+                next += 1;
+            }
+            agents.flush();
+            let done = u64::from(next) - 2;
+            assert_eq!(agents.totals(), Totals { forked: done + 2, completed: done, failed: 1 }, "round {round}");
+            let again = Agents::open(dir.clone(), seams.clone());
+            assert_eq!(again.totals(), Totals { forked: done + 2, completed: done, failed: 1 }, "round {round}");
+            assert_eq!(again.list(waits.owner, 0, 1).1, AGENTS_KEPT_MAX);
+            assert_eq!(again.find(waits.owner, waits.id).map(|a| (a.status, a.created_at)), Some((Status::Idle, waits.created_at)));
+        }
     }
 
     #[test]
