@@ -88,6 +88,16 @@ async fn hostile_names_and_sizes_have_documented_refusals() {
         let answer = client.post("/api/skills", &made(name)).await.expect(400);
         assert!(!answer.error().is_empty());
     }
+    // What the content says of itself has to be true, and what it does not say is kept from the request.
+    for (content, status) in [("---\nname: evil\n---\nx", 400), ("---\na: b: c\n---\nx", 400), ("---\nversion: 3\n---\nx", 200)] {
+        client.post("/api/skills", &json!({"name": "said", "description": "from the request", "content": content})).await.expect(status);
+    }
+    let said = client.get("/api/skills/said").await.expect(200).json();
+    assert_eq!(
+        (&said["description"], &said["version"], &said["status"]),
+        (&json!("from the request"), &json!("3"), &json!("ready")),
+        "{said}"
+    );
     let long = json!({"name": "long", "description": "d", "content": "x".repeat(64 * 1024 + 1)});
     client.post("/api/skills", &long).await.expect(413);
     client.post("/api/skills", &json!({"name": "a", "description": " "})).await.expect(400);

@@ -79,6 +79,39 @@ pub(super) fn read(text: &str, from_hub: bool) -> Manifest {
     }
 }
 
+/// The text of a SKILL.md with this name, description and content.
+///
+/// # Errors
+/// The content begins with front matter of its own that cannot be read, or that names another skill; why, in public words.
+pub(super) fn file(name: &str, description: &str, content: &str) -> Result<String, String> {
+    let (front, body) = front_matter::split(content);
+    // JSON's texts are YAML's double-quoted ones.
+    let description = Value::from(description);
+    let front = match front.map(|front| (front, yaml::parse(front))) {
+        Some((front, Ok(Value::Object(fields)))) => {
+            if fields.get("name").is_some_and(|own| own.as_str() != Some(name)) {
+                return Err("`content` begins with front matter whose name is not `name`".to_owned());
+            }
+            let mut lines = String::new();
+            if !fields.contains_key("name") {
+                lines = format!("name: {name}\n");
+            }
+            if !fields.contains_key("description") {
+                lines = format!("{lines}description: {description}\n");
+            }
+            if lines.is_empty() {
+                // As it is, to the byte.
+                return Ok(content.to_owned());
+            }
+            format!("{lines}{front}")
+        }
+        Some((_, Err(e))) => return Err(format!("`content` begins with front matter that cannot be read: {e}")),
+        // A line of dashes and some text: a rule, as Markdown has them.
+        Some((_, Ok(_))) | None => return Ok(format!("---\nname: {name}\ndescription: {description}\n---\n\n{content}")),
+    };
+    Ok(format!("---\n{front}---\n{body}"))
+}
+
 fn is_true(value: &Value) -> bool {
     matches!(value.as_str(), Some("true" | "True" | "TRUE"))
 }
@@ -110,6 +143,23 @@ mod tests {
         assert_eq!(of("primaryEnv: KEY\n"), Format::Oxios);
         assert_eq!(of(""), Format::AgentSkills);
         assert_eq!(read("---\nname: a\ndescription: b\n---\n", true).format, Format::Openclaw);
+    }
+
+    #[test]
+    fn a_written_file_reads_back_as_it_was_meant() {
+        for content in ["body", "", "---\n\nA rule first\n---\nmore", "---\nversion: 3\n---\nbody", "---\nname: a\n---\n", "---\nopen"] {
+            let text = file("a", "de: \"scr\"", content).unwrap();
+            let read = read(&text, false);
+            assert_eq!((read.name.as_deref(), read.description.as_str(), read.problem), (Some("a"), "de: \"scr\"", None), "{text}");
+            let said = content.strip_prefix("---\nversion: 3\n---\n").or(content.strip_prefix("---\nname: a\n---\n")).unwrap_or(content);
+            assert!(front_matter::split(&text).1.ends_with(said), "{text}");
+        }
+        let whole = "---\nname: a\ndescription: own\nversion: 2\n---\nbody";
+        assert_eq!(file("a", "other", whole).as_deref(), Ok(whole));
+        assert_eq!(read(&file("a", "d", "---\r\nversion: 3\r\n---\r\nbody").unwrap(), false).version.as_deref(), Some("3"));
+        for bad in ["---\nname: evil\n---\nbody", "---\nname: [a]\n---\n", "---\na: b: c\n---\nbody", "---\n- x\n y: [\n---\n"] {
+            assert!(file("a", "d", bad).unwrap_err().contains("front matter"), "{bad}");
+        }
     }
 
     #[test]

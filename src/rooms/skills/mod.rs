@@ -136,7 +136,8 @@ impl Skills {
         Ok(self.choices.set(skill.source, name, Some(on))?)
     }
 
-    /// Writes a new skill of the owner's, enabled. Content that begins with front matter is the whole file.
+    /// Writes a new skill of the owner's, enabled. Content that begins with front matter is the whole file: it must be readable, and be of
+    /// this name; where it does not describe itself, `description` does.
     pub fn create(&self, name: &str, description: &str, content: &str) -> Result<(), SkillError> {
         if !is_name(name) {
             return Err(SkillError::BadName);
@@ -147,12 +148,7 @@ impl Skills {
         if content.len() > SKILL_BYTES_MAX {
             return Err(SkillError::TooLarge);
         }
-        let text = if front_matter::split(content).0.is_some() {
-            content.to_owned()
-        } else {
-            // JSON's texts are YAML's double-quoted ones.
-            format!("---\nname: {name}\ndescription: {}\n---\n\n{content}", serde_json::Value::from(description))
-        };
+        let text = manifest::file(name, description, content).map_err(SkillError::Refused)?;
         let _alone = self.alone()?;
         if self.find(name).is_ok() {
             return Err(SkillError::Taken);
