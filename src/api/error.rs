@@ -64,7 +64,7 @@ impl From<GatewayError> for HttpError {
                 Self::new(ErrorStatus::Unavailable, "waiting_room_full", public).retry_after(retry_after.as_secs())
             }
             GatewayError::Draining => Self::new(ErrorStatus::Unavailable, "draining", public).retry_after(DRAINING_RETRY_SECS),
-            GatewayError::Conflict => Self::conflict(public),
+            GatewayError::Conflict | GatewayError::Archived => Self::conflict(public),
             GatewayError::NotFound => Self::not_found(public),
             GatewayError::Budget(refused) => refused.into(),
             GatewayError::DiskFull(why) => disk_full(why),

@@ -3,7 +3,8 @@
 use crate::base::blocking;
 use crate::base::ids::{OwnerId, SpaceId};
 use crate::base::log;
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, GatewayError};
+use crate::rooms::spaces::SpaceError;
 use crate::store::record::About;
 
 impl Gateway {
@@ -24,6 +25,15 @@ impl Gateway {
             persona_id: persona.map_err(or_none).unwrap_or_default(),
             // These come with the message.
             instructions: None,
+        }
+    }
+
+    /// The space takes messages. One that is gone, or cannot be read, says nothing: the message matters more.
+    pub(super) async fn said_in(&self, owner: OwnerId, space: Option<SpaceId>) -> Result<(), GatewayError> {
+        let (Some(id), spaces) = (space, self.spaces.clone()) else { return Ok(()) };
+        match blocking::spawn(move || spaces.open_to(owner, id)).await {
+            Ok(Err(SpaceError::Conflict(_))) => Err(GatewayError::Archived),
+            _ => Ok(()),
         }
     }
 }

@@ -68,6 +68,8 @@ pub enum GatewayError {
     Conflict,
     /// The session is someone else's, or was deleted a moment ago.
     NotFound,
+    /// The space that it would be said in is archived.
+    Archived,
     /// Its key's token budget is used up.
     Budget(Refused),
     /// The disk is full; the reason in public words.
@@ -84,6 +86,7 @@ impl fmt::Display for GatewayError {
             Self::Draining => f.write_str("the server is shutting down"),
             Self::Conflict => f.write_str("this idempotency key was used with another message"),
             Self::NotFound => f.write_str("no such session"),
+            Self::Archived => f.write_str("the space of this session is archived; restore it, or move the session"),
             Self::Budget(refused) => refused.fmt(f),
             Self::DiskFull(why) => f.write_str(why),
             // What the store says is for the log.

@@ -68,6 +68,7 @@ impl Gateway {
             self.heal(&session, ids.message).await?;
             return Ok(Submitted { id: ids.message, session, seq: accepted.seq, fresh: false });
         }
+        self.said_in(incoming.owner, user.space_id.or(session.about().space_id)).await?;
         self.books.purse(incoming.budget).admit().map_err(GatewayError::Budget)?;
         if let Space::Full { why } = self.home.space() {
             return Err(GatewayError::DiskFull(why));

@@ -73,7 +73,18 @@ async fn a_message_makes_its_space_and_none_is_said_in_an_archived_one() {
     let refused = client.post("/api/chat", &say).await.expect(409);
     assert!(refused.error().contains("restore"), "{}", refused.text());
     post(&client, id, "restore").await;
-    client.post("/api/chat", &say).await.expect(200);
+    let session = client.post("/api/chat", &say).await.expect(200).json()["session_id"].clone();
+    // Its session is in it, whether or not the message says so again.
+    let further = json!({"content": "further", "session_id": session});
+    client.post("/api/chat", &further).await.expect(200);
+    post(&client, id, "archive").await;
+    let refused = client.post("/api/chat", &further).await.expect(409);
+    assert!(refused.error().contains("restore"), "{}", refused.text());
+    let [other] = [make(&client, "other").await];
+    client.post("/api/spaces/merge", &json!({"from": id, "into": other})).await;
+    post(&client, id, "restore").await;
+    client.post("/api/spaces/merge", &json!({"from": id, "into": other})).await.expect(200);
+    client.post("/api/chat", &further).await.expect(200);
     assert!(client.post("/api/chat", &json!({"content": "hello"})).await.expect(200).json()["space_id"].is_null());
 }
 
