@@ -62,7 +62,7 @@ impl Value {
         let text = text.trim();
         let value = match key.kind {
             // `--set engine.api_key=` takes the file's value back.
-            Kind::Text if text.is_empty() => return Ok(Self::Unset),
+            Kind::Text if text.is_empty() => return key.default_value(),
             Kind::Text | Kind::OneOf(_) => Some(Self::Text(text.to_owned())),
             Kind::Whole(..) => text.parse().ok().map(Self::Whole),
             Kind::Decimal(..) => text.parse().ok().map(Self::Decimal),
@@ -84,6 +84,8 @@ impl Value {
     /// As [`Value::parse`].
     pub(crate) fn from_toml(key: &Key, item: &Item) -> Result<Self, String> {
         let value = match key.kind {
+            // As the file of all defaults shows what is not set.
+            Kind::Text if item.as_str() == Some("") => return key.default_value(),
             Kind::Text | Kind::OneOf(_) => item.as_str().map(|text| Self::Text(text.to_owned())),
             Kind::Whole(..) => match item.as_integer() {
                 Some(n) => Some(Self::Whole(u64::try_from(n).map_err(|_| key.expected())?)),
