@@ -13,7 +13,8 @@ use crate::llm::Engine;
 
 /// The configuration of the running server, as the routes need it; `config` furnishes it. Every method may block.
 pub trait Configuration: Send + Sync {
-    /// What is in force, section by section; secrets as `***`.
+    /// What file, environment and command line say, section by section; secrets as `***`. All of it is in force but what
+    /// `restart_required` names.
     fn show(&self) -> Map<String, Value>;
     /// Merges, checks, writes to the file, puts in force; all or nothing. Changes take turns.
     ///
@@ -32,11 +33,13 @@ pub trait Configuration: Send + Sync {
     /// # Errors
     /// The name is no provider, the key is none that a header can carry, or the process is shut in without that provider.
     fn provider_engine(&self, provider: &str, api_key: Option<&str>) -> Result<Engine, Refused>;
-    /// Every provider.
+    /// The engine's section as it is in force; secrets as `***`.
+    fn engine(&self) -> Map<String, Value>;
+    /// Every provider, as they are in force.
     fn providers(&self) -> Vec<EngineProvider>;
 }
 
-/// A key of the configuration. Its value in force is in `GET /api/config`.
+/// A key of the configuration. Its value is in `GET /api/config`.
 #[derive(Debug, Clone, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ConfigKey {

@@ -41,7 +41,7 @@ struct EngineModels {
     models: Vec<String>,
 }
 
-/// The engine's settings; secrets as `***`.
+/// The engine's settings as they are in force; secrets as `***`.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(transparent)]
@@ -150,11 +150,8 @@ pub(crate) async fn models(app: Arc<App>, call: Call) -> Result<Response, HttpEr
 /// `GET /api/engine/config`.
 pub(crate) async fn config(app: Arc<App>, _call: Call) -> Result<Response, HttpError> {
     let configuration = app.configuration.clone();
-    let mut shown = api::blocking(move || Ok::<_, HttpError>(configuration.show())).await?;
-    match shown.remove("engine") {
-        Some(Value::Object(engine)) => api::json(&EngineConfig(engine)),
-        _ => Err(HttpError::internal("the configuration has no engine")),
-    }
+    let engine = api::blocking(move || Ok::<_, HttpError>(configuration.engine())).await?;
+    api::json(&EngineConfig(engine))
 }
 
 /// `PUT /api/engine/model`.

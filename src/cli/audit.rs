@@ -78,10 +78,12 @@ pub(super) fn explain(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
     let home = super::home(parsed, env)?;
     let secret = secret_of(&home).map_err(|e| Failure::failed(e.to_string()))?;
     let on = On::name(&Keyed::new(&secret), name).to_string();
+    // A tool of another server is named by what was done, not by what it was done on.
+    let done = format!("tool mcp {on}");
     let mut found = 0;
     let mut out = format!("{name} stands in the log as {on}\n");
     let unread = each(&dir(parsed, env)?, |bytes, line| {
-        if line.on == on {
+        if line.on == on || line.what == done {
             found += 1;
             out.push_str(&String::from_utf8_lossy(bytes));
             out.push('\n');

@@ -34,6 +34,7 @@ use args::{Invocation, Parsed};
 use output::{Failure, print, tell};
 
 use crate::config::{self as configuration, Config, Env, Flag};
+use crate::http::listener::Listen;
 use crate::sys::owner::become_owner;
 
 /// Runs the command that the arguments (without the program's name) ask for. 0 fine, 1 failed, 2 wrong usage or configuration.
@@ -130,6 +131,13 @@ fn flags(parsed: &Parsed) -> Result<Vec<Flag>, Failure> {
     }
     if let Some(model) = parsed.value("model") {
         flags.push(Flag { path: "engine.default_model".to_owned(), text: model.to_owned(), name: "--model".to_owned() });
+    }
+    // So that who looks at the configuration sees where the server listens, and what a change of it would come to. A socket file has no
+    // key; what is no place is refused where it is used.
+    if let Some(Listen::Tcp(at)) = parsed.value("listen").and_then(setup::place) {
+        for (path, text) in [("gateway.host", at.ip().to_string()), ("gateway.port", at.port().to_string())] {
+            flags.push(Flag { path: path.to_owned(), text, name: "--listen".to_owned() });
+        }
     }
     Ok(flags)
 }

@@ -10,8 +10,7 @@ use crate::http::listener::Listen;
 /// Where to listen: `--listen`, else `gateway.host` and `gateway.port`.
 pub(super) fn listen(parsed: &Parsed, config: &Config) -> Result<Listen, Failure> {
     if let Some(text) = parsed.value("listen") {
-        let text = text.replacen("localhost:", "127.0.0.1:", 1);
-        let listen = Listen::parse(&text)
+        let listen = place(text)
             .ok_or_else(|| Failure::usage(format!("--listen {text}: write ADDR:PORT, for example 127.0.0.1:4200, or unix:/path")))?;
         // `<home>/address` is read from other working directories.
         return Ok(match listen {
@@ -24,6 +23,11 @@ pub(super) fn listen(parsed: &Parsed, config: &Config) -> Result<Listen, Failure
         text => text.parse().map_err(|_| Failure::usage(format!("gateway.host: {text:?} is no IP address")))?,
     };
     Ok(Listen::Tcp(SocketAddr::new(ip, u16::try_from(config.whole("gateway.port")).unwrap_or_default())))
+}
+
+/// The place that `--listen` names; none where it is none.
+pub(super) fn place(text: &str) -> Option<Listen> {
+    Listen::parse(&text.replacen("localhost:", "127.0.0.1:", 1))
 }
 
 #[cfg(test)]

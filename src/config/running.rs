@@ -300,7 +300,12 @@ impl Configuration for Running {
         let plan = self.plan(&now, wanted)?;
         let new = self.in_force(&plan.config, &force);
         if let Some(path) = plan.overridden.first() {
-            return Err(Refused::Conflict(format!("{path} is set by the environment; change it there and restart")));
+            let by = match plan.config.origin_at(path) {
+                Some(Origin::Flag(name)) => format!("on the command line ({name})"),
+                Some(Origin::Env(name)) => format!("by the environment ({name})"),
+                _ => "by the environment".to_owned(),
+            };
+            return Err(Refused::Conflict(format!("{path} is set {by}; change it there and restart")));
         }
         if !plan.config.agrees(&new, ENGINE) {
             return Err(out_of_reach());
@@ -339,8 +344,15 @@ impl Configuration for Running {
         self.lives.maker().engine(rooms).map_err(|e| Refused::Bad(e.public))
     }
 
+    fn engine(&self) -> Map<String, Json> {
+        match self.state().force.json().remove("engine") {
+            Some(Json::Object(engine)) => engine,
+            _ => Map::new(),
+        }
+    }
+
     fn providers(&self) -> Vec<EngineProvider> {
-        let config = self.state().config.clone();
+        let config = self.state().force.clone();
         let chosen = Provider::of(&config.model().model);
         let named = |name: &'static str, provider: Provider, own: &str| {
             let key_set = config.api_key(provider).is_some();

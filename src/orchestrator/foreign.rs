@@ -12,11 +12,9 @@ use crate::orchestrator::state::Input;
 use crate::orchestrator::tools::Shown;
 use crate::rooms::mcp::Whose;
 use crate::store::StoreError;
+use crate::store::audit::What;
 use crate::store::record::ToolOutcome;
 use crate::wire::json;
-
-/// What the audit log calls them: a server's names are its owner's words.
-const AUDITED_AS: &str = "mcp";
 
 impl Run<'_> {
     /// Calls one: its record, the call, its result. It ends with the run and at the deadline; where it was risky its outcome is
@@ -31,7 +29,7 @@ impl Run<'_> {
         if self.parts.audit.admit().is_err() {
             return self.refuse(call, ToolOutcome::Error, UNRECORDED.to_owned()).await;
         }
-        let mut recorded = self.records(AUDITED_AS);
+        let mut recorded = self.records(What::foreign_tool(self.parts.audit.keyed(), &call.name));
         if risky && recorded.begun().await.is_err() {
             return self.refuse(call, ToolOutcome::Error, UNRECORDED.to_owned()).await;
         }

@@ -30,6 +30,7 @@ use crate::orchestrator::{EndKind, Job, Parts, schema, unharmed};
 use crate::rooms::agents::{Agent, Status};
 use crate::rooms::seeds::Seed;
 use crate::store::StoreError;
+use crate::store::audit::What;
 use crate::store::record::{Body, Ending, ToolOutcome};
 use crate::wire::json;
 
@@ -117,7 +118,7 @@ impl Run<'_> {
         if self.parts.audit.admit().is_err() {
             return self.tool_said(&call.id, ToolOutcome::Error, UNRECORDED.to_owned()).await;
         }
-        let mut recorded = self.records(SPLIT);
+        let mut recorded = self.records(What::Tool(SPLIT));
         self.publish(Kind::AgentGroupCreated, [("members", parts.len().into()), ("seed_id", seed.id.to_string().into())]);
         let members: Vec<Member<'_>> = (1..).zip(&parts).map(|(n, part)| self.begin_member(n, part, call, &seed, &share)).collect();
         // The run's own permit, lent to one member at a time. All of them end at the run's deadline, so the group ends with it.

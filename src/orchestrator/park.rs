@@ -20,6 +20,7 @@ use crate::orchestrator::state::{Input, State, Waiting};
 use crate::orchestrator::tools::{self, CHANGED, Shown};
 use crate::rooms::approvals::{Approval, Status};
 use crate::store::StoreError;
+use crate::store::audit::What;
 use crate::store::record::{Body, Decision, Problem, Record, ToolOutcome};
 
 /// A run that was resumed so often from one point without getting further takes the process down with it.
@@ -140,7 +141,7 @@ impl Run<'_> {
         if now.digest() != digest {
             return self.refuse(call, ToolOutcome::Error, CHANGED.into()).await;
         }
-        let mut recorded = self.records(tool.name);
+        let mut recorded = self.records(What::Tool(tool.name));
         if recorded.begun().await.is_err() {
             return self.refuse(call, ToolOutcome::Error, UNRECORDED.to_owned()).await;
         }

@@ -10,6 +10,9 @@ use crate::store::audit::{Audit, AuditError, Event, On, Outcome, What, Who};
 /// What the model is told where a tool may not run because nobody could prove later that it did.
 pub(crate) const UNRECORDED: &str = "the audit log cannot be written, so this was not done; tell the user that the disk needs attention";
 
+/// What the counters call tools of other servers: a server's names are its owner's words.
+const FOREIGN: &str = "mcp";
+
 /// A tool under way; its end is recorded when it is told, or when the run is stopped meanwhile.
 pub(crate) struct RecordedTool {
     audit: Arc<Audit>,
@@ -20,8 +23,8 @@ pub(crate) struct RecordedTool {
 
 impl Run<'_> {
     /// A tool of this run is about to start.
-    pub(crate) fn records(&self, tool: &'static str) -> RecordedTool {
-        let event = Event { what: What::Tool(tool), ..self.event(self.job.message_id.as_bytes()) };
+    pub(crate) fn records(&self, tool: What) -> RecordedTool {
+        let event = Event { what: tool, ..self.event(self.job.message_id.as_bytes()) };
         RecordedTool { audit: self.parts.audit.clone(), event, ran: true }
     }
 
@@ -60,9 +63,10 @@ impl RecordedTool {
 impl Drop for RecordedTool {
     fn drop(&mut self) {
         if self.ran {
-            if let What::Tool(name) = self.event.what {
-                self.audit.metrics().tool(name);
-            }
+            self.audit.metrics().tool(match self.event.what {
+                What::Tool(name) => name,
+                _ => FOREIGN,
+            });
             self.audit.note(self.event.clone());
         }
     }

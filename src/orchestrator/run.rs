@@ -34,6 +34,7 @@ use crate::orchestrator::{EndKind, Job, Outcome, Parts, Settings};
 use crate::rooms::seeds::{Evaluation, Seed};
 use crate::rooms::workspace::Workspace;
 use crate::store::StoreError;
+use crate::store::audit::What;
 use crate::store::keys::Reservation;
 use crate::store::record::{Body, Ending, PhaseState, Problem, ToolOutcome};
 use crate::wire::json;
@@ -403,7 +404,7 @@ impl<'a> Run<'a> {
             return self.tool_said(&call.id, ToolOutcome::Error, UNRECORDED.to_owned()).await;
         }
         // Recorded also where the run is stopped while it works.
-        let mut recorded = self.records(tool.name);
+        let mut recorded = self.records(What::Tool(tool.name));
         let work = tool.run(self.reach.clone(), arguments);
         let said = tokio::select! {
             biased;

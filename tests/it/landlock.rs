@@ -176,6 +176,11 @@ async fn a_change_that_leads_out_waits_for_a_restart_and_says_so() {
     assert_eq!(reply(&client).await, "from one");
     let shown = client.get("/api/config").await.expect(200).json();
     assert_eq!((&shown["session"]["ttl_hours"], &shown["restart_required"]), (&json!(7), &changed["restart_required"]));
+    // What speaks of the engine speaks of the one that answers.
+    assert_eq!(client.get("/api/engine/config").await.expect(200).json()["base_url"], json!(at(&one)));
+    let providers = client.get("/api/engine/providers").await.expect(200).json()["providers"].clone();
+    let openai = providers.as_array().unwrap().iter().find(|provider| provider["name"] == "openai").unwrap();
+    assert_eq!((&openai["base_url"], &openai["active"]), (&json!(at(&one)), &json!(true)));
     // A program as a tool server waits, too; an address at a port that is open does not.
     let tools = json!({"mcp": {"servers": {
         "program": {"command": "/bin/true"},

@@ -309,6 +309,10 @@ async fn a_program_gets_its_arguments_as_they_are_and_no_shell_reads_them() {
     model.next(Reply::tool("r__repeat", &json!({"text": evil})));
     model.next(Reply::text(&["Fine."]));
     server.client().post("/api/chat", &json!({"content": evil})).await.expect(200);
+    // Which tool it was is in the audit log for who knows its name, and for nobody else.
+    let explained = command(server.home()).args(["audit", "explain", "--name", "r__repeat"]).output().unwrap();
+    let explained = String::from_utf8(explained.stdout).unwrap();
+    assert!(explained.contains("\"what\":\"tool mcp hmac:") && explained.ends_with("1 records\n"), "{explained}");
     let told = model.seen().last().unwrap().told();
     let repeated = |text: &str| told.contains(&text.replace('"', "\\\""));
     assert!(repeated(&format!("started ['{evil}', '$HOME', 'a b'] called '{evil}'")), "{told}");

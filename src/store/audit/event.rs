@@ -22,8 +22,10 @@ pub enum What {
     Request(&'static str, &'static str),
     /// A message came in by another way than a request of its own (a WebSocket frame, a scheduled task).
     Message,
-    /// A tool of ours, by its name; foreign ones are `mcp`.
+    /// A tool of ours, by its name.
     Tool(&'static str),
+    /// A tool of another server; its owner chose its name, so its HMAC stands here. See [`What::foreign_tool`].
+    ForeignTool([u8; NAME_BYTES]),
     /// A person is asked.
     ApprovalAsked,
     /// A question to a person was decided or lapsed.
@@ -44,6 +46,18 @@ pub enum What {
     Off,
     /// Actions went on although their records could not be written; the outcome says how many.
     Lost,
+}
+
+/// Bytes of the HMAC of a name that are written: enough that no two names meet.
+const NAME_BYTES: usize = 16;
+
+/// What stands for a name that somebody chose.
+fn name(keyed: &Keyed, text: &str) -> [u8; NAME_BYTES] {
+    let mut out = [0; NAME_BYTES];
+    for (to, from) in out.iter_mut().zip(keyed.mac("audit name", &[text.as_bytes()])) {
+        *to = from;
+    }
+    out
 }
 
 /// On what it was done.
@@ -103,7 +117,7 @@ impl On {
     pub fn name(keyed: &Keyed, text: &str) -> Self {
         match uuid::Uuid::try_parse(text) {
             Ok(id) if text.len() == 36 => Self::Id(id),
-            _ => Self::Name(hex(keyed.mac("audit name", &[text.as_bytes()]).get(..16).unwrap_or_default())),
+            _ => Self::Name(hex(&name(keyed, text))),
         }
     }
     /// An id by its 16 bytes.
@@ -122,11 +136,16 @@ impl fmt::Display for On {
 }
 
 impl What {
+    /// A tool of another server, by the name that the model calls it by.
+    pub fn foreign_tool(keyed: &Keyed, tool: &str) -> Self {
+        Self::ForeignTool(name(keyed, tool))
+    }
     /// Its word in the log.
     pub fn word(self) -> Cow<'static, str> {
         match self {
             Self::Request(method, path) => format!("{method} {path}").into(),
             Self::Tool(name) => format!("tool {name}").into(),
+            Self::ForeignTool(name) => format!("tool mcp hmac:{}", hex(&name)).into(),
             Self::Message => "message".into(),
             Self::ApprovalAsked => "approval asked".into(),
             Self::ApprovalDecided => "approval decided".into(),
