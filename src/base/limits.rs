@@ -113,8 +113,10 @@ pub const BUDGET_TOKENS_MAX: u64 = 1_000_000_000_000;
 /// A budget is set aside on the disk in so many parts: few enough that most model calls write nothing, enough that a crash costs
 /// little of it.
 pub const BUDGET_PARTS: u64 = 64;
-/// Tokens of such a part at the least, so that a small budget is not written at every call either.
+/// Tokens of such a part at the least, so that a small budget is not written at every call either …
 pub const BUDGET_PART_TOKENS_MIN: u64 = 4096;
+/// … but it is one of so many in any case: a crash must not cost all of it.
+pub const BUDGET_PARTS_MIN: u64 = 16;
 /// A budget of which no call is under way for so long rests: then its exact use is written down. Long enough that calls of one run do
 /// not pay for it, short enough that a crash of an idle server costs nothing.
 pub const BUDGET_REST: Duration = Duration::from_secs(2);

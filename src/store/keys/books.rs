@@ -20,7 +20,7 @@ use tokio::sync::Notify;
 use crate::base::blocking;
 use crate::base::cancel::Cancel;
 use crate::base::ids::BudgetId;
-use crate::base::limits::{BUDGET_PART_TOKENS_MIN, BUDGET_PARTS, BUDGET_REST, BUDGETS_FILE_BYTES_MAX};
+use crate::base::limits::{BUDGET_PART_TOKENS_MIN, BUDGET_PARTS, BUDGET_PARTS_MIN, BUDGET_REST, BUDGETS_FILE_BYTES_MAX};
 use crate::base::log;
 use crate::base::metrics::Metrics;
 use crate::base::time::Timestamp;
@@ -236,7 +236,7 @@ impl Books {
             if wanted <= account.aside {
                 return Ok(());
             }
-            let part = (budget.tokens / BUDGET_PARTS).max(BUDGET_PART_TOKENS_MIN);
+            let part = (budget.tokens / BUDGET_PARTS).max(BUDGET_PART_TOKENS_MIN.min(budget.tokens / BUDGET_PARTS_MIN));
             let aside = wanted.saturating_add(part).min(budget.tokens).max(wanted);
             let turn = account.turn;
             // In force when it is on the disk, not earlier.

@@ -139,6 +139,16 @@ async fn an_orderly_end_keeps_what_was_used_and_a_crash_what_was_set_aside() {
     drop(reserved);
 }
 
+#[tokio::test]
+async fn a_crash_does_not_cost_all_of_a_small_budget() {
+    for tokens in [100, 3000, 20_000, 200_000] {
+        let place = Place::new(tokens, Period::Total);
+        call(&place.purse(&place.books()), tokens / 20, tokens / 50).await.unwrap();
+        let after_crash = place.books().used(&place.budget());
+        assert!((tokens / 50..=tokens / 8).contains(&after_crash), "{tokens}: {after_crash}");
+    }
+}
+
 /// A crash of an idle server costs nothing: it is written down by itself, once, and a busy budget is left alone.
 #[tokio::test(start_paused = true)]
 async fn a_budget_that_rests_is_exact_on_the_disk_and_a_busy_one_costs_no_writes() {
