@@ -40,6 +40,7 @@ pub(super) fn install(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
     };
     // From where we are now; the home may be another place to be.
     let path = std::path::absolute(file).map_err(|e| Failure::failed(format!("{file}: {e}")))?;
+    std::fs::metadata(&path).map_err(|e| Failure::failed(format!("{file}: {e}")))?;
     let name = open(parsed, env)?.install(&path, digest).map_err(failed)?;
     print(format_args!("installed {name}; it is disabled: read it, then `oxios-edge skill enable {name}`\n"));
     Ok(())
