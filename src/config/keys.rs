@@ -141,7 +141,7 @@ pub const KEYS: &[Key] = &[
         "engine.context_tokens",
         Whole(1024, 10_000_000),
         "8192",
-        "The model's context; older turns are left out to fit it. With less than about 3,000 the model only talks: there is no room for tools.",
+        "The model's context; older turns are left out to fit it. With less than about 2,000 the model only talks: there is no room for tools.",
     ),
     key("engine.max_tokens", Whole(16, 1_000_000), "2048", "Most tokens that the model writes in one call."),
     key("engine.connect_timeout_secs", Whole(1, DAY), "10", "Seconds to connect to the model's server."),

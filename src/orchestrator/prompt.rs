@@ -230,8 +230,7 @@ fn manner(stage: Stage, own: &Own, max: u32) -> String {
     }
     let particular = middle_cut(&own.instructions, bytes_of(left));
     left = left.saturating_sub(tokens(&particular));
-    // A few words of a whole character would be another character.
-    let persona = if tokens(&own.persona) / 2 <= left { middle_cut(&own.persona, bytes_of(left)) } else { String::new() };
+    let persona = middle_cut(&own.persona, bytes_of(left));
     for (opening, words) in [("The user wants you to be like this:", persona), ("For this conversation the user has said:", particular)] {
         if !words.is_empty() {
             text = format!("{text}\n{opening}\n{words}");

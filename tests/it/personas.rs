@@ -89,3 +89,27 @@ async fn a_session_keeps_the_persona_that_it_began_with_and_the_model_reads_it()
     client.post("/api/chat", &json!({"content": "still there?", "session_id": session})).await.expect(200);
     assert!(!model.request(4).await.told().contains("Speak like"), "a deleted one is none");
 }
+
+#[tokio::test]
+async fn the_longest_persona_leaves_a_small_model_the_question_and_is_kept_as_far_as_there_is_room() {
+    let model = Scripted::start();
+    model.always(Reply::text(&["Four."]));
+    let server = Setup::new().openai(&model).start();
+    let client = server.client();
+    let persona = json!({"name": "long", "prompt": "Speak like a canary. ".repeat(390)});
+    let id = client.post("/api/personas", &persona).await.expect(201).json()["id"].clone();
+    put(&client, "/api/personas/active", &json!({"id": id})).await.expect(200);
+    // What the model is told at each size: the persona, tools.
+    for (context, manner, tools) in [(1024, true, false), (1400, true, false), (4096, true, true), (16_384, true, true)] {
+        put(&client, "/api/config", &json!({"engine": {"context_tokens": context}})).await.expect(200);
+        client.post("/api/chat", &json!({"content": "What is two plus two?"})).await.expect(200);
+        let asked = model.seen().last().unwrap().body.clone();
+        let messages = asked["messages"].as_array().unwrap();
+        assert_eq!(messages.last().unwrap()["content"], "What is two plus two?", "{context}");
+        assert_eq!(messages[0].to_string().contains("Speak like a canary"), manner, "{context}: {}", messages[0]);
+        assert_eq!(asked["tools"].as_array().is_some_and(|tools| !tools.is_empty()), tools, "{context}");
+    }
+    assert!(model.seen().last().unwrap().told().contains(&"Speak like a canary. ".repeat(390)), "whole where there is room");
+    let refused = put(&client, "/api/config", &json!({"engine": {"context_tokens": 1000}})).await.expect(400);
+    assert!(refused.error().contains("1024"), "{}", refused.text());
+}
