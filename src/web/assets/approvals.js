@@ -17,7 +17,7 @@ export function approvalsRoom() {
 			stack.append(card);
 		}
 		for (const one of all) if (one.status !== 'pending') cards.get(one.id)?.settle(one.status);
-		return [!cards.size && h('p.empty', 'Nothing waits for you.'), h('h2', 'Decided'), table('Decided questions', [['What', (one) => `${one.action} `], ['On', (one) => h('code', one.resource)], ['Asked', (one) => time(one.created_at)], ['', (one) => badge(one.status, {approved: 'good', rejected: 'bad'}[one.status])], ['', link]], all.filter((one) => one.status !== 'pending').slice(0, 100), 'Nothing was decided yet.')];
+		return [!cards.size && h('p.empty', 'Nothing waits for you.'), h('h2', 'Decided'), table('Decided questions', [['What', (one) => one.action], ['On', (one) => h('code', one.resource)], ['Asked', (one) => time(one.created_at)], ['', (one) => badge(one.status, {approved: 'good', rejected: 'bad'}[one.status])], ['', link]], all.filter((one) => one.status !== 'pending').slice(0, 100), 'Nothing was decided yet.')];
 	});
 	return {node, refresh: reload, on: ['approval_']};
 }

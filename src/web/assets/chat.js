@@ -1,6 +1,6 @@
 // The conversation: the session's log, followed from a cursor. What is shown is what it says.
 
-import {ask, del, events, newId, post} from './api.js';
+import {del, events, newId, post} from './api.js';
 import {Composer} from './composer.js';
 import {announce, button, edited, field, fill, h, icon, signButton, toast, trying} from './dom.js';
 import {follow} from './feed.js';
@@ -231,7 +231,7 @@ export class Chat {
 		if (this.heading.textContent !== 'Conversation') return;
 		let title = known.get(id)?.title;
 		if (!title) {
-			const [first] = await this.span(id, 0, 1, this.reading?.signal ?? new AbortController().signal).catch(() => []);
+			const [first] = await this.span(id, 0, 1, this.reading?.signal).catch(() => []);
 			title = first?.content?.split('\n')[0].slice(0, 80);
 		}
 		if (title && this.id === id && this.heading.textContent === 'Conversation') this.setTitle(title);

@@ -43,7 +43,7 @@ export function kept(within, work) {
 let working = null;
 
 const SHAPES = {
-	chat: 'M4 5h16v11H9l-5 4z', plus: 'M12 5v14M5 12h14', search: 'M11 4a7 7 0 1 0 .1 0M16 16l5 5', menu: 'M4 7h16M4 12h16M4 17h16',
+	plus: 'M12 5v14M5 12h14', search: 'M11 4a7 7 0 1 0 .1 0M16 16l5 5', menu: 'M4 7h16M4 12h16M4 17h16',
 	close: 'M6 6l12 12M18 6 6 18', send: 'M4 12 20 4l-5 16-3.5-6.5z', stop: 'M7 7h10v10H7z', copy: 'M9 9h10v11H9zM15 9V4H5v11h4', check: 'M5 12.5 10 17.5 19 7',
 	edit: 'M5 19l1-4L16 5l3 3L9 18zM14 7l3 3', fork: 'M7 4v10a4 4 0 0 0 4 4h6M7 8a6 6 0 0 1 6-4h4M14 15l3 3-3 3M14 1l3 3-3 3', retry: 'M19 8a8 8 0 1 0 1 6M20 4v5h-5',
 	clip: 'M19 11l-8 8a5 5 0 0 1-7-7l8-8a3.3 3.3 0 0 1 5 5l-8 8a1.6 1.6 0 0 1-2-2l7-7', trash: 'M5 7h14M10 7V4h4v3M7 7l1 13h8l1-13',

@@ -8,7 +8,7 @@ import {asked} from './sessions.js';
 const SHOWN_MAX = 512 * 1024;
 
 export function filesRoom({rest, go}) {
-	const path = decodeURIComponent(rest ?? '');
+	const path = decodeURIComponent(rest);
 	const tree = h('div.filetree');
 	const view = h('section.fileview', {says: 'File'});
 	const picker = h('input', {type: 'file', multiple: true, hidden: true, says: 'Files to upload', onchange: trying(upload)});
@@ -24,7 +24,7 @@ export function filesRoom({rest, go}) {
 		if (!items.length) return h('p.empty', dir ? 'Empty.' : 'No files yet. What the agent writes is found here.');
 		return h('ul', items.map((item) => {
 			const full = dir ? `${dir}/${item.name}` : item.name;
-			if (!item.is_dir) return h('li', h('a', {href: `#/files/${filePath(full)}`, 'aria-current': full === path ? 'page' : null}, icon('file'), item.name, h('small', bytes(item.size))));
+			if (!item.is_dir) return h('li', h('a', {href: `#/files/${filePath(full)}`, 'aria-current': full === path && 'page'}, icon('file'), item.name, h('small', bytes(item.size))));
 			const inner = h('div');
 			const load = () => inner.childElementCount || loading(inner, () => level(full));
 			const folder = h('details', {open: open.has(full), ontoggle: () => folder.open && load()}, h('summary', icon('folder'), item.name), inner);

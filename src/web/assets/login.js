@@ -19,7 +19,7 @@ export function loginView(done, why = '') {
 		note.hidden = true;
 		const text = field.value.trim();
 		try {
-			await logIn(text.startsWith('oxk_') || !/^[0-9a-f]{64}$/.test(text) ? {key: text} : {code: text});
+			await logIn(/^[0-9a-f]{64}$/.test(text) ? {code: text} : {key: text});
 			field.value = '';
 		} catch (error) {
 			note.textContent = error.status === 401 ? 'The server does not know this key or code. A code works once, for five minutes.' : error.status === 429 ? 'Too many wrong tries from here; wait a minute.' : error.message;

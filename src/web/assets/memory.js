@@ -29,9 +29,9 @@ export function memoryRoom() {
 
 	async function edit(entry) {
 		const fields = {
-			content: field('What is to be remembered', {kind: 'area', value: entry?.content ?? '', required: true}),
+			content: field('What is to be remembered', {kind: 'area', value: entry?.content, required: true}),
 			memory_type: field('Kind', {kind: 'select', options: KINDS, value: entry ? (KIND_OF[entry.category] ?? entry.category) : 'fact'}),
-			tags: field('Tags', {value: entry?.tags.join(', ') ?? '', hint: 'Apart by commas.', as: list}),
+			tags: field('Tags', {value: entry?.tags.join(', '), hint: 'Apart by commas.', as: list}),
 			importance: field('Importance, 0 to 1', {kind: 'number', min: 0, max: 1, step: 0.1, value: entry?.importance ?? 0.5, as: Number}),
 		};
 		if (await edited(entry ? 'Edit a memory' : 'Add a memory', fields, (body) => (entry ? patch(`api/memory/${entry.id}`, body) : post('api/memory', body)))) reload();

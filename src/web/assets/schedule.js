@@ -16,10 +16,10 @@ export function scheduleRoom() {
 
 	async function edit(job) {
 		const fields = {
-			name: field('Name', {value: job?.name ?? '', required: true}),
+			name: field('Name', {value: job?.name, required: true}),
 			schedule: field('When', {value: job?.schedule ?? '0 7 * * *', required: true, hint: `Minute, hour, day, month, weekday. ${EXAMPLES.map(([text, says]) => `${text} is ${says}`).join('; ')}.`}),
 			time_zone: field('Time zone', {value: job?.time_zone ?? Intl.DateTimeFormat().resolvedOptions().timeZone ?? 'UTC', as: (text) => text || 'UTC'}),
-			content: field('What is sent to the agent', {kind: 'area', value: job?.content ?? '', required: true}),
+			content: field('What is sent to the agent', {kind: 'area', value: job?.content, required: true}),
 			missed: field('Runs missed while the server was down', {kind: 'select', options: [['skip', 'are left out'], ['once', 'are made up for once']], value: job?.missed ?? 'skip'}),
 		};
 		if (await edited(job ? 'Edit a scheduled task' : 'Add a scheduled task', fields, (body) => (job ? patch(`api/cron-jobs/${job.id}`, body) : post('api/cron-jobs', body)))) reload();

@@ -20,13 +20,13 @@ export function seedsRoom({rest: id}) {
 
 	// From the root to the leaves; a branch where two were made from one.
 	function tree(line, current) {
-		const children = (parent) => line.filter((one) => (one.parent_id ?? null) === parent);
+		const children = (parent) => line.filter((one) => one.parent_id === parent);
 		const known = new Set(line.map((one) => one.id));
 		const roots = line.filter((one) => !one.parent_id || !known.has(one.parent_id));
 		const branch = (one) => {
-			const score = one.score === undefined || one.score === null ? null : Math.round(one.score * 100);
+			const score = one.score === undefined ? null : Math.round(one.score * 100);
 			const state = one.passed === true ? ['passed', 'good'] : one.passed === false ? ['not passed', 'bad'] : ['not judged', ''];
-			return h('li', h('a.card', {href: `#/seeds/${one.id}`, 'aria-current': one.id === current ? 'true' : null}, h('header', h('strong', one.generation ? `Repair ${one.generation}` : 'First'), badge(...state)), score !== null && h('meter', {min: 0, max: 100, value: score, says: `Score ${score} %`}), h('span.small', score === null ? 'without a score' : `${score} %`), h('span', one.goal)), children(one.id).length > 0 && h('ul', children(one.id).map(branch)));
+			return h('li', h('a.card', {href: `#/seeds/${one.id}`, 'aria-current': one.id === current && 'true'}, h('header', h('strong', one.generation ? `Repair ${one.generation}` : 'First'), badge(...state)), score !== null && h('meter', {min: 0, max: 100, value: score, says: `Score ${score} %`}), h('span.small', score === null ? 'without a score' : `${score} %`), h('span', one.goal)), children(one.id).length > 0 && h('ul', children(one.id).map(branch)));
 		};
 		return h('ul.tree', roots.map(branch));
 	}

@@ -28,7 +28,7 @@ export class Sessions {
 			},
 			make: (item) => {
 				const [opener, menu] = sessionMenu(() => known.get(item.id) ?? item, {go, changed: () => this.refresh()});
-				return h('div.session', {'data-id': item.id}, h('a', {href: `#/s/${item.id}`, 'aria-current': item.id === this.current ? 'page' : null}, h('span.title', titleOf(item)), h('small', item.snippet ?? [time(item.updated_at), item.message_count > 1 ? ` · ${item.message_count} messages` : ''])), opener, menu);
+				return h('div.session', {'data-id': item.id}, h('a', {href: `#/s/${item.id}`, 'aria-current': item.id === this.current && 'page'}, h('span.title', titleOf(item)), h('small', item.snippet ?? [time(item.updated_at), item.message_count > 1 ? ` · ${item.message_count} messages` : ''])), opener, menu);
 			},
 			empty: () => h('p.empty', this.query ? 'Nothing was found.' : 'No conversations yet. What you say to the agent is kept here.'),
 		});

@@ -1,7 +1,7 @@
 import {get, put, Refused} from './api.js';
 import {badge, button, confirmed, edited, field, fill, h, icon, list, loading, plural, room, toast, trying} from './dom.js';
 
-const SECTION = {kernel: 'Storage', gateway: 'Gateway', engine: 'Model', security: 'Security', session: 'Conversations', orchestrator: 'Tasks', memory: 'Memory', audit: 'Audit', metrics: 'Metrics', web: 'Page', logging: 'Log', mcp: 'Tool servers'};
+const SECTION = {kernel: 'Storage', gateway: 'Gateway', engine: 'Model', security: 'Security', session: 'Conversations', orchestrator: 'Tasks', memory: 'Memory', audit: 'Audit', metrics: 'Metrics', web: 'Page', logging: 'Log'};
 const DROPPED = 'Other changes here that are not saved are dropped.';
 
 export function settingsRoom() {
@@ -18,7 +18,10 @@ export function settingsRoom() {
 		const waiting = h('p.note', {hidden: !config.restart_required?.length}, icon('warn'), 'In force after a restart: ', (config.restart_required ?? []).join(', '));
 		const problem = h('div.note.bad', {role: 'alert', hidden: true});
 		const save = h('button.primary', {type: 'submit', disabled: true}, 'Save');
-		const form = h('form.settings', {onsubmit: trying(store), oninput: changed}, waiting, h('div.search', icon('search'), search), Object.entries(sections).map(([name, own]) => h('fieldset.card', h('legend', own[0].path.startsWith('mcp.') ? `Tool server ${name.split('.').pop()}` : (SECTION[name] ?? name)), own.map(row), own[0].path.startsWith('mcp.') && button('Remove this server', trying(() => removeServer(name.split('.').pop())), {kind: 'danger', sign: 'trash'}))),
+		const form = h('form.settings', {onsubmit: trying(store), oninput: changed}, waiting, h('div.search', icon('search'), search), Object.entries(sections).map(([name, own]) => {
+				const server = name.split('.')[2];
+				return h('fieldset.card', h('legend', server ? `Tool server ${server}` : (SECTION[name] ?? name)), own.map(row), server && button('Remove this server', trying(() => removeServer(server)), {kind: 'danger', sign: 'trash'}));
+			}),
 			h('div.acts', button('Add a tool server', trying(addServer), {sign: 'plus'})), h('div.sticky', problem, h('div.acts', save)));
 		form.addEventListener('invalid', () => ((search.value = ''), narrow('')), true);
 		return form;
@@ -42,7 +45,7 @@ export function settingsRoom() {
 				decimal: number,
 				list: () => ({kind: 'area', rows: 2, value: (now ?? []).join('\n'), hint: `${hint} One a line.`}),
 				secrets: () => ({kind: 'area', rows: 2, value: JSON.stringify(now ?? {}), hint: `${hint} As JSON; *** keeps what is there.`}),
-				text: () => (key.secret ? {kind: 'password', autocomplete: 'new-password', placeholder: now ? 'set; leave empty to keep it' : 'not set'} : {value: now ?? ''}),
+				text: () => (key.secret ? {kind: 'password', autocomplete: 'new-password', placeholder: now ? 'set; leave empty to keep it' : 'not set'} : {value: now}),
 			};
 			const made = field(key.at, {hint, disabled: Boolean(key.set_by), name: key.at, ...kinds[key.kind]()});
 			made.node.append(h('div.tags', !key.live && badge('needs a restart', 'warn'), key.set_by && badge(`set by ${key.set_by}`)));

@@ -19,7 +19,7 @@ export function spacesRoom() {
 	});
 
 	async function editSpace(space) {
-		const fields = {name: field('Name', {value: space?.name ?? '', required: true}), description: field('What it is for', {value: space?.description ?? ''}), context: field('What the agent is told', {kind: 'area', value: space?.context ?? ''})};
+		const fields = {name: field('Name', {value: space?.name, required: true}), description: field('What it is for', {value: space?.description}), context: field('What the agent is told', {kind: 'area', value: space?.context})};
 		if (await edited(space ? 'Edit a space' : 'Add a space', fields, (body) => (space ? patch(`api/spaces/${space.id}`, body) : post('api/spaces', body)))) again();
 	}
 
@@ -29,7 +29,7 @@ export function spacesRoom() {
 	}
 
 	async function editPersona(one) {
-		const fields = {name: field('Name', {value: one?.name ?? '', required: true}), description: field('In a few words', {value: one?.description ?? ''}), prompt: field('What the agent is told', {kind: 'area', value: one?.prompt ?? '', required: true})};
+		const fields = {name: field('Name', {value: one?.name, required: true}), description: field('In a few words', {value: one?.description}), prompt: field('What the agent is told', {kind: 'area', value: one?.prompt, required: true})};
 		if (await edited(one ? 'Edit a persona' : 'Add a persona', fields, (body) => (one ? put(`api/personas/${one.id}`, body) : post('api/personas', body)))) others();
 	}
 	return {node};

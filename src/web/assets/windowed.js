@@ -59,7 +59,7 @@ export class Windowed {
 	show(block, shown, height) {
 		if (block.shown === shown) return;
 		// What is in use is left alone: a field, a selection, an open menu.
-		if (!shown && (block.node.contains(document.activeElement) || getSelection()?.containsNode?.(block.node, true) && !getSelection().isCollapsed)) return;
+		if (!shown && (block.node.contains(document.activeElement) || getSelection().containsNode(block.node, true) && !getSelection().isCollapsed)) return;
 		block.shown = shown;
 		if (shown) {
 			fill(block.node, block.items.map((item) => this.node(item)));
