@@ -62,6 +62,12 @@ export async function accessible(page, where) {
   if (violations.length) throw new Error(`axe in ${where}:\n${violations.map((one) => `${one.id} (${one.impact}): ${one.help}\n${one.nodes.slice(0, 4).map((node) => `    ${node.html.slice(0, 200)}\n      ${node.failureSummary.replaceAll('\n', ' ').slice(0, 260)}`).join('\n')}`).join('\n')}`);
 }
 
+/** Nothing is wider than a phone, whose `innerWidth` grows along with what is, and no room is pushed sideways. */
+export async function fits(page, where) {
+  const wide = await page.evaluate(() => [document.documentElement.scrollWidth - screen.width, ...[...document.querySelectorAll('.inside, .talk, .body')].map((one) => one.scrollWidth - one.clientWidth)]);
+  holds(wide.every((more) => more <= 0), `${where} is wider than the screen: ${wide}`);
+}
+
 export function same(found, wanted, what) {
   const [a, b] = [JSON.stringify(found), JSON.stringify(wanted)];
   if (a !== b) throw new Error(`${what}: found ${a}, expected ${b}`);

@@ -2,11 +2,13 @@
 
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { holds, PHONE, same, say } from './browser.mjs';
+import { fits, holds, PHONE, same, say } from './browser.mjs';
 import { startModel } from './model.mjs';
 import { Server } from './server.mjs';
 
 const MARKDOWN = '# Title\n\nSome **bold**, *soft* and `code` <img src=x onerror=alert(1)> [bad](javascript:alert(1)) [good](https://example.org/)\n\n- one\n  - two\n\n1. first\n2. second\n\n```js\nlet a = "<b>";\n```\n\n| a | b |\n|---|--:|\n| 1 | 2 |\n\n> said';
+
+const PUMP = 'write notes/pump.md: # Pump\n\n- installed 2019\n- serviced on 3 May\n- filter: F7';
 
 export default [
   ['an answer is streamed word by word', async (browser) => {
@@ -65,10 +67,11 @@ export default [
     const server = await Server.start();
     await server.call('PUT', 'api/workspace/file/notes/pump.md', '# Pump\n\n- installed 2019\n- serviced in April\n- filter: F7\n');
     const page = await browser.enter(server);
-    const turn = await say(page, 'write notes/pump.md: # Pump\n\n- installed 2019\n- serviced on 3 May\n- filter: F7', { state: 'waiting' });
+    const turn = await say(page, PUMP, { state: 'waiting' });
     await turn.locator('.diff').waitFor();
-    same(await turn.locator('.diff .minus').allTextContents(), ['-- serviced in April'], 'removed');
-    same(await turn.locator('.diff .plus').allTextContents(), ['+- serviced on 3 May'], 'added');
+    same(await turn.locator('.diff .minus').allTextContents(), ['-- serviced in April', '-- filter: F7'], 'removed');
+    // What is said has no line end behind it: the last line changes, too.
+    same(await turn.locator('.diff .plus').allTextContents(), ['+- serviced on 3 May', '+- filter: F7 (no line end)'], 'added');
     await page.locator('.count').getByText('1').waitFor();
     await page.locator('.session').getByText('write notes/pump.md').waitFor();
     await browser.shoot('approval', page);
@@ -81,6 +84,16 @@ export default [
     await other.and(page.locator('[data-state=done]')).waitFor();
     holds(readFileSync(join(server.home, 'workspace/files/notes/pump.md'), 'utf8').startsWith('# Pump'), 'a rejected change is not made');
     await page.locator('.count').waitFor({ state: 'hidden' });
+  }],
+  ['no change of a file is hidden in its difference', async (browser) => {
+    const page = await browser.enter(await Server.start());
+    const shown = await page.evaluate(async () => {
+      const { diffView } = await import(new URL('assets/diff.js', document.baseURI));
+      const pairs = [['hello\n', 'hello'], ['', 'a\n\n'], ['', ''], ['a\r\nb\r\n', 'a\nb\r\n'], ['a\nb\n', 'b\n'], ['\n', '']];
+      return pairs.map((pair) => [...diffView(...pair).querySelectorAll('.small, .line')].map((one) => one.textContent));
+    });
+    const nothing = ['nothing changes'];
+    same(shown, [['1 added, 1 removed', '-hello', '+hello (no line end)'], ['2 added, 0 removed', '+a', '+'], nothing, ['1 added, 1 removed', '-a␍', '+a', ' b␍'], ['0 added, 1 removed', '-a', ' b'], ['0 added, 1 removed', '-']], 'what is shown');
   }],
   ['a task shows its phases, its tools and its specification', async (browser) => {
     const server = await Server.start();

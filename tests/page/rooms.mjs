@@ -215,7 +215,7 @@ export default [
     const page = await browser.enter(server, { hash: '#/approvals' });
     const card = page.locator('.approval', { hasText: 'a.md' });
     await card.locator('.diff').waitFor();
-    same(await card.locator('.minus, .plus').allTextContents(), ['-one', '+two'], 'the change that was asked about');
+    same(await card.locator('.minus, .plus').allTextContents(), ['-one', '+two (no line end)'], 'the change that was asked about');
     // A sign that turns text around does not turn it here.
     await page.locator('.approval', { hasText: 'b.md' }).locator('.plus', { hasText: '\ufffdfdp.exe' }).waitFor();
   }],

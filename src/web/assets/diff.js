@@ -19,7 +19,8 @@ export function diff(before, after) {
 	return [...same(a.slice(0, start)), ...middle, ...same(a.slice(a.length - end))];
 }
 
-const split = (text) => (text === '' ? [] : text.replace(/\n$/, '').split('\n'));
+// Each with its end: a last one without is another line.
+const split = (text) => text.match(/[^\n]*\n|[^\n]+/g) ?? [];
 
 function exact(a, b) {
 	const width = b.length + 1;
@@ -49,7 +50,7 @@ export function diffView(before, after) {
 		if (!near.has(i)) return void folded++;
 		fold();
 		const [kind, says] = SAY[sign];
-		rows.push(h(`div.line.${kind}`, h('span.mark', says ? {says, role: 'img'} : {'aria-hidden': 'true'}, says ? sign : ' '), h('span', line || ' ')));
+		rows.push(h(`div.line.${kind}`, h('span.mark', says ? {says, role: 'img'} : {'aria-hidden': 'true'}, says ? sign : ' '), h('span', line.replace('\n', '').replaceAll('\r', '␍'), !line.endsWith('\n') && h('small', ' (no line end)'))));
 	});
 	fold();
 	const [plus, minus] = ['+', '-'].map((wanted) => lines.filter(([sign]) => sign === wanted).length);
