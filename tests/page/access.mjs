@@ -1,12 +1,13 @@
 // For whoever has no mouse or no eyes for it: axe-core on every room, light and dark, and the keyboard alone.
 
-import { accessible, holds, PHONE, same, say } from './browser.mjs';
+import { accessible, fits, holds, PHONE, same, say } from './browser.mjs';
 import { Server } from './server.mjs';
 
 const ROOMS = ['approvals', 'agents', 'seeds', 'memory', 'skills', 'files', 'files/notes/a.md', 'schedule', 'spaces', 'status', 'settings', 'keys', 'audit', 'model'];
 
 async function furnished() {
-  const server = await Server.start();
+  // A long name in the settings.
+  const server = await Server.start({ env: { OXIOS_SECURITY__MAX_EXECUTION_TIME_SECS: '300', OXIOS_SECURITY__LANDLOCK: 'off' } });
   await server.call('POST', 'api/memory', { content: 'The pump was serviced on 3 May', tags: ['pump'] });
   await server.call('PUT', 'api/workspace/file/notes/a.md', '# Notes\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n```\ncode\n```\n');
   await server.call('POST', 'api/cron-jobs', { name: 'Morning', schedule: '0 7 * * *', content: 'list files' });
@@ -29,13 +30,16 @@ async function every(browser, options, name) {
   await say(page, 'write notes/a.md: # Other', { state: 'waiting' });
   await page.locator('.diff').waitFor();
   await accessible(page, 'a conversation');
+  if (options.isMobile) await fits(page, 'a conversation');
   await browser.shoot(`chat-${name}`, page);
-  for (const room of ROOMS) {
+  const [seed] = (await server.call('GET', 'api/seeds')).items;
+  for (const room of [...ROOMS, `seeds/${seed.id}`]) {
     await page.evaluate((hash) => (location.hash = hash), `#/${room}`);
     await page.locator('.room .inside').waitFor();
     await page.waitForFunction(() => !document.querySelector('.inside .waiting'));
     await accessible(page, room);
-    await browser.shoot(`${room.replaceAll('/', '-')}-${name}`, page);
+    if (options.isMobile) await fits(page, room);
+    await browser.shoot(`${room.replace(seed.id, 'one').replaceAll('/', '-')}-${name}`, page);
   }
 }
 

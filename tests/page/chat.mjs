@@ -146,18 +146,40 @@ export default [
   }],
   ['on a phone everything is in reach', async (browser) => {
     const server = await Server.start();
+    await server.call('PUT', 'api/workspace/file/notes/pump.md', '# Pump\n\n- installed 2019\n- serviced in April\n- filter: F7\n');
     const page = await browser.enter(server, PHONE);
     await browser.shoot('phone', page);
-    await page.getByLabel('Message', { exact: true }).fill('write a.md: text');
+    await page.getByLabel('Message', { exact: true }).fill(PUMP);
     await page.getByRole('button', { name: 'Send' }).tap();
+    await page.locator('.diff').waitFor();
+    await browser.shoot('phone-approval', page);
     await page.getByRole('button', { name: 'Approve' }).tap();
     await page.locator('article[data-state=done]').waitFor();
+    await fits(page, 'a conversation');
     await browser.shoot('phone-approved', page);
     await page.getByRole('button', { name: 'Menu' }).tap();
     await page.getByRole('link', { name: 'Settings' }).tap();
     await page.getByRole('heading', { name: 'Settings' }).waitFor();
-    const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
-    holds(wide <= 0, `nothing is wider than the screen: ${wide}`);
+    await fits(page, 'settings');
+  }],
+  ['in a low window the rooms and the conversations are apart, and each is in reach', async (browser) => {
+    const server = await Server.start();
+    await server.call('POST', 'api/spaces', { name: 'House' });
+    for (const text of ['one', 'two', 'three', 'four', 'five']) await server.call('POST', 'api/chat', { content: `echo ${text}` });
+    const page = await browser.enter(server);
+    for (const [width, height] of [[844, 390], [667, 375], [390, 450]]) {
+      await page.setViewportSize({ width, height });
+      if (width < 820) await page.getByRole('button', { name: 'Menu', exact: true }).click();
+      await page.locator('.session').first().waitFor();
+      const [list, rooms] = [await page.locator('.sessions').boundingBox(), await page.locator('.places').boundingBox()];
+      holds(list.height >= 80 && list.y + list.height <= rooms.y, `${width}x${height}: ${JSON.stringify([list, rooms])}`);
+      for (const link of await page.locator('.places a').all()) {
+        await link.scrollIntoViewIfNeeded();
+        holds(await link.evaluate((one) => { const { x, y, width, height } = one.getBoundingClientRect(); return one.contains(document.elementFromPoint(x + width / 2, y + height / 2)); }), `${width}x${height}: ${await link.textContent()} is under something`);
+      }
+      await browser.shoot(`low-${width}`, page);
+      if (width < 820) await page.keyboard.press('Escape');
+    }
   }],
   ['an answer that failed says why, and what to do', async (browser) => {
     const model = await startModel();
