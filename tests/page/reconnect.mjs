@@ -54,6 +54,20 @@ export default [
     same((await again.locator('.reply > .md').textContent()).trim(), words(5), 'and it goes on');
     holds(await page.evaluate(() => window.sameDocument), 'without a reload');
   }],
+  ['a machine without a network is no broken line: its own server answers', async (browser) => {
+    const server = await Server.start();
+    const page = await browser.page();
+    browser.expected.push(BROKEN);
+    await page.addInitScript(() => Object.defineProperty(Navigator.prototype, 'onLine', { get: () => false }));
+    await page.goto(server.url);
+    await page.getByLabel('Key or one-time code').fill(server.key);
+    await page.keyboard.press('Enter');
+    await page.locator('.line.live').waitFor();
+    await say(page, 'echo here');
+    await page.locator('.line.live').waitFor();
+    await server.kill();
+    await page.locator('.line.off').getByText('No network').waitFor();
+  }],
   ['what is written while the server is away is not lost', async (browser) => {
     const server = await Server.start();
     const page = await browser.enter(server);

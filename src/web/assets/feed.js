@@ -20,8 +20,7 @@ export function onConnection(tell) {
 }
 
 export function connection() {
-	if (!navigator.onLine) return 'off';
-	return [...states.values()].some((state) => state === 'waiting') ? 'waiting' : 'live';
+	return ![...states.values()].includes('waiting') ? 'live' : navigator.onLine ? 'waiting' : 'off';
 }
 
 function note(feed, state) {
