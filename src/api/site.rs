@@ -68,7 +68,7 @@ pub(crate) async fn answer(app: &Arc<App>, method: &Method, headers: &HeaderMap,
         }
     };
     match found {
-        Found::Whole(file) => whole(headers, file, packed, depth(name)),
+        Found::Whole(file) => whole(headers, file, packed, base(&app.base_path, name)),
         Found::Large(file, item, media) => {
             // Too long to be read before each answer; a build replaces its files, so that the time changes with the content.
             let tag = tag(&item);
@@ -91,10 +91,10 @@ pub(crate) fn slash(base: &str) -> Response {
     response
 }
 
-fn whole(headers: &HeaderMap, file: File, packed: Option<Bytes>, depth: usize) -> Result<Response, HttpError> {
+fn whole(headers: &HeaderMap, file: File, packed: Option<Bytes>, base: Option<String>) -> Result<Response, HttpError> {
     let policy = if file.is_ours { &OURS } else { &THEIRS };
     let (plain_tag, media) = (&file.tag, file.media);
-    let placed = if file.is_page && depth > 0 { placed(&file.bytes, depth) } else { None };
+    let placed = base.filter(|_| file.is_page).and_then(|base| placed(&file.bytes, &base));
     let (bytes, tag, zipped) = match (placed, packed) {
         (Some(bytes), _) => {
             let tag = format!("\"{}\"", hex(&sha256(&bytes)));
@@ -136,13 +136,22 @@ fn response(body: Option<Body>, tag: &str, media: &'static str, policy: &HeaderV
     Ok(response)
 }
 
-/// Directories between a path (without a slash in front) and the page's root.
-fn depth(name: &str) -> usize {
-    name.matches('/').count()
+/// The way from an address (without a slash in front) to the page's files, where it is not `./`. With a base path of its own that is
+/// the way, from wherever it is opened: at the path itself, which a proxy that takes it away gives without its slash, and at the
+/// server without a proxy, where a cookie that is for that path would not come back. Else it leads up, which holds behind a proxy that
+/// put something in front, too.
+fn base(path: &str, name: &str) -> Option<String> {
+    let depth = name.matches('/').count();
+    match path {
+        "" if depth == 0 => None,
+        "" => Some("../".repeat(depth)),
+        // SECURITY: of letters, digits and `-._~/` only; it stands in an attribute as it is.
+        path => Some(format!("{path}/")),
+    }
 }
 
-/// The page for an address so deep, so that what it loads is found from there: also behind a proxy that put something in front.
-fn placed(bytes: &Bytes, depth: usize) -> Option<Bytes> {
+/// The page with another way to its files.
+fn placed(bytes: &Bytes, base: &str) -> Option<Bytes> {
     let (before, behind) = std::str::from_utf8(bytes).ok()?.split_once(BASE)?;
-    Some(Bytes::from(format!("{before}<base href=\"{}\">{behind}", "../".repeat(depth))))
+    Some(Bytes::from(format!("{before}<base href=\"{base}\">{behind}")))
 }

@@ -97,4 +97,18 @@ async function behindProxy(browser, strips) {
   // A deep address finds its files, too.
   await page.goto(`${proxy.url}/some/where`);
   await page.locator('.house').waitFor();
+  // So does the path without its slash, and the server's own address, each in a browser of its own.
+  for (const place of [proxy.url, server.url]) {
+    const other = await browser.page();
+    await other.goto(place);
+    await other.getByLabel('Key or one-time code').fill(server.key);
+    await other.keyboard.press('Enter');
+    await other.locator('.house').waitFor();
+    await say(other, 'hello');
+    await other.getByRole('link', { name: 'Memory' }).click();
+    await other.getByRole('heading', { name: 'Memory' }).waitFor();
+    await other.goto(place);
+    await other.locator('.house').waitFor();
+    same((await other.context().cookies()).map((cookie) => cookie.path), ['/tools/ox/'], 'the path of the cookie');
+  }
 }
