@@ -10,6 +10,7 @@ use crate::base::ids::{MemoryId, OwnerId};
 #[cfg(test)]
 use crate::base::limits::{MEMORY_BYTES_MAX, TAG_BYTES_MAX, TAGS_MAX};
 use crate::base::limits::{PREVIEW_CHARS_MAX, QUERY_BYTES_MAX};
+use crate::base::text;
 use crate::base::time::Timestamp;
 use crate::events::Kind;
 use crate::http::Response;
@@ -89,7 +90,7 @@ pub(crate) struct MemoryItem {
     name: MemoryId,
     /// `facts`, `episodes` or `knowledge`.
     category: &'static str,
-    /// How it begins.
+    /// How it begins, with … where it goes on.
     preview: String,
     /// Words it is filed under.
     tags: Vec<String>,
@@ -296,7 +297,7 @@ fn name(call: &Call) -> Result<MemoryId, HttpError> {
 
 fn item(entry: Entry) -> MemoryItem {
     let Entry { id, category, content, tags, importance, pinned, created_at, .. } = entry;
-    let preview = content.chars().take(PREVIEW_CHARS_MAX).collect();
+    let preview = text::shown(&content, PREVIEW_CHARS_MAX);
     MemoryItem { name: id, category: category.name(), preview, tags, importance, pinned, created_at }
 }
 

@@ -9,6 +9,14 @@ pub(crate) fn beginning(text: &str, max: usize) -> &str {
     text.get(..end).unwrap_or_default()
 }
 
+/// A text for people: at most `max` characters, with a sign where it was cut.
+pub(crate) fn shown(text: &str, max: usize) -> String {
+    match text.char_indices().nth(max) {
+        None => text.to_owned(),
+        Some(_) => text.chars().take(max.saturating_sub(1)).chain(['…']).collect(),
+    }
+}
+
 /// The length to which each of these is cut, so that they fit together into `room`: short ones stay whole, and what they leave is
 /// shared by the longer ones.
 pub(crate) fn fair_length(lengths: impl IntoIterator<Item = usize>, room: usize) -> usize {
@@ -33,6 +41,13 @@ mod tests {
     fn no_character_is_cut() {
         for (text, max, cut) in [("", 3, ""), ("abc", 3, "abc"), ("abc", 2, "ab"), ("aé", 2, "a"), ("喝茶", 5, "喝"), ("é", 0, "")] {
             assert_eq!(beginning(text, max), cut);
+        }
+    }
+
+    #[test]
+    fn what_is_cut_for_people_says_so() {
+        for (text, max, cut) in [("", 3, ""), ("喝茶喝", 3, "喝茶喝"), ("喝茶喝茶", 3, "喝茶…"), ("ab", 1, "…")] {
+            assert_eq!(shown(text, max), cut);
         }
     }
 

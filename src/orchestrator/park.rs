@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::base::ids::ApprovalId;
 use crate::base::limits::LOG_LINE_BYTES_MAX;
 use crate::base::log;
+use crate::base::text;
 use crate::events::Kind;
 use crate::llm::request::ToolCall;
 use crate::orchestrator::Outcome;
@@ -26,6 +27,8 @@ use crate::store::record::{Body, Decision, Problem, Record, ToolOutcome};
 /// A run that was resumed so often from one point without getting further takes the process down with it.
 const RESUMES_MAX: u32 = 3;
 
+/// Why something is to be done, as a person who decides reads it: what is decided on stands below, and is not to be out of sight.
+const REASON_CHARS_MAX: usize = 300;
 /// Tool results in a checkpoint; with six bytes for one in JSON it still is a line that the log takes.
 const RESULTS_KEPT_BYTES_MAX: usize = 512 * 1024;
 const _: () = assert!(RESULTS_KEPT_BYTES_MAX * 6 < LOG_LINE_BYTES_MAX / 2);
@@ -43,7 +46,7 @@ impl Run<'_> {
             subject: "agent".into(),
             action: call.name.clone(),
             resource: shown.resource.clone(),
-            reason: self.state.seed.as_ref().map(|seed| seed.goal.clone()).unwrap_or_default(),
+            reason: self.state.seed.as_ref().map(|seed| text::shown(&seed.goal, REASON_CHARS_MAX)).unwrap_or_default(),
             digest: shown.digest(),
             shown: shown.shown,
             created_at: now,

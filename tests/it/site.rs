@@ -199,6 +199,12 @@ async fn one_question_is_shown_with_what_would_happen() {
     let shown = server.client().get(&format!("/api/approvals/{id}")).await.expect(200).json();
     assert_eq!((&shown["shown"], &shown["digest"]), (&asked["approval"]["shown"], &asked["approval"]["digest"]));
     assert_eq!(shown["shown"]["content"], "text");
+    // Why is told in short; what would happen is not cut.
+    let long = "long ".repeat(400);
+    let asked = server.client().post("/api/chat", &json!({"content": format!("write b.md: {long}end")})).await.expect(202).json();
+    let reason = asked["approval"]["reason"].as_str().unwrap();
+    assert!(reason.chars().count() == 300 && reason.starts_with("write b.md: long") && reason.ends_with('…'), "{reason}");
+    assert_eq!(asked["approval"]["shown"]["content"], format!("{long}end"));
     let other = server.client().post("/api/keys", &json!({"name": "x", "scopes": ["read"], "owner": "new"})).await.expect(201).json();
     let other = server.stranger().with_key(other["key"].as_str());
     other.get(&format!("/api/approvals/{id}")).await.expect(404);

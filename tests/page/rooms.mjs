@@ -28,6 +28,10 @@ export default [
     await page.getByRole('button', { name: 'Forget' }).click();
     await page.getByRole('dialog').getByRole('button', { name: 'Forget' }).click();
     await page.locator('#main').getByText('0 memories').waitFor();
+    // Where more was said than a list shows, the list says so.
+    await server.call('POST', 'api/memory', { content: 'long '.repeat(50) });
+    await page.reload();
+    await page.locator('.cards').getByText(/ long…$/).waitFor();
   }],
   ['skills: read, write, switch off', async (browser) => {
     const server = await Server.start();
