@@ -87,10 +87,20 @@ export default [
     await page.locator('.field', { hasText: 'security.cors_origins' }).getByText('expected a list of origins').waitFor();
     holds(await page.getByLabel('security.cors_origins').getAttribute('aria-invalid'), 'the field is marked');
     await browser.shoot('settings', page);
+    await page.reload();
+    await page.getByLabel('gateway.base_path').fill('no slash here');
+    await page.getByLabel('security.cors_origins').fill('not an origin');
+    await page.getByRole('button', { name: 'Save 2 changes' }).click();
+    await page.getByText('Nothing was changed: see the marked fields.').waitFor();
+    const field = page.locator('.field', { hasText: 'gateway.base_path' });
+    await field.getByText('not below /api').waitFor();
+    const [mine, bar] = [await field.getByRole('textbox').boundingBox(), await page.locator('.sticky').boundingBox()];
+    holds(mine.y + mine.height <= bar.y, `the marked field is seen above the bar: ${JSON.stringify([mine, bar])}`);
+    await browser.shoot('settings-refused', page);
   }],
   ['model: a form connects one, and what does not answer is told', async (browser) => {
     const model = await startModel();
-    const server = await Server.start({ env: { OXIOS_ENGINE__DEFAULT_MODEL: '' } });
+    const server = await Server.start({ env: { OXIOS_ENGINE__DEFAULT_MODEL: '' }, config: '[security]\nlandlock = "off"\n' });
     const page = await browser.enter(server);
     browser.expected.push(/50[24] .*api\/engine/);
     await page.getByRole('link', { name: 'Connect a model' }).click();
