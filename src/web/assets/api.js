@@ -28,7 +28,7 @@ const HINTS = {
 	413: 'That is larger than the server takes.',
 	429: 'Too many requests at once; wait a moment and try again.',
 	500: 'The server made a mistake; its log has it. Try again.',
-	502: 'Look at the model’s address and key: Settings, Connect a model.',
+	502: 'Look at the address and the key under “Connect a model”.',
 	503: 'The server is busy or stopping; try again in a moment.',
 	507: 'Make room on the server’s disk, then try again.',
 };

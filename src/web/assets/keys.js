@@ -1,7 +1,7 @@
 import {del, get, post} from './api.js';
 import {badge, button, confirmed, copyText, count, dialog, edited, field, h, loading, room, table, time, trying} from './dom.js';
 
-const SCOPES = [['read', 'see everything of yours'], ['chat', 'send messages and stop them'], ['write', 'change sessions, files, memory, skills'], ['approve', 'decide what waits for a person'], ['admin', 'settings, keys, audit']];
+const SCOPES = [['read', 'see everything of yours'], ['chat', 'send messages and stop them'], ['write', 'change sessions, files, memory, skills'], ['approve', 'decide what waits for a person'], ['admin', 'change settings, keys, audit']];
 
 export function keysRoom() {
 	const list = h('div');
@@ -13,7 +13,7 @@ export function keysRoom() {
 	});
 
 	async function make() {
-		const some = (text) => (text ? Number(text) : null);
+		const some = (text) => Number(text) || null;
 		const fields = {
 			name: field('Name', {required: true, placeholder: 'phone'}),
 			...Object.fromEntries(SCOPES.map(([scope, says]) => [scope, field(`May ${says}`, {kind: 'check', value: ['read', 'chat'].includes(scope)})])),

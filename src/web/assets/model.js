@@ -3,8 +3,8 @@ import {button, field, fill, h, icon, loading, room, toast, trying} from './dom.
 
 const WAYS = [
 	{name: 'openai', title: 'OpenAI-compatible', says: 'llama.cpp, Ollama, LM Studio, vLLM, OpenAI …', address: 'http://127.0.0.1:11434/v1'},
-	{name: 'anthropic', title: 'Anthropic', says: 'Needs a key.', address: ''},
-	{name: 'offline', title: 'Built-in helper', says: 'No language model: a few commands, no network.', address: null},
+	{name: 'anthropic', title: 'Anthropic', says: 'Needs a key.'},
+	{name: 'offline', title: 'Built-in helper', says: 'No language model: a few commands, no network.'},
 ];
 
 export function modelRoom({modelChanged}) {
@@ -29,7 +29,7 @@ export function modelRoom({modelChanged}) {
 			if (way === 'offline') return fill(rest);
 			const active = way === nowWay;
 			const names = h('datalist', {id: 'models'});
-			address = field('Address', {kind: 'url', value: active ? (config.base_url ?? '') : '', placeholder: own.address || provider?.base_url || '', hint: `With its version segment, for example ${own.address || provider?.base_url}. Empty: the provider’s own (${provider?.base_url}).`});
+			address = field('Address', {kind: 'url', value: active ? config.base_url : '', placeholder: provider?.base_url, hint: `With its version segment, for example ${own.address || provider?.base_url}. Empty: the provider’s own (${provider?.base_url}).`});
 			key = field('Key', {kind: 'password', autocomplete: 'new-password', placeholder: provider?.api_key_set ? 'set; leave empty to keep it' : 'local servers need none'});
 			model = field('Model', {value: active ? config.default_model.split('/').slice(1).join('/') : '', list: 'models', placeholder: 'auto', hint: way === 'openai' ? 'Empty: the first one that the server lists.' : 'For example claude-sonnet-4-5.'});
 			// A provider is asked for its models where its address is in force.

@@ -50,7 +50,7 @@ export class TurnView {
 		this.note.className = `note${turn.state === 'failed' ? ' bad' : ''}`;
 		this.note.hidden = !waitsForFirst && !ENDS[turn.state] && !(turn.state === 'done' && turn.passed === false);
 		if (waitsForFirst) fill(this.note, h('span.dots', {'aria-hidden': 'true'}), 'Working…');
-		else if (ENDS[turn.state]) fill(this.note, icon('warn'), `${ENDS[turn.state]}${turn.error?.message && turn.state === 'failed' ? `: ${turn.error.message}` : '.'} `, h('button.link', {onclick: trying(() => acts.retry(turn))}, 'Try again'), turn.error?.code === 'model' && [' · ', h('a', {href: '#/model'}, 'Connect another model')]);
+		else if (ENDS[turn.state]) fill(this.note, icon('warn'), `${ENDS[turn.state]}${turn.error?.message && turn.state === 'failed' ? `: ${turn.error.message}.` : '.'} `, h('button.link', {onclick: trying(() => acts.retry(turn))}, 'Try again'), turn.error?.code === 'model' && [' · ', h('a', {href: '#/model'}, 'Connect another model')]);
 		else if (!this.note.hidden) fill(this.note, icon('warn'), 'This is the best of several attempts; not every criterion is met.');
 		if (turn.over) {
 			if (this.foot.childElementCount) return;
@@ -69,7 +69,7 @@ export class TurnView {
 		if (stamp === this.stamp) return;
 		this.stamp = stamp;
 		fill(this.timeline, phases.map((phase) => {
-			const verdict = phase.score !== undefined && phase.score !== null ? `${Math.round(phase.score * 100)} %` : phase.verdict && !['direct', 'result', 'task'].includes(phase.verdict) ? phase.verdict : '';
+			const verdict = Number.isFinite(phase.score) ? `${Math.round(phase.score * 100)} %` : phase.verdict && !['direct', 'result', 'task'].includes(phase.verdict) ? phase.verdict : '';
 			const bad = phase.verdict === 'failed';
 			return h('li', {class: phase.ended || over ? (bad ? 'bad' : 'done') : 'now', 'aria-current': phase.ended || over ? null : 'step'}, h('span', PHASE[phase.name] ?? phase.name), verdict && h('small', verdict));
 		}));
