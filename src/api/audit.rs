@@ -60,12 +60,13 @@ pub(crate) async fn entries(app: Arc<App>, call: Call) -> Result<Response, HttpE
     let page = call.page()?;
     let filter = |name: &str| call.query.get(name).filter(|text| !text.is_empty()).map(str::to_owned);
     let (what, key, outcome) = (filter("what"), filter("key"), filter("outcome"));
-    // A name is looked for by its HMAC, an id as it is.
-    let on = filter("on").map(|text| crate::store::audit::On::name(app.audit.keyed(), &text).to_string());
+    // An id, or the HMAC of a name, as it is; a name is looked for by its HMAC, too.
+    let on = filter("on").map(|text| (crate::store::audit::On::name(app.audit.keyed(), &text).to_string(), text));
     let skip = (page.page - 1).saturating_mul(page.limit);
     let (items, total) = blocking(app, move |app| {
         let (disk, dir) = (app.home.seams().disk.clone(), app.audit.dir());
-        let fits = |wanted: &Option<String>, is: &str| wanted.as_deref().is_none_or(|wanted| wanted == is);
+        // Who types finds on the way what is meant.
+        let fits = |wanted: &Option<String>, is: &str| wanted.as_deref().is_none_or(|wanted| is.starts_with(wanted));
         let (mut items, mut total) = (Vec::new(), 0_usize);
         // Segments from the newest on; within one, only what the page may need is kept.
         for segment in read::segments(&*disk, &dir)?.into_iter().rev() {
@@ -78,7 +79,7 @@ pub(crate) async fn entries(app: Arc<App>, call: Call) -> Result<Response, HttpE
                     && fits(&what, line.what)
                     && fits(&key, line.key)
                     && fits(&outcome, line.outcome)
-                    && fits(&on, line.on)
+                    && on.as_ref().is_none_or(|(name, text)| line.on == name || line.on.starts_with(text))
                 {
                     count += 1;
                     if most > 0 {
@@ -112,8 +113,8 @@ pub(crate) async fn check(app: Arc<App>, call: Call) -> Result<Response, HttpErr
     let given = Given { public_key: hex_bytes(&public_key), head };
     let verdict = blocking(app, move |app| verify(&*app.home.seams().disk, &app.audit.dir(), &given)).await?;
     let note = match head {
-        Some((n, _)) => format!("complete up to record {n}, which was noted"),
-        None => format!("complete up to record {}; later ones cannot be excluded", verdict.last),
+        Some((n, _)) => format!("Complete up to record {n}, which was noted."),
+        None => format!("Complete up to record {}; later ones cannot be excluded.", verdict.last),
     };
     api::json(&AuditVerdict {
         valid: verdict.is_good(),
@@ -121,7 +122,7 @@ pub(crate) async fn check(app: Arc<App>, call: Call) -> Result<Response, HttpErr
         head: verdict.head(),
         signed: verdict.signed,
         public_key,
-        note: if verdict.is_good() { note } else { format!("{} findings", verdict.wrong) },
+        note: if verdict.is_good() { note } else { format!("Findings: {}.", verdict.wrong) },
         findings: verdict.findings.iter().map(ToString::to_string).collect(),
     })
 }

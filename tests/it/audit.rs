@@ -55,6 +55,17 @@ async fn every_change_is_recorded_and_the_chain_is_whole_after_kill_and_restart(
     assert!(all.iter().filter(|e| e["what"].as_str().unwrap().starts_with("POST")).all(|e| e["key"].is_string()));
     assert_eq!(entries(&client, "&what=message").await.len(), 1);
     assert_eq!(entries(&client, &format!("&on={approval}")).await.len(), 4);
+    // What stands there finds it, and so does how it begins.
+    for what in ["approval", "approval%20as", "approval%20asked"] {
+        assert!(entries(&client, &format!("&what={what}")).await.iter().any(|e| says(e, "approval asked", "done")), "{what}");
+    }
+    assert_eq!(entries(&client, &format!("&on={}", &approval[..13])).await.len(), 4);
+    assert!(entries(&client, "&what=sked").await.is_empty());
+    let put = crate::support::client::Ask::new("PUT", "/api/workspace/file/raises.md").body(b"text".to_vec());
+    client.send(put).await.expect(200);
+    let named = entries(&client, "&on=raises.md").await;
+    assert!(!named.is_empty(), "a name is found by itself");
+    assert_eq!(entries(&client, &format!("&on={}", named[0]["on"].as_str().unwrap())).await, named, "and as it is shown");
 
     let told = client.get("/api/audit/verify").await.expect(200).json();
     assert_eq!(told["valid"], true, "{told}");

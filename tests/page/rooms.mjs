@@ -348,10 +348,51 @@ export default [
     await page.locator('.tree').getByText('stopped').first().waitFor();
     await room(page, 'Audit');
     await page.getByText('The chain is whole').waitFor();
-    await page.getByLabel('What').fill('message');
-    await page.locator('td', { hasText: /^message$/ }).first().waitFor();
+    // How it begins, and what is shown, find it.
+    await page.getByLabel('What').fill('mess');
+    const said = page.locator('tr', { has: page.locator('td', { hasText: /^message$/ }) }).first();
+    await said.waitFor();
+    const [on, by] = await said.locator('code').allTextContents();
+    await page.getByLabel('What').fill('');
+    await page.getByLabel('On (id or name)').fill(on);
+    await page.getByLabel('Key (id)').fill(by);
+    await page.waitForFunction(([on, by]) => [...document.querySelectorAll('tbody tr')].every((row) => row.textContent.includes(on) && row.textContent.includes(by)) && document.querySelector('tbody tr'), [on, by]);
     await room(page, 'Status');
     await page.getByText('healthy').first().waitFor();
     await browser.shoot('status', page);
+  }],
+  ['status: the charts go on after a reload, in another tab and after a restart of the server', async (browser) => {
+    const server = await Server.start();
+    const page = await browser.enter(server);
+    for (let i = 0; i < 5; i++) await say(page, `echo ${i}`);
+    await page.goto(`${server.url}/#/status`);
+    // Differences: one less than samples.
+    const drawn = async (at, points) => {
+      await at.waitForFunction((points) => document.querySelector('.chart polyline')?.points.length >= points, points);
+      const lines = await at.locator('.chart polyline').evaluateAll((all) => all.map((line) => [...line.points].map(({ x, y }) => [x, y])));
+      holds(lines.flat().every(([x, y]) => x >= 0 && x <= 300 && y >= 6.9 && y <= 77.1), `within its chart: ${JSON.stringify(lines)}`);
+    };
+    for (const points of [1, 2]) {
+      await page.reload();
+      await drawn(page, points);
+    }
+    const tab = await page.context().newPage();
+    await tab.goto(`${server.url}/#/status`);
+    await drawn(tab, 3);
+    await tab.close();
+    browser.expected.push(/ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED|ERR_EMPTY_RESPONSE|ERR_CONNECTION_RESET/);
+    await server.kill();
+    await server.restart();
+    await page.reload();
+    await drawn(page, 4);
+    const kept = () => page.evaluate(() => JSON.parse(localStorage.getItem('oxios.metrics/')));
+    holds((await kept()).flatMap((one) => Object.values(one).flat()).every((n) => typeof n === 'number'), 'nothing but numbers is kept');
+    // An hour later, and with a clock that was put back, what does not belong to this hour is gone.
+    const [one] = await kept();
+    await page.evaluate((one) => localStorage.setItem('oxios.metrics/', JSON.stringify([-7200e3, -1800e3, 7200e3].map((ms) => ({ ...one, at: Date.now() + ms })))), one);
+    await page.reload();
+    await drawn(page, 1);
+    await page.getByText('30 min ago').first().waitFor();
+    same((await kept()).length, 2, 'samples');
   }],
 ];

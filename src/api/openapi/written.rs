@@ -241,10 +241,10 @@ fn in_query(row: &Route) -> impl Iterator<Item = Value> {
                 "A record and its hash that were noted before, as `n:hash`.".to_owned(),
             ),
             "dir" => (json!({"type": "string"}), "A directory; the topmost one where it is absent.".to_owned()),
-            "what" => (json!({"type": "string"}), "Only this action, as `message` or `POST /api/chat`.".to_owned()),
-            "key" => (json!({"type": "string"}), "Only what came with this key, by its id.".to_owned()),
-            "on" => (json!({"type": "string"}), "Only what was done to this: an id, or a name.".to_owned()),
-            "outcome" => (json!({"type": "string"}), "Only what ended so, as `done` or `200`.".to_owned()),
+            "what" => (json!({"type": "string"}), "Only actions that begin so, as `message` or `POST /api/chat`.".to_owned()),
+            "key" => (json!({"type": "string"}), "Only what came with this key, by its id or how that begins.".to_owned()),
+            "on" => (json!({"type": "string"}), "Only what was done to this: an id or how it begins, or a name.".to_owned()),
+            "outcome" => (json!({"type": "string"}), "Only what ended so, as `done`, `200` or `2`.".to_owned()),
             other => panic!("what is the query parameter {other}?"),
         };
         json!({"name": name, "in": "query", "required": false, "schema": schema, "description": says})

@@ -1,11 +1,13 @@
-// What `/metrics` says, every few seconds, kept for an hour in this page's memory.
+// What `/metrics` says, every few seconds, kept for an hour in this browser, for all its tabs.
 
-import {ask} from './api.js';
+import {ask, BASE} from './api.js';
+import {stored} from './composer.js';
 
 const EVERY_MS = 15000;
 const KEPT_MS = 3600e3;
+const SLOT = `oxios.metrics${BASE.pathname}`;
 
-const list = [];
+let list = [];
 const watchers = new Set();
 export let BUCKETS = [];
 
@@ -19,7 +21,7 @@ export function watchMetrics(tell) {
 // One line of the Prometheus text: `name{labels} value`.
 const LINE = /^([a-z_]+)(?:\{(.*)\})? (\S+)$/;
 
-export function read(text) {
+function read(text) {
 	const one = {at: Date.now(), requests: 0, tokensIn: 0, tokensOut: 0, memory: 0, active: 0};
 	const buckets = new Map();
 	for (const line of text.split('\n')) {
@@ -48,8 +50,10 @@ export function startMetrics() {
 		const mine = (timer = {});
 		if (!document.hidden) {
 			try {
-				list.push(read(await (await ask('GET', 'metrics')).text()));
-				while (list.length && list[0].at < Date.now() - KEPT_MS) list.shift();
+				const one = read(await (await ask('GET', 'metrics')).text());
+				// A clock may be put back.
+				list = [...(stored.get(SLOT) ?? []).filter(({at}) => at < one.at && at > one.at - KEPT_MS), one].slice(-480);
+				stored.set(SLOT, list);
 				watchers.forEach((tell) => tell());
 			} catch {
 				// A gap in the drawing; the connection's state is told elsewhere.

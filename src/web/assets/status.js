@@ -9,13 +9,13 @@ export function statusRoom() {
 	const now = h('div'), charts = h('div.charts');
 	const prices = stored.get('oxios.prices') ?? {in: 0, out: 0};
 	const [priceIn, priceOut] = [['in', 'read'], ['out', 'written']].map(([name, word]) => field(`Price of a million tokens ${word}`, {kind: 'number', min: 0, step: 'any', value: prices[name] || '', oninput: (event) => ((prices[name] = Number(event.target.value) || 0), stored.set('oxios.prices', prices), draw())}));
-	const {node} = room('Status', {}, now, h('h2', 'The last hour'), h('p.small', 'Kept in this page: it begins when the page was opened.'), charts, h('div.filters', priceIn.node, priceOut.node));
+	const {node} = room('Status', {}, now, h('h2', 'The last hour'), h('p.small', 'Kept in this browser, while the page is open.'), charts, h('div.filters', priceIn.node, priceOut.node));
 	loading(now, async () => {
 		const [status, ready, engine] = await Promise.all([get('api/status'), fetch(at('health/ready')).then((answer) => answer.json()), get('api/engine/config').catch(() => null)]);
 		const parts = {'State store': status.components.state_store, Events: status.components.event_bus, Memory: ready.components?.memory};
 		const {agents} = status.components;
 		return h('div.facts', fact('State', badge(ready.status, ready.status === 'healthy' ? 'good' : 'bad')), fact('Up', status.uptime), fact('Version', status.version), engine && fact('Model', h('a', {href: '#/model'}, engine.default_model)), fact('Agents', `${agents.active_count} active, ${count(agents.total_completed)} done, ${count(agents.total_failed)} failed`), fact('Memories', count(status.components.memory.total_entries)),
-			Object.entries(parts).filter(([, part]) => part && part.healthy === false).map(([name, part]) => fact(name, part.detail ?? 'not healthy')));
+			Object.entries(parts).filter(([, part]) => part?.healthy === false).map(([name, part]) => fact(name, part.detail ?? 'not healthy')));
 	});
 	const fact = (name, value) => h('div.card.fact', h('small', name), h('span', value));
 
@@ -23,7 +23,7 @@ export function statusRoom() {
 		const list = samples();
 		const rate = (name, per = 60) => list.slice(1).map((one, i) => ({at: one.at, value: Math.max(0, one[name] - list[i][name]) / ((one.at - list[i].at) / 1000) * per}));
 		const level = (name) => list.map((one) => ({at: one.at, value: one[name]}));
-		const latency = (part) => list.slice(1).map((one, i) => ({at: one.at, value: quantile(one.buckets.map((n, k) => n - (list[i].buckets[k] ?? 0)), part)}));
+		const latency = (part) => list.slice(1).map((one, i) => ({at: one.at, value: quantile(one.buckets.map((n, k) => Math.max(0, n - (list[i].buckets[k] ?? 0))), part)}));
 		const cost = rate('tokensIn').map((one, i) => ({at: one.at, value: (one.value * prices.in + rate('tokensOut')[i].value * prices.out) / 1e6}));
 		fill(charts, chart('Requests a minute', [rate('requests')], round), chart('Tokens a minute', [rate('tokensIn'), rate('tokensOut')], round, ['read', 'written']), chart('Cost a minute', [cost], (n) => n.toFixed(4)), chart('Latency of requests', [latency(0.5), latency(0.95)], ms, ['half within', '95 % within']), chart('Memory', [level('memory')], bytes), chart('Answers at work', [level('active')], count));
 	}
