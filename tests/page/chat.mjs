@@ -155,6 +155,7 @@ export default [
     await browser.shoot('phone-approval', page);
     await page.getByRole('button', { name: 'Approve' }).tap();
     await page.locator('article[data-state=done]').waitFor();
+    await page.locator('.opener:not(.asked)').waitFor();
     await fits(page, 'a conversation');
     await browser.shoot('phone-approved', page);
     await page.getByRole('button', { name: 'Menu' }).tap();
