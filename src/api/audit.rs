@@ -12,6 +12,7 @@ use crate::http::error::{ErrorStatus, HttpError};
 use crate::http::{Body, Response};
 use crate::store::audit::read::{self, AuditEntry};
 use crate::store::audit::verify::{Given, parse_head, verify};
+use crate::store::audit::{On, What};
 use crate::wire::audit_line::hex_bytes;
 
 /// A page of the audit log, newest first.
@@ -60,8 +61,11 @@ pub(crate) async fn entries(app: Arc<App>, call: Call) -> Result<Response, HttpE
     let page = call.page()?;
     let filter = |name: &str| call.query.get(name).filter(|text| !text.is_empty()).map(str::to_owned);
     let (what, key, outcome) = (filter("what"), filter("key"), filter("outcome"));
-    // An id, or the HMAC of a name, as it is; a name is looked for by its HMAC, too.
-    let on = filter("on").map(|text| (crate::store::audit::On::name(app.audit.keyed(), &text).to_string(), text));
+    // An id, or the HMAC of a name, as it is; a name is looked for by its HMAC, too, also where it is that of a foreign tool.
+    let on = filter("on").map(|text| {
+        let keyed = app.audit.keyed();
+        (On::name(keyed, &text).to_string(), What::foreign_tool(keyed, &text).word(), text)
+    });
     let skip = (page.page - 1).saturating_mul(page.limit);
     let (items, total) = blocking(app, move |app| {
         let (disk, dir) = (app.home.seams().disk.clone(), app.audit.dir());
@@ -79,7 +83,7 @@ pub(crate) async fn entries(app: Arc<App>, call: Call) -> Result<Response, HttpE
                     && fits(&what, line.what)
                     && fits(&key, line.key)
                     && fits(&outcome, line.outcome)
-                    && on.as_ref().is_none_or(|(name, text)| line.on == name || line.on.starts_with(text))
+                    && on.as_ref().is_none_or(|(name, tool, text)| line.on == name || line.what == tool || line.on.starts_with(text))
                 {
                     count += 1;
                     if most > 0 {

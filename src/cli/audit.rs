@@ -7,10 +7,9 @@ use super::args::Parsed;
 use super::output::{Failure, print};
 use crate::base::digest::Keyed;
 use crate::config::{Config, Env};
-use crate::store::audit::On;
 use crate::store::audit::read::{lines, segments};
 use crate::store::audit::verify::{Given, parse_head, verify as check};
-use crate::store::audit::{public_key_of, secret_of};
+use crate::store::audit::{On, What, public_key_of, secret_of};
 use crate::sys::disk::{RealDisk, read_whole};
 use crate::wire::audit_line::{AuditLine, LINE_BYTES_MAX, hex_bytes};
 
@@ -77,13 +76,13 @@ pub(super) fn explain(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
     let name = parsed.value("name").ok_or_else(|| Failure::usage("--name: which name or id?"))?;
     let home = super::home(parsed, env)?;
     let secret = secret_of(&home).map_err(|e| Failure::failed(e.to_string()))?;
-    let on = On::name(&Keyed::new(&secret), name).to_string();
+    let keyed = Keyed::new(&secret);
     // A tool of another server is named by what was done, not by what it was done on.
-    let done = format!("tool mcp {on}");
+    let (on, tool) = (On::name(&keyed, name).to_string(), What::foreign_tool(&keyed, name).word());
     let mut found = 0;
     let mut out = format!("{name} stands in the log as {on}\n");
     let unread = each(&dir(parsed, env)?, |bytes, line| {
-        if line.on == on || line.what == done {
+        if line.on == on || line.what == tool {
             found += 1;
             out.push_str(&String::from_utf8_lossy(bytes));
             out.push('\n');

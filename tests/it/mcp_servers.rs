@@ -312,6 +312,8 @@ async fn a_program_gets_its_arguments_as_they_are_and_no_shell_reads_them() {
     // Which tool it was is in the audit log for who knows its name, and for nobody else.
     let explained = command(server.home()).args(["audit", "explain", "--name", "r__repeat"]).output().unwrap();
     let explained = String::from_utf8(explained.stdout).unwrap();
+    let listed = server.client().get("/api/audit/entries?on=r__repeat").await.expect(200).json();
+    assert_eq!(listed["total"], 1, "{listed}");
     assert!(explained.contains("\"what\":\"tool mcp hmac:") && explained.ends_with("1 records\n"), "{explained}");
     let told = model.seen().last().unwrap().told();
     let repeated = |text: &str| told.contains(&text.replace('"', "\\\""));
