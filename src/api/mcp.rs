@@ -17,7 +17,7 @@ use crate::middleware::auth::{Caller, Ends, Scope, require};
 use crate::wire::json_rpc::{self, Message};
 
 /// Versions of the protocol that are spoken alike here; the first one is offered where a client asks for another.
-const VERSIONS: [&str; 3] = ["2025-06-18", "2025-11-25", "2025-03-26"];
+pub(super) const VERSIONS: [&str; 3] = ["2025-06-18", "2025-11-25", "2025-03-26"];
 
 /// A JSON-RPC request or notification.
 #[cfg(test)]

@@ -73,6 +73,8 @@ pub struct Route {
     pub summary: &'static str,
     /// Query parameters that it knows.
     pub query: &'static [&'static str],
+    /// Fields of the request's head that its handler heeds, besides those that say what every request is (credential, host, body).
+    pub heeds: &'static [&'static str],
     /// The body it takes: the name of a type (see `shapes`), or a media type; empty where it takes none.
     pub takes: &'static str,
     /// What a success answers: its status, and the name of a type or a media type; empty for an empty body.
@@ -103,6 +105,9 @@ const WRITE_AND_CHAT: Access = Access::Scopes(&[Scope::Write, Scope::Chat]);
 const APPROVE: Access = Access::Scopes(&[Scope::Approve]);
 const ADMIN: Access = Access::Scopes(&[Scope::Admin]);
 
+/// What a change goes out from (RFC 9110 §13.1).
+const CONDITIONS: &[&str] = &["If-Match", "If-None-Match"];
+
 /// Every route, area by area. A row says what is needed of every route; behind it stands what differs from a route without a
 /// body that counts against its key's rate and is entered by `Authorization` alone.
 pub static ROUTES: &[Route] = &[
@@ -112,6 +117,7 @@ pub static ROUTES: &[Route] = &[
     row(POST, "/api/chat", CHAT, "Send a message and wait for its answer", to!(chat::chat))
         .body(CHAT_BODY_BYTES_MAX)
         .takes("ChatRequest")
+        .heeds(&["Idempotency-Key", "Prefer"])
         .answers(200, "ChatReply"),
     row(GET, "/api/chat/stream", CHAT, "WebSocket: messages in, their answers as they are made", to!(chat_socket::stream))
         .entered_by(Entry::Socket)
@@ -126,6 +132,7 @@ pub static ROUTES: &[Route] = &[
     row(GET, "/api/events", READ, "Server-sent events: what the kernel does", to!(events::events))
         .entered_by(Entry::Ticket)
         .query(&["ticket"])
+        .heeds(&["Last-Event-ID"])
         .answers(200, "text/event-stream"),
     row(GET, "/api/sessions", READ, "List sessions or search them, newest first", to!(sessions::list))
         .query(&["page", "limit", "q", "space_id"])
@@ -155,6 +162,7 @@ pub static ROUTES: &[Route] = &[
     row(GET, "/api/sessions/{id}/events", READ, "Server-sent events: the session's log, from any place on", to!(session_events::events))
         .entered_by(Entry::Ticket)
         .query(&["ticket", "after", "until"])
+        .heeds(&["Last-Event-ID"])
         .answers(200, "text/event-stream"),
     row(GET, "/api/agents", READ, "Runs as agents, newest first", to!(agents::list)).query(&["page", "limit"]).answers(200, "AgentPage"),
     row(POST, "/api/agents/{id}/kill", CHAT, "Stop an agent: its model call and its tool", to!(agents::kill))
@@ -345,6 +353,7 @@ pub static ROUTES: &[Route] = &[
     row(POST, "/mcp", ANY_KEY, "The agent as an MCP server: ask, search_memory, list_sessions", to!(mcp::message))
         .body(CHAT_BODY_BYTES_MAX)
         .takes("McpMessage")
+        .heeds(&["MCP-Protocol-Version"])
         .answers(200, "McpAnswer"),
     row(GET, "/v1/models", ANY_KEY, "OpenAI-compatible: `oxios`, the agent, and what the providers offer", to!(v1::models::list))
         .answers(200, "ModelList"),
@@ -353,13 +362,15 @@ pub static ROUTES: &[Route] = &[
     row(POST, "/v1/chat/completions", CHAT, "OpenAI-compatible: the agent, or the plain model", to!(v1::completions::create))
         .body(COMPLETION_BODY_BYTES_MAX)
         .takes("ChatCompletionRequest")
+        .heeds(&["Idempotency-Key"])
         .answers(200, "ChatCompletion"),
     row(GET, "/api/workspace/tree", READ, "What a directory of the caller's files holds", to!(workspace::tree))
         .query(&["dir"])
         .answers(200, "Tree"),
-    row(GET, "/api/workspace/file/{*path}", READ, "A file", to!(workspace::read)).answers(200, "*/*"),
+    row(GET, "/api/workspace/file/{*path}", READ, "A file", to!(workspace::read)).heeds(&["If-None-Match"]).answers(200, "*/*"),
     row(PUT, "/api/workspace/file/{*path}", WRITE, "Write a file whole, with its directories", to!(workspace::write))
         .body(FILE_WRITE_BYTES_MAX)
+        .heeds(CONDITIONS)
         .takes("*/*"),
     row(POST, "/api/workspace/file/{*path}", WRITE, "Make an empty file or a directory", to!(workspace::create))
         .body(JSON_BODY_BYTES_MAX)
@@ -367,6 +378,7 @@ pub static ROUTES: &[Route] = &[
         .answers(200, "FileDone"),
     row(DELETE, "/api/workspace/file/{*path}", WRITE, "Delete a file or an empty directory", to!(workspace::delete))
         .body(JSON_BODY_BYTES_MAX)
+        .heeds(CONDITIONS)
         .answers(200, "FileDone"),
 ];
 
@@ -381,6 +393,7 @@ const fn row(method: &'static Method, path: &'static str, access: Access, summar
         body_max: 0,
         class: RateClass::Counted,
         query: &[],
+        heeds: &[],
         takes: "",
         answers: (200, ""),
     }
@@ -418,6 +431,9 @@ impl Route {
     }
     const fn query(self, query: &'static [&'static str]) -> Self {
         Self { query, ..self }
+    }
+    const fn heeds(self, heeds: &'static [&'static str]) -> Self {
+        Self { heeds, ..self }
     }
     const fn takes(self, takes: &'static str) -> Self {
         Self { takes, ..self }

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use hyper::Method;
 use serde_json::{Map, Value, json};
 
+use crate::api::mcp::VERSIONS;
 use crate::api::routes::{Access, Entry, ROUTES, RateClass, Route};
 use crate::api::shapes::{LINE_OR_NOTHING, Shapes};
-use crate::base::limits::{NAME_BYTES_MAX, PAGE_DEFAULT, PAGE_MAX, SEARCH_CHARS_MAX, SKILL_NAME_CHARS_MAX};
+use crate::base::limits::{LABEL_BYTES_MAX, NAME_BYTES_MAX, PAGE_DEFAULT, PAGE_MAX, SEARCH_CHARS_MAX, SKILL_NAME_CHARS_MAX};
 
 /// Answers of single rows besides what every row of their kind may answer: status, shape or media type.
 const MORE: &[(&str, &str, u16, &str)] = &[
@@ -22,7 +23,6 @@ const MORE: &[(&str, &str, u16, &str)] = &[
     ("PUT", "/api/engine/api-key", 502, "Error"),
     ("POST", "/api/engine/validate-key", 502, "Error"),
     ("POST", "/mcp", 202, ""),
-    ("GET", "/api/workspace/file/{*path}", 304, ""),
     ("GET", "/api/workspace/file/{*path}", 409, "Error"),
     ("POST", "/v1/chat/completions", 502, "OpenAiError"),
     ("POST", "/v1/chat/completions", 504, "OpenAiError"),
@@ -43,8 +43,15 @@ const SILENT: &[(&str, &str)] =
 /// Rows whose body may be left out.
 const OPTIONAL: &[&str] = &["NewFile", "Rotation", "SessionFork"];
 
-/// Rows that heed If-Match and If-None-Match where they change something (RFC 9110 §13).
-const CONDITIONAL: &[&str] = &["/api/workspace/file/{*path}"];
+/// Fields of an answer's head that tell what to do next: name, text. `x-request-id` is told once, in the document's description.
+const FIELDS: &[(&str, &str)] = &[
+    ("ETag", "Which version of it this is, for If-Match and If-None-Match."),
+    ("RateLimit", "`\"default\";r=0;t=10`: what is left (r), and in how many seconds there is more (t). Where the rate of requests is met."),
+    ("RateLimit-Policy", "`\"default\";q=600;w=60`: so many requests (q) in so many seconds (w). Where the rate of requests is met."),
+    ("Retry-After", "In how many seconds it is worth another try; absent where waiting is of no use."),
+    ("Upgrade", "`websocket`."),
+    ("WWW-Authenticate", "`Bearer`, and what is wrong with the credential (RFC 6750 §3)."),
+];
 
 /// Refusals: status, text, whether there is `{"error"}` with it where the row is neither silent nor OpenAI's.
 const REFUSALS: &[(u16, &str, bool)] = &[
@@ -103,21 +110,54 @@ pub(crate) fn written(config: Value) -> String {
             "id": {"type": "string", "description": "Its place, for Last-Event-ID; not on /v1."}}}),
     );
     let info = json!({"title": "oxios-edge", "version": env!("CARGO_PKG_VERSION"),
-        "description": "An AI agent behind HTTP. Refusals come in one order: 421 Host, 403 Origin, 401 or 429 credential, 404 or 405, 403 scope, 429 rate, 413, 415, 400, 422. What is no good HTTP is 400, 414 or 431 before that, whatever it asks for. Lengths of texts are limited in UTF-8 bytes; maxLength is that number, which says the same of ASCII."});
+        "description": "An AI agent behind HTTP. Refusals come in one order: 421 Host, 403 Origin, 401 or 429 credential, 404 or 405, 403 scope, 429 rate, 413, 415, 400, 422. What is no good HTTP is 400, 414 or 431 before that, whatever it asks for. Every answer has x-request-id, which the server's log has too; 405 has Allow. Lengths of texts are limited in UTF-8 bytes; maxLength is that number, which says the same of ASCII."});
     let schemes = json!({
         "key": {"type": "http", "scheme": "bearer", "description": "An API key; the first one is in <home>/token."},
         "cookie": {"type": "apiKey", "in": "cookie", "name": "oxios",
             "description": "From POST /api/login; counts only with what the server's own page asks, which Origin tells."},
-        "ticket": {"type": "apiKey", "in": "query", "name": "ticket", "description": "From POST /api/chat/ticket; works once."}});
-    let mut refusals = BTreeSet::new();
-    let paths = paths(&mut refusals);
-    let refusals: Map<String, Value> = refusals.into_iter().map(|refusal| (refusal.name(), refusal.answer())).collect();
+        "ticket": {"type": "apiKey", "in": "query", "name": "ticket", "description": "From POST /api/chat/ticket; works once."},
+        "token": {"type": "apiKey", "in": "query", "name": "token",
+            "description": "An API key, for what can set no header; from whom it is taken, `security.query_token` says."}});
+    let mut shared = Shared::default();
+    let paths = paths(&mut shared);
+    let refusals: Map<String, Value> = shared.refusals.into_iter().map(|refusal| (refusal.name(), refusal.answer())).collect();
     format!(
-        "{{\"openapi\":\"3.1.0\",\"info\":{info},\"paths\":{{\n{}\n}},\"components\":{{\"securitySchemes\":{schemes},\n\"responses\":{},\n\"schemas\":{{\n{}\n}}}}}}\n",
+        "{{\"openapi\":\"3.1.0\",\"info\":{info},\"paths\":{{\n{}\n}},\"components\":{{\"securitySchemes\":{schemes},\n\"parameters\":{{\n{}\n}},\n\"headers\":{},\n\"responses\":{},\n\"schemas\":{{\n{}\n}}}}}}\n",
         lines(paths),
+        lines(shared.parameters),
+        fields(),
         Value::Object(refusals),
         lines(shapes)
     )
+}
+
+/// What several operations have in common and point to.
+#[derive(Default)]
+struct Shared {
+    refusals: BTreeSet<Refusal>,
+    parameters: Map<String, Value>,
+}
+
+impl Shared {
+    /// Points to this parameter.
+    fn parameter(&mut self, key: &str, parameter: Value) -> Value {
+        let known = self.parameters.entry(key).or_insert_with(|| parameter.clone());
+        assert_eq!(*known, parameter, "two parameters are called {key}");
+        json!({"$ref": format!("#/components/parameters/{key}")})
+    }
+}
+
+fn fields() -> Value {
+    let schema = |name| if name == "Retry-After" { json!({"type": "integer", "minimum": 1}) } else { json!({"type": "string"}) };
+    FIELDS.iter().map(|(name, says)| ((*name).to_owned(), json!({"description": says, "schema": schema(*name)}))).collect::<Map<_, _>>().into()
+}
+
+/// Points to fields that an answer may have.
+fn with_fields(answer: &mut Value, names: &[&str]) {
+    for name in names {
+        assert!(FIELDS.iter().any(|(known, _)| known == name), "what is the field {name}?");
+        answer["headers"][*name] = json!({"$ref": format!("#/components/headers/{name}")});
+    }
 }
 
 /// A refusal in the form of its row.
@@ -147,6 +187,16 @@ impl Refusal {
     fn answer(self) -> Value {
         let (_, says, told) = REFUSALS.iter().find(|(status, ..)| *status == self.status).unwrap();
         let mut answer = json!({"description": says});
+        with_fields(
+            &mut answer,
+            match self.status {
+                401 => &["WWW-Authenticate"],
+                426 => &["Upgrade"],
+                429 => &["Retry-After", "RateLimit", "RateLimit-Policy"],
+                503 | 507 => &["Retry-After"],
+                _ => &[],
+            },
+        );
         match self.form {
             Form::Own if *told => answer["content"] = content("Error"),
             Form::Own | Form::Silent => {}
@@ -156,23 +206,23 @@ impl Refusal {
     }
 }
 
-fn paths(refusals: &mut BTreeSet<Refusal>) -> Map<String, Value> {
+fn paths(shared: &mut Shared) -> Map<String, Value> {
     let mut paths: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
     for row in ROUTES {
         let path = row.path.replace("{*", "{");
-        paths.entry(path).or_default().insert(row.method.as_str().to_lowercase(), operation(row, refusals));
+        paths.entry(path).or_default().insert(row.method.as_str().to_lowercase(), operation(row, shared));
     }
     paths.into_iter().map(|(path, operations)| (path, Value::Object(operations))).collect()
 }
 
-fn operation(row: &Route, refusals: &mut BTreeSet<Refusal>) -> Value {
+fn operation(row: &Route, shared: &mut Shared) -> Value {
     let words: Vec<_> = row.path.split(['/', '{', '}', '*', '-', '.']).filter(|word| !word.is_empty()).collect();
     let area = words.iter().find(|word| **word != "api").unwrap_or(&"system");
     let mut operation = json!({
         "operationId": format!("{}_{}", row.method.as_str().to_lowercase(), words.join("_")),
         "tags": [area],
         "summary": row.summary,
-        "responses": responses(row, refusals),
+        "responses": responses(row, &mut shared.refusals),
         "security": security(row),
     });
     if let Access::Scopes(scopes) = row.access {
@@ -180,7 +230,8 @@ fn operation(row: &Route, refusals: &mut BTreeSet<Refusal>) -> Value {
         let what = if let [_] = scopes { "scope" } else { "scopes" };
         operation["description"] = format!("Needs a key with the {what} {}.", names.join(" and ")).into();
     }
-    let parameters: Vec<Value> = in_path(row.path).chain(in_query(row)).collect();
+    let parameters = in_path(row.path).chain(in_query(row)).chain(in_head(row));
+    let parameters: Vec<Value> = parameters.map(|(key, parameter)| shared.parameter(key, parameter)).collect();
     if !parameters.is_empty() {
         operation["parameters"] = parameters.into();
     }
@@ -195,34 +246,70 @@ fn security(row: &Route) -> Value {
     match (row.access, row.entry) {
         (Access::Public, _) => json!([]),
         (_, Entry::Header) => json!([{"key": []}, {"cookie": []}]),
-        (_, Entry::Ticket | Entry::Socket) => json!([{"key": []}, {"cookie": []}, {"ticket": []}]),
+        (_, Entry::Ticket) => json!([{"key": []}, {"cookie": []}, {"ticket": []}]),
+        (_, Entry::Socket) => json!([{"key": []}, {"cookie": []}, {"ticket": []}, {"token": []}]),
     }
 }
 
-fn in_path(path: &'static str) -> impl Iterator<Item = Value> {
+/// Parameters of a path, each with the key that it has among those of all rows.
+fn in_path(path: &'static str) -> impl Iterator<Item = (&'static str, Value)> {
     path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')).map(move |name| {
         let id = || json!({"$ref": "#/components/schemas/Id"});
-        let (schema, says) = match name {
+        let (key, schema, says) = match name {
             "*path" => (
+                "path",
                 // As other clients encode it: a slash in one value is no slash of a path.
                 json!({"type": "string", "minLength": 1, "maxLength": NAME_BYTES_MAX, "pattern": r"^(?!\.{1,2}$)[^/\\\x00-\x1F\x7F-\x9F]+$"}),
                 "A name, or names of directories and a name, joined by slashes that are not encoded; each has at most 255 bytes.",
             ),
-            "*model" => (json!({"type": "string", "minLength": 1, "pattern": LINE_OR_NOTHING}), "Slashes in it may be encoded or not."),
-            "name" if path.starts_with("/api/skills/") => {
-                (json!({"type": "string", "minLength": 1, "maxLength": SKILL_NAME_CHARS_MAX, "pattern": "^[A-Za-z0-9_-]+$"}), "The skill's name.")
+            "*model" => {
+                ("model", json!({"type": "string", "minLength": 1, "pattern": LINE_OR_NOTHING}), "Slashes in it may be encoded or not.")
             }
-            "name" => (id(), "The memory's name, which is its id."),
-            _ => (id(), "Its id."),
+            "name" if path.starts_with("/api/skills/") => (
+                "skill",
+                json!({"type": "string", "minLength": 1, "maxLength": SKILL_NAME_CHARS_MAX, "pattern": "^[A-Za-z0-9_-]+$"}),
+                "The skill's name.",
+            ),
+            "name" => ("memory", id(), "The memory's name, which is its id."),
+            _ => ("id", id(), "Its id."),
         };
-        json!({"name": name.trim_start_matches('*'), "in": "path", "required": true, "schema": schema, "description": says})
+        (key, json!({"name": name.trim_start_matches('*'), "in": "path", "required": true, "schema": schema, "description": says}))
     })
 }
 
-fn in_query(row: &Route) -> impl Iterator<Item = Value> {
-    // Credentials are told by `security`.
-    row.query.iter().filter(|name| !matches!(**name, "ticket" | "token")).map(|name| {
+/// Fields of the request's head that the row heeds.
+fn in_head(row: &Route) -> impl Iterator<Item = (&'static str, Value)> {
+    row.heeds.iter().map(|name| {
+        let text = || json!({"type": "string"});
+        let (key, schema, says) = match *name {
+            "Idempotency-Key" => (
+                *name,
+                json!({"type": "string", "maxLength": LABEL_BYTES_MAX, "pattern": "^[!-~]([ -~]*[!-~])?$"}),
+                "The same key and body find the first run instead of making another one; the body's `idempotency_key` does the same.",
+            ),
+            "Prefer" => (*name, json!({"type": "string", "examples": ["respond-async"]}), "`respond-async`: 202 at once, and the session's events tell the answer."),
+            "Last-Event-ID" if row.query.contains(&"after") => {
+                ("Last-Event-ID-seq", json!({"type": "string", "pattern": "^[0-9]{0,19}$"}), "The seq of the last event that came; counts instead of `after`.")
+            }
+            "Last-Event-ID" => (*name, text(), "The id of the last event that came; where it is no longer known, a `resync` event says so."),
+            "If-Match" => (*name, text(), "ETags, or `*`: 412 where none of them is there."),
+            "If-None-Match" if *row.method == Method::GET => ("If-None-Match-GET", text(), "ETags: 304 where one of them is there."),
+            "If-None-Match" => (*name, text(), "ETags, or `*`: 412 where one of them is there."),
+            "MCP-Protocol-Version" => (*name, json!({"enum": VERSIONS}), "The version that was agreed on."),
+            other => panic!("what is the field {other}?"),
+        };
+        (key, json!({"name": name, "in": "header", "required": false, "schema": schema, "description": says}))
+    })
+}
+
+fn in_query(row: &Route) -> impl Iterator<Item = (&'static str, Value)> {
+    row.query.iter().map(|name| {
         let (schema, says) = match *name {
+            "ticket" => (json!({"type": "string"}), "Instead of Authorization: from POST /api/chat/ticket; works once.".to_owned()),
+            "token" => (
+                json!({"type": "string"}),
+                "Instead of Authorization: a key. From whom it is taken, `security.query_token` says; at first from the machine itself only.".to_owned(),
+            ),
             "page" => (json!({"type": "integer", "minimum": 0, "maximum": u64::MAX, "default": 1}), "Which page, from 1.".to_owned()),
             "limit" => (
                 json!({"type": "integer", "minimum": 0, "maximum": u64::MAX, "default": PAGE_DEFAULT}),
@@ -247,7 +334,7 @@ fn in_query(row: &Route) -> impl Iterator<Item = Value> {
             "outcome" => (json!({"type": "string"}), "Only what ended so, as `done`, `200` or `2`.".to_owned()),
             other => panic!("what is the query parameter {other}?"),
         };
-        json!({"name": name, "in": "query", "required": false, "schema": schema, "description": says})
+        (*name, json!({"name": name, "in": "query", "required": false, "schema": schema, "description": says}))
     })
 }
 
@@ -297,7 +384,8 @@ fn responses(row: &Route, refusals: &mut BTreeSet<Refusal>) -> Value {
             refuse(422, false);
         }
     }
-    if acts && CONDITIONAL.contains(&row.path) && row.method != Method::POST {
+    // RFC 9110 §13.
+    if row.heeds.contains(&"If-Match") {
         refuse(412, true);
     }
     if acts && row.access != Access::Public {
@@ -315,6 +403,12 @@ fn responses(row: &Route, refusals: &mut BTreeSet<Refusal>) -> Value {
     }
     let (status, shape) = row.answers;
     let mut success = answer(row, shape);
+    if !acts && row.heeds.contains(&"If-None-Match") {
+        with_fields(&mut success, &["ETag"]);
+        let mut known = json!({"description": "The version that If-None-Match names is the newest."});
+        with_fields(&mut known, &["ETag"]);
+        all.insert(304, known);
+    }
     for (_, media) in ALSO.iter().filter(|(path, _)| *path == row.path) {
         success["content"][*media] = content(media)[*media].take();
     }
@@ -337,6 +431,9 @@ fn content(shape: &str) -> Value {
         json!({shape: {}})
     } else if shape == "text/event-stream" {
         json!({shape: {"schema": {"$ref": "#/components/schemas/ServerSentEvent"}}})
+    } else if shape == "application/json" {
+        // This very document.
+        json!({shape: {"schema": {"type": "object", "required": ["openapi", "info", "paths", "components"]}}})
     } else if shape.contains('/') {
         json!({shape: {"schema": {"type": "string"}}})
     } else {
@@ -356,4 +453,27 @@ fn every_reference_leads_somewhere() {
         let operation = &document["paths"][row.path.replace("{*", "{")][row.method.as_str().to_lowercase()];
         assert!(operation["responses"][row.answers.0.to_string()].is_object(), "{} {}", row.method, row.path);
     }
+}
+
+/// What a row heeds and how it is entered is told of it, and of no other.
+#[test]
+fn fields_and_credentials_of_a_request_are_told() {
+    let document: Value = serde_json::from_str(super::DOCUMENT).unwrap();
+    for row in ROUTES {
+        let operation = &document["paths"][row.path.replace("{*", "{")][row.method.as_str().to_lowercase()];
+        let all = operation["parameters"].as_array().into_iter().flatten();
+        let all: Vec<_> = all.map(|one| document.pointer(&one["$ref"].as_str().unwrap()[1..]).unwrap()).collect();
+        let named = |place: &str| -> Vec<&str> {
+            all.iter().filter(|one| one["in"] == place).map(|one| one["name"].as_str().unwrap()).collect()
+        };
+        let place = format!("{} {}", row.method, row.path);
+        assert_eq!((named("header"), named("query")), (row.heeds.to_vec(), row.query.to_vec()), "{place}");
+        assert_eq!(row.query.contains(&"ticket"), row.entry != Entry::Header, "{place}");
+        assert_eq!(row.query.contains(&"token"), row.entry == Entry::Socket, "{place}");
+    }
+    let of = |status: &str| document["components"]["responses"][status]["headers"].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    assert_eq!(of("429"), ["RateLimit", "RateLimit-Policy", "Retry-After"]);
+    assert_eq!((of("401"), of("503")), (vec!["WWW-Authenticate".to_owned()], vec!["Retry-After".to_owned()]));
+    let own = &document["paths"]["/api/openapi.json"]["get"]["responses"]["200"]["content"]["application/json"]["schema"];
+    assert!(own["type"] == "object" && own["required"].as_array().unwrap().iter().all(|part| document.get(part.as_str().unwrap()).is_some()));
 }
