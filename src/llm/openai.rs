@@ -60,7 +60,9 @@ impl Dialect {
 
 /// The body of `POST <base>/chat/completions`.
 pub fn encode(request: &Request, model: &str, dialect: Dialect) -> Vec<u8> {
-    let mut messages = Vec::with_capacity(request.messages.len() + 1);
+    // What a client wrote in this language is sent as it stands.
+    let ours: &[Message] = if request.plain.as_ref().is_some_and(Plain::tells) { &[] } else { &request.messages };
+    let mut messages = Vec::with_capacity(ours.len() + 1);
     let mut system = request.system.clone();
     if let Some(schema) = request.schema.as_ref().filter(|_| !dialect.schema && request.plain.is_none()) {
         // The server cannot be held to the schema, so the model is asked.
@@ -70,7 +72,7 @@ pub fn encode(request: &Request, model: &str, dialect: Dialect) -> Vec<u8> {
     if !system.is_empty() {
         messages.push(json!({"role": "system", "content": system}));
     }
-    messages.extend(paired(&request.messages).iter().map(message));
+    messages.extend(paired(ours).iter().map(message));
     let mut body = json!({
         "model": model,
         "messages": messages,

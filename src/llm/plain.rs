@@ -3,10 +3,11 @@
 use serde_json::{Map, Value};
 
 use crate::llm::engine::{Place, Protocol};
-use crate::llm::request::Request;
+use crate::llm::request::{Request, tokens};
 
-/// Fields of OpenAI's beside those that [`Request`] has in its own terms (`seed`, `logit_bias`, `response_format`, `tools` with all that
-/// they say …). Whoever makes it has checked their names, types and bounds: a server that speaks OpenAI's language gets them as they are.
+/// Fields of OpenAI's, beside or instead of those that [`Request`] has in its own terms (`seed`, `logit_bias`, `response_format`,
+/// `messages` and `tools` with all that they say …). Whoever makes it has checked their names, and of those that this server knows types
+/// and bounds: a server that speaks OpenAI's language gets them as they are.
 #[derive(Debug, Clone, Default)]
 pub struct Plain(pub Map<String, Value>);
 
@@ -14,6 +15,16 @@ impl Plain {
     /// The answer is to say how likely its words were.
     pub(crate) fn logprobs(&self) -> bool {
         self.0.get("logprobs") == Some(&Value::Bool(true))
+    }
+
+    /// It has the conversation in OpenAI's words.
+    pub(crate) fn tells(&self) -> bool {
+        self.0.contains_key("messages")
+    }
+
+    /// The tokens of all that it says, estimated.
+    pub(crate) fn tokens(&self) -> u64 {
+        self.0.values().map(|value| u64::from(tokens(&value.to_string()))).sum()
     }
 
     /// Several tools must not be called at once.

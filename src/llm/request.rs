@@ -192,7 +192,9 @@ impl Request {
         let messages = self.messages.iter().map(|message| json(serde_json::to_string(message).ok())).sum::<u64>();
         let tools = self.tools.iter().map(|tool| json(Some(format!("{}{}{}", tool.name, tool.description, tool.parameters)))).sum::<u64>();
         let schema = json(self.schema.as_ref().map(|schema| schema.schema.to_string()));
-        u64::from(tokens(&self.system)) + messages + tools + schema
+        let ours = u64::from(tokens(&self.system)) + messages + tools + schema;
+        // The same and perhaps more in other words; which of them is sent depends on the server.
+        ours.max(self.plain.as_ref().map_or(0, Plain::tokens))
     }
 }
 
@@ -270,6 +272,9 @@ mod tests {
         assert_eq!(failed(&tally, Kind::Stalled).total(), read, "it may have read all of it");
         tally.saw(&Event::Text("x".repeat(300)));
         assert_eq!(tally.usage(), Usage { input_tokens: read, output_tokens: 101 });
+        let more = [("messages", "u".repeat(60)), ("chat_template_kwargs", "x".repeat(900))].map(|(name, text)| (name.into(), text.into()));
+        let plain = Request { plain: Some(Plain(more.into_iter().collect())), ..request() };
+        assert!(plain.tokens() > 20 + 300, "what only its server reads counts, too: {}", plain.tokens());
         tally.saw(&Event::Usage(Usage { input_tokens: 40, output_tokens: 1 }));
         assert_eq!(failed(&tally, Kind::Broken), Usage { input_tokens: 40, output_tokens: 101 }, "broken off: what it wrote until then");
         tally.saw(&Event::Usage(Usage { input_tokens: 40, output_tokens: 70 }));

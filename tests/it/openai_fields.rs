@@ -122,6 +122,69 @@ async fn what_is_out_of_its_bounds_or_beyond_a_provider_is_refused() {
     refused(&offline.client(), &asked("offline", schema), 400).await;
 }
 
+/// Messages were put into an order of our own, and names left out; fields of the servers that most people run did not arrive.
+#[tokio::test]
+async fn a_conversation_and_the_fields_of_other_servers_reach_it_as_they_stand() {
+    let model = Scripted::start();
+    model.always(Reply::text(&["ok"]));
+    let server = Setup::new().openai(&model).start();
+    let client = server.client();
+    let call = |arguments: &str| json!([{"id": "c1", "type": "function", "function": {"name": "a.b", "arguments": arguments}}]);
+    let messages = json!([
+        {"role": "assistant", "content": "Welcome.", "reasoning_content": "a greeting"},
+        {"role": "system", "content": "S1"},
+        {"role": "user", "content": "one", "name": "ann"},
+        {"role": "user", "content": "two", "name": "bob"},
+        {"role": "developer", "content": "S2"},
+        {"role": "assistant", "content": null, "tool_calls": call("{\"z\": 1, \"a\": 2}")},
+        {"role": "tool", "tool_call_id": "c1", "content": "-5"},
+        {"role": "system", "content": "S3"},
+        {"role": "user", "content": "three"}]);
+    let fields = json!({"top_k": 40, "min_p": 0.05, "repeat_penalty": 1.1, "chat_template_kwargs": {"enable_thinking": false}, "verbosity": "low",
+        "grammar": "root ::= \"a\"", "stop_token_ids": [1, 2]});
+    let mut body = asked("scripted", fields.clone());
+    body["messages"] = messages.clone();
+    complete(&client, &body).await;
+    let told = model.seen()[0].body.clone();
+    assert_eq!(told["messages"], messages);
+    for (name, value) in fields.as_object().unwrap() {
+        assert_eq!(&told[name], value, "{name}");
+    }
+    assert_eq!(told["max_tokens"], 2048, "the limit that is configured, where the client has none");
+
+    // What could make it longer, dearer, another model's or kept elsewhere stays here, and so does what nobody here has heard of.
+    let kept = json!({"n_predict": 100_000, "best_of": 9, "n": 1, "service_tier": "priority", "store": true, "models": ["other"], "user": "ann",
+        "metadata": {"a": "b"}, "prediction": {"type": "content", "content": "x"}, "web_search_options": {}, "unknown": 1, "top_k": null,
+        "idempotency_key": "k", "max_completion_tokens": 7});
+    complete(&client, &asked("scripted", kept.clone())).await;
+    let told = model.seen()[1].body.clone();
+    for name in kept.as_object().unwrap().keys() {
+        assert!(told.get(name).is_none(), "{name}: {told}");
+    }
+    assert_eq!((&told["max_tokens"], &told["stream_options"]), (&json!(7), &json!({"include_usage": true})), "the name that all servers know");
+
+    // Arguments that were cut off are none: some servers answer 500 to them.
+    body["messages"][5]["tool_calls"] = call("{\"z\": 1, \"a");
+    complete(&client, &body).await;
+    assert_eq!(model.seen()[2].body["messages"][5]["tool_calls"], call("{}"));
+
+    // Another kind of server has one place for what stands before the conversation, and none for these fields.
+    let anthropic = Scripted::start();
+    anthropic.always(Reply::text(&["ok"]));
+    let other = Setup::new()
+        .env("OXIOS_ENGINE__DEFAULT_MODEL", "anthropic/claude")
+        .env("OXIOS_ENGINE__BASE_URL", format!("http://{}/v1", anthropic.address()))
+        .env("ANTHROPIC_API_KEY", "k")
+        .start();
+    body["model"] = json!("claude");
+    complete(&other.client(), &body).await;
+    let told = anthropic.seen()[0].body.clone();
+    assert_eq!(told["system"], "S1\n\nS2\n\nS3");
+    assert!(told.get("top_k").is_none() && told.get("grammar").is_none(), "{told}");
+    body["model"] = json!("offline");
+    complete(&client, &body).await;
+}
+
 /// A server that cannot do it says so; nothing is asked again without what the client wrote.
 #[tokio::test]
 async fn nothing_that_a_client_wrote_is_left_out_to_please_a_server() {

@@ -1,9 +1,12 @@
-//! What is asked of the plain model, in the engine's terms; the fields that only OpenAI's language has go along as they came.
+//! What is asked of the plain model, in the engine's terms; what only OpenAI's language can say goes along as it came.
 
+use std::collections::BTreeMap;
+
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value, json};
 
 use crate::api::v1::completions::{
-    ChatCompletionRequest, CompletionCall, LOGIT_BIAS_MAX, LOGIT_BIASES_MAX, PENALTY_MAX, STOPS_MAX, Stop, TEMPERATURE_MAX,
+    ChatCompletionRequest, CompletionCall, CompletionMessage, LOGIT_BIAS_MAX, LOGIT_BIASES_MAX, PENALTY_MAX, STOPS_MAX, Stop, TEMPERATURE_MAX,
     TOP_LOGPROBS_MAX,
 };
 use crate::http::error::HttpError;
@@ -47,7 +50,9 @@ pub(super) fn asked(request: &ChatCompletionRequest) -> Result<Request, HttpErro
         return Err(HttpError::bad_request("the last message must be the user's or a tool's").param("messages"));
     }
     let (choice, tools) = tools(request)?;
-    let written = written(request)?;
+    let mut written = written(request)?;
+    let told = request.messages.iter().enumerate().map(|(at, message)| as_it_came(message, message.text(at)?));
+    written.insert("messages".to_owned(), told.collect::<Result<_, _>>()?);
     Ok(Request {
         system: system.join("\n\n"),
         messages,
@@ -59,6 +64,30 @@ pub(super) fn asked(request: &ChatCompletionRequest) -> Result<Request, HttpErro
         plain: Some(Plain(written)),
         ..Request::default()
     })
+}
+
+/// A message in OpenAI's words. Parts of a text are one text, as not every server reads parts.
+fn as_it_came(message: &CompletionMessage, text: String) -> Result<Value, HttpError> {
+    let calls = message.tool_calls.as_ref().filter(|calls| !calls.is_empty());
+    // What says nothing beside its calls is null: templates of some models would write an empty text.
+    let content = if text.is_empty() && calls.is_some() { Value::Null } else { text.into() };
+    let mut told = Map::from_iter([("role".to_owned(), message.role.as_str().into()), ("content".to_owned(), content)]);
+    for (name, value) in [
+        ("name", &message.name),
+        ("tool_call_id", &message.tool_call_id),
+        ("refusal", &message.refusal),
+        ("reasoning_content", &message.reasoning_content),
+    ] {
+        told.extend(value.as_ref().map(|value| (name.to_owned(), value.as_str().into())));
+    }
+    let call = |call: &CompletionCall| {
+        // llama.cpp answers 500 to arguments that are no JSON, for instance cut off by a token limit.
+        let is_object = serde_json::from_str::<BTreeMap<String, IgnoredAny>>(&call.function.arguments).is_ok();
+        let arguments = if is_object { call.function.arguments.as_str() } else { "{}" };
+        json!({"id": call.id, "type": "function", "function": {"name": call.function.name, "arguments": arguments}})
+    };
+    told.extend(calls.map(|calls| ("tool_calls".to_owned(), calls.iter().map(call).collect())));
+    Ok(told.into())
 }
 
 /// The tool that a call of this id named.
@@ -160,6 +189,7 @@ fn written(request: &ChatCompletionRequest) -> Result<Map<String, Value>, HttpEr
     });
     let Value::Object(mut fields) = all else { return Ok(Map::new()) };
     fields.retain(|_, value| !value.is_null());
+    fields.extend(request.more.0.clone());
     Ok(fields)
 }
 

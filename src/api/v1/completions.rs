@@ -1,17 +1,19 @@
 //! `POST /v1/chat/completions`: what is asked, and whom.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
+use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::api::v1::{agent, models, plain};
 use crate::api::{App, Call};
-use crate::base::limits::CONTENT_BYTES_MAX;
+use crate::base::limits::{CONTENT_BYTES_MAX, JSON_DEPTH_MAX};
 use crate::http::Response;
 use crate::http::error::{ErrorStatus, HttpError};
-use crate::wire::json::BadJson;
+use crate::wire::json::{self, BadJson};
 
 /// Highest `temperature`, as OpenAI has it.
 pub(super) const TEMPERATURE_MAX: f64 = 2.0;
@@ -26,10 +28,12 @@ pub(super) const TOP_LOGPROBS_MAX: u32 = 20;
 /// Most texts in `stop`, as OpenAI has it.
 pub(super) const STOPS_MAX: usize = 4;
 
-/// A conversation to go on with. Fields that are not here are ignored. With model `oxios` only `messages`, `stream`,
-/// `stream_options`, `metadata.session_id` and `user` count. Otherwise they go to an OpenAI-compatible server as they came; a model of
-/// another kind refuses `logprobs`, `logit_bias` and `json_object`, the offline model also `json_schema`, and both may not hear `seed`,
-/// penalties, `reasoning_effort` and a tool's `strict`.
+/// A conversation to go on with. With model `oxios` only `messages`, `stream`, `stream_options`, `metadata.session_id`, `user` and
+/// `idempotency_key` count. Otherwise the fields that are here go to an OpenAI-compatible server as they came, but for `n`, `metadata`,
+/// `user`, `idempotency_key` and `stream_options`, which stay here; so do those that such servers know besides for how words are drawn
+/// and thought about (`top_k`, `min_p`, `repeat_penalty`, `chat_template_kwargs`, `verbosity` …). Other fields are ignored: some of them
+/// would change what a call costs, or whom. A model of another kind refuses `logprobs`, `logit_bias` and `json_object`, the offline model
+/// also `json_schema`, and both may not hear `seed`, penalties, `reasoning_effort`, `name` and a tool's `strict`.
 #[derive(Debug, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct ChatCompletionRequest {
@@ -39,7 +43,8 @@ pub(crate) struct ChatCompletionRequest {
     /// Oldest first; the last one is the user's or a tool's, at most 64 KiB. With model `oxios`: with `metadata.session_id` the last
     /// user message counts and the rest is ignored. Without it they are the history of a new session, at most 2,048 messages: the last
     /// one is the user's, `system` and `developer` (8 KiB together) hold for the whole session, neighbours of one role are one message,
-    /// blank ones are left out, and tool calls and results are refused.
+    /// blank ones are left out, and tool calls and results are refused. With another model they reach an OpenAI-compatible server as they
+    /// stand, one for one; elsewhere what `system` and `developer` say stands before the conversation.
     #[cfg_attr(test, schemars(length(min = 1)))]
     pub(super) messages: Vec<CompletionMessage>,
     /// Answer in pieces.
@@ -48,7 +53,7 @@ pub(crate) struct ChatCompletionRequest {
     /// What a stream tells besides.
     #[serde(default)]
     pub(super) stream_options: Option<StreamOptions>,
-    /// Most tokens to write, at most `engine.max_tokens`; the older name of the next one.
+    /// Most tokens to write, at most `engine.max_tokens`, which is also what holds where neither is given; the older name of the next one.
     #[serde(default)]
     pub(super) max_tokens: Option<u32>,
     /// Most tokens to write, at most `engine.max_tokens`.
@@ -124,6 +129,74 @@ pub(crate) struct ChatCompletionRequest {
     #[serde(default)]
     #[cfg_attr(test, schemars(length(min = 1, max = crate::base::limits::LABEL_BYTES_MAX)))]
     pub(super) idempotency_key: Option<String>,
+    /// Fields that only some servers of OpenAI's language know ([`MORE`]), as they came; only read for a plain model.
+    #[serde(skip)]
+    pub(super) more: More,
+}
+
+/// Fields beside OpenAI's that go to a server of its language. Named one by one: a field that nobody here thought of could make an answer
+/// longer than its key has tokens for (`n_predict`, `best_of`), dearer (`service_tier`, `web_search_options`, `prediction`, `plugins`),
+/// another model's (`models`, `fallbacks`, `api_base`) or one that the provider keeps (`store`). These only say how a model draws its
+/// words, and thinks about them within `max_tokens`.
+pub(super) const MORE: [&str; 30] = [
+    "cache_prompt",
+    "chat_template_kwargs",
+    "dry_allowed_length",
+    "dry_base",
+    "dry_multiplier",
+    "dry_penalty_last_n",
+    "dynatemp_exponent",
+    "dynatemp_range",
+    "enable_thinking",
+    "grammar",
+    "guided_choice",
+    "guided_grammar",
+    "guided_json",
+    "guided_regex",
+    "ignore_eos",
+    "include_stop_str_in_output",
+    "min_p",
+    "min_tokens",
+    "mirostat",
+    "mirostat_eta",
+    "mirostat_tau",
+    "repeat_last_n",
+    "repeat_penalty",
+    "repetition_penalty",
+    "stop_token_ids",
+    "structured_outputs",
+    "top_k",
+    "typical_p",
+    "verbosity",
+    "xtc_probability",
+];
+
+/// Those of [`MORE`] that a request has and that are not null; reads over everything else without keeping it.
+#[derive(Debug, Default)]
+pub(super) struct More(pub(super) Map<String, Value>);
+
+impl<'de> Deserialize<'de> for More {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields;
+        impl<'de> Visitor<'de> for Fields {
+            type Value = More;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<More, A::Error> {
+                let mut more = Map::new();
+                while let Some(name) = map.next_key::<String>()? {
+                    if !MORE.contains(&name.as_str()) {
+                        map.next_value::<IgnoredAny>()?;
+                    } else if let Some(value) = map.next_value::<Option<Value>>()? {
+                        more.insert(name, value);
+                    }
+                }
+                Ok(More(more))
+            }
+        }
+        deserializer.deserialize_map(Fields)
+    }
 }
 
 /// What a stream tells besides.
@@ -139,7 +212,7 @@ pub(super) struct StreamOptions {
 #[derive(Debug, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct CompletionMessage {
-    /// `system` or `developer` (both stand before the conversation), `user`, `assistant` or `tool`.
+    /// `system`, `developer`, `user`, `assistant` or `tool`.
     #[cfg_attr(test, schemars(regex(pattern = "^(system|developer|user|assistant|tool)$")))]
     pub(super) role: String,
     /// The text.
@@ -151,6 +224,15 @@ pub(super) struct CompletionMessage {
     /// The call that a tool answers.
     #[serde(default)]
     pub(super) tool_call_id: Option<String>,
+    /// Who of its role speaks.
+    #[serde(default)]
+    pub(super) name: Option<String>,
+    /// What an assistant would not do.
+    #[serde(default)]
+    pub(super) refusal: Option<String>,
+    /// What an assistant thought before it spoke, for models that want to see it again.
+    #[serde(default)]
+    pub(super) reasoning_content: Option<String>,
 }
 
 /// A text, or parts of the type `text`.
@@ -299,13 +381,16 @@ fn read(call: &Call) -> Result<ChatCompletionRequest, HttpError> {
         let public = "the body must be JSON (Content-Type: application/json)";
         return Err(HttpError::new(ErrorStatus::UnsupportedMediaType, "media_type", public));
     }
-    let parsed = crate::wire::json::parse(call.body.bytes(), crate::base::limits::JSON_DEPTH_MAX);
-    let request: ChatCompletionRequest = parsed.map_err(|bad| match bad {
+    let wrong = |bad| match bad {
         BadJson::Shape { place, what } if place.is_empty() => HttpError::bad_request(what),
         BadJson::Shape { place, what } => HttpError::bad_request(format!("field `{place}`: {what}")).param(place),
         other => other.into(),
-    })?;
+    };
+    let mut request: ChatCompletionRequest = json::parse(call.body.bytes(), JSON_DEPTH_MAX).map_err(wrong)?;
     request.check()?;
+    if request.model != models::AGENT {
+        request.more = json::parse(call.body.bytes(), JSON_DEPTH_MAX).map_err(wrong)?;
+    }
     Ok(request)
 }
 
