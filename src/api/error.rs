@@ -178,7 +178,8 @@ impl From<CronError> for HttpError {
         match error {
             CronError::NotFound => Self::not_found(text),
             CronError::Unfit(_) => Self::bad_request(text),
-            CronError::Full => Self::new(ErrorStatus::TooManyRequests, "cron_full", text),
+            // Waiting is of no use: it is no matter of how often, but of how many there are.
+            CronError::Full => Self::conflict(text).code("cron_full"),
             CronError::Busy => Self::conflict(text).code("busy"),
             CronError::Space(error) => error.into(),
             CronError::Gateway(error) => error.into(),
