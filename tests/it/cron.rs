@@ -123,3 +123,19 @@ async fn what_does_not_fit_is_refused() {
     client.get("/api/cron-jobs/nothing").await.expect(400).error();
     client.get("/api/cron-jobs/67e55044-10b1-426f-9247-bb680e5fe0c8").await.expect(404).error();
 }
+
+/// 429 says that waiting helps.
+#[tokio::test]
+async fn one_job_too_many_is_a_conflict() {
+    let server = Setup::new().start();
+    let client = server.client();
+    let mut jobs = Vec::new();
+    for n in 0..100 {
+        jobs.push(make(&client, json!({"name": format!("job {n}")})).await);
+    }
+    let body = json!({"name": "report", "schedule": "@daily", "content": "x"});
+    let refused = client.post("/api/cron-jobs", &body).await.expect(409);
+    assert!(refused.error().contains("100") && refused.header("retry-after").is_none(), "{}", refused.error());
+    client.delete(&path(&jobs[7], "")).await.expect(200);
+    client.post("/api/cron-jobs", &body).await.expect(201);
+}
