@@ -11,9 +11,11 @@ use serde_json::{Map, Value, json};
 use crate::api::chat::{self, End, Said};
 use crate::api::{App, Call, is_json};
 use crate::base::limits::{CONTENT_BYTES_MAX, HITS_MAX, PAGE_MAX};
+use crate::base::log;
 use crate::http::error::{ErrorStatus, HttpError};
 use crate::http::{Body, Response};
 use crate::middleware::auth::{Caller, Ends, Scope, require};
+use crate::wire::json::whole;
 use crate::wire::json_rpc::{self, Message};
 
 /// Versions of the protocol that are spoken alike here; the first one is offered where a client asks for another.
@@ -136,11 +138,7 @@ async fn respond(app: &Arc<App>, (caller, ends): (&Caller, &Ends), method: &str,
                 if error.status == ErrorStatus::Unauthorized {
                     return Err(Refused::Key(error));
                 }
-                if let Some(private) = &error.private {
-                    crate::base::log::error("mcp", format_args!("a tool failed: {private}"));
-                }
-                // The protocol wants a tool's failure where the model sees it.
-                Ok(json!({"content": [{"type": "text", "text": error.public}], "isError": true}))
+                Ok(failed(&error, None))
             })
         }
         _ => Err(Refused::Rpc(json_rpc::METHOD_NOT_FOUND, "this method is not offered here")),
@@ -171,6 +169,7 @@ fn tools(caller: &Caller) -> Vec<Value> {
                 "session_id": {"type": "string", "description": "The conversation to go on with, from an earlier answer."},
             },
             "required": ["content"],
+            "additionalProperties": false,
         },
     });
     let search = json!({
@@ -180,13 +179,14 @@ fn tools(caller: &Caller) -> Vec<Value> {
             "type": "object",
             "properties": {"query": {"type": "string", "minLength": 1}, "limit": limit(HITS_MAX)},
             "required": ["query"],
+            "additionalProperties": false,
         },
         "annotations": {"readOnlyHint": true},
     });
     let sessions = json!({
         "name": "list_sessions",
         "description": "Lists the newest conversations with the agent.",
-        "inputSchema": {"type": "object", "properties": {"limit": limit(PAGE_MAX)}},
+        "inputSchema": {"type": "object", "properties": {"limit": limit(PAGE_MAX)}, "additionalProperties": false},
         "annotations": {"readOnlyHint": true},
     });
     let rows = [(Scope::Chat, ask), (Scope::Read, search), (Scope::Read, sessions)];
@@ -195,12 +195,19 @@ fn tools(caller: &Caller) -> Vec<Value> {
 
 async fn ask(app: &Arc<App>, (caller, ends): (&Caller, &Ends), arguments: Map<String, Value>) -> Result<Value, HttpError> {
     require(caller, Scope::Chat)?;
+    only(&arguments, &["content", "session_id"])?;
     let said: Said = serde_json::from_value(Value::Object(arguments))
         .map_err(|_| HttpError::bad_request("expected `content` and perhaps `session_id`, both texts"))?;
     let incoming = said.check(caller, "mcp", "default".to_owned())?;
     let submitted = chat::submit(app, incoming).await?;
     let session = submitted.session.id();
-    match chat::wait(app, &submitted, ends).await? {
+    let end = match chat::wait(app, &submitted, ends).await {
+        Ok(end) => end,
+        Err(error) if error.status == ErrorStatus::Unauthorized => return Err(error),
+        // Where it can be read on, and asked again.
+        Err(error) => return Ok(failed(&error, Some(json!({"session_id": session, "status": "failed"})))),
+    };
+    match end {
         End::Done(ending) => Ok(said_and_shown(&ending.text, &json!({"reply": ending.text, "session_id": session, "status": "done"}))),
         End::Asked(record) => {
             app.gateway.parked(submitted.id).await;
@@ -208,15 +215,19 @@ async fn ask(app: &Arc<App>, (caller, ends): (&Caller, &Ends), arguments: Map<St
             let approval = chat::question(&record).get("id").cloned();
             Ok(said_and_shown(text, &json!({"session_id": session, "status": "approval_required", "approval_id": approval})))
         }
-        End::Cut(ending) => Err(chat::cut(&app.books, caller.budget(), &ending)),
+        End::Cut(ending) => {
+            let error = chat::cut(&app.books, caller.budget(), &ending);
+            Ok(failed(&error, Some(json!({"session_id": session, "status": "failed"}))))
+        }
     }
 }
 
 async fn search_memory(app: &Arc<App>, caller: &Caller, arguments: &Map<String, Value>) -> Result<Value, HttpError> {
     require(caller, Scope::Read)?;
-    let query = arguments.get("query").and_then(Value::as_str).filter(|query| query.len() <= CONTENT_BYTES_MAX);
+    only(arguments, &["query", "limit"])?;
+    let query = arguments.get("query").and_then(Value::as_str).filter(|query| (1..=CONTENT_BYTES_MAX).contains(&query.len()));
     let query = query.ok_or_else(|| HttpError::bad_request("expected `query`, a text"))?;
-    let hits = app.memory.recall(caller.owner(), query, limit(arguments, 10, HITS_MAX)).await?;
+    let hits = app.memory.recall(caller.owner(), query, limit(arguments, 10, HITS_MAX)?).await?;
     let entry = |hit: &crate::rooms::memory::Hit| {
         let entry = &hit.entry;
         json!({"id": entry.id, "type": entry.category.memory_type(), "content": entry.content, "created_at": entry.created_at})
@@ -229,8 +240,12 @@ async fn search_memory(app: &Arc<App>, caller: &Caller, arguments: &Map<String, 
 
 async fn list_sessions(app: &Arc<App>, caller: &Caller, arguments: &Map<String, Value>) -> Result<Value, HttpError> {
     require(caller, Scope::Read)?;
-    let page = app.sessions.list(caller.owner(), 1, limit(arguments, 20, PAGE_MAX)).await?;
-    let text = page.items.iter().map(|item| format!("- {} ({} messages, {})", item.id, item.message_count, item.updated_at));
+    only(arguments, &["limit"])?;
+    let page = app.sessions.list(caller.owner(), 1, limit(arguments, 20, PAGE_MAX)?).await?;
+    let text = page.items.iter().map(|item| {
+        let title = if item.title.is_empty() { String::new() } else { format!("{}, ", item.title) };
+        format!("- {} ({title}{} messages, {})", item.id, item.message_count, item.updated_at)
+    });
     let text = text.collect::<Vec<_>>().join("\n");
     let text = if text.is_empty() { "(no sessions)".to_owned() } else { text };
     Ok(said_and_shown(&text, &json!({"sessions": page.items, "total": page.total})))
@@ -241,7 +256,30 @@ fn said_and_shown(text: &str, shown: &Value) -> Value {
     json!({"content": [{"type": "text", "text": text}], "structuredContent": shown, "isError": false})
 }
 
-fn limit(arguments: &Map<String, Value>, default: usize, most: usize) -> usize {
-    let wanted = arguments.get("limit").and_then(Value::as_u64).and_then(|n| usize::try_from(n).ok());
-    wanted.unwrap_or(default).clamp(1, most)
+/// What a tool could not do: the protocol wants it where the model sees it.
+fn failed(error: &HttpError, shown: Option<Value>) -> Value {
+    if let Some(private) = &error.private {
+        log::error("mcp", format_args!("a tool failed: {private}"));
+    }
+    let said = json!([{"type": "text", "text": error.public}]);
+    match shown {
+        Some(shown) => json!({"content": said, "structuredContent": shown, "isError": true}),
+        None => json!({"content": said, "isError": true}),
+    }
+}
+
+/// No argument has another name: what a tool does not know would be left out unsaid.
+fn only(arguments: &Map<String, Value>, names: &[&str]) -> Result<(), HttpError> {
+    match arguments.keys().all(|name| names.contains(&name.as_str())) {
+        true => Ok(()),
+        false => Err(HttpError::bad_request(format!("unknown argument; expected {}", names.join(", ")))),
+    }
+}
+
+fn limit(arguments: &Map<String, Value>, default: usize, most: usize) -> Result<usize, HttpError> {
+    let Some(wanted) = arguments.get("limit") else { return Ok(default) };
+    // A whole number may be written with a point.
+    let wanted = wanted.as_f64().and_then(whole).and_then(|n| usize::try_from(n).ok());
+    let wanted = wanted.filter(|n| (1..=most).contains(n));
+    wanted.ok_or_else(|| HttpError::bad_request(format!("`limit`: expected a whole number from 1 to {most}")))
 }

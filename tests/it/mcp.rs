@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::client::{Ask, Client};
 use crate::support::model::{cache, python, skip};
+use crate::support::scripted::{Reply, Scripted};
 use crate::support::server::{Server, Setup};
 
 fn script(name: &str) -> PathBuf {
@@ -77,6 +78,45 @@ async fn what_the_protocol_says_of_bad_messages() {
     client.get("/mcp").await.expect(405);
     client.delete("/mcp").await.expect(405);
     server.stranger().post("/mcp", &ping).await.expect(401);
+}
+
+/// What a tool's schema does not allow was left out unsaid; a failed question did not say where it can be read on.
+#[tokio::test]
+async fn arguments_are_what_the_schema_says() {
+    let model = Scripted::start();
+    model.always(Reply::status(401, "{}"));
+    let server = Setup::new().openai(&model).start();
+    let client = server.client();
+    let tools = rpc(&client, "tools/list", json!({})).await["result"]["tools"].clone();
+    assert!(tools.as_array().unwrap().iter().all(|tool| tool["inputSchema"]["additionalProperties"] == false), "{tools}");
+    for (name, arguments) in [
+        ("list_sessions", json!({"limit": "a"})),
+        ("list_sessions", json!({"limit": 501})),
+        ("list_sessions", json!({"limit": 1, "page": 2})),
+        ("search_memory", json!({"query": "x", "limit": 0})),
+        ("search_memory", json!({"query": "x", "limit": 1.5})),
+        ("search_memory", json!({"query": "x", "memory_type": "fact"})),
+        ("search_memory", json!({"query": ""})),
+        ("ask", json!({"content": "x", "user_id": "u"})),
+        ("ask", json!({"content": ""})),
+    ] {
+        let answer = rpc(&client, "tools/call", json!({"name": name, "arguments": arguments})).await;
+        assert_eq!(answer["result"]["isError"], true, "{name} {arguments}: {answer}");
+    }
+    assert_eq!(client.get("/api/sessions").await.expect(200).json()["total"], 0, "nothing was asked");
+    for (name, arguments) in [("list_sessions", json!({"limit": 500.0})), ("search_memory", json!({"query": "x", "limit": 1}))] {
+        let answer = rpc(&client, "tools/call", json!({"name": name, "arguments": arguments})).await;
+        assert_eq!(answer["result"]["isError"], false, "{name} {arguments}: {answer}");
+    }
+    let failed =
+        rpc(&client, "tools/call", json!({"name": "ask", "arguments": {"content": "where is the router?"}})).await["result"].clone();
+    assert_eq!((&failed["isError"], &failed["structuredContent"]["status"]), (&json!(true), &json!("failed")), "{failed}");
+    assert!(failed["content"][0]["text"].as_str().unwrap().contains("refused the API key"), "{failed}");
+    let session = failed["structuredContent"]["session_id"].as_str().unwrap();
+    client.get(&format!("/api/sessions/{session}")).await.expect(200);
+    let listed = rpc(&client, "tools/call", json!({"name": "list_sessions", "arguments": {}})).await["result"].clone();
+    let text = listed["content"][0]["text"].as_str().unwrap();
+    assert!(text.contains(session) && text.contains("where is the router?"), "{text}");
 }
 
 /// THREATS 1 and 2 (CVE-2025-66414, -66416): a page of another origin, and a name that was rebound.
