@@ -202,6 +202,11 @@ impl Engine {
         self.shared.models.first().and_then(|model| request.beyond(&model.place))
     }
 
+    /// What errors and the log call its model, where a client chose the name.
+    pub fn told_as(&self) -> Option<&'static str> {
+        self.shared.models.first().and_then(|model| model.told_as)
+    }
+
     /// What its calls are counted as: a name that a client chose only where its provider offers it.
     pub fn counted_as(&self) -> &str {
         match self.shared.models.first() {

@@ -11,6 +11,9 @@ use crate::llm::request::{Request, tokens};
 #[derive(Debug, Clone, Default)]
 pub struct Plain(pub Map<String, Value>);
 
+/// Fields of llama.cpp's and vLLM's that hold an answer to a form.
+const FORMS: [&str; 6] = ["grammar", "guided_choice", "guided_grammar", "guided_json", "guided_regex", "structured_outputs"];
+
 impl Plain {
     /// The answer is to say how likely its words were.
     pub(crate) fn logprobs(&self) -> bool {
@@ -40,6 +43,9 @@ impl Plain {
             Place::Server(_) => false,
             Place::Offline => true,
         };
+        if let Some(form) = FORMS.into_iter().find(|name| self.0.contains_key(*name)) {
+            return Some(form);
+        }
         let biased = self.0.get("logit_bias").and_then(Value::as_object).is_some_and(|bias| !bias.is_empty());
         let form = self.0.get("response_format").and_then(|format| format.get("type")).and_then(Value::as_str);
         match form {

@@ -201,6 +201,22 @@ async fn a_model_is_found_by_its_name_with_slashes_or_without() {
     server.stranger().get("/v1/models/oxios").await.expect(401);
 }
 
+/// The text said `openai/(as asked)`, which helps nobody who asked.
+#[tokio::test]
+async fn an_error_names_the_model_as_its_client_did() {
+    let model = Scripted::start();
+    model.always(Reply::status(401, "{}"));
+    let server = Setup::new().openai(&model).start();
+    for name in ["another", "openai/another"] {
+        let mut body = user(name, "hi");
+        for stream in [false, true] {
+            body["stream"] = json!(stream);
+            let error = refused(&server.client(), &body, 502).await;
+            assert!(error["message"].as_str().unwrap().starts_with(&format!("model `{name}`: ")), "{error}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn every_refusal_has_openais_shape() {
     let model = Scripted::start();

@@ -6,8 +6,8 @@ use serde::de::IgnoredAny;
 use serde_json::{Map, Value, json};
 
 use crate::api::v1::completions::{
-    ChatCompletionRequest, CompletionCall, CompletionMessage, LOGIT_BIAS_MAX, LOGIT_BIASES_MAX, PENALTY_MAX, STOPS_MAX, Stop, TEMPERATURE_MAX,
-    TOP_LOGPROBS_MAX,
+    ChatCompletionRequest, CompletionCall, CompletionMessage, LOGIT_BIAS_MAX, LOGIT_BIASES_MAX, PENALTY_MAX, STOPS_MAX, Stop,
+    TEMPERATURE_MAX, TOP_LOGPROBS_MAX,
 };
 use crate::http::error::HttpError;
 use crate::llm::Plain;

@@ -27,6 +27,7 @@ const RETRY_SECS: u64 = 2;
 /// Answers as the plain model.
 pub(super) async fn answer(app: Arc<App>, call: &Call, request: ChatCompletionRequest) -> Result<Response, HttpError> {
     let engine = models::choose(&app.engine.load(), &request.model)?;
+    let (stream, usage) = (request.stream.unwrap_or(false), request.include_usage());
     let asked = asked(&request)?;
     if let Some(field) = engine.beyond(&asked) {
         return Err(HttpError::bad_request(format!("this model's provider has no `{field}` of this kind; leave it out")).param(field));
@@ -58,6 +59,7 @@ pub(super) async fn answer(app: Arc<App>, call: &Call, request: ChatCompletionRe
         reserved,
         told: None,
         clock: app.clock.clone(),
+        asked_as: engine.told_as().map(|told| (told, request.model)),
         _canceller: canceller,
         _permit: permit,
     };
@@ -69,8 +71,7 @@ pub(super) async fn answer(app: Arc<App>, call: &Call, request: ChatCompletionRe
         model: model.call.model().to_owned(),
         session: None,
     };
-    if request.stream.unwrap_or(false) {
-        let usage = request.include_usage();
+    if stream {
         let stream =
             Stream { voice, model, ending, first, begun: false, calls: 0, logprobs: Logprobs::default(), wanted: usage, over: false };
         return Ok(sse::response(sse::frames(stream), call.ends.watch()));
@@ -102,6 +103,8 @@ struct Model {
     /// What its server said it used.
     told: Option<Usage>,
     clock: Arc<dyn Clock>,
+    /// What the engine's errors call the model, and what its client calls it; where these are not the same.
+    asked_as: Option<(&'static str, String)>,
     _canceller: Canceller,
     _permit: OwnedSemaphorePermit,
 }
@@ -113,7 +116,13 @@ impl Model {
             biased;
             event = self.call.next() => {
                 self.count(&event);
-                event.map_err(error::of_model)
+                event.map_err(|mut error| {
+                    // The log does not repeat a name that a client chose; to this client it can be said.
+                    if let Some((told, asked)) = &self.asked_as {
+                        error.public = error.public.replacen(told, asked, 1);
+                    }
+                    error::of_model(error)
+                })
             }
             () = tokio::time::sleep_until(self.deadline) => Err(late()),
             end = ending.ended() => Err(auth::ended(end)),
