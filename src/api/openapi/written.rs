@@ -46,7 +46,10 @@ const OPTIONAL: &[&str] = &["NewFile", "Rotation", "SessionFork"];
 /// Fields of an answer's head that tell what to do next: name, text. `x-request-id` is told once, in the document's description.
 const FIELDS: &[(&str, &str)] = &[
     ("ETag", "Which version of it this is, for If-Match and If-None-Match."),
-    ("RateLimit", "`\"default\";r=0;t=10`: what is left (r), and in how many seconds there is more (t). Where the rate of requests is met."),
+    (
+        "RateLimit",
+        "`\"default\";r=0;t=10`: what is left (r), and in how many seconds there is more (t). Where the rate of requests is met.",
+    ),
     ("RateLimit-Policy", "`\"default\";q=600;w=60`: so many requests (q) in so many seconds (w). Where the rate of requests is met."),
     ("Retry-After", "In how many seconds it is worth another try; absent where waiting is of no use."),
     ("Upgrade", "`websocket`."),
@@ -149,7 +152,11 @@ impl Shared {
 
 fn fields() -> Value {
     let schema = |name| if name == "Retry-After" { json!({"type": "integer", "minimum": 1}) } else { json!({"type": "string"}) };
-    FIELDS.iter().map(|(name, says)| ((*name).to_owned(), json!({"description": says, "schema": schema(*name)}))).collect::<Map<_, _>>().into()
+    FIELDS
+        .iter()
+        .map(|(name, says)| ((*name).to_owned(), json!({"description": says, "schema": schema(*name)})))
+        .collect::<Map<_, _>>()
+        .into()
 }
 
 /// Points to fields that an answer may have.
@@ -287,11 +294,19 @@ fn in_head(row: &Route) -> impl Iterator<Item = (&'static str, Value)> {
                 json!({"type": "string", "maxLength": LABEL_BYTES_MAX, "pattern": "^[!-~]([ -~]*[!-~])?$"}),
                 "The same key and body find the first run instead of making another one; the body's `idempotency_key` does the same.",
             ),
-            "Prefer" => (*name, json!({"type": "string", "examples": ["respond-async"]}), "`respond-async`: 202 at once, and the session's events tell the answer."),
-            "Last-Event-ID" if row.query.contains(&"after") => {
-                ("Last-Event-ID-seq", json!({"type": "string", "pattern": "^[0-9]{0,19}$"}), "The seq of the last event that came; counts instead of `after`.")
+            "Prefer" => (
+                *name,
+                json!({"type": "string", "examples": ["respond-async"]}),
+                "`respond-async`: 202 at once, and the session's events tell the answer.",
+            ),
+            "Last-Event-ID" if row.query.contains(&"after") => (
+                "Last-Event-ID-seq",
+                json!({"type": "string", "pattern": "^[0-9]{0,19}$"}),
+                "The seq of the last event that came; counts instead of `after`.",
+            ),
+            "Last-Event-ID" => {
+                (*name, text(), "The id of the last event that came; where it is no longer known, a `resync` event says so.")
             }
-            "Last-Event-ID" => (*name, text(), "The id of the last event that came; where it is no longer known, a `resync` event says so."),
             "If-Match" => (*name, text(), "ETags, or `*`: 412 where none of them is there."),
             "If-None-Match" if *row.method == Method::GET => ("If-None-Match-GET", text(), "ETags: 304 where one of them is there."),
             "If-None-Match" => (*name, text(), "ETags, or `*`: 412 where one of them is there."),
@@ -463,9 +478,8 @@ fn fields_and_credentials_of_a_request_are_told() {
         let operation = &document["paths"][row.path.replace("{*", "{")][row.method.as_str().to_lowercase()];
         let all = operation["parameters"].as_array().into_iter().flatten();
         let all: Vec<_> = all.map(|one| document.pointer(&one["$ref"].as_str().unwrap()[1..]).unwrap()).collect();
-        let named = |place: &str| -> Vec<&str> {
-            all.iter().filter(|one| one["in"] == place).map(|one| one["name"].as_str().unwrap()).collect()
-        };
+        let named =
+            |place: &str| -> Vec<&str> { all.iter().filter(|one| one["in"] == place).map(|one| one["name"].as_str().unwrap()).collect() };
         let place = format!("{} {}", row.method, row.path);
         assert_eq!((named("header"), named("query")), (row.heeds.to_vec(), row.query.to_vec()), "{place}");
         assert_eq!(row.query.contains(&"ticket"), row.entry != Entry::Header, "{place}");
@@ -475,5 +489,7 @@ fn fields_and_credentials_of_a_request_are_told() {
     assert_eq!(of("429"), ["RateLimit", "RateLimit-Policy", "Retry-After"]);
     assert_eq!((of("401"), of("503")), (vec!["WWW-Authenticate".to_owned()], vec!["Retry-After".to_owned()]));
     let own = &document["paths"]["/api/openapi.json"]["get"]["responses"]["200"]["content"]["application/json"]["schema"];
-    assert!(own["type"] == "object" && own["required"].as_array().unwrap().iter().all(|part| document.get(part.as_str().unwrap()).is_some()));
+    assert!(
+        own["type"] == "object" && own["required"].as_array().unwrap().iter().all(|part| document.get(part.as_str().unwrap()).is_some())
+    );
 }
