@@ -2,19 +2,22 @@
 
 use std::sync::Arc;
 
-use serde::Deserialize;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
+use tokio::sync::Semaphore;
 
 use crate::api::{self, App, Call, blocking};
 use crate::base::digest::sha256;
-use crate::base::limits::{IMPORT_MESSAGES_MAX, IMPORT_VALUES_MAX};
+use crate::base::limits::{CONTENT_BYTES_MAX, IMPORT_MESSAGES_MAX, IMPORT_VALUES_MAX};
+use crate::base::time::Timestamp;
 use crate::http::Response;
 use crate::http::error::{ErrorStatus, HttpError};
 use crate::rooms::personas::PersonaError;
 use crate::rooms::spaces::{SpaceError, Status};
 use crate::store::import::Old;
 
-/// What [`import`] takes, at most 4 MiB: what `GET /api/sessions/{id}` and the export answer, and no other fields. A file on the disk may
+/// What [`import`] takes, at most 16 MiB: what `GET /api/sessions/{id}` and the export answer, and no other fields. A file on the disk may
 /// have more: `store::import` reads both.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -43,13 +46,29 @@ pub(super) struct SessionImport {
     active_persona_id: Value,
     /// When it began.
     #[serde(default)]
-    created_at: Value,
+    #[cfg_attr(test, schemars(with = "Option<Timestamp>"))]
+    created_at: Option<Moment>,
     /// When it last changed.
     #[serde(default)]
-    updated_at: Value,
+    #[cfg_attr(test, schemars(with = "Option<Timestamp>"))]
+    updated_at: Option<Moment>,
     /// More, of any name; `title` is what it is called.
     #[serde(default)]
     metadata: Map<String, Value>,
+}
+
+/// Evidence of a time as RFC 3339 writes it. One that is well written and that no clock here shows (before 1970, after 9999) is left out.
+struct Moment;
+
+impl<'de> Deserialize<'de> for Moment {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        // Only in these years an offset or the year itself can lead out of what is shown; 2000 had all days that a year can have.
+        let beyond = |year: &str, rest: &str| (year <= "1970" || year == "9999") && Timestamp::parse(&format!("2000{rest}")).is_some();
+        let digits = |year: &str| year.bytes().all(|b| b.is_ascii_digit());
+        let odd = || text.split_at_checked(4).is_some_and(|(year, rest)| digits(year) && beyond(year, rest));
+        if Timestamp::parse(&text).is_some() || odd() { Ok(Self) } else { Err(D::Error::custom("expected a time as in RFC 3339")) }
+    }
 }
 
 #[cfg(test)]
@@ -65,13 +84,18 @@ fn some_text() -> Value {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-#[expect(dead_code, reason = "only its shape is wanted")]
+#[expect(dead_code, reason = "its shape is wanted, and how long it is")]
 struct ImportedMessage {
-    /// What was said.
+    /// What was said, at most 64 KiB.
+    #[cfg_attr(test, schemars(length(max = CONTENT_BYTES_MAX)))]
     content: String,
     /// When.
     #[serde(default)]
-    timestamp: Value,
+    #[cfg_attr(test, schemars(with = "Option<Timestamp>"))]
+    timestamp: Option<Moment>,
+    /// The id that it had; it gets a new one.
+    #[serde(default)]
+    message_id: Value,
 }
 
 /// One answer.
@@ -96,7 +120,8 @@ struct ImportedAnswer {
     evaluation_passed: Value,
     /// When.
     #[serde(default)]
-    timestamp: Value,
+    #[cfg_attr(test, schemars(with = "Option<Timestamp>"))]
+    timestamp: Option<Moment>,
     /// `failed`, `cancelled` or `interrupted` where it was cut.
     #[serde(default)]
     outcome: Value,
@@ -107,20 +132,35 @@ pub(super) fn shapes(all: &mut api::shapes::Shapes) {
     all.takes::<SessionImport>("SessionImport");
 }
 
-/// `POST /api/sessions/import`.
-pub(crate) async fn import(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
-    let owner = call.caller()?.owner();
-    call.json_within::<SessionImport>(IMPORT_VALUES_MAX)?;
+/// What was sent, and its SHA-256.
+fn read(call: &Call) -> Result<(Old, [u8; 32]), HttpError> {
+    let too_large = |text| Err(HttpError::new(ErrorStatus::PayloadTooLarge, "payload_too_large", text));
+    let shape: SessionImport = call.json_within(IMPORT_VALUES_MAX)?;
+    if let Some((at, long)) = shape.user_messages.iter().enumerate().find(|(_, said)| said.content.len() > CONTENT_BYTES_MAX) {
+        let size = long.content.len();
+        return too_large(format!("user_messages[{at}].content has {size} bytes; at most {CONTENT_BYTES_MAX} are taken"));
+    }
+    drop(shape);
     let old: Old = call.json_within(IMPORT_VALUES_MAX)?;
     if !old.texts().any(|text| !text.is_empty()) {
         return Err(HttpError::bad_request("there is no message in it; send what the export of a session answers"));
     }
     let messages = old.texts().count();
     if messages > IMPORT_MESSAGES_MAX {
-        let text = format!("it has {messages} messages and answers; at most {IMPORT_MESSAGES_MAX} are taken");
-        return Err(HttpError::new(ErrorStatus::PayloadTooLarge, "payload_too_large", text));
+        return too_large(format!("it has {messages} messages and answers; at most {IMPORT_MESSAGES_MAX} are taken"));
     }
-    let digest = sha256(call.body.bytes());
+    Ok((old, sha256(call.body.bytes())))
+}
+
+/// One session is read at a time: as texts and as a log it takes twice and more what came, and small machines have no room for several.
+static TURN: Semaphore = Semaphore::const_new(1);
+
+/// `POST /api/sessions/import`.
+pub(crate) async fn import(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
+    let owner = call.caller()?.owner();
+    let _turn = TURN.acquire().await.map_err(|e| HttpError::internal(e.to_string()))?;
+    // Beside others' requests: so many bytes take a while. What came is given back with its call.
+    let (old, digest) = blocking(move || read(&call)).await?;
     let (spaces, personas) = (app.spaces.clone(), app.personas.clone());
     let (space, persona) = (old.held_in(), old.answered_by());
     let (space, persona) = blocking(move || -> Result<_, HttpError> {

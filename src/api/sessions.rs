@@ -102,6 +102,8 @@ struct UserMessage {
     content: String,
     /// When.
     timestamp: crate::base::time::Timestamp,
+    /// Its id, by which a fork may end and a run be stopped.
+    message_id: crate::base::ids::MessageId,
 }
 
 /// One answer.

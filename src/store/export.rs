@@ -81,15 +81,18 @@ fn part(json: &[u8]) -> Option<String> {
     Glance::of(json).filter(|glance| glance.kind == "message" || glance.is_terminal())?;
     let Record { time, body, .. } = serde_json::from_slice(json).ok()?;
     let kind = body.kind();
-    let (who, text) = match body {
-        Body::Message(said) => ("User".to_owned(), said.content),
-        Body::Done(ending) => ("Answer".to_owned(), ending.text),
-        Body::Failed(ending) | Body::Cancelled(ending) | Body::Interrupted(ending) => (format!("Answer ({kind})"), ending.text),
+    let (who, text, why) = match body {
+        Body::Message(said) => ("User".to_owned(), said.content, None),
+        Body::Done(ending) => ("Answer".to_owned(), ending.text, None),
+        Body::Failed(ending) | Body::Cancelled(ending) | Body::Interrupted(ending) => {
+            (format!("Answer ({kind})"), ending.text, ending.error.map(|problem| format!("({})", problem.message)))
+        }
         _ => return None,
     };
     // An imported answer without a question has an empty one, an imported question without an answer an empty ending.
-    if text.is_empty() && kind != "failed" && kind != "cancelled" {
+    if text.is_empty() && why.is_none() && kind != "failed" && kind != "cancelled" {
         return None;
     }
-    Some(format!("\n## {who}, {time}\n\n{}\n", text.trim_end()))
+    let said: Vec<_> = [Some(text.trim_end()), why.as_deref()].into_iter().flatten().filter(|said| !said.is_empty()).collect();
+    Some(format!("\n## {who}, {time}\n\n{}\n", said.join("\n\n")))
 }

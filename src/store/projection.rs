@@ -353,12 +353,12 @@ fn item(id: SessionId, json: &[u8], part: Part) -> Option<Vec<u8>> {
         return None;
     }
     let record: Record = serde_json::from_slice(json).ok()?;
-    let (kind, timestamp) = (record.body.kind(), record.time);
+    let (kind, timestamp, message_id) = (record.body.kind(), record.time, record.message_id);
     let value = match record.body {
         // An imported answer without a question has an empty message; an imported question without an answer has no error.
         Body::Message(message) if message.content.is_empty() => return None,
         Body::Interrupted(ending) if ending.text.is_empty() && ending.error.is_none() => return None,
-        Body::Message(message) => json!({"content": message.content, "timestamp": timestamp}),
+        Body::Message(message) => json!({"content": message.content, "timestamp": timestamp, "message_id": message_id}),
         Body::Done(e) | Body::Failed(e) | Body::Cancelled(e) | Body::Interrupted(e) => {
             let mut value = json!({
                 "content": e.text,

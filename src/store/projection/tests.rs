@@ -29,15 +29,15 @@ async fn the_file_is_current_when_the_answer_is_visible_and_has_the_documented_s
     let bench = Bench::new();
     let sessions = bench.sessions();
     let session = sessions.load_or_create(bench.session_id(), bench.owner()).await.unwrap();
-    turn(&bench, &session, "hello \"you\"", done("hi\n")).await;
+    let first = turn(&bench, &session, "hello \"you\"", done("hi\n")).await;
     let problem = Problem { code: "model".into(), message: "gone".into() };
     let failed =
         Ending { text: "par".into(), phase: Phase::Execute, evaluation_passed: Some(false), error: Some(problem), ..Default::default() };
-    turn(&bench, &session, "again", Body::Failed(failed)).await;
+    let second = turn(&bench, &session, "again", Body::Failed(failed)).await;
     let at = "2027-01-15T08:00:00.000Z";
     let want = json!({
         "id": session.id(), "user_id": "default",
-        "user_messages": [{"content": "hello \"you\"", "timestamp": at}, {"content": "again", "timestamp": at}],
+        "user_messages": [{"content": "hello \"you\"", "timestamp": at, "message_id": first}, {"content": "again", "timestamp": at, "message_id": second}],
         "agent_responses": [
             {"content": "hi\n", "session_id": session.id(), "seed_id": null, "phase_reached": "Interview", "evaluation_passed": null, "timestamp": at},
             {"content": "par", "session_id": session.id(), "seed_id": null, "phase_reached": "Execute", "evaluation_passed": false, "timestamp": at, "outcome": "failed"}],
