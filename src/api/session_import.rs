@@ -9,7 +9,8 @@ use tokio::sync::Semaphore;
 
 use crate::api::{self, App, Call, blocking};
 use crate::base::digest::sha256;
-use crate::base::limits::{CONTENT_BYTES_MAX, IMPORT_MESSAGES_MAX, IMPORT_VALUES_MAX};
+use crate::base::ids::OwnerId;
+use crate::base::limits::{IMPORT_MESSAGES_MAX, IMPORT_VALUES_MAX};
 use crate::base::time::Timestamp;
 use crate::http::Response;
 use crate::http::error::{ErrorStatus, HttpError};
@@ -17,7 +18,7 @@ use crate::rooms::personas::PersonaError;
 use crate::rooms::spaces::{SpaceError, Status};
 use crate::store::import::Old;
 
-/// What [`import`] takes, at most 16 MiB: what `GET /api/sessions/{id}` and the export answer, and no other fields. A file on the disk may
+/// What [`import`] takes, at most 8 MiB: what `GET /api/sessions/{id}` and the export answer, and no other fields. A file on the disk may
 /// have more: `store::import` reads both.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -84,10 +85,9 @@ fn some_text() -> Value {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-#[expect(dead_code, reason = "its shape is wanted, and how long it is")]
+#[expect(dead_code, reason = "only its shape is wanted")]
 struct ImportedMessage {
-    /// What was said, at most 64 KiB.
-    #[cfg_attr(test, schemars(length(max = CONTENT_BYTES_MAX)))]
+    /// What was said.
     content: String,
     /// When.
     #[serde(default)]
@@ -135,12 +135,7 @@ pub(super) fn shapes(all: &mut api::shapes::Shapes) {
 /// What was sent, and its SHA-256.
 fn read(call: &Call) -> Result<(Old, [u8; 32]), HttpError> {
     let too_large = |text| Err(HttpError::new(ErrorStatus::PayloadTooLarge, "payload_too_large", text));
-    let shape: SessionImport = call.json_within(IMPORT_VALUES_MAX)?;
-    if let Some((at, long)) = shape.user_messages.iter().enumerate().find(|(_, said)| said.content.len() > CONTENT_BYTES_MAX) {
-        let size = long.content.len();
-        return too_large(format!("user_messages[{at}].content has {size} bytes; at most {CONTENT_BYTES_MAX} are taken"));
-    }
-    drop(shape);
+    let _: SessionImport = call.json_within(IMPORT_VALUES_MAX)?;
     let old: Old = call.json_within(IMPORT_VALUES_MAX)?;
     if !old.texts().any(|text| !text.is_empty()) {
         return Err(HttpError::bad_request("there is no message in it; send what the export of a session answers"));
@@ -152,13 +147,28 @@ fn read(call: &Call) -> Result<(Old, [u8; 32]), HttpError> {
     Ok((old, sha256(call.body.bytes())))
 }
 
-/// One session is read at a time: as texts and as a log it takes twice and more what came, and small machines have no room for several.
+/// One session is brought in at a time: as texts and as a log it takes twice and more what came, and small machines have no room for
+/// several. Others are told to come again: who waits holds what came.
 static TURN: Semaphore = Semaphore::const_new(1);
+/// About what one takes.
+const RETRY_SECS: u64 = 2;
 
 /// `POST /api/sessions/import`.
 pub(crate) async fn import(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
     let owner = call.caller()?.owner();
-    let _turn = TURN.acquire().await.map_err(|e| HttpError::internal(e.to_string()))?;
+    let turn = TURN.try_acquire().map_err(|_| {
+        HttpError::new(ErrorStatus::TooManyRequests, "importing", "another session is being imported; send it again in a moment")
+            .retry_after(RETRY_SECS)
+    })?;
+    // Its own task: whoever sends and goes leaves the turn to the work that is still done.
+    let work = tokio::spawn(async move {
+        let _turn = turn;
+        bring_in(app, owner, call).await
+    });
+    work.await.map_err(|e| HttpError::internal(e.to_string()))?
+}
+
+async fn bring_in(app: Arc<App>, owner: OwnerId, call: Call) -> Result<Response, HttpError> {
     // Beside others' requests: so many bytes take a while. What came is given back with its call.
     let (old, digest) = blocking(move || read(&call)).await?;
     let (spaces, personas) = (app.spaces.clone(), app.personas.clone());

@@ -211,9 +211,9 @@ pub const SEARCH_MILLIS_MAX: u64 = 2_000;
 pub const SEARCH_DEPTH_MAX: usize = 16;
 /// Bytes of session logs that one search reads; from a slow card about as much as its time allows.
 pub const SESSION_SEARCH_BYTES_MAX: u64 = 128 * 1024 * 1024;
-/// A session that is sent here to be imported: some 250 of the longest messages, thousands of others. It is held about three times, as
+/// A session that is sent here to be imported: some 120 of the longest messages, thousands of others. It is held about three times, as
 /// what came, as texts and as a log, and only a key that may write sends one; a longer one may be put into the home as a file.
-pub const SESSION_IMPORT_BYTES_MAX: usize = 16 * 1024 * 1024;
+pub const SESSION_IMPORT_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Values in a JSON text from a client, a model or a tool server: as a tree an object of 8 bytes takes 700, so these take 25 MB at most.
 /// 128 tools with their schemas, or 2,048 messages, are half of it.
 pub const JSON_VALUES_MAX: usize = 65_536;

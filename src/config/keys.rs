@@ -139,9 +139,9 @@ pub const KEYS: &[Key] = &[
     checked(key("engine.fallback_models", List, "", "Models asked in turn when the default one cannot answer."), models),
     key(
         "engine.context_tokens",
-        Whole(1024, 10_000_000),
+        Whole(512, 10_000_000),
         "8192",
-        "The model's context; older turns are left out to fit it. With less than about 2,000 the model only talks: there is no room for tools.",
+        "The model's context; older turns are left out to fit it. With less than about 2,500 there may be no room for tools, and the model only talks.",
     ),
     key("engine.max_tokens", Whole(16, 1_000_000), "2048", "Most tokens that the model writes in one call."),
     key("engine.connect_timeout_secs", Whole(1, DAY), "10", "Seconds to connect to the model's server."),

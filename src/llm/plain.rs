@@ -1,4 +1,5 @@
-//! A plain call: what a client asks of a model in OpenAI's words goes to it as it came, or is refused; nothing is left out unsaid.
+//! A plain call: what a client asks of a model in OpenAI's words goes to a server of that language as it came. Elsewhere it is refused
+//! where the answer would be another one without it; what only nudges a model may go unheard there.
 
 use serde_json::{Map, Value};
 
@@ -11,8 +12,9 @@ use crate::llm::request::{Request, tokens};
 #[derive(Debug, Clone, Default)]
 pub struct Plain(pub Map<String, Value>);
 
-/// Fields of llama.cpp's and vLLM's that hold an answer to a form.
-const FORMS: [&str; 6] = ["grammar", "guided_choice", "guided_grammar", "guided_json", "guided_regex", "structured_outputs"];
+/// Fields of llama.cpp's and vLLM's that hold an answer to a form, or say where it ends.
+const FORMS: [&str; 7] =
+    ["grammar", "guided_choice", "guided_grammar", "guided_json", "guided_regex", "stop_token_ids", "structured_outputs"];
 
 impl Plain {
     /// The answer is to say how likely its words were.
@@ -36,7 +38,7 @@ impl Plain {
     }
 
     /// A field that a model in this place cannot do, and without which the answer would be another one. What only nudges a model
-    /// (`seed`, penalties, `reasoning_effort`, `strict`) may go unheard.
+    /// (`seed`, penalties, `top_k` and its like, `reasoning_effort`, `strict`) may go unheard.
     fn beyond(&self, place: &Place) -> Option<&'static str> {
         let offline = match place {
             Place::Server(server) if server.protocol == Protocol::OpenAi => return None,

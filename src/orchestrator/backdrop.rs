@@ -15,7 +15,8 @@ const OFFERED_WITHIN: Duration = Duration::from_secs(5);
 /// The list of skills, in bytes.
 const SKILLS_BYTES_MAX: usize = 8 * 1024;
 /// One skill's description in it, in characters: the first of these that lets all of them be named.
-const SKILL_CHARS: [usize; 4] = [200, 100, 40, 0];
+const SKILL_CHARS: [usize; 4] = [SKILL_CHARS_MAX, 100, 40, 0];
+const SKILL_CHARS_MAX: usize = 200;
 /// Tools of other servers.
 const FOREIGN_MAX: usize = 64;
 /// What one of them says of itself, in characters.
@@ -26,7 +27,7 @@ const FOREIGN_BYTES_MAX: usize = 32 * 1024;
 /// What a run stands before.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Backdrop {
-    /// Skills that can be read: names and descriptions.
+    /// Skills that can be read: names, and what their descriptions say first.
     pub(crate) skills: Vec<(String, String)>,
     /// Tools of other servers.
     pub(crate) foreign: Vec<Offered>,
@@ -39,7 +40,7 @@ impl Backdrop {
         let max = max.min(SKILLS_BYTES_MAX);
         let lines = |chars: usize| {
             self.skills.iter().map(move |(name, description)| {
-                let words: String = description.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(chars).collect();
+                let words: String = description.chars().take(chars).collect();
                 if words.is_empty() { format!("- {name}\n") } else { format!("- {name}: {words}\n") }
             })
         };
@@ -80,7 +81,9 @@ impl Run<'_> {
     /// Reads it. What cannot be read is left out: the answer does not depend on it.
     pub(crate) async fn read_backdrop(&mut self) {
         let room = self.parts.skills.clone();
-        self.backdrop.skills = blocking(move || Ok(room.eligible())).await.unwrap_or_default();
+        let short = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(SKILL_CHARS_MAX).collect();
+        let all = blocking(move || Ok(room.eligible())).await.unwrap_or_default();
+        self.backdrop.skills = all.into_iter().map(|(name, description)| (name, short(&description))).collect();
         let whose = Whose { owner: self.job.owner, files: self.reach.workspace.path() };
         self.backdrop.foreign = fitting(self.parts.mcp.offered(whose, OFFERED_WITHIN, self.cancel()).await);
     }

@@ -41,9 +41,11 @@ pub(crate) struct Own {
 const MESSAGE_SHARE: u32 = 4;
 /// Share of the context that results must have room in, where tools are offered: one in so many.
 const RESULTS_SHARE: u32 = 8;
+/// What the mark of a cut takes.
+const CUT_TOKENS: u32 = 20;
 /// Of the request that the user answers questions about, in characters.
 const EARLIER_CHARS_MAX: usize = 2000;
-/// The smallest context, in tokens; `engine.context_tokens` begins here. A model is asked as if it had as much, at the least.
+/// A model is asked as if its context had so many tokens, at the least.
 const CONTEXT_MIN: u32 = 1024;
 
 const SELF: &str = "You are oxios, an assistant that runs on its user's own machine. Answer in the user's language.";
@@ -85,7 +87,7 @@ pub(crate) fn request(state: &State, ask: Ask, ground: &Ground<'_>) -> Request {
     left = left.saturating_sub(weight(&tools) + tokens(&system));
     if ask.stage == Stage::Interview && state.rounds > 0 {
         let asked: String = state.request.chars().take(EARLIER_CHARS_MAX).collect();
-        let asked = middle_cut(&asked, bytes_of(left / 2));
+        let asked = cut(&asked, left / 2);
         system = format!("{system}\nThe user is answering your questions about this request:\n{asked}");
         left = left.saturating_sub(tokens(&asked));
     }
@@ -183,8 +185,8 @@ fn with_aside(mut message: String, state: &State, stage: Stage, own: &Own, room:
     aside.push_str(&state.aside);
     // A quarter is left for the conversation.
     let left = room.saturating_sub(tokens(&message)).saturating_sub(tokens(ASIDE));
-    let aside = middle_cut(&aside, bytes_of(left - left / 4));
-    if left > 0 {
+    let aside = cut(&aside, left - left / 4);
+    if !aside.is_empty() {
         message.push_str(ASIDE);
         message.push_str(&aside);
     }
@@ -222,15 +224,24 @@ fn talks(stage: Stage) -> bool {
     matches!(stage, Stage::Interview | Stage::Execute | Stage::Over)
 }
 
-/// What the user wants the model to be like, in at most so many tokens or a few more; the more particular goes before.
+/// What of a text has room in so many tokens; nothing where that is little more than the mark of the cut.
+fn cut(text: &str, room: u32) -> String {
+    match room.checked_sub(CUT_TOKENS) {
+        _ if tokens(text) <= room => text.to_owned(),
+        Some(left) if left >= CUT_TOKENS => middle_cut(text, bytes_of(left)),
+        _ => String::new(),
+    }
+}
+
+/// What the user wants the model to be like, in at most so many tokens; the more particular goes before.
 fn manner(stage: Stage, own: &Own, max: u32) -> String {
     let (mut text, mut left) = (String::new(), max);
     if !talks(stage) {
         return text;
     }
-    let particular = middle_cut(&own.instructions, bytes_of(left));
+    let particular = cut(&own.instructions, left);
     left = left.saturating_sub(tokens(&particular));
-    let persona = middle_cut(&own.persona, bytes_of(left));
+    let persona = cut(&own.persona, left);
     for (opening, words) in [("The user wants you to be like this:", persona), ("For this conversation the user has said:", particular)] {
         if !words.is_empty() {
             text = format!("{text}\n{opening}\n{words}");

@@ -110,6 +110,4 @@ async fn the_longest_persona_leaves_a_small_model_the_question_and_is_kept_as_fa
         assert_eq!(asked["tools"].as_array().is_some_and(|tools| !tools.is_empty()), tools, "{context}");
     }
     assert!(model.seen().last().unwrap().told().contains(&"Speak like a canary. ".repeat(390)), "whole where there is room");
-    let refused = put(&client, "/api/config", &json!({"engine": {"context_tokens": 1000}})).await.expect(400);
-    assert!(refused.error().contains("1024"), "{}", refused.text());
 }

@@ -80,8 +80,8 @@ async fn a_message_makes_its_space_and_none_is_said_in_an_archived_one() {
     post(&client, id, "archive").await;
     let refused = client.post("/api/chat", &further).await.expect(409);
     assert!(refused.error().contains("restore"), "{}", refused.text());
-    let [other] = [make(&client, "other").await];
-    client.post("/api/spaces/merge", &json!({"from": id, "into": other})).await;
+    let other = make(&client, "other").await;
+    client.post("/api/spaces/merge", &json!({"from": id, "into": other})).await.expect(409);
     post(&client, id, "restore").await;
     client.post("/api/spaces/merge", &json!({"from": id, "into": other})).await.expect(200);
     client.post("/api/chat", &further).await.expect(200);

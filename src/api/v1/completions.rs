@@ -33,7 +33,8 @@ pub(super) const STOPS_MAX: usize = 4;
 /// `user`, `idempotency_key` and `stream_options`, which stay here; so do those that such servers know besides for how words are drawn
 /// and thought about (`top_k`, `min_p`, `repeat_penalty`, `chat_template_kwargs`, `verbosity` …). Other fields are ignored: some of them
 /// would change what a call costs, or whom. A model of another kind refuses `logprobs`, `logit_bias`, `json_object`, and `grammar` and
-/// its like, the offline model also `json_schema`, and both may not hear `seed`, penalties, `reasoning_effort`, `name` and a tool's `strict`.
+/// its like, the offline model also `json_schema`, and both may not hear `seed`, penalties, `top_k` and its like,
+/// `reasoning_effort`, `name` and a tool's `strict`.
 #[derive(Debug, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct ChatCompletionRequest {

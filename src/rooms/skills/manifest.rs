@@ -87,7 +87,7 @@ pub(super) fn file(name: &str, description: &str, content: &str) -> Result<Strin
     let (front, body) = front_matter::split(content);
     // JSON's texts are YAML's double-quoted ones.
     let description = Value::from(description);
-    let front = match front.map(|front| (front, yaml::parse(front))) {
+    match front.map(|front| (front, yaml::parse(front))) {
         Some((front, Ok(Value::Object(fields)))) => {
             if fields.get("name").is_some_and(|own| own.as_str() != Some(name)) {
                 return Err("`content` begins with front matter whose name is not `name`".to_owned());
@@ -99,17 +99,18 @@ pub(super) fn file(name: &str, description: &str, content: &str) -> Result<Strin
             if !fields.contains_key("description") {
                 lines = format!("{lines}description: {description}\n");
             }
-            if lines.is_empty() {
-                // As it is, to the byte.
-                return Ok(content.to_owned());
+            // As it is, to the byte, where nothing has to be said for it.
+            let text = if lines.is_empty() { content.to_owned() } else { format!("---\n{lines}{front}---\n{body}") };
+            // An empty description is none, and lines in front of another style do not go with it.
+            match read(&text, false) {
+                Manifest { problem: None, name: Some(own), .. } if own == name => Ok(text),
+                _ => Err("`content` begins with front matter that lacks name or description; write them into it".to_owned()),
             }
-            format!("{lines}{front}")
         }
-        Some((_, Err(e))) => return Err(format!("`content` begins with front matter that cannot be read: {e}")),
+        Some((_, Err(e))) => Err(format!("`content` begins with front matter that cannot be read: {e}")),
         // A line of dashes and some text: a rule, as Markdown has them.
-        Some((_, Ok(_))) | None => return Ok(format!("---\nname: {name}\ndescription: {description}\n---\n\n{content}")),
-    };
-    Ok(format!("---\n{front}---\n{body}"))
+        Some((_, Ok(_))) | None => Ok(format!("---\nname: {name}\ndescription: {description}\n---\n\n{content}")),
+    }
 }
 
 fn is_true(value: &Value) -> bool {
@@ -157,6 +158,9 @@ mod tests {
         let whole = "---\nname: a\ndescription: own\nversion: 2\n---\nbody";
         assert_eq!(file("a", "other", whole).as_deref(), Ok(whole));
         assert_eq!(read(&file("a", "d", "---\r\nversion: 3\r\n---\r\nbody").unwrap(), false).version.as_deref(), Some("3"));
+        for bad in ["---\n{version: 3, requires: {bins: [x]}}\n---\nbody", "---\n  version: 3\n---\nbody", "---\ndescription:\n---\nbody"] {
+            assert!(file("a", "d", bad).unwrap_err().contains("write them into it"), "{bad}");
+        }
         for bad in ["---\nname: evil\n---\nbody", "---\nname: [a]\n---\n", "---\na: b: c\n---\nbody", "---\n- x\n y: [\n---\n"] {
             assert!(file("a", "d", bad).unwrap_err().contains("front matter"), "{bad}");
         }

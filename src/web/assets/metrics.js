@@ -52,7 +52,7 @@ export function startMetrics() {
 			try {
 				const one = read(await (await ask('GET', 'metrics')).text());
 				// A clock may be put back.
-				list = [...(stored.get(SLOT) ?? []).filter(({at}) => at < one.at && at > one.at - KEPT_MS), one].slice(-480);
+				list = [...(stored.get(SLOT) ?? []).filter(({at}) => at < one.at - EVERY_MS / 2 && at > one.at - KEPT_MS), one].slice(-480);
 				stored.set(SLOT, list);
 				watchers.forEach((tell) => tell());
 			} catch {
