@@ -29,10 +29,8 @@ pub(crate) struct Case {
 impl Three {
     pub(crate) fn start(settings: &[(&str, &str)]) -> Self {
         let parts = Parts::divide();
-        let mut settings = settings.to_vec();
-        settings.push(("OXIOS_SECURITY__RATE_LIMIT_PER_MINUTE", "1000000"));
         Self {
-            product: parts.server(|| Server::product(&settings)),
+            product: parts.server(|| Server::product(settings)),
             bare: parts.server(Server::baseline),
             axum: parts.server(Server::peer),
             parts,

@@ -1,9 +1,10 @@
 //! The server in this process, over a disk that counts.
 
+use std::collections::HashSet;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use oxios_edge::app::{self, Setup};
@@ -21,7 +22,11 @@ struct Counts {
     bytes: AtomicU64,
     /// Of these, into files that hold pieces.
     pieces: AtomicU64,
+    /// Pages that were touched since their file was made durable.
+    pages: AtomicU64,
     syncs: AtomicU64,
+    /// How often all files were made durable together.
+    rounds: AtomicU64,
 }
 
 /// A server, and one connection to it.
@@ -40,8 +45,25 @@ pub(crate) struct Written {
     pub(crate) bytes: u64,
     /// Bytes of pieces.
     pub(crate) pieces: u64,
+    /// Pages of [`PAGE_BYTES`] that were touched since their file was last made durable.
+    pub(crate) pages: u64,
     pub(crate) syncs: u64,
 }
+
+impl std::ops::Sub for Written {
+    type Output = Self;
+    fn sub(self, less: Self) -> Self {
+        Self {
+            bytes: self.bytes - less.bytes,
+            pieces: self.pieces - less.pieces,
+            pages: self.pages - less.pages,
+            syncs: self.syncs - less.syncs,
+        }
+    }
+}
+
+/// What a file system writes at the least.
+const PAGE_BYTES: u64 = 4096;
 
 /// What came of one turn.
 pub(crate) struct Turn {
@@ -59,7 +81,7 @@ impl Counted {
         let counts = Arc::new(Counts::default());
         let mut setup = Setup::new(&Config::from_text(home, config, &Default::default(), &[]).unwrap());
         setup.seams.disk = Arc::new(CountingDisk(RealDisk, counts.clone()));
-        setup.settings.checks.rate_limit_per_minute = 0;
+        setup.settings.checks.rate_limit_per_minute = 1_000_000;
         let (stop, shutdown) = cancel::pair();
         let (ready, address) = std::sync::mpsc::channel();
         let server = std::thread::spawn(move || {
@@ -102,7 +124,7 @@ impl Counts {
     fn read(&self) -> Written {
         let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let pieces = of(&self.pieces);
-        Written { bytes: of(&self.bytes) - pieces, pieces, syncs: of(&self.syncs) }
+        Written { bytes: of(&self.bytes) - pieces, pieces, pages: of(&self.pages), syncs: of(&self.syncs) }
     }
 }
 
@@ -112,13 +134,16 @@ struct CountingDisk(RealDisk, Arc<Counts>);
 struct CountingFile {
     file: Box<dyn DiskFile>,
     holds_pieces: bool,
+    /// Pages touched since it was durable, and in which round that was.
+    touched: Mutex<(u64, HashSet<u64>)>,
     counts: Arc<Counts>,
 }
 
 impl Disk for CountingDisk {
     fn open(&self, path: &Path, how: Open) -> io::Result<Box<dyn DiskFile>> {
         let holds_pieces = path.extension().is_some_and(|ext| ext == "run");
-        Ok(Box::new(CountingFile { file: self.0.open(path, how)?, holds_pieces, counts: self.1.clone() }))
+        let file = self.0.open(path, how)?;
+        Ok(Box::new(CountingFile { file, holds_pieces, touched: Mutex::default(), counts: self.1.clone() }))
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.0.rename(from, to)
@@ -147,6 +172,7 @@ impl Disk for CountingDisk {
     }
     fn sync_all(&self, path: &Path) -> io::Result<()> {
         self.1.syncs.fetch_add(1, Ordering::Relaxed);
+        self.1.rounds.fetch_add(1, Ordering::Relaxed);
         self.0.sync_all(path)
     }
     fn free_bytes(&self, path: &Path) -> io::Result<u64> {
@@ -173,10 +199,20 @@ impl DiskFile for CountingFile {
         if self.holds_pieces {
             self.counts.pieces.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         }
+        if !bytes.is_empty() {
+            let mut touched = self.touched.lock().unwrap();
+            let round = self.counts.rounds.load(Ordering::Relaxed);
+            if touched.0 != round {
+                *touched = (round, HashSet::new());
+            }
+            let new = (offset / PAGE_BYTES..=(offset + bytes.len() as u64 - 1) / PAGE_BYTES).filter(|page| touched.1.insert(*page)).count();
+            self.counts.pages.fetch_add(new as u64, Ordering::Relaxed);
+        }
         self.file.write_at(bytes, offset)
     }
     fn sync(&self) -> io::Result<()> {
         self.counts.syncs.fetch_add(1, Ordering::Relaxed);
+        self.touched.lock().unwrap().1.clear();
         self.file.sync()
     }
     fn set_len(&self, len: u64) -> io::Result<()> {

@@ -4,7 +4,7 @@
 use serde_json::{Map, Value};
 
 use crate::llm::engine::{Place, Protocol};
-use crate::llm::request::{Request, tokens};
+use crate::llm::request::{Request, json_tokens};
 
 /// Fields of OpenAI's, beside or instead of those that [`Request`] has in its own terms (`seed`, `logit_bias`, `response_format`,
 /// `messages` and `tools` with all that they say …). Whoever makes it has checked their names, and of those that this server knows types
@@ -29,7 +29,7 @@ impl Plain {
 
     /// The tokens of all that it says, estimated.
     pub(crate) fn tokens(&self) -> u64 {
-        self.0.values().map(|value| u64::from(tokens(&value.to_string()))).sum()
+        self.0.values().map(|value| u64::from(json_tokens(value))).sum()
     }
 
     /// Several tools must not be called at once.

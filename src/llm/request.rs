@@ -1,5 +1,7 @@
 //! What is asked of a model, and what comes back: the same for every provider.
 
+use std::io;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -177,7 +179,41 @@ const TOKEN_BYTES: usize = 3;
 
 /// What a text counts where its model has not said: n bytes are n / [`TOKEN_BYTES`] + 4 tokens.
 pub fn tokens(text: &str) -> u32 {
-    u32::try_from(text.len() / TOKEN_BYTES + 4).unwrap_or(u32::MAX)
+    tokens_of(text.len())
+}
+
+fn tokens_of(bytes: usize) -> u32 {
+    u32::try_from(bytes / TOKEN_BYTES + 4).unwrap_or(u32::MAX)
+}
+
+/// The bytes of a value written as JSON. Counted, not written: schemas of tools are weighed for every call.
+fn json_bytes(value: &impl Serialize) -> usize {
+    struct Count(usize);
+    impl io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    // It takes whatever comes; what cannot be written is not sent either.
+    let _ = serde_json::to_writer(&mut count, value);
+    count.0
+}
+
+/// What a value counts, written as JSON.
+pub(crate) fn json_tokens(value: &impl Serialize) -> u32 {
+    tokens_of(json_bytes(value))
+}
+
+impl ToolSpec {
+    /// What offering it counts.
+    pub fn tokens(&self) -> u32 {
+        tokens_of(self.name.len() + self.description.len() + json_bytes(&self.parameters))
+    }
 }
 
 /// The bytes of text that so many tokens have room for, by the same estimate.
@@ -188,10 +224,9 @@ pub fn bytes_of(tokens: u32) -> usize {
 impl Request {
     /// The tokens that a model has to read, estimated.
     pub fn tokens(&self) -> u64 {
-        let json = |value: Option<String>| value.map_or(0, |text| u64::from(tokens(&text)));
-        let messages = self.messages.iter().map(|message| json(serde_json::to_string(message).ok())).sum::<u64>();
-        let tools = self.tools.iter().map(|tool| json(Some(format!("{}{}{}", tool.name, tool.description, tool.parameters)))).sum::<u64>();
-        let schema = json(self.schema.as_ref().map(|schema| schema.schema.to_string()));
+        let messages = self.messages.iter().map(|message| u64::from(json_tokens(message))).sum::<u64>();
+        let tools = self.tools.iter().map(|tool| u64::from(tool.tokens())).sum::<u64>();
+        let schema = self.schema.as_ref().map_or(0, |schema| u64::from(json_tokens(&schema.schema)));
         let ours = u64::from(tokens(&self.system)) + messages + tools + schema;
         // The same and perhaps more in other words; which of them is sent depends on the server.
         ours.max(self.plain.as_ref().map_or(0, Plain::tokens))

@@ -79,12 +79,14 @@ pub(crate) fn request(state: &State, ask: Ask, ground: &Ground<'_>) -> Request {
     let mut left = most.saturating_sub(tokens(&message).min(context / MESSAGE_SHARE));
 
     let (mut system, mut tools) = (instructions(state, ask), ours(state, ask, ground));
-    if weight(&tools) + tokens(&system) + context / RESULTS_SHARE > left && !tools.is_empty() {
+    let mut offered = weight(&tools);
+    if offered + tokens(&system) + context / RESULTS_SHARE > left && !tools.is_empty() {
         let talk = Ask { tools: false, verdicts: false, split: false, ..ask };
         tools.clear();
+        offered = 0;
         system = instructions(state, talk);
     }
-    left = left.saturating_sub(weight(&tools) + tokens(&system));
+    left = left.saturating_sub(offered + tokens(&system));
     if ask.stage == Stage::Interview && state.rounds > 0 {
         let asked: String = state.request.chars().take(EARLIER_CHARS_MAX).collect();
         let asked = cut(&asked, left / 2);
@@ -101,11 +103,19 @@ pub(crate) fn request(state: &State, ask: Ask, ground: &Ground<'_>) -> Request {
             left = left.saturating_sub(tokens(&skills));
         }
         let within_task = ask.stage == Stage::Execute && state.may_ask();
-        tools.extend(within(left / 2, ground.backdrop.offered(within_task)));
+        let most = offered.saturating_add(left / 2);
+        for tool in ground.backdrop.offered(within_task) {
+            let with = offered.saturating_add(tool.tokens());
+            if with > most {
+                break;
+            }
+            offered = with;
+            tools.push(tool);
+        }
     }
     system.push_str(&manner);
 
-    let room = most.saturating_sub(tokens(&system)).saturating_sub(weight(&tools));
+    let room = most.saturating_sub(tokens(&system)).saturating_sub(offered);
     let message = with_aside(message, state, ask.stage, ground.own, room);
     let mut messages = fit(history, &message, transcript, room);
     for message in &mut messages {
@@ -160,17 +170,9 @@ fn ours(state: &State, ask: Ask, ground: &Ground<'_>) -> Vec<ToolSpec> {
     all
 }
 
-/// The first of these that have so many tokens together.
-fn within(room: u32, tools: impl Iterator<Item = ToolSpec>) -> impl Iterator<Item = ToolSpec> {
-    tools.scan(room, |left, tool| {
-        *left = left.checked_sub(weight(std::slice::from_ref(&tool)))?;
-        Some(tool)
-    })
-}
-
 /// Tokens that offering them takes.
 fn weight(tools: &[ToolSpec]) -> u32 {
-    tools.iter().map(|t| tokens(&t.description).saturating_add(tokens(&t.parameters.to_string()))).fold(0, u32::saturating_add)
+    tools.iter().map(ToolSpec::tokens).fold(0, u32::saturating_add)
 }
 
 /// The message with what is told beside it (the space's context, what was remembered), as far as there is room for that.
@@ -329,8 +331,7 @@ mod tests {
             ask,
             &Ground { history: &[], context: 8192, memory: true, own: &Own::default(), backdrop: &Backdrop::default(), group: 4 },
         );
-        let fixed =
-            tokens(&request.system) + request.tools.iter().map(|t| tokens(&t.description) + tokens(&t.parameters.to_string())).sum::<u32>();
+        let fixed = tokens(&request.system) + weight(&request.tools);
         assert!(fixed < 1600, "{fixed} tokens before the user has said a word");
     }
 }

@@ -25,7 +25,7 @@ use crate::sys::disk::{Disk, Lock, remove_all};
 use crate::sys::root::{Root, RootError};
 use crate::wire::front_matter;
 
-use bundled::BUNDLED;
+use bundled::{BUNDLED, MANIFESTS};
 use choices::Choices;
 use manifest::Manifest;
 
@@ -69,8 +69,8 @@ impl Skills {
     /// be read, the bundled ones.
     pub fn list(&self) -> Vec<Skill> {
         let mut all: BTreeMap<String, Skill> = BTreeMap::new();
-        for (name, text) in BUNDLED {
-            all.insert((*name).to_owned(), self.skill(name, Source::Bundled, manifest::read(text, false), None));
+        for ((name, _), manifest) in BUNDLED.iter().zip(MANIFESTS.iter()) {
+            all.insert((*name).to_owned(), self.skill(name, Source::Bundled, manifest.clone(), None));
         }
         let Ok(Some(root)) = self.root() else { return all.into_values().collect() };
         for source in [Source::Managed, Source::Workspace] {
@@ -97,8 +97,8 @@ impl Skills {
                 }
             }
         }
-        let bundled = BUNDLED.iter().find(|(known, _)| *known == name).ok_or(SkillError::NotFound)?;
-        Ok(self.skill(name, Source::Bundled, manifest::read(bundled.1, false), None))
+        let (_, manifest) = BUNDLED.iter().zip(MANIFESTS.iter()).find(|((known, _), _)| *known == name).ok_or(SkillError::NotFound)?;
+        Ok(self.skill(name, Source::Bundled, manifest.clone(), None))
     }
 
     /// Name and description of what the model may read: neither off nor in need of anything.
