@@ -76,7 +76,7 @@ export default [
     await server.kill();
     await page.getByLabel('Message', { exact: true }).fill('echo two');
     await page.keyboard.press('Enter');
-    await page.getByText('The server cannot be reached').waitFor();
+    await page.getByText('The server cannot be reached').first().waitFor();
     same(await page.getByLabel('Message', { exact: true }).inputValue(), 'echo two', 'the text is still there');
     await server.restart();
     await page.locator('.line.live').waitFor();

@@ -77,11 +77,11 @@ export default [
     browser.expected.push(/400 .*api\/config/);
     await room(page, 'Settings');
     await page.getByLabel('memory.max_recall').fill('7');
-    await page.getByLabel('gateway.port').fill('4999');
+    await page.getByLabel('gateway.max_waiting').fill('4999');
     await page.getByRole('button', { name: 'Save 2 changes' }).click();
-    await page.getByText('Saved. After a restart: gateway.port').waitFor();
+    await page.getByText('Saved. After a restart: gateway.max_waiting').waitFor();
     same((await server.call('GET', 'api/config')).memory.max_recall, 7, 'in force');
-    await page.getByText('In force after a restart: gateway.port').waitFor();
+    await page.getByText('In force after a restart: gateway.max_waiting').waitFor();
     await page.getByLabel('security.cors_origins').fill('not an origin');
     await page.getByRole('button', { name: /Save/ }).click();
     await page.locator('.field', { hasText: 'security.cors_origins' }).getByText('expected a list of origins').waitFor();
@@ -249,10 +249,10 @@ export default [
   ['settings: nothing that was typed hides, and an added server says what it needs', async (browser) => {
     const server = await Server.start({ env: { OXIOS_SECURITY__LANDLOCK: 'off' } });
     const page = await browser.enter(server, { hash: '#/settings' });
-    await page.getByLabel('gateway.port').fill('99999');
+    await page.getByLabel('gateway.max_waiting').fill('9999999');
     await page.getByLabel('Find a setting').fill('memory');
     await page.getByRole('button', { name: 'Save 1 change' }).click();
-    await page.waitForFunction(() => document.activeElement.name === 'gateway.port');
+    await page.waitForFunction(() => document.activeElement.name === 'gateway.max_waiting');
     await page.getByRole('button', { name: 'Add a tool server' }).click();
     await page.getByRole('dialog').getByText('that are not saved are dropped').waitFor();
     await page.getByRole('dialog').getByLabel('Name').fill('house');
