@@ -48,7 +48,8 @@ pub(super) fn run(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
         }
     }
     let name = file.display();
-    let mut out = format!("{} is in {name}: {}, read back and verified\n", at.display(), contents(&report, written.bytes));
+    let (whole, what) = (size(written.bytes), contents(&report));
+    let mut out = format!("{} is in {name} ({whole}): {what}, read back and verified\n", at.display());
     out.push_str(&format!("digest {}\n", report.digest));
     if let Some(head) = &report.audit_head {
         out.push_str(&format!("head {head}\n"));
@@ -60,12 +61,12 @@ pub(super) fn run(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
 }
 
 /// What is in it, for people.
-pub(super) fn contents(report: &Report, bytes: u64) -> String {
-    let Report { files, sessions, keys, audit_records, .. } = report;
+pub(super) fn contents(report: &Report) -> String {
+    let Report { files, bytes, sessions, keys, audit_records, .. } = report;
     let counted = |count: u64, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
     let keys = counted(*keys as u64, "key");
     let (sessions, records) = (counted(*sessions, "session"), counted(*audit_records, "audit record"));
-    format!("{}, {} ({sessions}, {keys}, {records})", counted(*files, "file"), size(bytes))
+    format!("{}, {} ({sessions}, {keys}, {records})", counted(*files, "file"), size(*bytes))
 }
 
 /// What is read, and where the home really lies. Root's thread is its owner's from now on, where that is somebody else: links that this

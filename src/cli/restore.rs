@@ -54,12 +54,7 @@ fn opened(file: &Path) -> Result<Box<dyn DiskFile>, Failure> {
 /// What it is and what was found.
 fn told(file: &Path, report: &Report) {
     let name = file.display();
-    print(format_args!(
-        "{name} is whole: {}, made by oxios-edge {} at {}\n",
-        contents(report, report.bytes),
-        report.program,
-        report.created
-    ));
+    print(format_args!("{name} is whole: {}, made by oxios-edge {} at {}\n", contents(report), report.program, report.created));
     print(format_args!("digest {}\n", report.digest));
     if let Some(head) = &report.audit_head {
         print(format_args!("head {head}\n"));

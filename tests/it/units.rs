@@ -2,6 +2,7 @@
 
 use std::process::{Command, Output};
 
+use crate::support::model::skip;
 use crate::support::server::{BINARY, TempDir, command};
 
 /// How exposed `systemd-analyze security` may find the service, in tenths of its 10. The README states it; versions differ a little.
@@ -23,7 +24,7 @@ fn analyze() -> Option<Command> {
     match Command::new("systemd-analyze").arg("--version").output() {
         Ok(output) if output.status.success() => Some(Command::new("systemd-analyze")),
         _ => {
-            println!("SKIPPED units: there is no systemd-analyze; what `unit` prints for systemd was not verified");
+            skip("units", "systemd-analyze");
             None
         }
     }
