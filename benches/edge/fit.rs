@@ -44,7 +44,11 @@ impl Series {
 
 /// Least squares over the logarithms.
 fn fit(points: &[(f64, f64)]) -> Line {
-    let logs: Vec<(f64, f64)> = points.iter().map(|(x, y)| (x.ln(), y.max(f64::MIN_POSITIVE).ln())).collect();
+    // What takes less than the clock shows is no point.
+    let logs: Vec<(f64, f64)> = points.iter().filter(|(_, y)| *y > 0.0).map(|(x, y)| (x.ln(), y.ln())).collect();
+    if logs.is_empty() {
+        return Line { exponent: 0.0, factor: 0.0 };
+    }
     let many = logs.len() as f64;
     let (mean_x, mean_y) = (logs.iter().map(|(x, _)| x).sum::<f64>() / many, logs.iter().map(|(_, y)| y).sum::<f64>() / many);
     let along: f64 = logs.iter().map(|(x, y)| (x - mean_x) * (y - mean_y)).sum();
