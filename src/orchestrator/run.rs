@@ -275,6 +275,17 @@ impl<'a> Run<'a> {
             group: self.rules.group,
         };
         let request = request(&self.state, ask, &ground);
+        // Once a stage: they are the same from call to call.
+        if ask.tools && self.state.turns == 1 {
+            let all = self.backdrop.offered(ask.stage == Stage::Execute && self.state.may_ask()).count();
+            let told = request.tools.iter().filter(|tool| self.backdrop.find(&tool.name).is_some()).count();
+            if told < all {
+                log::info(
+                    "run",
+                    format_args!("of {all} tools of other servers {told} are offered: engine.context_tokens has no room for more"),
+                );
+            }
+        }
         let mut tally = Tally::new(&request);
         let mut reserved = match self.reserve(engine.tokens_at_most(&request)).await {
             Ok(reserved) => reserved,
