@@ -36,6 +36,8 @@ pub(crate) fn sessions(size: Size) -> Vec<Plot> {
         stored.forget_listing();
         let at = total as f64;
         let server = started_and_listed(&stored, &mut cold, at);
+        // It writes down what it has read.
+        server.rest();
         let page = |page: usize| {
             millis(&server, &request("GET", &format!("/api/sessions?limit={PAGE}&page={page}"), server.token(), ""), rounds * 20)
         };

@@ -92,6 +92,19 @@ impl Server {
         self.child.wait().unwrap();
     }
 
+    /// Waits until it does nothing any more, so that what it has begun is not counted with what comes.
+    pub(crate) fn rest(&self) {
+        let mut before = self.cpu();
+        loop {
+            std::thread::sleep(Duration::from_millis(200));
+            let now = self.cpu();
+            if now == before {
+                return;
+            }
+            before = now;
+        }
+    }
+
     /// User and system time used so far, all threads.
     pub(crate) fn cpu(&self) -> Duration {
         self.meter.read()
