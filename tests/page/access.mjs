@@ -88,6 +88,17 @@ export default [
     same(await page.evaluate(() => document.activeElement.textContent), 'Add', 'the focus goes back');
     await page.keyboard.press('Control+k');
     same(await page.evaluate(() => document.activeElement.getAttribute('aria-label')), 'Search conversations', 'the search');
+    // The end of a dialog is told later than it is seen: whoever has gone on until then is not called back.
+    await page.getByRole('button', { name: 'Add', exact: true }).click();
+    const at = await page.evaluate(async () => {
+      const box = document.querySelector('dialog');
+      const told = new Promise((resolve) => box.addEventListener('close', resolve));
+      box.close();
+      document.querySelector('[aria-label="Search conversations"]').focus();
+      await told;
+      return document.activeElement.getAttribute('aria-label');
+    });
+    same(at, 'Search conversations', 'after a dialog');
   }],
   ['landmarks, labels and live regions are there for a screen reader', async (browser) => {
     const server = await Server.start();

@@ -99,12 +99,11 @@ export const trying = (work) => async (event) => {
 	}
 };
 
-// Resolves with what `done` was given, or null where it was closed.
+// Resolves with what `done` was given, or null where it was closed. The browser gives the focus back.
 export function dialog(title, build, kind = '') {
 	return new Promise((resolve) => {
 		let result = null;
-		const before = document.activeElement;
-		const box = h(`dialog${kind}`, {says: title, onclose: () => (box.remove(), before?.focus?.(), resolve(result))});
+		const box = h(`dialog${kind}`, {says: title, onclose: () => (box.remove(), resolve(result))});
 		const done = (value) => ((result = value), box.close());
 		box.append(h('header', h('h2', title), signButton('close', 'Close', () => box.close())), build(done));
 		document.body.append(box);
