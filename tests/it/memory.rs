@@ -250,6 +250,31 @@ async fn an_embedding_model_ranks_by_meaning_and_its_vectors_outlive_a_restart()
 }
 
 #[tokio::test]
+async fn what_is_forgotten_leaves_no_vector_behind_even_where_no_model_makes_them_now() {
+    let model = Scripted::start();
+    let mut server = Setup::new()
+        .config(&format!("[memory]\nembedding_model = \"openai/nearby\"\nembedding_base_url = \"http://{}/v1\"", model.address()))
+        .start();
+    let client = server.client();
+    let router = keep(&client, json!({"content": "the router"})).await;
+    let cat = keep(&client, json!({"content": "the cat"})).await;
+    let boat = keep(&client, json!({"content": "the boat"})).await;
+    near(&client, "anything").await;
+    let dir = server.home().join("workspace/memory/vectors");
+    let kept = |id: &str| {
+        let files = std::fs::read_dir(&dir).unwrap().map(|file| std::fs::read(file.unwrap().path()).unwrap());
+        files.flatten().collect::<Vec<u8>>().windows(id.len()).any(|some| some == id.as_bytes())
+    };
+    assert!(kept(&router) && kept(&cat) && kept(&boat));
+    client.delete(&format!("/api/memory/{router}")).await.expect(200);
+    assert!(!kept(&router) && kept(&cat));
+    client.send(Ask::new("PUT", "/api/config").json(&json!({"memory": {"embedding_model": ""}}))).await.expect(200);
+    server.restart();
+    server.client().delete(&format!("/api/memory/{cat}")).await.expect(200);
+    assert!(!kept(&cat) && kept(&boat));
+}
+
+#[tokio::test]
 async fn a_lost_vector_file_is_made_again() {
     let model = Scripted::start();
     let mut server = Setup::new()

@@ -253,6 +253,7 @@ impl Memory {
         known.of(owner).remove(id);
         known.times = Some(self.files.times()?);
         self.note_counts(&known);
+        self.vectors.forget(id);
         Ok(())
     }
 

@@ -134,7 +134,9 @@ impl Memory {
             (_, []) => return Ok(()),
             (Ok(vectors), _) => {
                 let new = texts.into_iter().zip(vectors).map(|((id, digest, _), vector)| (id, digest, vector)).collect();
-                let alive = self.known()?.indexes.values().flat_map(|index| index.docs()).map(|doc| (doc.id, doc.digest)).collect();
+                // Held, so that nothing is deleted between this look and what is kept by it.
+                let known = self.known()?;
+                let alive = known.indexes.values().flat_map(|index| index.docs()).map(|doc| (doc.id, doc.digest)).collect();
                 self.vectors.keep(model, new, &alive);
                 EMBEDDINGS_AT_ONCE
             }

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 
 use crate::base::digest::{hex, sha256};
@@ -12,7 +12,7 @@ use crate::base::limits::VECTORS_BYTES_MAX;
 use crate::base::log;
 use crate::store::atomic::{self, Durable};
 use crate::store::home::Seams;
-use crate::sys::disk::read_whole;
+use crate::sys::disk::{Disk, read_whole};
 use crate::wire::vectors::{self, KEY_BYTES, Key};
 
 /// A text of a memory: its vector holds for this text alone.
@@ -65,9 +65,41 @@ impl Vectors {
         }
         let alive: HashSet<Key> = alive.iter().map(|(id, digest)| key(*id, digest)).collect();
         held.by_key.retain(|key, _| alive.contains(key));
-        held.by_key.extend(new.into_iter().map(|(id, digest, vector)| (key(id, &digest), vector.into_boxed_slice())));
+        let new = new.into_iter().map(|(id, digest, vector)| (key(id, &digest), vector.into_boxed_slice()));
+        // Some may have been deleted while the model worked.
+        held.by_key.extend(new.filter(|(key, _)| alive.contains(key)));
         if let Err(e) = self.write(&held) {
             log::warn("memory", format_args!("the vectors could not be written, and are made again after a restart: {e}"));
+        }
+    }
+
+    /// Lets go of the vectors of a memory that is no more: a vector tells much of its text. Of whatever model they are; a file
+    /// that cannot be written without them goes as a whole.
+    pub(super) fn forget(&self, id: MemoryId) {
+        let mut held = self.held.lock().unwrap_or_else(|e| e.into_inner());
+        let its = |key: &Key| key.starts_with(id.to_string().as_bytes());
+        held.by_key.retain(|key, _| !its(key));
+        let disk = &*self.seams.disk;
+        for item in disk.list(&self.dir).unwrap_or_default() {
+            let path = self.dir.join(&item.name);
+            if !item.name.ends_with(".vec") {
+                continue;
+            }
+            let mut all = Self::read(disk, &path);
+            let before = all.len();
+            all.retain(|key, _| !its(key));
+            let dimensions = all.values().next().map_or(0, |vector| vector.len());
+            let gone = if all.is_empty() {
+                disk.remove_file(&path)
+            } else if all.len() < before {
+                let bytes = vectors::to_file(dimensions, all.iter().map(|(key, vector)| (key, &**vector)));
+                atomic::replace(disk, &path, &bytes, Durable::No).or_else(|_| disk.remove_file(&path))
+            } else {
+                Ok(())
+            };
+            if let Err(e) = gone {
+                log::warn("memory", format_args!("a vector of a memory that was deleted is still in {}: {e}", path.display()));
+            }
         }
     }
 
@@ -86,12 +118,17 @@ impl Vectors {
     fn of(&self, model: &str) -> MutexGuard<'_, Held> {
         let mut held = self.held.lock().unwrap_or_else(|e| e.into_inner());
         if held.model != model {
-            let bytes = read_whole(&*self.seams.disk, &self.path(model), 2 * VECTORS_BYTES_MAX as u64).unwrap_or_default();
-            let by_key = vectors::from_file(&bytes).unwrap_or_default();
+            let by_key = Self::read(&*self.seams.disk, &self.path(model));
             let dimensions = by_key.values().next().map_or(0, |vector| vector.len());
             *held = Held { model: model.to_owned(), dimensions, by_key, refused: HashSet::new() };
         }
         held
+    }
+
+    /// The vectors of a file; none of one that is not whole.
+    fn read(disk: &dyn Disk, path: &Path) -> HashMap<Key, Box<[f32]>> {
+        let bytes = read_whole(disk, path, 2 * VECTORS_BYTES_MAX as u64).unwrap_or_default();
+        vectors::from_file(&bytes).unwrap_or_default()
     }
 
     fn write(&self, held: &Held) -> io::Result<()> {
@@ -150,8 +187,18 @@ mod tests {
         assert!(vectors.missing("m", texts()).is_empty());
         vectors.keep("n", vec![(a, [1; 32], vec![1.0])], &texts().collect());
         assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 1, "the other model's file is gone");
+        vectors.keep("n", vec![(b, [2; 32], vec![1.0])], &texts().collect());
+        // Another process of it, with another model or none: what is on the disk goes all the same.
+        let other = Vectors::open(dir.clone(), seams.clone());
+        other.forget(a);
+        vectors.forget(a);
+        for vectors in [&vectors, &other] {
+            assert_eq!(vectors.missing("n", texts()), [(a, [1; 32])], "the memory that was deleted has none, the other keeps its own");
+        }
         let file = std::fs::read_dir(&dir).unwrap().next().unwrap().unwrap().path();
         std::fs::write(&file, b"rotten").unwrap();
-        assert_eq!(Vectors::open(dir, seams).missing("n", texts()).len(), 2);
+        assert_eq!(Vectors::open(dir.clone(), seams.clone()).missing("n", texts()).len(), 2);
+        Vectors::open(dir.clone(), seams).forget(b);
+        assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 0, "nothing is known of what is in it");
     }
 }
