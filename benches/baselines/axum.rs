@@ -1,5 +1,11 @@
 //! The peer: the same routes on axum, as one would write them with it: typed bodies, its own serialisation, no middleware.
 
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a baseline that goes wrong stops")]
+
+mod common;
+mod paths;
+mod serving;
+
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
@@ -12,14 +18,12 @@ use hyper::header::{self, HeaderMap};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
-use crate::baseline::{EVENT, EVENTS, News, PLAIN, SEARCH, SOCKET, echo, events, listen};
-
-/// Starts this program as the peer.
-pub(crate) const ARGUMENT: &str = "--axum";
+use common::{EVENT, News, PLAIN, echo, events, news};
+use paths::{EVENTS, SEARCH, SOCKET};
 
 /// Serves until killed.
-pub(crate) fn serve() {
-    listen(serve_on);
+fn main() {
+    serving::listen(|listener| serve_on(listener, news()));
 }
 
 async fn serve_on(listener: TcpListener, news: News) {

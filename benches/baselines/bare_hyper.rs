@@ -1,5 +1,11 @@
 //! The baseline: a bare hyper server with the same runtime flavour and profile, and nothing of ours.
 
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a baseline that goes wrong stops")]
+
+mod common;
+mod paths;
+mod serving;
+
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::time::Duration;
@@ -14,17 +20,15 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 
-use crate::baseline::{EVENT, EVENTS, News, PLAIN, SEARCH, SOCKET, echo, events, listen};
-
-/// Starts this program as the baseline server.
-pub(crate) const ARGUMENT: &str = "--bare-hyper";
+use common::{EVENT, News, PLAIN, echo, events, news};
+use paths::{EVENTS, SEARCH, SOCKET};
 
 /// Without an end only where somebody reads events.
 type Body = Either<Full<Bytes>, StreamBody<Pin<Box<dyn Stream<Item = Result<Frame<Bytes>, Infallible>> + Send>>>>;
 
 /// Serves until killed.
-pub(crate) fn serve() {
-    listen(serve_on);
+fn main() {
+    serving::listen(|listener| serve_on(listener, news()));
 }
 
 async fn serve_on(listener: TcpListener, news: News) {

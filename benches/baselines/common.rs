@@ -1,8 +1,6 @@
-//! What the baselines have in common: the runtime, the paths beside the plain answer, a broadcast for readers of events, and an echo for
-//! WebSockets.
+//! What the baselines have in common: the plain answer, a broadcast for readers of events, and an echo for WebSockets.
 
 use std::convert::Infallible;
-use std::future::Future;
 
 use bytes::Bytes;
 use futures_util::stream::{Stream, unfold};
@@ -11,17 +9,9 @@ use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use oxios_edge::wire::ws_handshake;
-use tokio::net::TcpListener;
 use tokio::sync::broadcast;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
-
-/// Readers of events.
-pub(crate) const EVENTS: &str = "/api/events";
-/// WebSockets.
-pub(crate) const SOCKET: &str = "/api/chat/stream";
-/// Each request here is one event; in the product, too, and it writes nothing to the disk there.
-pub(crate) const SEARCH: &str = "/api/memory/search";
 
 /// The plain answer.
 pub(crate) const PLAIN: &[u8] = br#"{"status":"ok","version":"0.1.0"}"#;
@@ -32,17 +22,9 @@ pub(crate) const EVENT: &[u8] = b"id: 00000000-0000-4000-8000-000000000000\n\
 /// Where events go.
 pub(crate) type News = broadcast::Sender<Bytes>;
 
-/// Runs a server on a free port of loopback until it is killed; prints the address as the product does. As many threads as the product has.
-pub(crate) fn listen<F: Future>(serve: impl FnOnce(TcpListener, News) -> F) {
-    // It has no cap on connections, so it may use every descriptor there is.
-    oxios_edge::sys::limits::raise_descriptors();
-    let workers = std::thread::available_parallelism().map_or(1, |n| n.get().min(4));
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build().unwrap();
-    runtime.block_on(async {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        println!("listening on http://{}", listener.local_addr().unwrap());
-        serve(listener, broadcast::channel(1024).0).await
-    });
+/// To nobody yet.
+pub(crate) fn news() -> News {
+    broadcast::channel(1024).0
 }
 
 /// All events from now on.

@@ -7,9 +7,9 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::Size;
-use crate::baseline::SEARCH;
 use crate::held::{self, Kind};
 use crate::load::{Connection, request};
+use crate::paths::SEARCH;
 use crate::process::{Parts, Server};
 use crate::table::{median, print};
 

@@ -1,12 +1,13 @@
 //! Size, crates, memory and start, against the bare hyper server.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::Size;
 use crate::held::{self, Kind};
 use crate::load::{Connection, request};
-use crate::process::{Server, binary};
+use crate::process::{BARE_HYPER, Server, beside, binary};
 use crate::stored::Stored;
 use crate::table::{median, print};
 
@@ -23,13 +24,14 @@ pub(crate) fn run(size: Size) {
     }
     let one = |digits: usize, value: f64| format!("{value:.digits$}");
     let none = || "–".to_owned();
+    let megabytes = |program: &Path| one(2, std::fs::metadata(program).unwrap().len() as f64 / 1e6);
     let row = |what: String, ours: String, bare: String, goal: &str| vec![what, ours, bare, goal.to_owned()];
     let (new, bare_new) = (Server::product(&[]), Server::baseline());
     // Both rest: a start leaves pages behind that nobody uses again.
     std::thread::sleep(size.pick(Duration::from_millis(10), REST));
     let (idle, own) = (new.status_kb("VmRSS") as f64, new.status_kb("RssAnon") as f64);
     let mut rows = vec![
-        row("binary, stripped, MB".into(), one(2, std::fs::metadata(binary()).unwrap().len() as f64 / 1e6), none(), "≤ 4"),
+        row("binary, stripped, MB".into(), megabytes(&binary()), megabytes(&beside(BARE_HYPER)), "≤ 4"),
         row(
             "crates, default / without TLS".into(),
             format!("{} / {}", crates(&[]), crates(&["--no-default-features"])),

@@ -3,7 +3,7 @@
 use tokio::io::copy_bidirectional;
 use tokio::net::TcpStream;
 
-use crate::baseline::listen;
+use crate::serving::listen;
 
 /// Starts this program as the forwarder; the address behind it is where to.
 pub(crate) const ARGUMENT: &str = "--forward";
@@ -11,7 +11,7 @@ pub(crate) const ARGUMENT: &str = "--forward";
 /// Serves until killed.
 pub(crate) fn serve(args: &[String]) {
     let to = args[0].clone();
-    listen(async |listener, _| {
+    listen(async |listener| {
         loop {
             let (mut client, _) = listener.accept().await.unwrap();
             let to = to.clone();

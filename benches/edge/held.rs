@@ -2,8 +2,8 @@
 
 use std::net::TcpStream;
 
-use crate::baseline::{EVENTS, SOCKET};
 use crate::load::{Connection, request};
+use crate::paths::{EVENTS, SOCKET};
 use crate::process::Server;
 
 /// What a connection is for.

@@ -5,8 +5,6 @@
 
 mod attackers;
 mod audit;
-mod bare;
-mod baseline;
 mod compare;
 mod counted;
 mod fanout;
@@ -21,10 +19,13 @@ mod idle;
 mod listing;
 mod load;
 mod model;
-mod peer;
+#[path = "../baselines/paths.rs"]
+mod paths;
 mod plot;
 mod process;
 mod requests;
+#[path = "../baselines/serving.rs"]
+mod serving;
 mod sockets;
 mod stored;
 mod strangers;
@@ -55,13 +56,7 @@ impl Size {
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
-    let parts: [Part; 5] = [
-        (bare::ARGUMENT, |_| bare::serve()),
-        (peer::ARGUMENT, |_| peer::serve()),
-        (attackers::ARGUMENT, attackers::serve),
-        (audit::ARGUMENT, audit::serve),
-        (forward::ARGUMENT, forward::serve),
-    ];
+    let parts: [Part; 3] = [(attackers::ARGUMENT, attackers::serve), (audit::ARGUMENT, audit::serve), (forward::ARGUMENT, forward::serve)];
     if let Some((_, serve)) = parts.iter().find(|(argument, _)| args.first().is_some_and(|arg| arg == argument)) {
         return serve(&args[1..]);
     }

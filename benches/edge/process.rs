@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
+use std::sync::{LazyLock, Mutex};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
@@ -18,6 +18,33 @@ const BINARY: &str = "OXIOS_BINARY";
 /// The product's binary.
 pub(crate) fn binary() -> PathBuf {
     std::env::var_os(BINARY).map_or_else(|| env!("CARGO_BIN_EXE_oxios-edge").into(), PathBuf::from)
+}
+
+/// The bare hyper server: an example of this package.
+pub(crate) const BARE_HYPER: &str = "bare_hyper";
+/// The same routes on axum: an example of this package.
+const AXUM: &str = "axum";
+
+/// The program of a server to compare with. All are built with the first that is asked for: with the profile and the features of this
+/// bench, into the directory where it lies itself.
+pub(crate) fn beside(name: &str) -> PathBuf {
+    static DIR: LazyLock<PathBuf> = LazyLock::new(|| {
+        // <target>/<profile>/deps/<this program>
+        let this = std::env::current_exe().unwrap();
+        let profile = this.ancestors().nth(2).unwrap();
+        let features = [("archives", cfg!(feature = "archives")), ("landlock", cfg!(feature = "landlock")), ("tls", cfg!(feature = "tls"))];
+        let features: Vec<&str> = features.iter().filter(|(_, on)| *on).map(|(name, _)| *name).collect();
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--locked", "--quiet", "--example", BARE_HYPER, "--example", AXUM]);
+        cargo.args(["--no-default-features", "--features", &features.join(",")]);
+        cargo.arg("--target-dir").arg(profile.parent().unwrap()).current_dir(env!("CARGO_MANIFEST_DIR"));
+        if !cfg!(debug_assertions) {
+            cargo.arg("--release");
+        }
+        assert!(cargo.status().unwrap().success(), "the servers to compare with could not be built");
+        profile.join("examples")
+    });
+    DIR.join(name)
 }
 
 /// A server process; killed when dropped.
@@ -54,22 +81,18 @@ impl Server {
 
     /// The bare hyper server.
     pub(crate) fn baseline() -> Self {
-        Self::of_this_program(&[crate::bare::ARGUMENT])
+        Self::start(Command::new(beside(BARE_HYPER)))
     }
 
     /// The same routes on axum.
     pub(crate) fn peer() -> Self {
-        Self::of_this_program(&[crate::peer::ARGUMENT])
+        Self::start(Command::new(beside(AXUM)))
     }
 
     /// Passes bytes on to `ADDR:PORT` and back.
     pub(crate) fn forwarder(to: &str) -> Self {
-        Self::of_this_program(&[crate::forward::ARGUMENT, to])
-    }
-
-    fn of_this_program(args: &[&str]) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(args);
+        command.args([crate::forward::ARGUMENT, to]);
         Self::start(command)
     }
 
