@@ -85,7 +85,7 @@ impl Run<'_> {
         let all = blocking(move || Ok(room.eligible())).await.unwrap_or_default();
         self.backdrop.skills = all.into_iter().map(|(name, description)| (name, short(&description))).collect();
         let whose = Whose { owner: self.job.owner, files: self.reach.workspace.path() };
-        self.backdrop.foreign = fitting(self.parts.mcp.offered(whose, OFFERED_WITHIN, self.cancel()).await);
+        self.backdrop.foreign = fitting(self.parts.mcp.offered(whose, OFFERED_WITHIN, &self.cancel).await);
     }
 }
 

@@ -7,8 +7,9 @@ use crate::base::cancel::Why;
 use crate::base::limits::{FOREIGN_ARGUMENT_BYTES_MAX, JSON_DEPTH_MAX};
 use crate::llm::request::ToolCall;
 use crate::orchestrator::recorded::UNRECORDED;
-use crate::orchestrator::run::{Next, Run, called};
+use crate::orchestrator::run::{Next, Run};
 use crate::orchestrator::state::Input;
+use crate::orchestrator::tool_call::called;
 use crate::orchestrator::tools::Shown;
 use crate::rooms::mcp::Whose;
 use crate::store::StoreError;
@@ -35,7 +36,7 @@ impl Run<'_> {
         }
         self.append(vec![called(call, Value::Object(arguments.clone()), risky)]).await?;
         let parts = self.parts;
-        let (cancel, workspace) = (self.cancel().clone(), self.reach.workspace.clone());
+        let (cancel, workspace) = (self.cancel.clone(), self.reach.workspace.clone());
         let whose = Whose { owner: self.job.owner, files: workspace.path() };
         let said = tokio::select! {
             biased;

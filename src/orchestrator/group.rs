@@ -23,9 +23,10 @@ use crate::events::Kind;
 use crate::llm::request::{ToolCall, ToolSpec, bytes_of};
 use crate::orchestrator::budget::Rules;
 use crate::orchestrator::recorded::UNRECORDED;
-use crate::orchestrator::run::{Gone, Next, Run, called};
+use crate::orchestrator::run::{Gone, Next, Run};
 use crate::orchestrator::state::{Input, Spent, Stage, State};
 use crate::orchestrator::structured::texts;
+use crate::orchestrator::tool_call::called;
 use crate::orchestrator::{EndKind, Job, Parts, schema, unharmed};
 use crate::rooms::agents::{Agent, Status};
 use crate::rooms::seeds::Seed;
@@ -123,7 +124,7 @@ impl Run<'_> {
         let members: Vec<Member<'_>> = (1..).zip(&parts).map(|(n, part)| self.begin_member(n, part, call, &seed, &share)).collect();
         // The run's own permit, lent to one member at a time. All of them end at the run's deadline, so the group ends with it.
         let lent = Semaphore::new(1);
-        let cancel = self.cancel().clone();
+        let cancel = self.cancel.clone();
         let working = join_all(members.into_iter().map(|member| self.work(member, &lent)));
         let came = tokio::select! {
             biased;
@@ -185,7 +186,7 @@ impl Run<'_> {
             state,
             rules: share.clone(),
             cancel,
-            group: self.cancel().clone(),
+            group: self.cancel.clone(),
             came_to: None,
         };
         member.publish(Kind::AgentCreated);

@@ -11,6 +11,7 @@ mod history;
 pub(crate) mod hold;
 mod interview;
 mod join;
+mod model_call;
 mod park;
 mod prompt;
 mod recorded;
@@ -20,6 +21,7 @@ mod seed;
 mod state;
 mod step;
 pub(crate) mod structured;
+mod tool_call;
 mod tools;
 
 use std::sync::Arc;

@@ -11,33 +11,25 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 use crate::base::blocking;
 use crate::base::cancel::{Cancel, Why};
 use crate::base::ids::SeedId;
-use crate::base::limits::{JSON_DEPTH_MAX, RESULT_BYTES_MAX, RESULT_INLINE_BYTES_MAX};
 use crate::base::log;
-use crate::base::text::beginning;
 use crate::events::Kind;
-use crate::llm::error::Kind as LlmKind;
-use crate::llm::request::{Event, Finish, Tally, ToolCall};
-use crate::llm::{Engine, LlmError};
+use crate::llm::Engine;
+use crate::llm::request::ToolCall;
 use crate::orchestrator::backdrop::Backdrop;
 use crate::orchestrator::budget::Rules;
-use crate::orchestrator::foreign;
 use crate::orchestrator::group;
 use crate::orchestrator::history::Exchange;
 use crate::orchestrator::join::Joiner;
-use crate::orchestrator::prompt::{Ground, Own, request};
-use crate::orchestrator::recorded::UNRECORDED;
+use crate::orchestrator::prompt::Own;
 use crate::orchestrator::seed::Draft;
-use crate::orchestrator::state::{Action, Ask, Ended, Failure, Input, Stage, State};
+use crate::orchestrator::state::{Action, Ask, Input, Stage, State};
 use crate::orchestrator::step::step;
-use crate::orchestrator::tools::{self, Reach, Shown, Tool};
+use crate::orchestrator::tools::Reach;
 use crate::orchestrator::{EndKind, Job, Outcome, Parts, Settings};
 use crate::rooms::seeds::{Evaluation, Seed};
 use crate::rooms::workspace::Workspace;
 use crate::store::StoreError;
-use crate::store::audit::What;
-use crate::store::keys::Reservation;
-use crate::store::record::{Body, Ending, PhaseState, Problem, ToolOutcome};
-use crate::wire::json;
+use crate::store::record::{Body, Ending, PhaseState, Problem};
 
 /// One run under way.
 pub(crate) struct Run<'a> {
@@ -52,12 +44,12 @@ pub(crate) struct Run<'a> {
     pub(crate) own: Own,
     /// Skills, and tools of other servers.
     pub(crate) backdrop: Backdrop,
-    engine: Arc<Engine>,
-    judges: Arc<Vec<Engine>>,
-    cancel: Cancel,
-    joiner: Joiner,
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) judges: Arc<Vec<Engine>>,
+    pub(crate) cancel: Cancel,
+    pub(crate) joiner: Joiner,
     /// Fires at the deadline. Moved when a parked run goes on.
-    deadline: Pin<Box<Sleep>>,
+    pub(crate) deadline: Pin<Box<Sleep>>,
     /// Monotonic time at which this stretch began, and the milliseconds that were spent before it.
     began: (Duration, u64),
 }
@@ -77,7 +69,7 @@ pub(crate) enum Gone {
 }
 
 /// The last of a list of actions: the one that takes time.
-enum Last {
+pub(crate) enum Last {
     Wait,
     Ask(Ask),
     Run(ToolCall),
@@ -161,11 +153,6 @@ impl<'a> Run<'a> {
         self.state = state;
     }
 
-    /// Stops it.
-    pub(crate) fn cancel(&self) -> &Cancel {
-        &self.cancel
-    }
-
     /// When it has to be over.
     pub(crate) fn deadline(&self) -> Instant {
         self.deadline.deadline()
@@ -204,7 +191,7 @@ impl<'a> Run<'a> {
     }
 
     /// One step, and all of its actions but the last.
-    async fn feed(&mut self, input: Input) -> Result<Last, StoreError> {
+    pub(crate) async fn feed(&mut self, input: Input) -> Result<Last, StoreError> {
         let mut last = Last::Wait;
         for action in step(&mut self.state, input, &self.rules) {
             match action {
@@ -230,7 +217,7 @@ impl<'a> Run<'a> {
         self.flush().await
     }
 
-    async fn flush(&mut self) -> Result<(), StoreError> {
+    pub(crate) async fn flush(&mut self) -> Result<(), StoreError> {
         let mut bodies = self.joiner.take(self.parts.clock.monotonic());
         if self.state.member.is_some() {
             bodies = bodies.into_iter().filter_map(|body| group::of_member(body, self.job.agent_id)).collect();
@@ -253,245 +240,6 @@ impl<'a> Run<'a> {
         self.publish(Kind::AgentOutput, [("bytes", bytes.into())]);
         Ok(Outcome::Ended(kind))
     }
-
-    // --- model calls ---
-
-    /// One model call from its request to its end. The pieces of its text go through `step` as they come.
-    async fn ask(&mut self, ask: Ask) -> Result<Input, StoreError> {
-        let engine = self.engine_of(ask.stage);
-        let engine = match &engine {
-            Asked::Model(engine) => engine.as_ref(),
-            Asked::Judge(judges, n) => match judges.get(*n) {
-                Some(engine) => engine,
-                None => return Ok(Input::Failed(Failure::Other("there is no such judge".into()))),
-            },
-        };
-        let ground = Ground {
-            history: &self.history,
-            context: engine.context_tokens(),
-            memory: self.memory_on(),
-            own: &self.own,
-            backdrop: &self.backdrop,
-            group: self.rules.group,
-        };
-        let request = request(&self.state, ask, &ground);
-        // Once a stage: they are the same from call to call.
-        if ask.tools && self.state.turns == 1 {
-            let all = self.backdrop.offered(ask.stage == Stage::Execute && self.state.may_ask()).count();
-            let told = request.tools.iter().filter(|tool| self.backdrop.find(&tool.name).is_some()).count();
-            if told < all {
-                log::info(
-                    "run",
-                    format_args!("of {all} tools of other servers {told} are offered: engine.context_tokens has no room for more"),
-                );
-            }
-        }
-        let mut tally = Tally::new(&request);
-        let mut reserved = match self.reserve(engine.tokens_at_most(&request)).await {
-            Ok(reserved) => reserved,
-            Err(input) => return Ok(input),
-        };
-        let began = self.parts.clock.monotonic();
-        let mut counted = self.counts_call(engine.model_name());
-        let mut call = engine.call(request, &self.cancel);
-        let mut finish = None;
-        loop {
-            reserved.used(tally.usage().total());
-            let due = self.joiner.due(self.parts.clock.monotonic());
-            let event = tokio::select! {
-                biased;
-                why = self.cancel.cancelled() => return Ok(Input::Stopped(why)),
-                () = self.deadline.as_mut() => return Ok(Input::Stopped(Why::Deadline)),
-                () = async { sleep(due.unwrap_or_default()).await }, if due.is_some_and(|d| !d.is_zero()) => {
-                    self.flush().await?;
-                    continue;
-                }
-                event = call.next() => event,
-            };
-            counted.piece(self.parts.clock.monotonic());
-            if let Ok(Some(event)) = &event {
-                tally.saw(event);
-            }
-            let input = match event {
-                Ok(Some(Event::Text(text))) => Input::Text(text),
-                Ok(Some(Event::Call(call))) => Input::Call(call),
-                Ok(Some(Event::Usage(_) | Event::Logprobs(_))) => continue,
-                Ok(Some(Event::Finish(why))) => {
-                    finish = Some(why);
-                    continue;
-                }
-                Ok(None) => break,
-                Err(error) => {
-                    counted.failed();
-                    reserved.used(tally.failed(&error).total());
-                    return Ok(Input::Failed(self.failure(error)));
-                }
-            };
-            self.feed(input).await?;
-            if self.joiner.due(self.parts.clock.monotonic()).is_some_and(|due| due.is_zero()) {
-                self.flush().await?;
-            }
-        }
-        self.note_time();
-        let millis = u64::try_from(self.parts.clock.monotonic().saturating_sub(began).as_millis()).unwrap_or(u64::MAX);
-        let used = tally.usage();
-        counted.done(used.input_tokens, used.output_tokens);
-        let finish = finish.unwrap_or(Finish::Stop);
-        Ok(Input::Ended(Ended { finish, model: call.model().to_owned(), usage: used, millis }))
-    }
-
-    /// Tokens of the key's budget for one model call; the input is what came instead of them.
-    async fn reserve(&mut self, tokens: u64) -> Result<Reservation, Input> {
-        tokio::select! {
-            biased;
-            why = self.cancel.cancelled() => Err(Input::Stopped(why)),
-            () = self.deadline.as_mut() => Err(Input::Stopped(Why::Deadline)),
-            reserved = self.job.purse.reserve(tokens) => reserved.map_err(|refused| {
-                log::warn("run", format_args!("message {}: {}", self.job.message_id, refused.private()));
-                Input::Failed(Failure::Unpaid(refused.code(), refused.to_string()))
-            }),
-        }
-    }
-
-    fn engine_of(&self, stage: Stage) -> Asked {
-        match stage {
-            Stage::Evaluate(n) if n > 0 => Asked::Judge(self.judges.clone(), n - 1),
-            _ => Asked::Model(self.engine.clone()),
-        }
-    }
-
-    pub(crate) fn context_tokens(&self) -> u32 {
-        self.engine.context_tokens()
-    }
-
-    pub(crate) fn history_bytes(&self) -> usize {
-        self.engine.history_bytes()
-    }
-
-    fn failure(&self, error: LlmError) -> Failure {
-        match error.kind {
-            LlmKind::Cancelled(why) => Failure::Stopped(why),
-            kind => {
-                log::warn("run", format_args!("message {}: {}", self.job.message_id, error.private));
-                if kind == LlmKind::ContextTooLong { Failure::TooLong(error.public) } else { Failure::Other(error.public) }
-            }
-        }
-    }
-
-    // --- tools ---
-
-    /// A tool call: run at once, or a question to a person.
-    async fn tool(&mut self, call: ToolCall) -> Result<Next, StoreError> {
-        if call.name == group::SPLIT && group::may_split(&self.state, &self.rules) {
-            return Box::pin(self.split(&call)).await;
-        }
-        if let Some((theirs, risky)) = self.backdrop.find(&call.name).map(|tool| (tool.theirs.clone(), tool.risky)) {
-            return Box::pin(self.foreign_tool(&call, &theirs, risky)).await;
-        }
-        let Some(tool) = tools::find(&call.name).filter(|tool| tool.usable(self.memory_on())) else {
-            let task = self.state.may_ask();
-            let names: Vec<_> =
-                tools::offered(task, self.memory_on()).into_iter().chain(self.backdrop.offered(task)).map(|t| t.name).collect();
-            return self
-                .refuse(&call, ToolOutcome::Error, format!("there is no tool `{}`; there are: {}", call.name, names.join(", ")))
-                .await;
-        };
-        if tool.is_risky() && !self.state.may_ask() {
-            return self.refuse(&call, ToolOutcome::Error, self.not_here(&call.name)).await;
-        }
-        let arguments = match tool.arguments(&call.arguments) {
-            Ok(arguments) => arguments,
-            Err(problem) => return self.refuse(&call, ToolOutcome::Error, problem).await,
-        };
-        if tool.is_risky() {
-            return match self.look(tool, arguments).await {
-                Ok(Ok(shown)) => Box::pin(self.park(&call, shown)).await,
-                Ok(Err(problem)) => self.refuse(&call, ToolOutcome::Error, problem).await,
-                Err(input) => Ok(Next::Input(input)),
-            };
-        }
-        self.append(vec![called(&call, Value::Object(arguments.clone()), false)]).await?;
-        if self.parts.audit.admit().is_err() {
-            return self.tool_said(&call.id, ToolOutcome::Error, UNRECORDED.to_owned()).await;
-        }
-        // Recorded also where the run is stopped while it works.
-        let mut recorded = self.records(What::Tool(tool.name));
-        let work = tool.run(self.reach.clone(), arguments);
-        let said = tokio::select! {
-            biased;
-            why = self.cancel.cancelled() => return Ok(Next::Input(Input::Stopped(why))),
-            () = self.deadline.as_mut() => return Ok(Next::Input(Input::Stopped(Why::Deadline))),
-            said = work => said,
-        };
-        recorded.done(said.is_ok());
-        match (call.name.as_str(), &said) {
-            ("remember", Ok(_)) => self.publish(Kind::MemoryStored, []),
-            ("recall", Ok(_)) => self.publish(Kind::MemoryRecalled, []),
-            _ => {}
-        }
-        let outcome = if said.is_ok() { ToolOutcome::Ok } else { ToolOutcome::Error };
-        self.tool_said(&call.id, outcome, said.unwrap_or_else(|text| text)).await
-    }
-
-    /// What a risky tool would do; the input is what came instead.
-    pub(crate) async fn look(&mut self, tool: &Tool, arguments: Map<String, Value>) -> Result<Result<Shown, String>, Input> {
-        tokio::select! {
-            biased;
-            why = self.cancel.cancelled() => Err(Input::Stopped(why)),
-            () = self.deadline.as_mut() => Err(Input::Stopped(Why::Deadline)),
-            shown = tool.show(self.reach.clone(), arguments) => Ok(shown),
-        }
-    }
-
-    /// Why a risky tool is not for this run, or not yet.
-    fn not_here(&self, name: &str) -> String {
-        match self.state.member {
-            Some(_) => {
-                format!("`{name}` is not for a member of a group; write down what should be done with it, and it will be done later")
-            }
-            None => format!("`{name}` works within a task only; call start_task if the user wants this done"),
-        }
-    }
-
-    /// A call of another server's tool: made at once, or a question to a person.
-    async fn foreign_tool(&mut self, call: &ToolCall, theirs: &str, risky: bool) -> Result<Next, StoreError> {
-        if risky && !self.state.may_ask() {
-            return self.refuse(call, ToolOutcome::Error, self.not_here(&call.name)).await;
-        }
-        match foreign::arguments(&call.arguments) {
-            Ok(arguments) if risky => Box::pin(self.park(call, foreign::shown(&call.name, theirs, &arguments))).await,
-            Ok(arguments) => Box::pin(self.call_foreign(call, theirs, arguments, false)).await,
-            Err(problem) => self.refuse(call, ToolOutcome::Error, problem).await,
-        }
-    }
-
-    /// A call that is not carried out: call and answer go into the log together.
-    pub(crate) async fn refuse(&mut self, call: &ToolCall, outcome: ToolOutcome, text: String) -> Result<Next, StoreError> {
-        let arguments = json::parse(call.arguments.as_bytes(), JSON_DEPTH_MAX)
-            .unwrap_or_else(|_| Value::String(call.arguments.chars().take(2000).collect()));
-        let record = called(call, arguments, false);
-        let result = Body::ToolResult { call_id: call.id.clone(), outcome, content: text.clone(), blob: None };
-        self.append(vec![record, result]).await?;
-        Ok(Next::Input(Input::Tool { outcome, content: text }))
-    }
-
-    /// A tool's answer goes into the log (a large one into its own file) and to the model.
-    pub(crate) async fn tool_said(&mut self, call_id: &str, outcome: ToolOutcome, mut text: String) -> Result<Next, StoreError> {
-        if text.len() > RESULT_BYTES_MAX {
-            text.truncate(beginning(&text, RESULT_BYTES_MAX).len());
-            text.push_str("\n[cut here]");
-        }
-        let (content, blob) = if text.len() > RESULT_INLINE_BYTES_MAX {
-            let blob = self.job.session.put_blob(text.clone().into_bytes()).await?;
-            (beginning(&text, RESULT_INLINE_BYTES_MAX).to_owned(), Some(blob))
-        } else {
-            (text.clone(), None)
-        };
-        self.append(vec![Body::ToolResult { call_id: call_id.to_owned(), outcome, content, blob }]).await?;
-        Ok(Next::Input(Input::Tool { outcome, content: text }))
-    }
-
-    // --- seeds ---
 
     async fn write_seed(&mut self, draft: Draft) -> Seed {
         let seed = Seed {
@@ -532,8 +280,6 @@ impl<'a> Run<'a> {
         self.publish(Kind::EvaluationComplete, fields);
     }
 
-    // --- events ---
-
     /// What a record means to the bus.
     fn tell(&self, body: &Body) {
         let Body::Phase { phase, state, verdict, score, .. } = body else { return };
@@ -557,20 +303,9 @@ impl<'a> Run<'a> {
         self.parts.events.publish(self.job.owner, kind, fields);
     }
 
-    fn memory_on(&self) -> bool {
+    pub(crate) fn memory_on(&self) -> bool {
         self.parts.memory.settings().enabled
     }
-}
-
-/// Who is asked.
-enum Asked {
-    Model(Arc<Engine>),
-    Judge(Arc<Vec<Engine>>, usize),
-}
-
-/// The record of a call.
-pub(crate) fn called(call: &ToolCall, arguments: Value, risky: bool) -> Body {
-    Body::ToolCall { call_id: call.id.clone(), name: call.name.clone(), arguments, risky, agent_id: None }
 }
 
 /// Runs what blocks on a thread that may; a panic there is an error here. It goes on when the caller stops waiting.
