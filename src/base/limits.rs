@@ -32,7 +32,7 @@ pub const JSON_DEPTH_MAX: usize = 64;
 /// A WebSocket message or frame (API A3): the same as a chat body.
 pub const WS_MESSAGE_BYTES_MAX: usize = 512 * 1024;
 /// The read buffer of one WebSocket: large enough for a chat line, small enough for a thousand idle sockets.
-pub const WS_READ_BUFFER_BYTES: usize = 4 * 1024;
+pub const WS_READ_BUFFER_BYTES: usize = 2 * 1024;
 
 /// Request target; longer is 414.
 pub const TARGET_BYTES_MAX: usize = 8 * 1024;

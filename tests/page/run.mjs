@@ -13,7 +13,7 @@ process.env.OXIOS_BINARY = binary;
 /** A scenario that takes longer hangs. */
 const PATIENCE_MS = 240000;
 
-const files = ['first_visit', 'chat', 'drafts', 'reconnect', 'sessions', 'rooms', 'long', 'access'];
+const files = ['first_visit', 'chat', 'drafts', 'reconnect', 'sessions', 'rooms', 'met', 'long', 'access'];
 let passed = 0;
 let failed = 0;
 for (const file of files) {

@@ -41,7 +41,7 @@ class House {
 		this.line = h('span.line');
 		this.main = h('main', {id: 'main', tabindex: '-1'});
 		const link = ({name, title, sign}) => {
-			const node = h('a', {href: `#/${name}`}, icon(sign), h('span', title), this.badges[name]);
+			const node = h('a', {href: `#/${name}`, onclick: () => this.room || location.hash !== node.hash || this.enter()}, icon(sign), h('span', title), this.badges[name]);
 			this.links.set(name, node);
 			return h('li', node);
 		};
@@ -160,6 +160,7 @@ class House {
 
 function leave(why) {
 	if (!house && app.querySelector('#key')) return;
+	document.querySelector('dialog')?.close();
 	house?.leave();
 	house = null;
 	stopKernel();
@@ -183,7 +184,7 @@ async function arrive() {
 	startMetrics();
 }
 
-whenLoggedOut(() => house && leave('You were logged out. What you wrote is kept; log in to go on.'));
+whenLoggedOut(() => house && leave('You were logged out. Drafts are kept; log in to go on.'));
 
 const code = codeOfAddress();
 if (code) await logIn({code}).catch((error) => error.status === 401 && toast('That link was used already or is too old. Log in with a key, or print another link: oxios-edge login-code', true));

@@ -1,6 +1,6 @@
 // What the agent does as cards: a tool call, and a question to a person.
 
-import {ask, filePath, post, Refused} from './api.js';
+import {ask, filePath, post} from './api.js';
 import {diffView} from './diff.js';
 import {announce, button, fill, h, icon, time, toast, trying} from './dom.js';
 import {code} from './markdown.js';
@@ -33,7 +33,7 @@ export function approvalCard(question, {onDecided, place}) {
 			try {
 				await post(`api/approvals/${question.id}/${word}`);
 			} catch (error) {
-				if (!(error instanceof Refused) || error.status !== 404 && error.status !== 409) throw error;
+				if (![404, 409].includes(error.status)) throw error;
 				toast('This question was decided already, or is too old.', true);
 				return onDecided(null);
 			}

@@ -5,7 +5,7 @@ export function auditRoom() {
 	const state = h('div'), list = h('div');
 	const fields = {what: field('What', {placeholder: 'message'}), on: field('On (id or name)', {}), key: field('Key (id)', {}), outcome: field('Outcome', {placeholder: 'done, 200 …'})};
 	const again = seldom(300, () => reload(1));
-	const {node} = room('Audit', {acts: [button('Check', () => check(), {sign: 'check'}), button('Export', trying(save), {sign: 'up'})], intro: 'Who did what, and what came of it; never what was said. Each record holds the hash of the one before.'}, state, h('div.filters', {oninput: again}, Object.values(fields).map((one) => one.node)), list);
+	const {node} = room('Audit', {acts: [button('Check', () => check(), {sign: 'check'}), button('Export', trying(save), {sign: 'down'})], intro: 'Who did what, and what came of it; never what was said. Each record holds the hash of the one before.'}, state, h('div.filters', {oninput: again}, Object.values(fields).map((one) => one.node)), list);
 	const check = loading(state, async () => {
 		const verdict = await get('api/audit/verify');
 		return h('div.card.chain', {class: verdict.valid ? 'good' : 'bad'}, icon(verdict.valid ? 'check' : 'warn'), h('div', h('strong', verdict.valid ? 'The chain is whole' : 'The chain is broken'), h('p.small', `${plural(verdict.records, 'record')}, the first ${verdict.signed} behind a signature. ${verdict.note}`), verdict.findings.length > 0 && h('ul', verdict.findings.map((finding) => h('li', finding))), h('p.small', 'Head ', h('code', verdict.head))));

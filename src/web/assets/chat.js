@@ -120,12 +120,7 @@ export class Chat {
 	}
 
 	async lastSeq(id, signal) {
-		const probe = new AbortController();
-		signal.addEventListener('abort', () => probe.abort());
-		for await (const event of events(`api/sessions/${id}/events?after=${BEYOND}`, {signal: probe.signal})) {
-			probe.abort();
-			return event.last_seq ?? event.seq ?? 0;
-		}
+		for await (const event of events(`api/sessions/${id}/events?after=${BEYOND}`, {signal})) return event.last_seq ?? event.seq ?? 0;
 		return 0;
 	}
 
@@ -133,15 +128,10 @@ export class Chat {
 	async span(id, after, last, signal) {
 		const records = [];
 		if (last <= after) return records;
-		const own = new AbortController();
-		signal.addEventListener('abort', () => own.abort());
-		for await (const record of events(`api/sessions/${id}/events?after=${after}&until=idle`, {signal: own.signal})) {
-			if (!record.seq) continue;
-			if (record.seq > last) break;
-			records.push(record);
-			if (record.seq === last) break;
+		for await (const record of events(`api/sessions/${id}/events?after=${after}&until=idle`, {signal})) {
+			if (record.seq <= last) records.push(record);
+			if (record.seq >= last) break;
 		}
-		own.abort();
 		return records;
 	}
 
@@ -239,6 +229,7 @@ export class Chat {
 
 	gone(text = 'There is no such conversation; it may have been deleted.') {
 		this.close();
+		this.relist();
 		this.id = null;
 		this.setTitle('Conversation');
 		this.intro.hidden = false;
@@ -271,6 +262,7 @@ export class Chat {
 				if (![404, 409].includes(error.status)) throw error;
 			});
 		}
+		this.focus();
 	}
 
 	acts = {

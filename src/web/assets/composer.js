@@ -4,6 +4,7 @@ import {ask, filePath, newId} from './api.js';
 import {fill, h, icon, signButton, toast, trying} from './dom.js';
 
 // The server's own limits (API A3, A7).
+const ASKS = 'Message the agent';
 const CONTENT_MAX = 64 * 1024, FILES_MAX = 8, FILE_MAX = 1024 * 1024;
 
 const slot = (session) => `oxios.draft.${session ?? 'new'}`;
@@ -37,7 +38,7 @@ export class Composer {
 		this.session = null;
 		this.files = [];
 		this.coming = 0;
-		this.field = h('textarea', {id: 'message', rows: '1', placeholder: 'Message the agent', says: 'Message', enterkeyhint: 'send'});
+		this.field = h('textarea', {id: 'message', rows: '1', placeholder: ASKS, says: 'Message', enterkeyhint: 'send'});
 		this.chips = h('ul.chips', {says: 'Attached files'});
 		this.picker = h('input', {type: 'file', multiple: true, hidden: true, says: 'Text files', onchange: () => this.attach(this.picker.files)});
 		this.stopButton = signButton('stop', 'Stop the answer', stop, 'stop');
@@ -105,6 +106,7 @@ export class Composer {
 		try {
 			// The draft is kept until it was taken.
 			this.show('');
+			this.field.placeholder = 'Sending…';
 			await send(text, files.map((file) => file.path), this.key.key);
 			this.key = null;
 			if (draftOf(session).text === text) keep(session, '', []);
@@ -117,6 +119,7 @@ export class Composer {
 			toast(error.message, true);
 		} finally {
 			this.sending = false;
+			this.field.placeholder = ASKS;
 		}
 	}
 

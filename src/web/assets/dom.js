@@ -1,6 +1,6 @@
 // Elements, signs, fields, tables and rooms: what all of them look like. No string becomes markup anywhere in this page.
 
-import {del} from './api.js';
+import {del, patch, post} from './api.js';
 
 const isNothing = (value) => value === null || value === undefined || value === false;
 const some = (children) => children.flat(3).filter((child) => !isNothing(child));
@@ -191,6 +191,9 @@ export const edited = (title, fields, save, act = 'Save') =>
 		});
 		return h('form.body', {onsubmit: submit}, Object.values(fields).map((one) => one.node), note, h('div.acts', button('Cancel', () => done(null)), h('button.primary', {type: 'submit'}, act)));
 	});
+
+// The same for one of the things at `path`, or a new one.
+export const entered = (what, path, one, fields, change = patch) => edited(`${one ? 'Edit' : 'Add'} a ${what}`, fields, (body) => (one ? change(`${path}/${one.id}`, body) : post(path, body)));
 
 export const remover = (label, title, text, path, then, act) => signButton('trash', label, trying(async () => (await confirmed(title, text, act)) && (await del(path), then())));
 

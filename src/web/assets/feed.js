@@ -65,7 +65,7 @@ export function follow({path, onEvent, onGone, onOpen, stays}) {
 		if (ended || document.hidden) return rest();
 		clearTimeout(silence);
 		abort = null;
-		tries = Math.max(tries, 0) + (tries < 0 ? 0 : 1);
+		tries++;
 		note(self, 'waiting');
 		timer = setTimeout(run, WAIT_MS[Math.min(tries, WAIT_MS.length - 1)]);
 	}

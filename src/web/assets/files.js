@@ -39,7 +39,7 @@ export function filesRoom({rest, go}) {
 		const size = Number(response.headers.get('content-length') ?? 0);
 		// Whatever is done goes out from what was seen.
 		let seen = (response.headers.get('etag') ?? '*').replace('W/', '');
-		const head = (...acts) => h('header.filehead', h('h2', name), h('span.small', bytes(size)), h('span.grow'), acts, h('a.button', {href: at(url), download: name.split('/').pop()}, icon('up'), 'Download'), signButton('trash', 'Delete this file', trying(async () => (await confirmed(`Delete ${name}?`, 'This cannot be taken back.')) && (await ask('DELETE', url, {headers: {'if-match': seen}}), go('#/files'), reload()))));
+		const head = (...acts) => h('header.filehead', h('h2', name), h('span.small', bytes(size)), h('span.grow'), acts, h('a.button', {href: at(url), download: name.split('/').pop()}, icon('down'), 'Download'), signButton('trash', 'Delete this file', trying(async () => (await confirmed(`Delete ${name}?`, 'This cannot be taken back.')) && (await ask('DELETE', url, {headers: {'if-match': seen}}), go('#/files'), reload()))));
 		const raw = size <= SHOWN_MAX ? new Uint8Array(await response.arrayBuffer()) : null;
 		let text = null;
 		try {

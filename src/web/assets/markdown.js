@@ -15,7 +15,7 @@ const CELLS = /^(?=[^-]*-)[-|:\s]+$/;
 const DEEP = 8;
 
 // The parts of a text: `[{raw, node()}]`. While an answer grows only its last ones change: the nodes of the others are kept.
-export const parts = (text) => own(text.replace(/\r\n?/g, '\n').split('\n')).map((lines) => ({raw: lines.join('\n'), node: () => part(lines, 0)}));
+export const parts = (text) => own(text.replace(/\r\n?/g, '\n').split('\n')).map((lines) => ({raw: lines.join('\n'), node: () => Object.assign(part(lines, 0), {dir: 'auto'})}));
 
 function own(lines) {
 	const found = [];
@@ -30,13 +30,9 @@ export const markdown = (text) => h('div.md', parts(text).map((one) => one.node(
 
 function partEnd(lines, i) {
 	const line = lines[i];
-	const fence = FENCE.exec(line);
-	if (fence) {
-		for (let j = i + 1; j < lines.length; j++) if (lines[j].trim().startsWith(fence[1]) && !lines[j].trim().slice(fence[1].length).trim()) return j + 1;
-		return lines.length;
-	}
+	if (FENCE.test(line)) return fenceEnd(lines, i);
 	if (!line.trim() || HEAD.test(line) || RULE.test(line)) return i + 1;
-	const kind = QUOTE.test(line) ? 'quote' : ITEM.test(line) ? 'list' : 'text';
+	const kind = QUOTE.test(line) ? 'quote' : ITEM.test(line) ? 'list' : heads(lines, i) ? 'table' : 'text';
 	const ordered = /^ *\d/.test(line);
 	// A list of the other kind is another list.
 	const other = (next) => /^ ?\S/.test(next) && ITEM.test(next) && /^ *\d/.test(next) !== ordered;
@@ -44,6 +40,10 @@ function partEnd(lines, i) {
 	for (; j < lines.length; j++) {
 		const next = lines[j];
 		if (kind === 'list') {
+			if (/^ /.test(next) && FENCE.test(next.trim())) {
+				j = fenceEnd(lines, j) - 1;
+				continue;
+			}
 			// It goes on over one empty line where what follows belongs to it.
 			if (!next.trim()) {
 				if (j + 1 < lines.length && ((ITEM.test(lines[j + 1]) && !other(lines[j + 1])) || /^ {2,}\S/.test(lines[j + 1]))) continue;
@@ -53,9 +53,19 @@ function partEnd(lines, i) {
 			continue;
 		}
 		if (!next.trim() || HEAD.test(next) || FENCE.test(next) || RULE.test(next)) break;
-		if (kind === 'text' && (QUOTE.test(next) || (ITEM.test(next) && !/^ *\d/.test(next)))) break;
+		if ((kind === 'text' && heads(lines, j)) || (kind !== 'quote' && (QUOTE.test(next) || (ITEM.test(next) && !/^ *(?!1\D)\d/.test(next))))) break;
 	}
 	return j;
+}
+
+const heads = (lines, i) => lines[i].includes('|') && CELLS.test(lines[i + 1] ?? '');
+
+// Where the block of code ends that begins here; within a list it stands deeper.
+function fenceEnd(lines, i) {
+	const [, mark] = FENCE.exec(lines[i].trim());
+	do i++;
+	while (i < lines.length && (!lines[i].trim().startsWith(mark) || lines[i].trim().slice(mark.length).trim()));
+	return Math.min(i + 1, lines.length);
 }
 
 function part(lines, depth) {
@@ -71,7 +81,7 @@ function part(lines, depth) {
 	if (RULE.test(first)) return h('hr');
 	if (QUOTE.test(first) && depth < DEEP) return h('blockquote', blocks(lines.map((line) => line.replace(QUOTE, '')), depth + 1));
 	if (ITEM.test(first) && depth < DEEP) return list(lines, depth);
-	if (lines.length > 1 && first.includes('|') && CELLS.test(lines[1])) return table(lines);
+	if (heads(lines, 0)) return table(lines);
 	return h('p', inline(lines.map((line) => line.trim()).join('\n')));
 }
 
@@ -111,7 +121,7 @@ export function code(text, language = '') {
 	return h('figure.code', h('figcaption', h('span', language || 'text'), h('button.quiet', {onclick: () => copyText(text)}, icon('copy'), 'Copy')), h('pre', {tabindex: '0', says: `Code${language ? ', ' + language : ''}`}, h('code', text)));
 }
 
-const LINK = /^\[([^\[\]]*(?:\[[^\[\]]*\][^\[\]]*)*)\]\(\s*<?([^\s<>]+?)>?(?:\s+"[^"]*")?\s*\)/;
+const LINK = /^\[([^\[\]]*(?:\[[^\[\]]*\][^\[\]]*)*)\]\(\s*<?((?:\([^\s()]*\)|[^\s<>()])+)>?(?:\s+"[^"]*")?\s*\)/;
 const BARE = /^https?:\/\/[^\s<>"'`]+[^\s<>"'`.,;:!?)\]}]/;
 
 function link(target, inner) {
@@ -152,7 +162,7 @@ function inline(text, depth = 0) {
 			}
 			continue;
 		}
-		const strong = depth < DEEP && /^(\*\*|__|~~)(?=\S)([^]*?\S)\1/.exec(rest);
+		const strong = depth < DEEP && /^(\*\*|__|~~)(?=\S)([^]*?\S)\1(?!\*)/.exec(rest);
 		if (strong && !(c === '_' && within)) {
 			put(h(c === '~' ? 'del' : 'strong', inline(strong[2], depth + 1)));
 			i += strong[0].length;

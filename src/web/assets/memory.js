@@ -1,8 +1,7 @@
 import {get, patch, post} from './api.js';
-import {announce, badge, button, edited, field, h, icon, list, loading, pager, plural, remover, room, seldom, signButton, time, trying} from './dom.js';
+import {announce, badge, button, entered, field, h, icon, list, loading, pager, plural, remover, room, seldom, signButton, time, trying} from './dom.js';
 
 const KINDS = [['fact', 'Fact'], ['episode', 'Episode'], ['knowledge', 'Knowledge']];
-const KIND_OF = {facts: 'fact', episodes: 'episode'};
 
 export function memoryRoom() {
 	let query = '';
@@ -30,11 +29,11 @@ export function memoryRoom() {
 	async function edit(entry) {
 		const fields = {
 			content: field('What is to be remembered', {kind: 'area', value: entry?.content, required: true}),
-			memory_type: field('Kind', {kind: 'select', options: KINDS, value: entry ? (KIND_OF[entry.category] ?? entry.category) : 'fact'}),
+			memory_type: field('Kind', {kind: 'select', options: KINDS, value: entry ? entry.category.replace(/s$/, '') : 'fact'}),
 			tags: field('Tags', {value: entry?.tags.join(', '), hint: 'Apart by commas.', as: list}),
 			importance: field('Importance, 0 to 1', {kind: 'number', min: 0, max: 1, step: 0.1, value: entry?.importance ?? 0.5, as: Number}),
 		};
-		if (await edited(entry ? 'Edit a memory' : 'Add a memory', fields, (body) => (entry ? patch(`api/memory/${entry.id}`, body) : post('api/memory', body)))) reload();
+		if (await entered('memory', 'api/memory', entry, fields)) reload();
 	}
-	return {node};
+	return {node, refresh: () => reload(), on: ['memory_stored']};
 }

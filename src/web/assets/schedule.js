@@ -1,5 +1,5 @@
 import {get, patch, post} from './api.js';
-import {badge, button, edited, field, h, loading, remover, room, signButton, time, toast, toggle, trying} from './dom.js';
+import {badge, button, entered, field, h, loading, remover, room, signButton, time, toast, toggle, trying} from './dom.js';
 
 const EXAMPLES = [['0 7 * * *', 'every day at 7'], ['*/30 * * * *', 'every half hour'], ['0 9 * * 1', 'Mondays at 9'], ['@monthly', 'on the first of each month']];
 
@@ -22,7 +22,7 @@ export function scheduleRoom() {
 			content: field('What is sent to the agent', {kind: 'area', value: job?.content, required: true}),
 			missed: field('Runs missed while the server was down', {kind: 'select', options: [['skip', 'are left out'], ['once', 'are made up for once']], value: job?.missed ?? 'skip'}),
 		};
-		if (await edited(job ? 'Edit a scheduled task' : 'Add a scheduled task', fields, (body) => (job ? patch(`api/cron-jobs/${job.id}`, body) : post('api/cron-jobs', body)))) reload();
+		if (await entered('scheduled task', 'api/cron-jobs', job, fields)) reload();
 	}
-	return {node};
+	return {node, refresh: reload, on: ['agent_']};
 }

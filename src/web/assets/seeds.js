@@ -1,5 +1,5 @@
 import {get} from './api.js';
-import {badge, h, loading, pager, room, time} from './dom.js';
+import {badge, h, loading, pager, plural, room, time} from './dom.js';
 
 export function seedsRoom({rest: id}) {
 	const into = h('div');
@@ -9,7 +9,7 @@ export function seedsRoom({rest: id}) {
 	async function list(page) {
 		const found = await get(`api/seeds?page=${page}&limit=50`);
 		if (!found.total) return h('p.empty', 'No task has been worked on yet. Say “task …” to the agent.');
-		return [h('ul.cards', found.items.map((seed) => h('li.card.link', h('a', {href: `#/seeds/${seed.id}`}, seed.goal || 'Without a goal'), h('footer', h('span.small', time(seed.created_at)), seed.constraints_count > 0 && badge(`${seed.constraints_count} constraints`))))), pager(found, reload)];
+		return [h('ul.cards', found.items.map((seed) => h('li.card.link', h('a', {href: `#/seeds/${seed.id}`}, seed.goal || 'Without a goal'), h('footer', h('span.small', time(seed.created_at)), seed.constraints_count > 0 && badge(plural(seed.constraints_count, 'constraint')))))), pager(found, reload)];
 	}
 
 	async function detail(seedId) {
@@ -30,5 +30,5 @@ export function seedsRoom({rest: id}) {
 		};
 		return h('ul.tree', roots.map(branch));
 	}
-	return {node};
+	return {node, refresh: reload, on: ['seed_', 'evaluation_']};
 }

@@ -30,7 +30,7 @@ export class Sessions {
 				const [opener, menu] = sessionMenu(() => known.get(item.id) ?? item, {go, changed: () => this.refresh()});
 				return h('div.session', {'data-id': item.id}, h('a', {href: `#/s/${item.id}`, 'aria-current': item.id === this.current && 'page'}, h('span.title', titleOf(item)), h('small', item.snippet ?? [time(item.updated_at), item.message_count > 1 ? ` · ${item.message_count} messages` : ''])), opener, menu);
 			},
-			empty: () => h('p.empty', this.query ? 'Nothing was found.' : 'No conversations yet. What you say to the agent is kept here.'),
+			empty: () => h('p.empty', this.query || this.space ? 'Nothing was found.' : 'No conversations yet. What you say to the agent is kept here.'),
 		});
 		this.node = h('div.finder', h('div.search', icon('search'), this.search), this.spaces, this.scroller);
 		this.sought = seldom(250, () => ((this.query = this.search.value.trim().slice(0, 400)), (this.scroller.scrollTop = 0), this.refresh()));
@@ -75,7 +75,7 @@ export function sessionMenu(session, {go, changed}) {
 	const opener = signButton('more', 'More about this conversation', () => open());
 	const act = (text, sign, work) => h('button', {onclick: () => (menu.hidePopover(), trying(work)())}, icon(sign), text);
 	const told = (item) => (item && known.set(item.id, item), changed(item));
-	const file = (text, format) => h('a', {href: at(`api/sessions/${session().id}/export?format=${format}`), download: true, onclick: () => menu.hidePopover()}, icon('up'), text);
+	const file = (text, format) => h('a', {href: at(`api/sessions/${session().id}/export?format=${format}`), download: true, onclick: () => menu.hidePopover()}, icon('down'), text);
 
 	function open() {
 		fill(menu,

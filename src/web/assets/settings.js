@@ -60,7 +60,6 @@ export function settingsRoom() {
 		function parsed({key, made, gone}) {
 			const text = made.value;
 			if (gone?.checked) return null;
-			if (key.kind === 'bool') return text;
 			if (key.kind === 'whole' || key.kind === 'decimal') return text === '' ? null : Number(text);
 			if (key.kind === 'list') return list(text, '\n');
 			try {
@@ -93,7 +92,7 @@ export function settingsRoom() {
 				}
 				await saved(wanted);
 			} catch (error) {
-				if (!(error instanceof Refused) || error.status !== 400) throw error;
+				if (error.status !== 400) throw error;
 				// "section.key: expected …; section.key: …"
 				const rest = [];
 				for (const part of error.message.split('; ')) {

@@ -1,5 +1,5 @@
-import {get, patch, post, put} from './api.js';
-import {badge, button, edited, field, h, loading, remover, room, signButton, trying} from './dom.js';
+import {get, post, put} from './api.js';
+import {badge, button, edited, entered, field, h, loading, remover, room, signButton, trying} from './dom.js';
 
 export function spacesRoom() {
 	const spaces = h('div'), personas = h('div');
@@ -20,7 +20,7 @@ export function spacesRoom() {
 
 	async function editSpace(space) {
 		const fields = {name: field('Name', {value: space?.name, required: true}), description: field('What it is for', {value: space?.description}), context: field('What the agent is told', {kind: 'area', value: space?.context})};
-		if (await edited(space ? 'Edit a space' : 'Add a space', fields, (body) => (space ? patch(`api/spaces/${space.id}`, body) : post('api/spaces', body)))) again();
+		if (await entered('space', 'api/spaces', space, fields)) again();
 	}
 
 	async function merge(space) {
@@ -30,7 +30,7 @@ export function spacesRoom() {
 
 	async function editPersona(one) {
 		const fields = {name: field('Name', {value: one?.name, required: true}), description: field('In a few words', {value: one?.description}), prompt: field('What the agent is told', {kind: 'area', value: one?.prompt, required: true})};
-		if (await edited(one ? 'Edit a persona' : 'Add a persona', fields, (body) => (one ? put(`api/personas/${one.id}`, body) : post('api/personas', body)))) others();
+		if (await entered('persona', 'api/personas', one, fields, put)) others();
 	}
 	return {node};
 }

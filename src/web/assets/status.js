@@ -10,7 +10,7 @@ export function statusRoom() {
 	const prices = stored.get('oxios.prices') ?? {in: 0, out: 0};
 	const [priceIn, priceOut] = [['in', 'read'], ['out', 'written']].map(([name, word]) => field(`Price of a million tokens ${word}`, {kind: 'number', min: 0, step: 'any', value: prices[name] || '', oninput: (event) => ((prices[name] = Number(event.target.value) || 0), stored.set('oxios.prices', prices), draw())}));
 	const {node} = room('Status', {}, now, h('h2', 'The last hour'), h('p.small', 'Kept in this browser, while the page is open.'), charts, h('div.filters', priceIn.node, priceOut.node));
-	loading(now, async () => {
+	const reload = loading(now, async () => {
 		const [status, ready, engine] = await Promise.all([get('api/status'), fetch(at('health/ready')).then((answer) => answer.json()), get('api/engine/config').catch(() => null)]);
 		const parts = {'State store': status.components.state_store, Events: status.components.event_bus, Memory: ready.components?.memory};
 		const {agents} = status.components;
@@ -28,7 +28,7 @@ export function statusRoom() {
 		fill(charts, chart('Requests a minute', [rate('requests')], round), chart('Tokens a minute', [rate('tokensIn'), rate('tokensOut')], round, ['read', 'written']), chart('Cost a minute', [cost], (n) => n.toFixed(4)), chart('Latency of requests', [latency(0.5), latency(0.95)], ms, ['half within', '95 % within']), chart('Memory', [level('memory')], bytes), chart('Answers at work', [level('active')], count));
 	}
 
-	const stop = watchMetrics(draw);
+	const stop = watchMetrics(() => (draw(), reload()));
 	draw();
 	return {node, close: stop};
 }

@@ -52,8 +52,7 @@ export class TurnView {
 		if (waitsForFirst) fill(this.note, h('span.dots', {'aria-hidden': 'true'}), 'Working…');
 		else if (ENDS[turn.state]) fill(this.note, icon('warn'), `${ENDS[turn.state]}${turn.error?.message && turn.state === 'failed' ? `: ${turn.error.message}.` : '.'} `, h('button.link', {onclick: trying(() => acts.retry(turn))}, 'Try again'), turn.error?.code === 'model' && [' · ', h('a', {href: '#/model'}, 'Connect another model')]);
 		else if (!this.note.hidden) fill(this.note, icon('warn'), 'This is the best of several attempts; not every criterion is met.');
-		if (turn.over) {
-			if (this.foot.childElementCount) return;
+		if (turn.over && !this.foot.childElementCount) {
 			this.foot.append(h('div.acts.hover', turn.text && signButton('copy', 'Copy this answer', () => copyText(turn.text)), signButton('retry', 'Ask again', trying(() => acts.retry(turn))),
 				h('span.small', [turn.tokens ? plural(turn.tokens, 'token') : null, turn.model, turn.ended && turn.time ? took(turn.time, turn.ended) : null].filter(Boolean).join(' · ')),
 				turn.seed && h('a.small', {href: `#/seeds/${turn.seed}`}, 'Specification')));

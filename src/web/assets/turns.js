@@ -87,7 +87,7 @@ export class Turns {
 		return turn;
 	}
 
-	// Records before all others. Gives the number of turns that are new in front.
+	// Records before all others.
 	before(records) {
 		const earlier = new Turns();
 		for (const record of records) earlier.take(record);
@@ -105,7 +105,6 @@ export class Turns {
 			this.byId.set(turn.id, whole);
 			this.list[this.list.indexOf(known)] = whole;
 		}
-		return fresh;
 	}
 
 	// Those that can be shown: their beginning is known.

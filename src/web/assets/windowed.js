@@ -19,7 +19,7 @@ export class Windowed {
 		// Only a hand takes somebody from the end.
 		scroller.addEventListener('scroll', () => {
 			const {scrollTop, clientHeight, scrollHeight} = scroller;
-			if (this.last === undefined || Math.abs(scrollTop - this.last) > 1) this.stuck = scrollHeight - scrollTop - clientHeight < 60;
+			if (this.last === undefined || Math.abs(scrollTop - this.last) > 1) this.stuck = scrollHeight - scrollTop - clientHeight < (scrollTop < this.last ? 1 : 60);
 			this.last = scrollTop;
 			if (scrollTop < clientHeight) onTop();
 		}, {passive: true});
