@@ -67,10 +67,10 @@ export default [
     holds(cancel.x >= 0 && cancel.x + cancel.width <= PHONE.viewport.width, 'Cancel is on the screen');
     await fits(page, 'the question');
     await page.getByRole('dialog').getByRole('button', { name: 'Delete' }).click();
-    await page.getByRole('dialog').waitFor({ state: 'hidden' });
+    await page.getByText('Choose a file.').waitFor();
     await page.goto(`${server.url}/#/`);
-    await page.getByLabel('Text files', { exact: true }).setInputFiles({ name: `my_${name}`, mimeType: 'text/plain', buffer: Buffer.from('text') });
-    const out = await page.getByRole('button', { name: `Leave out my_${name}` }).boundingBox();
+    await page.getByLabel('Text files', { exact: true }).setInputFiles({ name, mimeType: 'text/plain', buffer: Buffer.from('text') });
+    const out = await page.getByRole('button', { name: `Leave out ${name}` }).boundingBox();
     holds(out.x + out.width <= PHONE.viewport.width, 'so is what takes a file out again');
   }],
   ['a room that could not be loaded is loaded when somebody asks again', async (browser) => {
