@@ -86,7 +86,7 @@ mod tests {
     #[test]
     fn two_versions_of_one_size_and_one_moment_have_two_tags() {
         let dir = std::env::temp_dir().join(format!("oxios-file-tag-{}", std::process::id()));
-        let files = Workspace::open(&dir, &RealDisk, Arc::new(ManualClock::default())).unwrap();
+        let files = Workspace::open(&dir, Arc::new(RealDisk), Arc::new(ManualClock::default())).unwrap();
         let stamped = |nanos| {
             let file = std::fs::File::options().write(true).open(dir.join("a")).unwrap();
             file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_nanos(nanos)).unwrap();
@@ -106,7 +106,7 @@ mod tests {
     #[tokio::test]
     async fn exactly_what_was_announced_is_sent_or_the_connection_breaks() {
         let dir = std::env::temp_dir().join(format!("oxios-file-body-{}", std::process::id()));
-        let files = Workspace::open(&dir, &RealDisk, Arc::new(ManualClock::default())).unwrap();
+        let files = Workspace::open(&dir, Arc::new(RealDisk), Arc::new(ManualClock::default())).unwrap();
         for len in [3, FILE_CHUNK_BYTES, 2 * FILE_CHUNK_BYTES + 3] {
             files.write("a", &vec![7; len]).unwrap();
             let sent = async |size: usize| {

@@ -426,7 +426,7 @@ pub(crate) mod tests {
         let (dir, seams) = test_seams(name);
         Reach {
             owner: OwnerId::derived(&[1; 32]),
-            workspace: Arc::new(Workspace::open(&dir.join("files"), &*seams.disk, seams.clock.clone()).unwrap()),
+            workspace: Arc::new(Workspace::open(&dir.join("files"), seams.disk.clone(), seams.clock.clone()).unwrap()),
             memory: Arc::new(Memory::open(
                 dir.join("memory"),
                 seams.clone(),

@@ -57,6 +57,36 @@ async fn a_large_file_is_sent_in_pieces_and_a_larger_body_is_refused() {
     client.send(Ask::new("PUT", file("x")).body(vec![b'x'; 1024 * 1024 + 1])).await.expect(413).error();
 }
 
+#[tokio::test]
+async fn a_directory_that_is_put_in_the_place_of_the_files_is_what_is_used_from_then_on() {
+    let server = Setup::new().start();
+    let client = server.client();
+    let workspace = server.home().join("workspace");
+    let (files, old) = (workspace.join("files"), workspace.join("old"));
+    let put = |name: &str, text: &str| Ask::new("PUT", file(name)).body(text.as_bytes().to_vec());
+    client.send(put("a.txt", "before")).await.expect(200);
+    // A backup takes its place.
+    std::fs::create_dir(workspace.join("backup")).unwrap();
+    std::fs::write(workspace.join("backup/b.txt"), "restored").unwrap();
+    std::fs::rename(&files, &old).unwrap();
+    std::fs::rename(workspace.join("backup"), &files).unwrap();
+    assert_eq!(client.get(&file("b.txt")).await.expect(200).body, b"restored");
+    client.get(&file("a.txt")).await.expect(404);
+    client.send(put("c.txt", "after")).await.expect(200);
+    assert!(files.join("c.txt").exists() && !old.join("c.txt").exists());
+    // It is gone, then an empty one is there, then only a way to it.
+    std::fs::remove_dir_all(&files).unwrap();
+    assert_eq!(client.get("/api/workspace/tree").await.expect(200).json(), json!([]));
+    client.send(put("d/e.txt", "anew")).await.expect(200);
+    assert_eq!(std::fs::read(files.join("d/e.txt")).unwrap(), b"anew");
+    std::fs::remove_dir_all(&files).unwrap();
+    std::os::unix::fs::symlink(&old, &files).unwrap();
+    assert_eq!(client.get(&file("a.txt")).await.expect(200).body, b"before");
+    // And so does the agent.
+    let told = client.post("/api/chat", &json!({"content": "read a.txt"})).await.expect(200).json();
+    assert!(told["reply"].as_str().unwrap().contains("before"), "{told}");
+}
+
 /// THREATS 18.
 #[tokio::test]
 async fn no_path_leaves_the_workspace() {

@@ -23,7 +23,7 @@ pub use crate::sys::root::RootError as WorkspaceError;
 
 /// The shared files.
 pub struct Workspace {
-    root: Root,
+    disk: Arc<dyn Disk>,
     path: PathBuf,
     clock: Arc<dyn Clock>,
     /// Held while something is written or removed, by blocking threads only: whoever looks before it writes has nobody in between.
@@ -57,9 +57,22 @@ pub struct Found {
 
 impl Workspace {
     /// Opens the directory, made (0700) where it is missing.
-    pub fn open(dir: &Path, disk: &dyn Disk, clock: Arc<dyn Clock>) -> Result<Self, WorkspaceError> {
-        atomic::make_dir(disk, dir)?;
-        Ok(Self { root: Root::open(disk, dir)?, path: dir.to_owned(), clock, writing: Mutex::default() })
+    pub fn open(dir: &Path, disk: Arc<dyn Disk>, clock: Arc<dyn Clock>) -> Result<Self, WorkspaceError> {
+        let workspace = Self { disk, path: dir.to_owned(), clock, writing: Mutex::default() };
+        workspace.root()?;
+        Ok(workspace)
+    }
+
+    /// The directory that has its name now, opened for each use: whoever puts a backup in its place, or removes it, while the server
+    /// runs finds there what is written next. It is made again where it is missing.
+    fn root(&self) -> Result<Root, WorkspaceError> {
+        match Root::open(&*self.disk, &self.path) {
+            Err(WorkspaceError::NotFound) => {
+                atomic::make_dir(&*self.disk, &self.path)?;
+                Root::open(&*self.disk, &self.path)
+            }
+            opened => opened,
+        }
     }
 
     /// Where it lies; for programs that work in it, not for names that a stranger chose.
@@ -69,22 +82,22 @@ impl Workspace {
 
     /// What a directory holds (`""` is the top), directories first; and whether there is more than [`DIR_ENTRIES_MAX`].
     pub fn list(&self, dir: &str) -> Result<(Vec<Item>, bool), WorkspaceError> {
-        self.root.list(dir, DIR_ENTRIES_MAX)
+        self.root()?.list(dir, DIR_ENTRIES_MAX)
     }
 
     /// The first `max` bytes of a file, and its size.
     pub fn read(&self, path: &str, max: usize) -> Result<(Vec<u8>, u64), WorkspaceError> {
-        self.root.read_start(path, max)
+        self.root()?.read_start(path, max)
     }
 
     /// An open file, and what it is.
     pub fn open_file(&self, path: &str) -> Result<(Box<dyn DiskFile>, Item), WorkspaceError> {
-        self.root.open_file(path)
+        self.root()?.open_file(path)
     }
 
     /// What a path is; `None` where there is nothing.
     pub fn stat(&self, path: &str) -> Result<Option<Item>, WorkspaceError> {
-        self.root.stat(path)
+        self.root()?.stat(path)
     }
 
     /// Writes a file whole and durably, with its directories; at most [`FILE_WRITE_BYTES_MAX`].
@@ -97,18 +110,18 @@ impl Workspace {
         if bytes.len() > FILE_WRITE_BYTES_MAX {
             return Err(WorkspaceError::TooLarge { size: bytes.len() as u64, limit: FILE_WRITE_BYTES_MAX as u64 });
         }
-        self.alone(path, fits, || self.root.write_atomic(path, bytes))
+        self.alone(path, fits, |root| root.write_atomic(path, bytes))
     }
 
     /// Makes an empty file, with its directories; [`WorkspaceError::Exists`] where there is something.
     pub fn create(&self, path: &str) -> Result<(), WorkspaceError> {
         let _one_at_a_time = self.writing();
-        self.root.create(path)
+        self.root()?.create(path)
     }
 
     /// Makes a directory and those above it.
     pub fn make_dir(&self, path: &str) -> Result<(), WorkspaceError> {
-        self.root.make_dir(path)
+        self.root()?.make_dir(path)
     }
 
     /// Removes a file or an empty directory.
@@ -118,17 +131,23 @@ impl Workspace {
 
     /// The same where what is there fits; false where it does not, and nothing was done.
     pub fn remove_if(&self, path: &str, fits: Option<Fits<'_>>) -> Result<bool, WorkspaceError> {
-        self.alone(path, fits, || self.root.remove(path))
+        self.alone(path, fits, |root| root.remove(path))
     }
 
-    fn alone(&self, path: &str, fits: Option<Fits<'_>>, work: impl FnOnce() -> Result<(), WorkspaceError>) -> Result<bool, WorkspaceError> {
+    fn alone(
+        &self,
+        path: &str,
+        fits: Option<Fits<'_>>,
+        work: impl FnOnce(&Root) -> Result<(), WorkspaceError>,
+    ) -> Result<bool, WorkspaceError> {
         let _one_at_a_time = self.writing();
+        let root = self.root()?;
         if let Some(fits) = fits {
-            if !fits(self.root.stat(path)?.as_ref()) {
+            if !fits(root.stat(path)?.as_ref()) {
                 return Ok(false);
             }
         }
-        work().map(|()| true)
+        work(&root).map(|()| true)
     }
 
     fn writing(&self) -> MutexGuard<'_, ()> {
@@ -151,6 +170,7 @@ impl Workspace {
     /// Walks breadth first, so that a limit leaves out what lies deepest. True where a limit ended it.
     fn walk(&self, search: &mut Search<'_>) -> Result<bool, WorkspaceError> {
         let until = self.clock.monotonic() + Duration::from_millis(SEARCH_MILLIS_MAX);
+        let root = self.root()?;
         let (mut files, mut bytes) = (0, 0);
         let mut dirs = VecDeque::from([(String::new(), 0)]);
         let mut cut = false;
@@ -159,7 +179,7 @@ impl Workspace {
             if self.clock.monotonic() > until {
                 return Ok(true);
             }
-            let (items, more) = match self.list(&dir) {
+            let (items, more) = match root.list(&dir, DIR_ENTRIES_MAX) {
                 Ok(found) => found,
                 // Gone since it was seen, or not ours to read: what is left can still be searched.
                 Err(_) if depth > 0 => continue,
@@ -183,7 +203,7 @@ impl Workspace {
                 if files > SEARCH_FILES_MAX || bytes > SEARCH_BYTES_MAX || self.clock.monotonic() > until {
                     return Ok(true);
                 }
-                let Ok((content, _)) = self.root.read_start(&path, SEARCH_FILE_BYTES_MAX) else { continue };
+                let Ok((content, _)) = root.read_start(&path, SEARCH_FILE_BYTES_MAX) else { continue };
                 bytes += content.len();
                 if let Ok(text) = std::str::from_utf8(&content) {
                     search.file(&path, text);
@@ -281,7 +301,7 @@ mod tests {
     fn place(name: &str) -> (PathBuf, Workspace) {
         let dir = std::env::temp_dir().join(format!("oxios-ws-{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&dir);
-        let workspace = Workspace::open(&dir, &RealDisk, Arc::new(ManualClock::default())).unwrap();
+        let workspace = Workspace::open(&dir, Arc::new(RealDisk), Arc::new(ManualClock::default())).unwrap();
         (dir, workspace)
     }
 
@@ -328,7 +348,7 @@ mod tests {
         let (dir, ws) = place("slow");
         (0..8).for_each(|n| ws.make_dir(&n.to_string()).unwrap());
         assert!(!ws.search("needle", 10).unwrap().cut);
-        let slow = Workspace::open(&dir, &RealDisk, Arc::new(Slow(AtomicU64::new(0)))).unwrap();
+        let slow = Workspace::open(&dir, Arc::new(RealDisk), Arc::new(Slow(AtomicU64::new(0)))).unwrap();
         assert!(slow.search("needle", 10).unwrap().cut);
         std::fs::remove_dir_all(dir).unwrap();
     }

@@ -14,7 +14,7 @@ pub struct Workspaces {
     dir: PathBuf,
     first: OwnerId,
     seams: Seams,
-    /// Those that were used; taken for a look-up and while a directory is opened. As many as there are owners, whom a person
+    /// Those that were used; taken for a look-up and while a directory is made. As many as there are owners, whom a person
     /// makes by hand.
     open: Mutex<HashMap<OwnerId, Arc<Workspace>>>,
 }
@@ -40,7 +40,7 @@ impl Workspaces {
             return Ok(found.clone());
         }
         let dir = if owner == self.first { self.dir.join("files") } else { self.dir.join("files-of").join(owner.to_string()) };
-        let made = Arc::new(Workspace::open(&dir, &*self.seams.disk, self.seams.clock.clone())?);
+        let made = Arc::new(Workspace::open(&dir, self.seams.disk.clone(), self.seams.clock.clone())?);
         open.insert(owner, made.clone());
         Ok(made)
     }
