@@ -82,7 +82,7 @@ struct SessionDetail {
     user_messages: Vec<UserMessage>,
     /// What was answered, oldest first.
     agent_responses: Vec<AgentResponse>,
-    /// The specification last worked on.
+    /// The specification of the last task: the one that is worked on, then the one that the answer is a result of.
     active_seed_id: Option<crate::base::ids::SeedId>,
     /// Who answers.
     active_persona_id: Option<String>,

@@ -147,8 +147,8 @@ fn said<'a>(state: &'a State, stage: Stage, ground: &Ground<'a>) -> Said<'a> {
         Stage::Execute => (Purpose::Execute, None, format!("{}\n\n{}", state.request, spec()), &state.transcript, ground.history),
         Stage::Evaluate(_) => (Purpose::Evaluate, Some(evaluate::schema()), format!("{}\nResult:\n{}", spec(), state.result), &[], &[]),
         Stage::Evolve => {
-            let result = state.best.as_ref().map_or(state.result.as_str(), |best| best.text.as_str());
-            let message = format!("{}\nWhat is wrong:\n{}\n\nResult:\n{result}", spec(), state.complaints);
+            let (result, wrong) = state.to_repair();
+            let message = format!("{}\nWhat is wrong:\n{wrong}\n\nResult:\n{result}", spec());
             (Purpose::Evolve, Some(evolve::schema()), message, &[], &[])
         }
     };

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 use crate::base::cancel::Why;
-use crate::base::ids::ApprovalId;
+use crate::base::ids::{ApprovalId, SeedId};
 use crate::llm::request::{Finish, Message, ToolCall, Usage};
 use crate::orchestrator::EndKind;
 use crate::orchestrator::hold::Hold;
@@ -48,8 +48,6 @@ pub(crate) struct State {
     pub(crate) judged: Vec<Judgement>,
     /// What the last evaluation said.
     pub(crate) evaluated: Option<bool>,
-    /// What was wrong in the last attempt.
-    pub(crate) complaints: String,
     /// Model turns and tool results of this stage.
     pub(crate) transcript: Vec<Message>,
     /// The visible answer.
@@ -97,6 +95,11 @@ impl State {
     pub(crate) fn may_ask(&self) -> bool {
         self.stage == Stage::Execute && self.member.is_none()
     }
+
+    /// The result that a repair begins from, and what was wrong with that one.
+    pub(crate) fn to_repair(&self) -> (&str, &str) {
+        self.best.as_ref().map_or((&self.result, ""), |best| (&best.text, &best.notes))
+    }
 }
 
 /// What is being done.
@@ -127,6 +130,9 @@ pub(crate) struct Attempt {
     pub(crate) score: f64,
     /// What was wrong.
     pub(crate) notes: String,
+    /// The specification that it is a result of; none where an earlier version wrote it.
+    #[serde(default)]
+    pub(crate) seed: Option<SeedId>,
 }
 
 /// What a run has used up.
@@ -247,7 +253,8 @@ mod tests {
 
     #[test]
     fn a_state_that_an_earlier_version_wrote_is_read() {
-        let state = State { spent: Spent { calls: 3, ..Spent::default() }, ..State::default() };
+        let best = Attempt { text: "t".into(), score: 0.5, notes: "n".into(), seed: None };
+        let state = State { spent: Spent { calls: 3, ..Spent::default() }, best: Some(best.clone()), ..State::default() };
         let Value::Object(whole) = serde_json::to_value(&state).unwrap() else { panic!("no object") };
         let read = |object| serde_json::from_value::<State>(Value::Object(object));
         for name in whole.keys() {
@@ -257,6 +264,9 @@ mod tests {
         }
         let mut older = whole;
         older["spent"] = serde_json::json!({"calls": 3});
-        assert_eq!(read(older).unwrap().spent, state.spent);
+        older.insert("complaints".into(), "n".into());
+        older["best"].as_object_mut().unwrap().remove("seed");
+        let read = read(older).unwrap();
+        assert_eq!((read.spent, read.best), (state.spent, Some(best)));
     }
 }

@@ -416,7 +416,8 @@ impl Step<'_> {
         let notes = evaluate::complaints(&self.s.judged);
         let text = std::mem::take(&mut self.s.result);
         if passed || self.s.best.as_ref().is_none_or(|best| score > best.score) {
-            self.s.best = Some(Attempt { text, score, notes: notes.clone() });
+            let seed = self.s.seed.as_ref().map(|seed| seed.id);
+            self.s.best = Some(Attempt { text, score, notes, seed });
         }
         self.end_phase(if passed { "passed" } else { "failed" }, Some(score));
         let more = self.s.attempt < self.rules.evolutions && !self.s.refused && self.rules.allows(&self.s.spent, 0) == Allowed::Yes;
@@ -428,7 +429,6 @@ impl Step<'_> {
             return self.conclude_best();
         }
         self.s.evaluated = Some(false);
-        self.s.complaints = notes;
         self.enter(Stage::Evolve);
         self.begin(Phase::Evolve);
         self.ask();
@@ -439,7 +439,7 @@ impl Step<'_> {
         let (child, how) = match evolve::read(&self.s.raw, &parent) {
             Some(child) => (child, "repaired"),
             None if self.repair_once() => return,
-            None => (evolve::plain(&parent, &self.s.complaints), "degraded"),
+            None => (evolve::plain(&parent, self.s.to_repair().1), "degraded"),
         };
         self.s.seed_verdict = how.to_owned();
         self.s.attempt += 1;
@@ -502,11 +502,13 @@ impl Step<'_> {
     fn end(&mut self, kind: EndKind, verdict: &str, problem: Option<(&str, &str)>) {
         self.end_phase(verdict, None);
         self.s.stage = Stage::Over;
+        // Where one was judged, the text is the best one's, and that may be of an earlier specification than the last.
+        let answered = self.s.best.as_ref().and_then(|best| best.seed);
         let ending = Ending {
             text: self.s.answer.clone(),
             phase: self.s.reached,
             evaluation_passed: self.s.evaluated,
-            seed_id: self.s.seed.as_ref().map(|seed| seed.id),
+            seed_id: answered.or_else(|| self.s.seed.as_ref().map(|seed| seed.id)),
             error: problem.map(|(code, message)| Problem { code: code.into(), message: message.into() }),
         };
         self.out.push(Action::End(kind, ending));

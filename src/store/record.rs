@@ -244,7 +244,7 @@ pub struct Ending {
     /// What the last evaluation said, where there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evaluation_passed: Option<bool>,
-    /// The specification that was worked on.
+    /// The specification that the text is a result of; where there is none, the one that was worked on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed_id: Option<SeedId>,
     /// What went wrong, in public words.

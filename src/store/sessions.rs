@@ -75,7 +75,7 @@ pub struct SessionItem {
     pub space_id: Option<SpaceId>,
     /// User messages in it.
     pub message_count: u64,
-    /// The specification last worked on.
+    /// The specification of the last task: the one that is worked on, then the one that the answer is a result of.
     pub active_seed_id: Option<SeedId>,
     /// When it began.
     pub created_at: Timestamp,

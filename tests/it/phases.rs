@@ -135,6 +135,31 @@ async fn evolution_stops_at_its_limit_and_keeps_the_best_attempt() {
 }
 
 #[tokio::test]
+async fn an_answer_names_its_own_specification_and_a_repair_is_asked_for_with_what_was_wrong_in_the_text_beside_it() {
+    let model = Scripted::start();
+    model.phase("interview", task(&["mentions rain"]));
+    for (n, score) in [0.5, 0.3, 0.3].into_iter().enumerate() {
+        model.phase("execute", Reply::text(&[&format!("attempt {n}")]));
+        let judged = json!({"passed": false, "score": score, "notes": format!("fault {n}"), "criteria": []});
+        model.phase("evaluate", Reply::json(&judged));
+    }
+    model.phase("evolve", evolved()).phase("evolve", evolved());
+    let server = Setup::new().openai(&model).env("OXIOS_ORCHESTRATOR__MAX_EVOLUTION_ITERATIONS", "2").start();
+    let answer = say(&server.client(), "Write me a haiku about rain").await.expect(200).json();
+    assert_eq!(answer["reply"], "attempt 0");
+    let seeds = json_files(&server, "seeds");
+    let root = &seeds.iter().find(|seed| seed["generation"] == 0).unwrap()["id"];
+    let detail = server.client().get(&format!("/api/sessions/{SESSION}")).await.expect(200).json();
+    assert_eq!((&detail["agent_responses"][0]["seed_id"], &detail["active_seed_id"]), (root, root));
+    assert_eq!(&server.client().get("/api/sessions").await.expect(200).json()["items"][0]["active_seed_id"], root);
+    assert_eq!(&records(&server).await.last().unwrap()["seed_id"], root);
+    for asked in model.seen().into_iter().filter(|asked| asked.phase() == "evolve") {
+        let told = asked.told();
+        assert!(told.contains("attempt 0") && told.contains("fault 0") && !told.contains("fault 1"), "{told}");
+    }
+}
+
+#[tokio::test]
 async fn an_unclear_request_is_asked_about_and_the_answer_continues_it() {
     let model = Scripted::start();
     model.phase("interview", Reply::tool("ask_user", &json!({"questions": ["About what?", "How long?", "For whom?", "A fourth?"]})));

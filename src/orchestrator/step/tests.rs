@@ -33,12 +33,14 @@ struct Play {
     rules: Rules,
     log: Vec<String>,
     seeds: u8,
+    /// The specification that the end names.
+    answered: Option<SeedId>,
 }
 
 impl Play {
     fn new(rules: Rules) -> Self {
         let state = State { message: "msg".into(), request: "msg".into(), ..State::default() };
-        let mut play = Self { state, rules, log: Vec::new(), seeds: 0 };
+        let mut play = Self { state, rules, log: Vec::new(), seeds: 0, answered: None };
         play.give(Input::Begin);
         play
     }
@@ -71,6 +73,7 @@ impl Play {
                 }
                 Action::End(kind, ending) => {
                     assert_eq!(ending.text, self.state.answer);
+                    self.answered = ending.seed_id;
                     let code = ending.error.map(|p| format!(" {}", p.code)).unwrap_or_default();
                     format!("end {kind:?} {:?} {:?}{code}", ending.phase, ending.evaluation_passed)
                 }
@@ -255,6 +258,34 @@ fn a_failed_attempt_evolves_and_the_best_is_kept() {
             "end Done Evolve Some(false)",
         ]
     );
+}
+
+#[test]
+fn the_end_names_the_specification_that_its_text_is_a_result_of() {
+    let (root, child) = (SeedId::derived(&[1; 32]), SeedId::derived(&[2; 32]));
+    for (score, then, stopped, text_of, named) in [
+        (0.6, (false, 0.3), false, "one", root),
+        (0.3, (false, 0.6), false, "two", child),
+        (0.6, (true, 0.5), false, "two", child),
+        // What was said before a stop is the best so far, too.
+        (0.6, (false, 0.3), true, "one", root),
+    ] {
+        let mut play = Play::new(Rules { evolutions: if stopped { 2 } else { 1 }, score: 0.5, ..rules() });
+        play.all([call("start_task", TASK), ended(), text("one"), ended(), judged(false, score), ended()]);
+        play.all([text(r#"{"goal":"g2","repair":"r"}"#), ended(), text("two"), ended(), judged(then.0, then.1), ended()]);
+        if stopped {
+            play.give(Input::Stopped(Why::Asked));
+        }
+        assert!(play.log.last().unwrap().starts_with("end"), "{:?}", play.log);
+        assert_eq!((play.state.answer.as_str(), play.answered), (text_of, Some(named)), "{score} {then:?}");
+    }
+    // A state that an earlier version parked does not know.
+    let mut play = Play::new(Rules { evolutions: 1, ..rules() });
+    play.all([call("start_task", TASK), ended(), text("one"), ended(), judged(false, 0.6), ended()]);
+    play.all([text(r#"{"goal":"g2","repair":"r"}"#), ended()]);
+    play.state.best.as_mut().unwrap().seed = None;
+    play.give(Input::Stopped(Why::Asked));
+    assert_eq!(play.answered, Some(child));
 }
 
 #[test]
