@@ -118,6 +118,9 @@ struct ImportedAnswer {
     /// What the evaluation said.
     #[serde(default)]
     evaluation_passed: Value,
+    /// It is questions about a task that was not clear; the next message answers them.
+    #[serde(default)]
+    asks: Value,
     /// When.
     #[serde(default)]
     #[cfg_attr(test, schemars(with = "Option<Timestamp>"))]

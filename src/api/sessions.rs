@@ -120,6 +120,9 @@ struct AgentResponse {
     phase_reached: Option<crate::store::record::Phase>,
     /// What the evaluation said, where there was one.
     evaluation_passed: Option<bool>,
+    /// Only where the text is questions about a task that was not clear: the next message answers them.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    asks: bool,
     /// When.
     timestamp: crate::base::time::Timestamp,
 }

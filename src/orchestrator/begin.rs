@@ -9,6 +9,7 @@ use crate::orchestrator::history::Exchange;
 use crate::orchestrator::interview::{self, ROUNDS_MAX};
 use crate::orchestrator::run::{Next, Run, blocking};
 use crate::orchestrator::state::Input;
+use crate::orchestrator::step::UNCLEAR;
 use crate::orchestrator::tools::memory_line;
 use crate::rooms::memory::Entry;
 use crate::store::StoreError;
@@ -70,7 +71,8 @@ impl Run<'_> {
             if turn.kind != "done" || turn.ending.phase != Phase::Interview {
                 break;
             }
-            if !asked(&self.job.session.records_of(turn.message_id).await?) {
+            // An earlier version said it only in the records of the run.
+            if !turn.ending.asks && !asked(&self.job.session.records_of(turn.message_id).await?) {
                 break;
             }
             rounds.push((turn.ending.text.clone(), std::mem::replace(&mut answer, turn.message.content.clone())));
@@ -173,7 +175,7 @@ fn lines<'a>(entries: impl Iterator<Item = &'a Entry>, room: usize) -> String {
 /// The turn ended with our questions.
 fn asked(records: &[Record]) -> bool {
     records.iter().any(|record| {
-        matches!(&record.body, Body::Phase { phase: Phase::Interview, state: PhaseState::Ended, verdict: Some(verdict), .. } if verdict == "unclear")
+        matches!(&record.body, Body::Phase { phase: Phase::Interview, state: PhaseState::Ended, verdict: Some(verdict), .. } if verdict == UNCLEAR)
     })
 }
 

@@ -21,6 +21,8 @@ const NO_ANSWER: &str = "The model gave no answer. Please try again in other wor
 /// Why a run failed in which tools were called, or the budget ran out, and nothing was said.
 const NOT_FINISHED: &str = "the model came to no result within what one message may use; ask for a smaller step, or raise \
                             orchestrator.max_model_calls or orchestrator.max_tokens_per_run";
+/// The verdict of an interview that ended with our questions.
+pub(crate) const UNCLEAR: &str = "unclear";
 /// JSON of a structured answer that is looked at, in bytes; no schema of ours needs more.
 const RAW_BYTES_MAX: usize = 64 * 1024;
 /// A tool call's id, in bytes; a longer one, or one with odd characters, is replaced.
@@ -322,7 +324,7 @@ impl Step<'_> {
             return self.begin_seed(draft);
         }
         self.show(&interview::questions_text(questions));
-        self.end(EndKind::Done, "unclear", None);
+        self.end(EndKind::Done, UNCLEAR, None);
     }
 
     fn begin_seed(&mut self, draft: Draft) {
@@ -509,6 +511,7 @@ impl Step<'_> {
             phase: self.s.reached,
             evaluation_passed: self.s.evaluated,
             seed_id: answered.or_else(|| self.s.seed.as_ref().map(|seed| seed.id)),
+            asks: verdict == UNCLEAR,
             error: problem.map(|(code, message)| Problem { code: code.into(), message: message.into() }),
         };
         self.out.push(Action::End(kind, ending));

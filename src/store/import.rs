@@ -65,6 +65,8 @@ pub(crate) struct OldAnswer {
     #[serde(default)]
     timestamp: Value,
     #[serde(default)]
+    asks: Value,
+    #[serde(default)]
     pub(crate) outcome: Value,
 }
 
@@ -220,6 +222,7 @@ fn ending(old: OldAnswer) -> Body {
         Some("cancelled") => Body::Cancelled(ending),
         Some("interrupted") => Body::Interrupted(ending),
         _ => Body::Done(ending),
+        asks: old.asks.as_bool().unwrap_or(false),
     }
 }
 

@@ -490,6 +490,7 @@ fn interrupted(text: String, trace: &Trace) -> Body {
         phase: trace.phase.unwrap_or_default(),
         evaluation_passed: None,
         seed_id: trace.seed,
+        asks: false,
         error: Some(Problem {
             code: "interrupted".to_owned(),
             message: "the server stopped during this answer; what there was is kept, send the message again for a new one".to_owned(),

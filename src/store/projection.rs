@@ -368,6 +368,9 @@ fn item(id: SessionId, json: &[u8], part: Part) -> Option<Vec<u8>> {
                 "evaluation_passed": e.evaluation_passed,
                 "timestamp": timestamp,
             });
+            if let (true, Some(map)) = (e.asks, value.as_object_mut()) {
+                map.insert("asks".to_owned(), true.into());
+            }
             if let (true, Some(map)) = (kind != "done", value.as_object_mut()) {
                 map.insert("outcome".to_owned(), Value::from(kind));
             }

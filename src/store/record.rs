@@ -247,6 +247,9 @@ pub struct Ending {
     /// The specification that the text is a result of; where there is none, the one that was worked on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed_id: Option<SeedId>,
+    /// The text is our questions about what is wanted: the next message answers them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub asks: bool,
     /// What went wrong, in public words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Problem>,

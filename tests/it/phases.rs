@@ -180,6 +180,29 @@ async fn an_unclear_request_is_asked_about_and_the_answer_continues_it() {
     assert!(request.contains("Write me something") && request.contains("for my mother"), "{request}");
 }
 
+/// The page's edit and retry are forks.
+#[tokio::test]
+async fn a_copy_of_a_conversation_that_ended_with_questions_goes_on_with_them() {
+    let mut server = Setup::new().start();
+    let client = server.client();
+    let asked = say(&client, "task").await.expect(200).json();
+    assert!(asked["reply"].as_str().unwrap().starts_with("Before I start"), "{asked}");
+    let path = format!("/api/sessions/{SESSION}");
+    let fork = client.post(&format!("{path}/fork"), &json!({})).await.expect(201).json();
+    let exported = client.get(&format!("{path}/export?format=json")).await.expect(200).json();
+    assert_eq!(exported["agent_responses"][0]["asks"], true);
+    let import = client.post("/api/sessions/import", &exported).await.expect(201).json();
+    let again = client.post(&format!("/api/sessions/{}/fork", import["id"].as_str().unwrap()), &json!({})).await.expect(201).json();
+    server.restart();
+    let client = server.client();
+    for copy in [&fork, &import, &again, &json!({"id": SESSION})] {
+        let answer = client.post("/api/chat", &json!({"content": "say hi", "session_id": copy["id"]})).await.expect(200).json();
+        assert_ne!(answer["phase"], "Interview", "{answer}");
+        let detail = client.get(&format!("/api/sessions/{}", copy["id"].as_str().unwrap())).await.expect(200).json();
+        assert!(detail["active_seed_id"].is_string() && detail["agent_responses"][1].get("asks").is_none(), "{detail}");
+    }
+}
+
 #[tokio::test]
 async fn the_offline_model_takes_the_next_message_for_its_answer() {
     for (answer, said) in [("list files", "no files"), ("echo tea; list files", "tea")] {
