@@ -27,7 +27,7 @@ pub(super) fn shapes(all: &mut api::shapes::Shapes) {
 pub(crate) async fn fork(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
     let (owner, id) = (call.caller()?.owner(), sessions::id(&call)?);
     let SessionFork { message_id } = call.json_if_any()?;
-    let Some(new) = app.sessions.fork(id, owner, message_id).await? else {
+    let Some(new) = app.gateway.fork(owner, id, message_id).await? else {
         return Err(HttpError::conflict("there is no answer to copy yet; wait for it, or name an earlier message"));
     };
     api::created(&app.sessions.item(owner, new).await?)

@@ -188,6 +188,6 @@ async fn bring_in(app: Arc<App>, owner: OwnerId, call: Call) -> Result<Response,
         Ok((space, persona))
     })
     .await?;
-    let id = app.sessions.bring_in(owner, old, digest, space, persona).await?.map_err(HttpError::bad_request)?;
+    let id = app.gateway.bring_in(owner, old, digest, space, persona).await?.map_err(HttpError::bad_request)?;
     api::created(&app.sessions.item(owner, id).await?)
 }

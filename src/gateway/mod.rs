@@ -9,6 +9,7 @@
 mod agents;
 mod approvals;
 mod begins;
+mod copies;
 mod door;
 mod ending;
 mod ids;

@@ -1,5 +1,6 @@
 //! Stopping: one message, a session, or everything. None of it waits behind a run.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -105,7 +106,7 @@ impl Gateway {
         let _ = tokio::time::timeout(DELETE_WITHIN, all).await;
         let deleted = self.sessions.delete(id, owner).await;
         if deleted.is_ok() {
-            self.forget_session(id).await;
+            self.forget_sessions(&[id]).await;
         }
         if let Some(lane) = self.state().lanes.get_mut(&id) {
             lane.closed = false;
@@ -133,19 +134,20 @@ impl Gateway {
     pub async fn pruned(&self, id: SessionId) {
         // By the server: whoever asked for it may not know the sessions of others that went.
         self.audit.note(Event { on: Some(On::id(id.as_bytes())), ..Event::of_server(What::Pruned) });
-        self.forget_session(id).await;
+        self.forget_sessions(&[id]).await;
     }
 
-    /// A session is gone: what was shown of it in questions, and the specifications of its tasks, are part of the conversation and go
-    /// with it.
-    async fn forget_session(&self, id: SessionId) {
-        let seeds = self.seeds.clone();
-        let removed = blocking::spawn(move || seeds.forget_session(id).map_err(|e| e.to_string())).await;
+    /// Sessions are gone: what was shown of them in questions, and the specifications of their tasks, are part of the conversation and
+    /// go with it.
+    pub(super) async fn forget_sessions(&self, ids: &[SessionId]) {
+        let gone: Arc<HashSet<SessionId>> = Arc::new(ids.iter().copied().collect());
+        let (seeds, these) = (self.seeds.clone(), gone.clone());
+        let removed = blocking::spawn(move || seeds.forget(&these).map_err(|e| e.to_string())).await;
         if let Err(error) = removed.map_err(|e| e.to_string()).and_then(|done| done) {
-            log::warn("gateway", format_args!("session {id}: its specifications were not removed: {error}"));
+            log::warn("gateway", format_args!("specifications of deleted sessions were not removed: {error}"));
         }
-        if let Err(error) = self.approvals(move |room| room.forget_session(id)).await {
-            log::warn("gateway", format_args!("session {id}: its approvals were not removed: {error}"));
+        if let Err(error) = self.approvals(move |room| room.forget(&gone)).await {
+            log::warn("gateway", format_args!("approvals of deleted sessions were not removed: {error}"));
         }
     }
 

@@ -46,6 +46,7 @@ mod tests {
             id: SeedId::derived(&[1; 32]),
             owner: OwnerId::derived(&[1; 32]),
             session_id: SessionId::derived(&[1; 32]),
+            forks: Vec::new(),
             message_id: MessageId::derived(&[1; 32]),
             goal: "g".into(),
             constraints: vec!["c".into()],

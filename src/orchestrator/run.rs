@@ -246,6 +246,7 @@ impl<'a> Run<'a> {
             id: SeedId::random(&*self.parts.random),
             owner: self.job.owner,
             session_id: self.job.session.id(),
+            forks: Vec::new(),
             message_id: self.job.message_id,
             goal: draft.goal,
             constraints: draft.constraints,

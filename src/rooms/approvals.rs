@@ -4,7 +4,7 @@
 //! marked. A file that is behind its log is put right by whoever reads the log; a file that cannot be read is left alone.
 //! Everything here blocks.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -190,11 +190,11 @@ impl Approvals {
         Ok(())
     }
 
-    /// Removes the questions of a deleted session.
-    pub fn forget_session(&self, session: SessionId) -> Result<(), ApprovalError> {
+    /// Removes the questions of deleted sessions.
+    pub fn forget(&self, sessions: &HashSet<SessionId>) -> Result<(), ApprovalError> {
         let mut guard = self.lock();
         let known = self.loaded(&mut guard)?;
-        let gone: Vec<_> = known.values().filter(|a| a.session_id == session).map(|a| a.id).collect();
+        let gone: Vec<_> = known.values().filter(|a| sessions.contains(&a.session_id)).map(|a| a.id).collect();
         for id in gone {
             self.remove(known, id);
         }
@@ -320,7 +320,7 @@ mod tests {
             assert_eq!(approvals.lapsed(b.expires_at).unwrap().len(), 1);
         }
         let again = Approvals::open(dir.join("approvals"), test_seams("approvals2").1);
-        again.forget_session(b.session_id).unwrap();
+        again.forget(&HashSet::from([b.session_id])).unwrap();
         assert!(again.pending().unwrap().is_empty());
         assert!(matches!(again.find(b.owner, b.id), Err(ApprovalError::NotFound)));
     }

@@ -1,10 +1,10 @@
 //! A session that begins as a copy of another one's ended turns.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::sync::Arc;
 
-use crate::base::ids::{AgentId, MessageId, OwnerId, Seq, SessionId};
+use crate::base::ids::{AgentId, MessageId, OwnerId, SeedId, Seq, SessionId};
 use crate::store::StoreError;
 use crate::store::core::Core;
 use crate::store::home::Space;
@@ -15,14 +15,22 @@ use crate::store::sessions::Sessions;
 use crate::sys::disk::{DiskFile, Open};
 use crate::wire::log_line::{self, FORMAT, Header};
 
+/// What became of a fork.
+pub struct Forked {
+    /// The new session.
+    pub id: SessionId,
+    /// The specifications that its answers name; they are as much its own now.
+    pub seeds: BTreeSet<SeedId>,
+}
+
 impl Sessions {
-    /// Copies the messages and answers of all ended turns, up to and with `upto`, into a new session; on disk when it answers its
-    /// id. They have new ids and no idempotency keys; tools and questions to people are not copied. `None` where nothing has ended,
+    /// Copies the messages and answers of all ended turns, up to and with `upto`, into a new session; on disk when it answers
+    /// its id. They have new ids and no idempotency keys; tools and questions to people are not copied. `None` where nothing has ended,
     /// or the named turn has not.
     ///
     /// # Errors
     /// `NotFound` where the session or the message is unknown, `DiskFull`, `Io`; nothing is left then.
-    pub async fn fork(&self, id: SessionId, owner: OwnerId, upto: Option<MessageId>) -> Result<Option<SessionId>, StoreError> {
+    pub async fn fork(&self, id: SessionId, owner: OwnerId, upto: Option<MessageId>) -> Result<Option<Forked>, StoreError> {
         let session = self.load(id, owner).await?;
         if let Space::Full { why } = self.core.home.space() {
             return Err(StoreError::DiskFull(why));
@@ -39,7 +47,7 @@ impl Sessions {
         blocking(move || {
             let _turn = turn;
             let doing = || StoreError::of("copying session", id);
-            let (turns, known) = copy.turns(upto).map_err(doing())?;
+            let (turns, seeds, known) = copy.turns(upto).map_err(doing())?;
             if !known {
                 return Err(StoreError::NotFound);
             }
@@ -48,7 +56,7 @@ impl Sessions {
             }
             copy.write(&turns).map_err(doing())?;
             copy.core.index.appeared(copy.new);
-            Ok(Some(copy.new))
+            Ok(Some(Forked { id: copy.new, seeds }))
         })
         .await
     }
@@ -67,9 +75,9 @@ struct Copy {
 }
 
 impl Copy {
-    /// The messages that are copied; `false` where the last one is unknown.
-    fn turns(&self, upto: Option<MessageId>) -> io::Result<(HashSet<MessageId>, bool)> {
-        let (mut said, mut turns) = (HashSet::new(), HashSet::new());
+    /// The messages that are copied, and the specifications that their answers name; `false` where the last one is unknown.
+    fn turns(&self, upto: Option<MessageId>) -> io::Result<(HashSet<MessageId>, BTreeSet<SeedId>, bool)> {
+        let (mut said, mut turns, mut seeds) = (HashSet::new(), HashSet::new(), BTreeSet::new());
         let mut all = false;
         let mut lines = Forward::new(self.log.as_ref(), self.start, self.end);
         while let Some(found) = lines.next()? {
@@ -80,9 +88,10 @@ impl Copy {
                 all = upto == Some(message);
             } else if glance.is_terminal() && said.contains(&message) {
                 turns.insert(message);
+                seeds.extend(glance.seed_id);
             }
         }
-        Ok((turns, upto.is_none() || all))
+        Ok((turns, seeds, upto.is_none() || all))
     }
 
     /// The log appears whole: written beside, synced, renamed.

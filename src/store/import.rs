@@ -1,5 +1,7 @@
 //! A session that has only a `.json` of the documented shape becomes a log: seqs from 1, ids derived from session and position.
 
+use std::collections::BTreeSet;
+
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -63,9 +65,9 @@ pub(crate) struct OldAnswer {
     #[serde(default)]
     evaluation_passed: Value,
     #[serde(default)]
-    timestamp: Value,
-    #[serde(default)]
     asks: Value,
+    #[serde(default)]
+    timestamp: Value,
     #[serde(default)]
     pub(crate) outcome: Value,
 }
@@ -89,6 +91,11 @@ impl Old {
     }
     pub(crate) fn seed(&self) -> Option<SeedId> {
         SeedId::parse(self.active_seed_id.as_str()?).ok()
+    }
+    /// Those that its answers name, and the last one.
+    pub(crate) fn seeds(&self) -> BTreeSet<SeedId> {
+        let named = self.agent_responses.iter().filter_map(|answer| SeedId::parse(answer.seed_id.as_str()?).ok());
+        named.chain(self.seed()).collect()
     }
     pub(crate) fn created(&self) -> Timestamp {
         time(&self.created_at).or_else(|| self.user_messages.first().and_then(|m| time(&m.timestamp))).unwrap_or_default()
@@ -215,6 +222,7 @@ fn ending(old: OldAnswer) -> Body {
         phase: serde_json::from_value::<Phase>(old.phase_reached).unwrap_or_default(),
         evaluation_passed: old.evaluation_passed.as_bool(),
         seed_id: old.seed_id.as_str().and_then(|id| SeedId::parse(id).ok()),
+        asks: old.asks.as_bool().unwrap_or(false),
         error: None,
     };
     match old.outcome.as_str() {
@@ -222,7 +230,6 @@ fn ending(old: OldAnswer) -> Body {
         Some("cancelled") => Body::Cancelled(ending),
         Some("interrupted") => Body::Interrupted(ending),
         _ => Body::Done(ending),
-        asks: old.asks.as_bool().unwrap_or(false),
     }
 }
 

@@ -15,7 +15,7 @@ mod durability;
 pub mod error;
 pub mod export;
 mod files;
-mod fork;
+pub mod fork;
 pub mod history;
 pub mod home;
 pub(crate) mod import;

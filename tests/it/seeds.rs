@@ -76,3 +76,34 @@ async fn a_task_is_in_the_listing_while_it_waits_and_its_words_go_with_its_sessi
     server.restart();
     assert_eq!(server.client().get("/api/seeds").await.expect(200).json()["total"], 0);
 }
+
+/// The page's edit and retry are forks, and the old conversation is then deleted.
+#[tokio::test]
+async fn the_specifications_of_a_copy_stay_when_the_conversation_goes_that_it_was_copied_from() {
+    let mut server = Setup::new().start();
+    let client = server.client();
+    let said = client.post("/api/chat", &json!({"content": "task echo tea criteria: says tea"})).await.expect(200).json();
+    let session = format!("/api/sessions/{}", said["session_id"].as_str().unwrap());
+    let fork = client.post(&format!("{session}/fork"), &json!({})).await.expect(201).json();
+    let exported = client.get(&format!("{session}/export?format=json")).await.expect(200).json();
+    let import = client.post("/api/sessions/import", &exported).await.expect(201).json();
+    client.delete(&session).await.expect(200);
+    let copies = [&fork, &import].map(|copy| format!("/api/sessions/{}", copy["id"].as_str().unwrap()));
+    let seeds = async |client: &Client, copy: &str| {
+        let detail = client.get(copy).await.expect(200).json();
+        assert_eq!(detail["agent_responses"][0]["seed_id"], detail["active_seed_id"]);
+        format!("/api/seeds/{}", detail["active_seed_id"].as_str().unwrap())
+    };
+    let mut last = String::new();
+    for copy in &copies {
+        server.restart();
+        let client = server.client();
+        let seed = seeds(&client, copy).await;
+        assert_eq!(client.get(&seed).await.expect(200).json()["goal"], "echo tea");
+        assert!(client.get(&format!("{seed}/evolution")).await.expect(200).json()[0]["score"].is_number());
+        client.delete(copy).await.expect(200);
+        last = seed;
+    }
+    server.client().get(&last).await.expect(404);
+    assert_eq!(server.client().get("/api/seeds").await.expect(200).json()["total"], 0);
+}

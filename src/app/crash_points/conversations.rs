@@ -114,12 +114,12 @@ async fn copies(house: &House, ledger: &Ledger, of: SessionId) {
         ledger.of_session(made.0, |now, talked| talked.whole = Some((made.1, now, texts)));
     };
     let from = ledger.now();
-    let fork = app.sessions.fork(of, owner, None).await.unwrap().unwrap();
+    let fork = app.gateway.fork(owner, of, None).await.unwrap().unwrap();
     whole((fork, from), &["first \u{e4} \"question\"", "The first answer.", "second", "so far"]);
     let file = json!({"user_messages": [{"content": "q1"}, {"content": "q2"}], "agent_responses": [{"content": "a1"}, {"content": "a2"}]});
     let from = ledger.now();
     let old = import::parse(file.to_string().as_bytes()).unwrap();
-    let brought = app.sessions.bring_in(owner, old, [1; 32], None, None).await.unwrap().unwrap();
+    let brought = app.gateway.bring_in(owner, old, [1; 32], None, None).await.unwrap().unwrap();
     whole((brought, from), &["q1", "a1", "q2", "a2"]);
     // A file that somebody put there; its name is durable with whatever syncs the directory next.
     let by_hand = SessionId::random(&*app.random);

@@ -193,6 +193,7 @@ fn seed(house: &House) -> Seed {
         id: SeedId::random(&*house.app.random),
         owner: house.owner,
         session_id: SessionId::random(&*house.app.random),
+        forks: Vec::new(),
         message_id: MessageId::random(&*house.app.random),
         goal: "g".into(),
         constraints: vec![],

@@ -96,6 +96,7 @@ fn seed_of(n: u8, draft: Draft) -> Seed {
         id: SeedId::derived(&[n; 32]),
         owner: OwnerId::derived(&[1; 32]),
         session_id: SessionId::derived(&[1; 32]),
+        forks: Vec::new(),
         message_id: MessageId::derived(&[1; 32]),
         goal: draft.goal,
         constraints: draft.constraints,

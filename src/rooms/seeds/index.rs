@@ -1,7 +1,7 @@
 //! Which specifications there are: whose each is, when it was written, what it repairs. Made from the files when a list is first
 //! asked for, then kept up; a file that is put there by hand is in the list after the next start, and found by its id at once.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use crate::base::time::Timestamp;
 use crate::rooms::seeds::Seed;
 use crate::sys::disk::{Disk, read_whole};
 
-/// The newest [`SEEDS_LISTED_MAX`], oldest first; of older ones only which session each belongs to, with which it goes.
+/// The newest [`SEEDS_LISTED_MAX`], oldest first; of older ones only which sessions each belongs to, with the last of which it goes.
 #[derive(Default)]
 pub(super) struct Index {
     listed: BTreeMap<(Timestamp, SeedId), Known>,
@@ -21,7 +21,14 @@ pub(super) struct Index {
 struct Known {
     owner: OwnerId,
     session: SessionId,
+    forks: Box<[SessionId]>,
     parent: Option<SeedId>,
+}
+
+impl Known {
+    fn sessions(&self) -> impl Iterator<Item = &SessionId> {
+        std::iter::once(&self.session).chain(&self.forks)
+    }
 }
 
 impl Index {
@@ -46,28 +53,47 @@ impl Index {
         Ok(index)
     }
 
+    /// Also where it is known and belongs to other sessions than before.
     pub(super) fn add(&mut self, seed: &Seed) {
-        let known = Known { owner: seed.owner, session: seed.session_id, parent: seed.parent_seed_id };
+        let (owner, session, forks) = (seed.owner, seed.session_id, seed.forks.clone().into());
+        let known = Known { owner, session, forks, parent: seed.parent_seed_id };
         self.listed.insert((seed.created_at, seed.id), known);
         while self.listed.len() > SEEDS_LISTED_MAX {
             let Some(((_, id), known)) = self.listed.pop_first() else { return };
-            self.older.entry(known.session).or_default().push(id);
+            for session in known.sessions() {
+                let older = self.older.entry(*session).or_default();
+                if !older.contains(&id) {
+                    older.push(id);
+                }
+            }
         }
     }
 
-    /// Those of a session.
-    pub(super) fn of(&self, session: SessionId) -> Vec<SeedId> {
-        let listed = self.listed.iter().filter(|(_, known)| known.session == session).map(|((_, id), _)| *id);
-        listed.chain(self.older.get(&session).into_iter().flatten().copied()).collect()
+    /// Those of any of these sessions.
+    pub(super) fn of(&self, sessions: &HashSet<SessionId>) -> BTreeSet<SeedId> {
+        let listed = self.listed.iter().filter(|(_, known)| known.sessions().any(|of| sessions.contains(of))).map(|((_, id), _)| *id);
+        listed.chain(sessions.iter().filter_map(|session| self.older.get(session)).flatten().copied()).collect()
     }
 
-    /// Takes those of a session out, but for some that stay.
-    pub(super) fn remove(&mut self, session: SessionId, stay: &[SeedId]) {
-        self.listed.retain(|(_, id), known| known.session != session || stay.contains(id));
-        if let Some(older) = self.older.get_mut(&session) {
-            older.retain(|id| stay.contains(id));
+    /// Takes those of these sessions out, but for some that stay.
+    pub(super) fn remove(&mut self, sessions: &HashSet<SessionId>, stay: &[SeedId]) {
+        self.listed.retain(|(_, id), known| stay.contains(id) || !known.sessions().any(|of| sessions.contains(of)));
+        for session in sessions {
+            if let Some(older) = self.older.get_mut(session) {
+                older.retain(|id| stay.contains(id));
+            }
         }
         self.older.retain(|_, ids| !ids.is_empty());
+    }
+
+    /// Adds what repairs one of these, and what repairs that.
+    pub(super) fn add_repairs(&self, owner: OwnerId, seeds: &mut BTreeSet<SeedId>) {
+        // Oldest first: each comes before its repair.
+        for ((_, id), known) in self.listed.iter().filter(|(_, known)| known.owner == owner) {
+            if known.parent.is_some_and(|parent| seeds.contains(&parent)) {
+                seeds.insert(*id);
+            }
+        }
     }
 
     /// This owner's, newest first: those of one page, and how many there are in all.

@@ -1,7 +1,8 @@
-//! Specifications and what came of them: `<workspace>/seeds/<id>.json`, never changed once written, and
-//! `<workspace>/evals/<seed-id>.json`. Everything here blocks.
+//! Specifications and what came of them: `<workspace>/seeds/<id>.json`, and `<workspace>/evals/<seed-id>.json`. What a specification
+//! says is never changed once written; which sessions it belongs to is ([`Seeds::share`]). Everything here blocks.
 
 mod index;
+mod shared;
 
 use std::fmt;
 use std::io;
@@ -30,6 +31,9 @@ pub struct Seed {
     pub owner: OwnerId,
     /// The conversation it came from.
     pub session_id: SessionId,
+    /// Conversations that are copies of that one and name it, too: it goes with the last of all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forks: Vec<SessionId>,
     /// The message it came from.
     pub message_id: MessageId,
     /// What is to be reached.
@@ -153,7 +157,7 @@ impl Seeds {
 
     /// Keeps a new specification. Not synced: the log names it, and what it says was said in the conversation.
     pub fn save(&self, seed: &Seed) -> Result<(), SeedError> {
-        self.write(&self.seeds, seed.id, seed)?;
+        self.write(&self.seeds, seed.id, seed, Durable::No)?;
         if let Some(index) = self.index().as_mut() {
             index.add(seed);
         }
@@ -162,29 +166,7 @@ impl Seeds {
 
     /// Keeps what came of one; a later evaluation of the same specification replaces an earlier one.
     pub fn save_evaluation(&self, evaluation: &Evaluation) -> Result<(), SeedError> {
-        self.write(&self.evals, evaluation.seed_id, evaluation)
-    }
-
-    /// Removes those of a deleted session, with what came of them: they say what was said in it.
-    pub fn forget_session(&self, session: SessionId) -> Result<(), SeedError> {
-        let mut index = self.index();
-        let index = self.loaded(&mut index)?;
-        let (mut failed, mut stay) = (None, Vec::new());
-        for id in index.of(session) {
-            let gone = [&self.seeds, &self.evals].into_iter().try_for_each(|dir| {
-                match self.seams.disk.remove_file(&dir.join(format!("{id}.json"))) {
-                    Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-                    _ => Ok(()),
-                }
-            });
-            // What is still there is still known; one that stays does not keep the others.
-            if let Err(e) = gone {
-                failed = Some(e);
-                stay.push(id);
-            }
-        }
-        index.remove(session, &stay);
-        failed.map_or(Ok(()), |e| Err(e.into()))
+        self.write(&self.evals, evaluation.seed_id, evaluation, Durable::No)
     }
 
     /// One specification of this owner.
@@ -245,10 +227,14 @@ impl Seeds {
         index.as_mut().ok_or(SeedError::NotFound)
     }
 
-    fn write(&self, dir: &Path, id: SeedId, value: &impl Serialize) -> Result<(), SeedError> {
+    fn write(&self, dir: &Path, id: SeedId, value: &impl Serialize, durable: Durable) -> Result<(), SeedError> {
         atomic::make_dir(&*self.seams.disk, dir)?;
         let bytes = serde_json::to_vec(value).map_err(io::Error::from)?;
-        Ok(atomic::replace(&*self.seams.disk, &dir.join(format!("{id}.json")), &bytes, Durable::No)?)
+        if bytes.len() as u64 > SEED_BYTES_MAX {
+            // Nobody could read it; one that has grown so was shared with thousands of copies of its conversation.
+            return Err(SeedError::Io(io::ErrorKind::FileTooLarge.into()));
+        }
+        Ok(atomic::replace(&*self.seams.disk, &dir.join(format!("{id}.json")), &bytes, durable)?)
     }
 
     fn read<T: DeserializeOwned>(&self, dir: &Path, id: SeedId) -> Result<T, SeedError> {
@@ -259,6 +245,7 @@ impl Seeds {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeSet, HashSet};
     use std::sync::Arc;
 
     use super::*;
@@ -274,6 +261,7 @@ mod tests {
             id: SeedId::derived(&crate::base::digest::sha256(&at.to_be_bytes())),
             owner: OwnerId::derived(&[1; 32]),
             session_id: session,
+            forks: vec![],
             message_id: MessageId::derived(&[5; 32]),
             goal: "g".into(),
             constraints: vec![],
@@ -359,12 +347,49 @@ mod tests {
         (0..SEEDS_LISTED_MAX as u64).for_each(|n| seeds.save(&written(10 + n, other)).unwrap());
         let left = |seeds: &Seeds| old.iter().filter(|seed| seeds.find(owner, seed.id).is_ok()).count();
         disk.fail_after(Some(0));
-        seeds.forget_session(gone).unwrap_err();
+        seeds.forget(&HashSet::from([gone])).unwrap_err();
         assert_eq!(left(&seeds), 1, "one that stays does not keep the others");
         // Also by a process that has not seen them being written.
         let seeds = Seeds::open(Path::new("/w"), seams);
-        seeds.forget_session(gone).unwrap();
+        seeds.forget(&HashSet::from([gone])).unwrap();
         assert_eq!(left(&seeds), 0);
         assert_eq!(seeds.list(owner, 0, 1).unwrap().1, SEEDS_LISTED_MAX);
+    }
+
+    #[test]
+    fn what_a_copy_has_too_stays_with_it_also_by_a_process_that_has_not_seen_the_copy_being_made() {
+        let (dir, seams) = test_seams("seeds-shared");
+        let seeds = Seeds::open(&dir, seams.clone());
+        let owner = OwnerId::derived(&[1; 32]);
+        let session = |n: u8| SessionId::derived(&[n; 32]);
+        let (first, fork, other) = (session(4), session(5), session(6));
+        // Three of a lineage, of which the answer names the second; one more of the same session; one of another.
+        let mut of_first: Vec<Seed> = (0..4).map(|at| written(at, first)).collect();
+        (of_first[1].parent_seed_id, of_first[2].parent_seed_id) = (Some(of_first[0].id), Some(of_first[1].id));
+        let others = written(9, other);
+        of_first.iter().chain([&others]).for_each(|seed| seeds.save(seed).unwrap());
+        let evaluation =
+            Evaluation { seed_id: of_first[0].id, owner, passed: None, score: None, judges: vec![], created_at: Timestamp::default() };
+        seeds.save_evaluation(&evaluation).unwrap();
+        let elsewhere = SeedId::derived(&[99; 32]);
+        seeds.share(owner, &BTreeSet::from([of_first[1].id, elsewhere]), fork).unwrap();
+        seeds.share(owner, &BTreeSet::from([of_first[1].id]), fork).unwrap();
+        seeds.share(OwnerId::derived(&[2; 32]), &BTreeSet::from([of_first[3].id]), fork).unwrap();
+        let there = |seeds: &Seeds| of_first.iter().map(|seed| seeds.find(owner, seed.id).is_ok()).collect::<Vec<_>>();
+        seeds.forget(&HashSet::from([first])).unwrap();
+        assert_eq!(there(&seeds), [true, true, true, false]);
+        assert_eq!(seeds.lineage(owner, of_first[2].id).unwrap().len(), 3);
+        assert_eq!(seeds.evaluation(owner, of_first[0].id).unwrap(), evaluation);
+        assert_eq!(seeds.list(owner, 0, 9).unwrap().1, 4);
+        let kept = seeds.find(owner, of_first[1].id).unwrap();
+        assert_eq!((kept.session_id, kept.forks.len(), kept.goal.as_str()), (fork, 0, "g"));
+        // A copy of the copy, by a process that reads it all anew.
+        let seeds = Seeds::open(&dir, seams);
+        seeds.share(owner, &BTreeSet::from([of_first[1].id]), session(7)).unwrap();
+        seeds.forget(&HashSet::from([fork])).unwrap();
+        assert_eq!(there(&seeds), [true, true, true, false]);
+        seeds.forget(&HashSet::from([fork, session(7)])).unwrap();
+        assert_eq!(there(&seeds), [false; 4]);
+        assert!(seeds.evaluation(owner, of_first[0].id).is_err() && seeds.find(owner, others.id).is_ok());
     }
 }

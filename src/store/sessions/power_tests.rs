@@ -250,7 +250,7 @@ async fn a_fork_or_an_import_is_there_whole_or_not_at_all() {
                     let old = import::parse(file.to_string().as_bytes()).unwrap();
                     sessions.bring_in(bench.owner(), old, [1; 32], None, None).await.map(|made| made.ok())
                 } else {
-                    sessions.fork(sid, bench.owner(), None).await
+                    sessions.fork(sid, bench.owner(), None).await.map(|made| made.map(|made| made.id))
                 };
                 let within = bench.disk.calls() - before > k;
                 bench.disk.stop_after(None);

@@ -153,7 +153,7 @@ impl World {
         let Some(id) = self.any() else { return Ok(()) };
         let forked = self.sessions.fork(id, self.bench.owner(), None).await;
         if let Some(Some(new)) = self.met("fork", forked)? {
-            self.known.entry(new).or_default().talk.whole = Some((0, 0, Vec::new()));
+            self.known.entry(new.id).or_default().talk.whole = Some((0, 0, Vec::new()));
         }
         Ok(())
     }

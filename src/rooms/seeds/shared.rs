@@ -1,0 +1,104 @@
+//! Which conversations a specification belongs to: the one that it came from and its copies. It goes with the last of them.
+
+use std::collections::{BTreeSet, HashSet};
+use std::io;
+
+use crate::base::ids::{OwnerId, SeedId, SessionId};
+use crate::base::limits::LINEAGE_MAX;
+use crate::rooms::seeds::{Seed, SeedError, Seeds};
+use crate::store::atomic::Durable;
+
+impl Seeds {
+    /// These, what they repair and what repairs them belong to a copy of their conversation, too. One that is not there, or is another
+    /// owner's, is passed by.
+    ///
+    /// # Errors
+    /// The disk refused; some may belong to it then: see [`Seeds::forget`].
+    pub fn share(&self, owner: OwnerId, named: &BTreeSet<SeedId>, copy: SessionId) -> Result<(), SeedError> {
+        if named.is_empty() {
+            return Ok(());
+        }
+        let mut all = named.clone();
+        for id in named {
+            let mut at = *id;
+            for _ in 0..LINEAGE_MAX {
+                let Some(parent) = self.find(owner, at).ok().and_then(|seed| seed.parent_seed_id) else { break };
+                if !all.insert(parent) {
+                    break;
+                }
+                at = parent;
+            }
+        }
+        // Held to the end: nobody removes one that is being written.
+        let mut index = self.index();
+        let index = self.loaded(&mut index)?;
+        index.add_repairs(owner, &mut all);
+        for id in all {
+            let Ok(mut seed) = self.find(owner, id) else { continue };
+            if seed.session_id != copy && !seed.forks.contains(&copy) {
+                seed.forks.push(copy);
+                // Durable, other than the first time: a power cut does not take what was there.
+                self.write(&self.seeds, id, &seed, Durable::Yes)?;
+                index.add(&seed);
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes those of deleted sessions, with what came of them, for they say what was said there; but what a copy has, too, stays
+    /// with that.
+    ///
+    /// # Errors
+    /// The disk refused; the others are gone.
+    pub fn forget(&self, sessions: &HashSet<SessionId>) -> Result<(), SeedError> {
+        if sessions.is_empty() {
+            return Ok(());
+        }
+        let mut index = self.index();
+        let index = self.loaded(&mut index)?;
+        let (mut failed, mut stay, mut left) = (None, Vec::new(), Vec::new());
+        let these = index.of(sessions);
+        let any = !these.is_empty();
+        for id in these {
+            match self.leave(id, sessions) {
+                Ok(still) => left.extend(still),
+                // What is still there is still known; one that stays does not keep the others.
+                Err(e) => {
+                    failed = Some(e);
+                    stay.push(id);
+                }
+            }
+        }
+        index.remove(sessions, &stay);
+        // The tombstones of their sessions go some day; by then no power cut may bring them back.
+        for dir in [&self.seeds, &self.evals].into_iter().filter(|_| any) {
+            match self.seams.disk.sync_dir(dir) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => failed = Some(e.into()),
+                _ => {}
+            }
+        }
+        left.iter().for_each(|seed| index.add(seed));
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Takes one from these sessions; what is left of it, where another has it.
+    fn leave(&self, id: SeedId, sessions: &HashSet<SessionId>) -> Result<Option<Seed>, SeedError> {
+        // One that cannot be read says nothing to a copy either.
+        if let Ok(seed) = self.read::<Seed>(&self.seeds, id) {
+            let all = std::iter::once(seed.session_id).chain(seed.forks.iter().copied());
+            let left: Vec<SessionId> = all.filter(|session| !sessions.contains(session)).collect();
+            if let Some((first, forks)) = left.split_first() {
+                let seed = Seed { session_id: *first, forks: forks.to_vec(), ..seed };
+                self.write(&self.seeds, id, &seed, Durable::Yes)?;
+                return Ok(Some(seed));
+            }
+        }
+        for dir in [&self.seeds, &self.evals] {
+            match self.seams.disk.remove_file(&dir.join(format!("{id}.json"))) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e.into()),
+                _ => {}
+            }
+        }
+        Ok(None)
+    }
+}
