@@ -322,8 +322,7 @@ async fn note_keys(app: &App) {
 
 /// What goes on beside the requests; all of it ends with `stop`.
 fn background(app: &Arc<App>, stop: &Cancel) -> [tokio::task::JoinHandle<()>; 10] {
-    // From the sweep, which finds runs that wait and sessions that are too old, to the gateway, which answers for them. Ends with
-    // the sweep.
+    // From the sweep, which finds runs that wait, to the gateway, which answers for them. Ends with the sweep.
     let (found, mut swept) = mpsc::unbounded_channel::<Found>();
     let gateway = app.gateway.clone();
     let adopt = tokio::spawn(async move {
@@ -331,17 +330,16 @@ fn background(app: &Arc<App>, stop: &Cancel) -> [tokio::task::JoinHandle<()>; 10
             match found {
                 Found::Waiting { session_id, owner, .. } => drop(gateway.adopt_session(session_id, owner).await),
                 Found::Through => gateway.has_looked(),
-                Found::Pruned(session_id) => gateway.pruned(session_id).await,
             }
         }
     });
-    let (sessions, cancel) = (app.sessions.clone(), stop.clone());
+    let (sessions, gateway, cancel) = (app.sessions.clone(), app.gateway.clone(), stop.clone());
     let sweep = tokio::spawn(async move {
         let tell = |message| {
             // The other end lives as long as this one.
             let _ = found.send(message);
         };
-        sessions.sweep(tell, &cancel).await;
+        sessions.sweep(tell, &*gateway, &cancel).await;
     });
     let (gateway, cancel) = (app.gateway.clone(), stop.clone());
     let resume = tokio::spawn(async move {

@@ -15,7 +15,8 @@ use crate::gateway::state::{Next, Waiting};
 use crate::gateway::{CancelError, Gateway, detached};
 use crate::orchestrator::EndKind;
 use crate::store::StoreError;
-use crate::store::audit::{Event, On, What};
+use crate::store::audit::{Event, On, Outcome, What};
+use crate::store::prune::Above;
 
 /// How long a cancel waits to say how it ended; a run that needs longer ends in its own time, or by the watchdog.
 pub(super) const CANCEL_WITHIN: Duration = Duration::from_secs(2);
@@ -120,21 +121,7 @@ impl Gateway {
     /// The store cannot.
     pub async fn prune(self: &Arc<Self>) -> Result<usize, StoreError> {
         let gateway = self.clone();
-        detached(async move {
-            let gone = gateway.sessions.prune().await?;
-            for id in &gone {
-                gateway.pruned(*id).await;
-            }
-            Ok(gone.len())
-        })
-        .await
-    }
-
-    /// A session was pruned: that is recorded, and what belonged to it goes.
-    pub async fn pruned(&self, id: SessionId) {
-        // By the server: whoever asked for it may not know the sessions of others that went.
-        self.audit.note(Event { on: Some(On::id(id.as_bytes())), ..Event::of_server(What::Pruned) });
-        self.forget_sessions(&[id]).await;
+        detached(async move { Ok(gateway.sessions.prune(&*gateway).await?.len()) }).await
     }
 
     /// Sessions are gone: what was shown of them in questions, and the specifications of their tasks, are part of the conversation and
@@ -211,6 +198,35 @@ impl Gateway {
             self.wake(session);
         }
         Some(Found::Told)
+    }
+}
+
+/// By the server: whoever asked for it may not know the sessions of others that go.
+fn prune_event(id: &SessionId, outcome: Outcome) -> Event {
+    Event { on: Some(On::id(id.as_bytes())), outcome, ..Event::of_server(What::Pruned) }
+}
+
+impl Above for Gateway {
+    async fn begins(&self, ids: &[SessionId]) -> bool {
+        let Some((last, others)) = ids.split_last() else { return true };
+        others.iter().for_each(|id| self.audit.note(prune_event(id, Outcome::Begun)));
+        // The disk has those before it, too, then.
+        let recorded = self.audit.append(prune_event(last, Outcome::Begun)).await;
+        if recorded.is_err() {
+            log::warn("gateway", format_args!("sessions are not pruned: the audit log cannot be written"));
+            self.pruned(ids, false).await;
+        }
+        recorded.is_ok()
+    }
+    async fn pruned(&self, ids: &[SessionId], gone: bool) {
+        let outcome = if gone { Outcome::Done } else { Outcome::Failed };
+        ids.iter().for_each(|id| self.audit.note(prune_event(id, outcome)));
+        if gone {
+            self.forget_sessions(ids).await;
+        }
+    }
+    async fn buried(&self, ids: &[SessionId]) {
+        self.forget_sessions(ids).await;
     }
 }
 

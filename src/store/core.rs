@@ -1,6 +1,7 @@
 //! What all sessions of a home share.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use crate::base::ids::{OwnerId, SessionId};
@@ -29,6 +30,8 @@ pub(crate) struct Core {
     pub(crate) pinned: Mutex<HashMap<SessionId, Arc<Session>>>,
     /// Sessions whose `.json` is behind their log; written at shutdown.
     pub(crate) behind: Mutex<HashSet<SessionId>>,
+    /// Those above have heard of every tombstone that there was at the start; until then none goes.
+    pub(crate) graves_told: AtomicBool,
 }
 
 impl Core {

@@ -25,7 +25,7 @@ mod lines;
 mod log_file;
 mod open;
 pub mod projection;
-mod prune;
+pub mod prune;
 pub mod record;
 mod remove;
 pub mod search;

@@ -23,11 +23,24 @@ pub(crate) struct Candidate {
     pub(crate) in_use: bool,
 }
 
+/// Those above, who record deletions and have what belongs to a session and lies elsewhere.
+pub trait Above: Sync {
+    /// These are about to be pruned, which is recorded first. False where it cannot be: then they stay.
+    fn begins(&self, ids: &[SessionId]) -> impl Future<Output = bool> + Send;
+    /// What became of them: they are gone, or stay.
+    fn pruned(&self, ids: &[SessionId], gone: bool) -> impl Future<Output = ()> + Send;
+    /// These are gone, perhaps longer than this process lives: a crash may have left what belongs to them. Told again and again.
+    fn buried(&self, ids: &[SessionId]) -> impl Future<Output = ()> + Send;
+}
+
 impl Sessions {
     /// Prunes by the settings now; tells which went.
-    pub async fn prune(&self) -> Result<Vec<SessionId>, StoreError> {
+    ///
+    /// # Errors
+    /// The disk refused; `above` was told what went before.
+    pub async fn prune(&self, above: &impl Above) -> Result<Vec<SessionId>, StoreError> {
         let chosen = self.chosen().await?;
-        let pruned = self.prune_these(chosen).await?;
+        let pruned = self.prune_these(chosen, above).await?;
         if !pruned.is_empty() {
             log::info("store", format_args!("{} sessions pruned", pruned.len()));
         }
@@ -52,7 +65,7 @@ impl Sessions {
     }
 
     /// Deletes these, unless they are in use or were used since they were chosen.
-    pub(crate) async fn prune_these(&self, chosen: Vec<Candidate>) -> Result<Vec<SessionId>, StoreError> {
+    pub(crate) async fn prune_these(&self, chosen: Vec<Candidate>, above: &impl Above) -> Result<Vec<SessionId>, StoreError> {
         let mut pruned = Vec::new();
         if chosen.is_empty() {
             return Ok(pruned);
@@ -67,24 +80,55 @@ impl Sessions {
             let Some(first) = some.first() else { continue };
             let turn = self.turn(first.id).await;
             let (held, free): (Vec<Candidate>, Vec<Candidate>) = some.iter().partition(|c| self.in_hand(c.id).is_some());
-            let (core, names_here) = (self.core.clone(), names.clone());
+            let core = self.core.clone();
             // Nobody has these, and nobody gets them while the turn is held; so they need not be opened.
-            let gone = blocking(move || {
-                let _turn = turn;
+            let (free, turn) = blocking(move || {
                 core.durability.settle();
-                let gone: Vec<SessionId> = free.iter().filter(|c| core.index.candidate(c.id) == Some(**c)).map(|c| c.id).collect();
-                if !gone.is_empty() {
-                    remove::bury_all(&core, &gone, &names_here)?;
+                let unused = free.iter().filter(|c| core.index.candidate(c.id) == Some(**c));
+                Ok((unused.map(|c| c.id).collect::<Vec<_>>(), turn))
+            })
+            .await?;
+            if !free.is_empty() {
+                if !above.begins(&free).await {
+                    return Ok(pruned);
                 }
-                Ok(gone)
-            });
-            pruned.extend(gone.await?);
+                let (core, names) = (self.core.clone(), names.clone());
+                let (gone, stay, done) = blocking(move || {
+                    let _turn = turn;
+                    let done = remove::bury_all(&core, &free, &names);
+                    let is_gone = |id: &SessionId| done.is_ok() || remove::is_buried(&core, *id);
+                    let (gone, stay): (Vec<SessionId>, Vec<SessionId>) = free.into_iter().partition(is_gone);
+                    Ok((gone, stay, done))
+                })
+                .await?;
+                above.pruned(&gone, true).await;
+                above.pruned(&stay, false).await;
+                pruned.extend(gone);
+                done?;
+            } else {
+                drop(turn);
+            }
             for candidate in held {
                 let Some(session) = self.in_hand(candidate.id) else { continue };
-                let unused = self.core.index.candidate(candidate.id) == Some(candidate);
-                if unused && self.remove(session, Remove::Idle(names.clone())).await? {
-                    pruned.push(candidate.id);
+                let unused = self.core.index.candidate(candidate.id) == Some(candidate) && !self.is_used(&session);
+                if !unused {
+                    continue;
                 }
+                let ids = [candidate.id];
+                if !above.begins(&ids).await {
+                    return Ok(pruned);
+                }
+                let removed = self.remove(session, Remove::Idle(names.clone())).await;
+                let gone = match &removed {
+                    Ok(gone) => *gone,
+                    Err(_) => {
+                        let core = self.core.clone();
+                        blocking(move || Ok(remove::is_buried(&core, candidate.id))).await.unwrap_or(false)
+                    }
+                };
+                above.pruned(&ids, gone).await;
+                pruned.extend(gone.then_some(candidate.id));
+                removed?;
             }
         }
         Ok(pruned)
@@ -109,6 +153,16 @@ pub(crate) fn plan(mut all: Vec<Candidate>, settings: &Settings, now: Timestamp,
         }
     }
     gone
+}
+
+/// Nobody is above.
+#[cfg(test)]
+impl Above for () {
+    async fn begins(&self, _: &[SessionId]) -> bool {
+        true
+    }
+    async fn pruned(&self, _: &[SessionId], _: bool) {}
+    async fn buried(&self, _: &[SessionId]) {}
 }
 
 #[cfg(test)]

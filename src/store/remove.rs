@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::base::ids::SessionId;
@@ -64,7 +65,8 @@ pub(crate) fn is_buried(core: &Core, id: SessionId) -> bool {
     !matches!(core.disk().stat(&core.files.gone(id)), Ok(None))
 }
 
-/// The id is refused. A tombstone that is old enough goes, after what was left of the files. Blocking.
+/// The id is refused. A tombstone that is old enough goes, after what was left of the files; but not before those above have heard of
+/// it, in the first moments of a process. Blocking.
 pub(crate) fn is_gone(core: &Core, id: SessionId, names: &Names) -> Result<bool, StoreError> {
     let doing = || StoreError::of("looking for session", id);
     let path = core.files.gone(id);
@@ -74,7 +76,8 @@ pub(crate) fn is_gone(core: &Core, id: SessionId, names: &Names) -> Result<bool,
     let text = read_whole(core.disk(), &path, 64).map_err(doing())?;
     let since = std::str::from_utf8(&text).ok().and_then(|text| Timestamp::parse(text.trim()));
     // One that cannot be read refuses for ever rather than not at all.
-    let over = since.is_some_and(|since| core.now().since(since) >= Duration::from_secs(TOMBSTONE_HOURS * 3600));
+    let over = core.graves_told.load(Ordering::Acquire)
+        && since.is_some_and(|since| core.now().since(since) >= Duration::from_secs(TOMBSTONE_HOURS * 3600));
     if !over {
         return Ok(true);
     }

@@ -1,6 +1,7 @@
 //! All sessions of a home: the one place where a session is opened, listed, deleted and pruned.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
@@ -106,7 +107,7 @@ pub struct Sessions {
     turns: Vec<Arc<tokio::sync::Mutex<()>>>,
     /// The index is built once, by whoever needs it first.
     built: tokio::sync::Mutex<Option<Unfinished>>,
-    is_built: std::sync::atomic::AtomicBool,
+    is_built: AtomicBool,
     /// Held while one search reads: two at once would only share the disk.
     pub(crate) searching: Arc<tokio::sync::Mutex<()>>,
     /// Told when `held.recent` gets something to give back.
@@ -133,6 +134,7 @@ impl Sessions {
             index: Index::default(),
             pinned: Mutex::default(),
             behind: Mutex::default(),
+            graves_told: AtomicBool::new(false),
         };
         Arc::new(Self {
             core: Arc::new(core),
@@ -337,7 +339,7 @@ impl Sessions {
     }
 
     /// Handles outside of the registry.
-    fn is_used(&self, session: &Arc<Session>) -> bool {
+    pub(crate) fn is_used(&self, session: &Arc<Session>) -> bool {
         let held = self.held();
         let ours = held.recent.iter().filter(|(other, _)| Arc::ptr_eq(other, session)).count();
         Arc::strong_count(session) > 1 + ours

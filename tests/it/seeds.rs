@@ -107,3 +107,29 @@ async fn the_specifications_of_a_copy_stay_when_the_conversation_goes_that_it_wa
     server.client().get(&last).await.expect(404);
     assert_eq!(server.client().get("/api/seeds").await.expect(200).json()["total"], 0);
 }
+
+/// kill -9 between the tombstone of a session and what belonged to it.
+#[tokio::test]
+async fn what_a_kill_left_of_a_deleted_session_is_gone_after_the_next_start() {
+    let mut server = Setup::new().start();
+    let client = server.client();
+    let asked = client.post("/api/chat", &json!({"content": "task write a.md: hi criteria: names a.md"})).await.expect(202).json();
+    let seed = client.get("/api/seeds").await.expect(200).json()["items"][0]["id"].as_str().unwrap().to_owned();
+    let approval = asked["approval"]["id"].as_str().unwrap();
+    let workspace = server.home().join("workspace");
+    let files = [workspace.join(format!("seeds/{seed}.json")), workspace.join(format!("approvals/{approval}.json"))];
+    let before = files.clone().map(|file| std::fs::read(file).unwrap());
+    client.delete(&format!("/api/sessions/{}", asked["session_id"].as_str().unwrap())).await.expect(200);
+    server.kill9();
+    for (file, bytes) in files.iter().zip(before) {
+        assert!(!file.exists());
+        std::fs::write(file, bytes).unwrap();
+    }
+    server.restart();
+    let client = server.client();
+    let path = format!("/api/seeds/{seed}");
+    while client.get(&path).await.status != 404 || files.iter().any(|file| file.exists()) {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(client.get("/api/seeds").await.expect(200).json()["total"], 0);
+}

@@ -307,7 +307,11 @@ async fn pruning_keeps_the_newest_and_what_is_in_use() {
     assert_eq!(answer["config"], json!({"max_sessions": 2, "ttl_hours": 0}));
     assert_eq!(answer["count"], 2, "{answer}");
     let audit = std::fs::read_to_string(server.home().join("workspace/audit/1.log")).unwrap();
-    assert_eq!(audit.matches("\"what\":\"session pruned\"").count(), 2, "each deletion is in the audit log");
+    let pruned: Vec<&str> = audit.lines().filter(|line| line.contains("\"what\":\"session pruned\"")).collect();
+    for outcome in ["begun", "done"] {
+        let said = format!("\"outcome\":\"{outcome}\"");
+        assert_eq!(pruned.iter().filter(|line| line.contains(&said)).count(), 2, "each deletion is in the audit log: {pruned:?}");
+    }
     for (n, session) in ids.iter().enumerate() {
         let expected = if n < 2 { 404 } else { 200 };
         client.get(&format!("/api/sessions/{session}")).await.expect(expected);

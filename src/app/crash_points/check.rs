@@ -1,6 +1,6 @@
 //! Starts the next process on what is left, and compares all that it says with the ledger.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -76,6 +76,9 @@ impl Check<'_> {
         self.audit(&house)?;
 
         let page = app.sessions.list(owner, 1, 500).await.map_err(|e| e.to_string())?;
+        let audit: Vec<Arc<Vec<u8>>> =
+            disk.contents().into_iter().filter(|(path, _)| path.contains("/audit/")).map(|(_, text)| text).collect();
+        let mut gone = BTreeSet::new();
         let mut listed: BTreeMap<SessionId, u64> = page.items.into_iter().map(|item| (item.id, item.message_count)).collect();
         for (id, talked) in &ledger.sessions() {
             let (these, facts) = (files.remove(&Some(*id)).unwrap_or_default(), talked.facts(at));
@@ -89,6 +92,13 @@ impl Check<'_> {
                     messages
                 }
             };
+            if messages.is_none() && talked.is_gone(at).0 {
+                gone.insert(*id);
+                let named = |text: &Arc<Vec<u8>>| String::from_utf8_lossy(text).contains(&id.to_string());
+                if ledger.is_pruned(*id) && !audit.iter().any(named) {
+                    return Err(format!("session {id} was pruned and the audit log does not say so"));
+                }
+            }
             let is_listed = listed.remove(id);
             if is_listed != messages {
                 return Err(format!("session {id} has {messages:?} messages and is listed with {is_listed:?}"));
@@ -99,7 +109,11 @@ impl Check<'_> {
         }
         clock.advance(Duration::from_secs(10));
         app.sessions.give_back();
-        app.sessions.tend_graves(&cancel::pair().1).await;
+        app.sessions.tend_graves(&*app.gateway, &cancel::pair().1).await;
+        let seeds = app.seeds.list(owner, 0, 100).map_err(|e| e.to_string())?.0;
+        if let Some(seed) = seeds.iter().find(|seed| gone.contains(&seed.session_id)) {
+            return Err(format!("session {} is gone and its specification {} is not", seed.session_id, seed.id));
+        }
         // What was being written into a session's own directory, or beside the listing's cache, is written over, or goes with it.
         let beside = |path: &String| match path.rsplit_once("/sessions/") {
             Some((_, name)) => name.ends_with(".new") && !name.contains('/') && !name.starts_with("index"),

@@ -7,10 +7,12 @@ use serde_json::json;
 
 use super::house::{HOME, House};
 use super::ledger::Ledger;
+use super::rooms;
 use super::talk::Talk;
 use crate::base::ids::{ApprovalId, MessageId, SessionId};
 use crate::base::limits::{PROJECTION_EAGER_BYTES_MAX, SEQ_RESERVATION};
 use crate::rooms::approvals::{Approval, Status};
+use crate::rooms::seeds::Seed;
 use crate::store::import;
 use crate::store::record::{About, Body, Change, Decision, Ending, Phase, PhaseState, ToolOutcome};
 use crate::store::testing::{done, token};
@@ -33,7 +35,7 @@ pub(super) async fn all(house: &House, ledger: &Ledger) -> Vec<SessionId> {
     }
     let deleted = ids.pop().unwrap();
     let from = ledger.now();
-    house.app.sessions.delete(deleted, house.owner).await.unwrap();
+    house.app.gateway.delete_session(house.owner, deleted).await.unwrap();
     ledger.of_session(deleted, |now, talked| talked.deleted = Some((from, now)));
     // Last, since each start behind it has to end it.
     ids.push(open(house, ledger).await);
@@ -142,6 +144,7 @@ async fn to_delete(house: &House, ledger: &Ledger, n: u8) -> SessionId {
     let message = talk.say(house, &format!("to be deleted {n}")).await;
     talk.session.put_blob(vec![n; 100]).await.unwrap();
     talk.add(message, vec![token("a"), done("ab")]).await;
+    house.app.seeds.save(&Seed { session_id: talk.id(), ..rooms::seed(house) }).unwrap();
     talk.id()
 }
 

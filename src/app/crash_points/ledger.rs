@@ -15,6 +15,8 @@ pub(super) struct Ledger {
     sessions: Mutex<BTreeMap<SessionId, Arc<Conversation>>>,
     /// Records of the audit log: the calls when it had them, its last one, and whether the disk had it.
     audited: Mutex<Vec<(usize, u64, bool)>>,
+    /// Sessions that the server deleted by itself.
+    pruned: Mutex<BTreeSet<SessionId>>,
 }
 
 /// A thing got another value.
@@ -29,7 +31,13 @@ struct Change {
 
 impl Ledger {
     pub(super) fn of(disk: &MemoryDisk) -> Self {
-        Self { disk: disk.clone(), things: Mutex::default(), sessions: Mutex::default(), audited: Mutex::default() }
+        Self {
+            disk: disk.clone(),
+            things: Mutex::default(),
+            sessions: Mutex::default(),
+            audited: Mutex::default(),
+            pruned: Mutex::default(),
+        }
     }
     /// Calls so far.
     pub(super) fn now(&self) -> usize {
@@ -64,6 +72,14 @@ impl Ledger {
     /// The audit log has this many records; `durable`: the disk, too.
     pub(super) fn audited(&self, n: u64, durable: bool) {
         self.audited.lock().unwrap().push((self.now(), n, durable));
+    }
+
+    pub(super) fn pruned(&self, id: SessionId) {
+        self.pruned.lock().unwrap().insert(id);
+    }
+    /// The server deleted it by itself; from then on the audit log names it, whatever happened to the process.
+    pub(super) fn is_pruned(&self, id: SessionId) -> bool {
+        self.pruned.lock().unwrap().contains(&id)
     }
 
     /// Somebody asked for a thing of this name.

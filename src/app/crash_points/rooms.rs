@@ -188,7 +188,7 @@ fn audit(house: &House, ledger: &Ledger) {
     }
 }
 
-fn seed(house: &House) -> Seed {
+pub(super) fn seed(house: &House) -> Seed {
     Seed {
         id: SeedId::random(&*house.app.random),
         owner: house.owner,

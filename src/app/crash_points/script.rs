@@ -62,16 +62,17 @@ async fn again(house: &House, ledger: &Ledger, clock: &ManualClock, ids: &[Sessi
     app.sessions.give_back();
     app.sessions.set(Settings { max_sessions: 5, ..Settings::default() });
     let from = ledger.now();
-    let pruned = app.sessions.prune().await.unwrap();
+    let pruned = app.sessions.prune(&*app.gateway).await.unwrap();
     assert!(!pruned.contains(&newest) && pruned.len() >= 4, "{pruned:?}");
     for id in pruned {
         ledger.of_session(id, |now, talked| talked.deleted = Some((from, now)));
+        ledger.pruned(id);
     }
     app.sessions.set(Settings::default());
 
     // A day later.
     clock.advance(Duration::from_secs(25 * 3600));
-    app.sessions.tend_graves(&cancel::pair().1).await;
+    app.sessions.tend_graves(&*app.gateway, &cancel::pair().1).await;
     let mut talk = Talk::begin(house, ledger, About::default()).await;
     let message = talk.say(house, "the next day").await;
     talk.add(message, vec![token("a"), done("ab")]).await;

@@ -280,7 +280,7 @@ async fn a_fork_or_an_import_is_there_whole_or_not_at_all() {
                         let want: &[&str] = if import { &["1 message", "2 done", "3 message", "4 done"] } else { &["1 message", "2 done"] };
                         assert_eq!(kinds(&records), want, "import {import}, after {k}, power cut {cut}");
                     }
-                    sessions.tend_graves(&cancel::pair().1).await;
+                    sessions.tend_graves(&(), &cancel::pair().1).await;
                     let left = left.memory().files();
                     assert!(!left.iter().any(|path| path.ends_with(".new")), "import {import}, after {k}: {left:?}");
                 }
@@ -342,7 +342,7 @@ async fn pruning_many_syncs_a_few_times_and_opens_none() {
     sessions.list(bench.owner(), 1, 1).await.unwrap();
     let opened = || ids.iter().map(|id| bench.disk.times_opened(&bench.file(*id, "log"))).sum::<u64>();
     let (syncs, before) = (bench.disk.syncs(), opened());
-    assert_eq!(sessions.prune().await.unwrap().len(), 180);
+    assert_eq!(sessions.prune(&()).await.unwrap().len(), 180);
     assert!(bench.disk.syncs() - syncs <= 16 * 3, "{} syncs", bench.disk.syncs() - syncs);
     assert_eq!(opened(), before);
     let power_cut = bench.power_cut();
@@ -383,7 +383,7 @@ async fn a_session_that_was_used_since_it_was_chosen_is_not_pruned() {
     drop(session);
     bench.clock.advance(Duration::from_secs(10));
     sessions.give_back();
-    assert_eq!(sessions.prune_these(chosen).await.unwrap(), [ids[1]]);
+    assert_eq!(sessions.prune_these(chosen, &()).await.unwrap(), [ids[1]]);
 }
 
 /// Where syncs are put off (`session.sync_secs`): a power cut takes back what came since the last one and nothing else, and a number

@@ -1,14 +1,17 @@
 //! What is done for sessions in the background: what a crash left is finished, idle ones leave memory, old ones are pruned.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::base::cancel::Cancel;
 use crate::base::ids::{MessageId, OwnerId, SessionId};
 use crate::base::log;
 use crate::store::index::Unfinished;
+use crate::store::prune::Above;
 use crate::store::session::blocking;
-use crate::store::sessions::Sessions;
+use crate::store::sessions::{Sessions, group};
 use crate::store::{StoreError, remove};
 
 /// A session that nobody asked for in this time leaves memory.
@@ -33,14 +36,12 @@ pub enum Found {
     },
     /// All that was left open was looked at: no more of them wait.
     Through,
-    /// A session was pruned.
-    Pruned(SessionId),
 }
 
 impl Sessions {
     /// The background work: builds the index, repairs what was left open, finishes deletions; then gives idle sessions back and
-    /// prunes by itself until cancelled. Run it once, after listening. `tell` hears what those above must know.
-    pub async fn sweep(&self, mut tell: impl FnMut(Found) + Send, cancel: &Cancel) {
+    /// prunes by itself until cancelled. Run it once, after listening. `tell` hears what waits.
+    pub async fn sweep(&self, mut tell: impl FnMut(Found) + Send, above: &impl Above, cancel: &Cancel) {
         let stop = cancel.clone();
         let unfinished = match self.ensure_built(move || stop.why().is_some()).await {
             Ok(()) => self.built.lock().await.take().unwrap_or_default(),
@@ -73,12 +74,11 @@ impl Sessions {
             let now = self.core.home.seams().clock.monotonic();
             if pruned.is_none_or(|at| now.saturating_sub(at) >= PRUNE_EVERY) {
                 pruned = Some(now);
-                self.tend_graves(cancel).await;
+                self.tend_graves(above, cancel).await;
                 let settings = self.core.settings.load();
                 if settings.auto_prune && (settings.max_sessions > 0 || settings.ttl_hours > 0) {
-                    match self.prune().await {
-                        Ok(gone) => gone.into_iter().for_each(|id| tell(Found::Pruned(id))),
-                        Err(e) => log::warn("store", format_args!("not pruned: {e}")),
+                    if let Err(e) = self.prune(above).await {
+                        log::warn("store", format_args!("not pruned: {e}"));
                     }
                 }
             }
@@ -94,10 +94,23 @@ impl Sessions {
 
     /// Removes what a crash left of deleted sessions and of files that were being written, and tombstones that are old enough: else a
     /// box that runs for a year and prunes every day has as many as it ever had sessions.
-    pub(crate) async fn tend_graves(&self, cancel: &Cancel) {
+    pub(crate) async fn tend_graves(&self, above: &impl Above, cancel: &Cancel) {
         let core = self.core.clone();
         let names = Arc::new(blocking(move || Ok(remove::Names::read(&core))).await.unwrap_or_default());
-        for id in names.buried() {
+        let buried = names.buried();
+        let mut groups: BTreeMap<usize, Vec<SessionId>> = BTreeMap::new();
+        for id in &buried {
+            groups.entry(group(*id)).or_default().push(*id);
+        }
+        for some in groups.into_values() {
+            let Some(first) = some.first() else { continue };
+            // With the turn in hand: none of them begins anew meanwhile. While their tombstones are there: nothing else knows of them.
+            let (core, _turn) = (self.core.clone(), self.turn(*first).await);
+            let still = blocking(move || Ok(some.into_iter().filter(|id| remove::is_buried(&core, *id)).collect::<Vec<_>>())).await;
+            above.buried(&still.unwrap_or_default()).await;
+        }
+        self.core.graves_told.store(true, Ordering::Release);
+        for id in buried {
             if cancel.why().is_some() {
                 return;
             }

@@ -6,6 +6,7 @@ use crate::base::cancel;
 use crate::base::ids::PersonaId;
 use crate::base::time::Clock;
 use crate::store::home::Space;
+use crate::store::prune::Above;
 use crate::store::record::{Body, Change};
 use crate::store::testing::{Bench, done, kinds, read_on, say};
 
@@ -24,7 +25,7 @@ async fn listed(bench: &Bench, sessions: &Sessions) -> Vec<(SessionId, u64)> {
 async fn swept(sessions: &Sessions) -> Vec<Found> {
     let (canceller, cancel) = cancel::pair();
     let mut told = Vec::new();
-    let sweep = sessions.sweep(|found| told.push(found), &cancel);
+    let sweep = sessions.sweep(|found| told.push(found), &(), &cancel);
     let stop = async {
         // The repairs end with the listing's first page and one more look at everything that was open.
         while !sessions.is_built.load(std::sync::atomic::Ordering::Acquire) || sessions.built.lock().await.is_some() {
@@ -205,12 +206,75 @@ async fn pruning_takes_the_oldest_and_never_one_in_use() {
     let _reader = read.tail(0);
     drop(read);
     sessions.set(Settings { max_sessions: 2, ..Settings::default() });
-    assert_eq!(sessions.prune().await.unwrap(), [ids[1]]);
+    assert_eq!(sessions.prune(&()).await.unwrap(), [ids[1]]);
     let left: Vec<SessionId> = listed(&bench, &sessions).await.into_iter().map(|(id, _)| id).collect();
     assert_eq!(left, [ids[3], ids[2], ids[0]]);
     sessions.set(Settings { ttl_hours: 3, ..Settings::default() });
     bench.clock.advance(Duration::from_secs(3600));
-    assert_eq!(sessions.prune().await.unwrap(), [], "3 hours are not over");
+    assert_eq!(sessions.prune(&()).await.unwrap(), [], "3 hours are not over");
+}
+
+/// What those above are told.
+#[derive(Default)]
+struct Told(Mutex<Vec<(&'static str, SessionId)>>);
+
+impl Told {
+    fn add(&self, what: &'static str, ids: &[SessionId]) {
+        self.0.lock().unwrap().extend(ids.iter().map(|id| (what, *id)));
+    }
+    fn has(&self, what: &'static str, id: SessionId) -> bool {
+        self.0.lock().unwrap().contains(&(what, id))
+    }
+}
+
+impl Above for Told {
+    async fn begins(&self, ids: &[SessionId]) -> bool {
+        self.add("begins", ids);
+        true
+    }
+    async fn pruned(&self, ids: &[SessionId], gone: bool) {
+        self.add(if gone { "gone" } else { "stays" }, ids);
+    }
+    async fn buried(&self, ids: &[SessionId]) {
+        self.add("buried", ids);
+    }
+}
+
+#[tokio::test]
+async fn those_above_are_told_of_each_session_that_is_pruned_wherever_the_disk_fails() {
+    for k in 0.. {
+        let bench = Bench::in_memory();
+        let sessions = bench.sessions();
+        let mut ids: Vec<SessionId> = Vec::new();
+        for n in 0..8 {
+            ids.push(bench.session_id());
+            talk(&bench, &sessions, ids[n]).await;
+            if n == 3 {
+                // These are not in memory, the others are.
+                bench.clock.advance(Duration::from_secs(10));
+                sessions.give_back();
+            }
+        }
+        sessions.set(Settings { max_sessions: 1, ..Settings::default() });
+        listed(&bench, &sessions).await;
+        let told = Told::default();
+        bench.disk.fail_after(Some(k));
+        let pruned = sessions.prune(&told).await;
+        bench.disk.fail_after(None);
+        for id in &ids {
+            let gone = sessions.load(*id, bench.owner()).await.is_err();
+            assert_eq!(told.has("gone", *id), gone, "call {k} fails: {pruned:?}");
+            assert_eq!(told.has("begins", *id), gone || told.has("stays", *id), "call {k} fails: {pruned:?}");
+        }
+        // Whoever starts next is told of those that are gone.
+        let sessions = bench.killed().sessions();
+        let later = Told::default();
+        sessions.tend_graves(&later, &cancel::pair().1).await;
+        assert!(ids.iter().all(|id| later.has("buried", *id) == told.has("gone", *id)), "call {k} fails");
+        if pruned.is_ok_and(|pruned| pruned.len() == 7) && k > 100 {
+            return;
+        }
+    }
 }
 
 #[tokio::test]
@@ -243,7 +307,7 @@ async fn pruning_and_sweeping_many_read_the_directory_a_few_times() {
     sessions.set(Settings { max_sessions: 1, ..Settings::default() });
     listed(&bench, &sessions).await;
     let before = bench.disk.lists();
-    assert_eq!(sessions.prune().await.unwrap().len(), 19);
+    assert_eq!(sessions.prune(&()).await.unwrap().len(), 19);
     assert!(bench.disk.lists() - before <= 2, "{}", bench.disk.lists() - before);
     let left = std::fs::read_dir(bench.files()).unwrap().filter(|e| !e.as_ref().unwrap().path().to_string_lossy().ends_with(".gone"));
     assert_eq!(left.count(), 2, "the log and the projection of the one that stays");
@@ -266,7 +330,7 @@ async fn old_tombstones_go_while_the_process_runs() {
     }
     let (_canceller, cancel) = cancel::pair();
     let before = bench.disk.lists();
-    sessions.tend_graves(&cancel).await;
+    sessions.tend_graves(&(), &cancel).await;
     assert_eq!(bench.disk.lists() - before, 1);
     let stays: Vec<bool> = ids.iter().map(|id| bench.file(*id, "gone").exists()).collect();
     assert_eq!(stays, [false, false, true, true, true]);
