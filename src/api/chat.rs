@@ -374,7 +374,8 @@ fn bad_id(field: &str) -> HttpError {
     HttpError::bad_request(format!("{field}: expected a UUID in lower case"))
 }
 
-fn label(field: &str, text: &str) -> Result<(), HttpError> {
+/// A text that a client chose to go by: it is kept with each message.
+pub(super) fn label(field: &str, text: &str) -> Result<(), HttpError> {
     if text.len() > LABEL_BYTES_MAX {
         return Err(HttpError::bad_request(format!("{field} has more than {LABEL_BYTES_MAX} bytes")));
     }

@@ -7,16 +7,17 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 use tokio::sync::Semaphore;
 
-use crate::api::{self, App, Call, blocking};
-use crate::base::digest::sha256;
+use crate::api::{self, App, Call, blocking, chat};
 use crate::base::ids::OwnerId;
+#[cfg(test)]
+use crate::base::limits::LABEL_BYTES_MAX;
 use crate::base::limits::{IMPORT_MESSAGES_MAX, IMPORT_VALUES_MAX};
 use crate::base::time::Timestamp;
 use crate::http::Response;
 use crate::http::error::{ErrorStatus, HttpError};
 use crate::rooms::personas::PersonaError;
 use crate::rooms::spaces::{SpaceError, Status};
-use crate::store::import::Old;
+use crate::store::import::{Old, Source};
 
 /// What [`import`] takes, at most 8 MiB: what `GET /api/sessions/{id}` and the export answer, and no other fields. A file on the disk may
 /// have more: `store::import` reads both.
@@ -29,6 +30,7 @@ pub(super) struct SessionImport {
     #[serde(default)]
     id: Value,
     /// A label of whoever spoke.
+    #[cfg_attr(test, schemars(length(max = LABEL_BYTES_MAX)))]
     user_id: Option<String>,
     /// Is kept where it is a space of yours that is not archived.
     #[serde(default)]
@@ -135,11 +137,13 @@ pub(super) fn shapes(all: &mut api::shapes::Shapes) {
     all.takes::<SessionImport>("SessionImport");
 }
 
-/// What was sent, and its SHA-256.
-fn read(call: &Call) -> Result<(Old, [u8; 32]), HttpError> {
+/// What was sent.
+fn read(call: &Call) -> Result<(Old, Source), HttpError> {
     let too_large = |text| Err(HttpError::new(ErrorStatus::PayloadTooLarge, "payload_too_large", text));
     let _: SessionImport = call.json_within(IMPORT_VALUES_MAX)?;
     let old: Old = call.json_within(IMPORT_VALUES_MAX)?;
+    // It goes into the record of each message.
+    old.user_id.iter().try_for_each(|user| chat::label("user_id", user))?;
     if !old.texts().any(|text| !text.is_empty()) {
         return Err(HttpError::bad_request("there is no message in it; send what the export of a session answers"));
     }
@@ -147,7 +151,7 @@ fn read(call: &Call) -> Result<(Old, [u8; 32]), HttpError> {
     if messages > IMPORT_MESSAGES_MAX {
         return too_large(format!("it has {messages} messages and answers; at most {IMPORT_MESSAGES_MAX} are taken"));
     }
-    Ok((old, sha256(call.body.bytes())))
+    Ok((old, Source::of(call.body.bytes())))
 }
 
 /// One session is brought in at a time: as texts and as a log it takes twice and more what came, and small machines have no room for
@@ -173,7 +177,7 @@ pub(crate) async fn import(app: Arc<App>, call: Call) -> Result<Response, HttpEr
 
 async fn bring_in(app: Arc<App>, owner: OwnerId, call: Call) -> Result<Response, HttpError> {
     // Beside others' requests: so many bytes take a while. What came is given back with its call.
-    let (old, digest) = blocking(move || read(&call)).await?;
+    let (old, source) = blocking(move || read(&call)).await?;
     let (spaces, personas) = (app.spaces.clone(), app.personas.clone());
     let (space, persona) = (old.held_in(), old.answered_by());
     let (space, persona) = blocking(move || -> Result<_, HttpError> {
@@ -188,6 +192,6 @@ async fn bring_in(app: Arc<App>, owner: OwnerId, call: Call) -> Result<Response,
         Ok((space, persona))
     })
     .await?;
-    let id = app.gateway.bring_in(owner, old, digest, space, persona).await?.map_err(HttpError::bad_request)?;
+    let id = app.gateway.bring_in(owner, old, source, space, persona).await?.map_err(HttpError::bad_request)?;
     api::created(&app.sessions.item(owner, id).await?)
 }

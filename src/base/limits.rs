@@ -221,6 +221,11 @@ pub const JSON_VALUES_MAX: usize = 65_536;
 pub const IMPORT_VALUES_MAX: usize = 8 * IMPORT_MESSAGES_MAX;
 /// Messages and answers of such a session: each becomes a record or two, which cost far more than the 15 bytes that one may have there.
 pub const IMPORT_MESSAGES_MAX: usize = 32_768;
+/// The log of an imported session may take so many times the bytes that came: a short line with a time, to which nobody answered, takes
+/// nearly so much …
+pub const IMPORT_LOG_TIMES_MAX: usize = 8;
+/// … and so many bytes in any case: as many messages as may be sent, of a letter each, are half of it.
+pub const IMPORT_LOG_BYTES_MIN: usize = 32 * 1024 * 1024;
 /// A search in sessions, in characters: encoded in a request target, where one may take twelve bytes, it fits.
 pub const SEARCH_CHARS_MAX: usize = 512;
 /// Words of a query that are compared.

@@ -11,7 +11,7 @@ use crate::gateway::{Gateway, detached};
 use crate::rooms::seeds::SeedError;
 use crate::store::StoreError;
 use crate::store::fork::Forked;
-use crate::store::import::Old;
+use crate::store::import::{Old, Source};
 
 impl Gateway {
     /// Copies a session's ended turns into a new one: see [`Sessions::fork`](crate::store::sessions::Sessions::fork).
@@ -36,14 +36,14 @@ impl Gateway {
         self: &Arc<Self>,
         owner: OwnerId,
         old: Old,
-        digest: [u8; 32],
+        source: Source,
         space_id: Option<SpaceId>,
         persona_id: Option<PersonaId>,
     ) -> Result<Result<SessionId, String>, StoreError> {
         let gateway = self.clone();
         detached(async move {
             let seeds = old.seeds();
-            let id = match gateway.sessions.bring_in(owner, old, digest, space_id, persona_id).await? {
+            let id = match gateway.sessions.bring_in(owner, old, source, space_id, persona_id).await? {
                 Ok(id) => id,
                 Err(why) => return Ok(Err(why)),
             };

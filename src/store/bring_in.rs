@@ -4,7 +4,7 @@ use crate::base::ids::{OwnerId, PersonaId, SessionId, SpaceId};
 use crate::base::limits::LABEL_BYTES_MAX;
 use crate::store::StoreError;
 use crate::store::home::Space;
-use crate::store::import::{self, Old};
+use crate::store::import::{self, Old, Source};
 use crate::store::record::About;
 use crate::store::session::blocking;
 use crate::store::sessions::{Looked, Sessions, look};
@@ -27,7 +27,7 @@ impl Old {
 
 impl Sessions {
     /// Makes a session of this; on disk when it answers its id: the one that it had where that is free, else a new one. Space and
-    /// persona are the sender's own or none. `digest` is SHA-256 of what was sent.
+    /// persona are the sender's own or none.
     ///
     /// # Errors
     /// Inner: what is wrong with it, in public words. Outer: `DiskFull`, `Io`.
@@ -35,7 +35,7 @@ impl Sessions {
         &self,
         owner: OwnerId,
         mut old: Old,
-        digest: [u8; 32],
+        source: Source,
         space_id: Option<SpaceId>,
         persona_id: Option<PersonaId>,
     ) -> Result<Result<SessionId, String>, StoreError> {
@@ -69,7 +69,7 @@ impl Sessions {
         blocking(move || {
             let _turn = turn;
             let about = (about != About::default()).then_some(about);
-            let lines = match import::lines(&core, id, old, &digest, about) {
+            let lines = match import::lines(&core, id, old, &source, about) {
                 Ok(lines) => lines,
                 Err(why) => return Ok(Err(why)),
             };

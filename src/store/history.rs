@@ -51,12 +51,13 @@ impl History {
 pub(crate) struct Past<'a> {
     core: &'a Core,
     session: SessionId,
-    next: Seq,
+    /// The seq of the next record.
+    pub(crate) next: Seq,
     position: u64,
     channel: &'a str,
     user_id: &'a str,
     space_id: Option<SpaceId>,
-    /// So far.
+    /// So far, where nobody took them.
     pub(crate) records: Vec<Record>,
 }
 

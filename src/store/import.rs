@@ -7,8 +7,9 @@ use serde_json::{Map, Value};
 
 use crate::base::digest::{hex, sha256};
 use crate::base::ids::{MessageId, OwnerId, SeedId, Seq, SessionId, SpaceId};
-use crate::base::limits::{IMPORT_BYTES_MAX, LOG_LINE_BYTES_MAX};
+use crate::base::limits::{IMPORT_BYTES_MAX, IMPORT_LOG_BYTES_MIN, IMPORT_LOG_TIMES_MAX, LABEL_BYTES_MAX, LOG_LINE_BYTES_MAX};
 use crate::base::log;
+use crate::base::text;
 use crate::base::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::core::Core;
@@ -72,12 +73,28 @@ pub(crate) struct OldAnswer {
     pub(crate) outcome: Value,
 }
 
+/// What a session is made of, as it came.
+pub(crate) struct Source {
+    sha256: [u8; 32],
+    bytes: usize,
+}
+
+impl Source {
+    pub(crate) fn of(bytes: &[u8]) -> Self {
+        Self { sha256: sha256(bytes), bytes: bytes.len() }
+    }
+}
+
 impl Old {
     pub(crate) fn owner(&self) -> Option<OwnerId> {
         OwnerId::parse(self.metadata.get("owner")?.as_str()?).ok()
     }
     pub(crate) fn space(&self) -> Option<SpaceId> {
         SpaceId::parse(self.metadata.get("space_id")?.as_str()?).ok()
+    }
+    /// Whoever spoke. Each message's record has it, so that of a file may not be longer than a client's.
+    pub(crate) fn user(&self) -> &str {
+        text::beginning(self.user_id.as_deref().unwrap_or("default"), LABEL_BYTES_MAX)
     }
     /// Its own, else one made of the first message.
     pub(crate) fn title(&self) -> String {
@@ -118,7 +135,7 @@ pub(crate) fn import(core: &Core, id: SessionId) -> Result<bool, StoreError> {
         Err(format!("it has {} bytes, at most {IMPORT_BYTES_MAX} are imported", stat.size))
     } else {
         let bytes = read_whole(disk, &path, IMPORT_BYTES_MAX).map_err(doing())?;
-        parse(&bytes).and_then(|old| lines(core, id, old, &sha256(&bytes), None))
+        parse(&bytes).and_then(|old| lines(core, id, old, &Source::of(&bytes), None))
     };
     match made {
         Ok(lines) => {
@@ -140,36 +157,49 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Old, String> {
     serde_json::from_slice(bytes).map_err(|e| format!("it is no session file: {:?} error at line {}", e.classify(), e.line()))
 }
 
-/// The log of a session file with this digest. `about` is written behind its messages.
-pub(crate) fn lines(core: &Core, id: SessionId, old: Old, digest: &[u8; 32], about: Option<About>) -> Result<Vec<u8>, String> {
+/// The log of a session file. `about` is written behind its messages.
+pub(crate) fn lines(core: &Core, id: SessionId, old: Old, source: &Source, about: Option<About>) -> Result<Vec<u8>, String> {
     let created = if old.created() == Timestamp::default() { core.now() } else { old.created() };
-    let origin = Origin { sha256: hex(digest), active_persona_id: old.active_persona_id.clone(), metadata: old.metadata.clone() };
+    let origin = Origin { sha256: hex(&source.sha256), active_persona_id: old.active_persona_id.clone(), metadata: old.metadata.clone() };
     if serde_json::to_vec(&origin).map_err(|e| e.to_string())?.len() > METADATA_BYTES_MAX {
         return Err(format!("its metadata take more than {METADATA_BYTES_MAX} bytes"));
     }
     let owner = old.owner().unwrap_or(core.first_owner);
     let header = Header { format: FORMAT, id, owner, created, origin: Some(origin) };
-    let mut out = Vec::new();
-    log_line::write(&mut out, &serde_json::to_vec(&header).map_err(|e| e.to_string())?);
-    let mut records = records(core, id, old, created);
+    let mut lines =
+        Lines { bytes: Vec::new(), max: IMPORT_LOG_BYTES_MIN.saturating_add(IMPORT_LOG_TIMES_MAX.saturating_mul(source.bytes)) };
+    log_line::write(&mut lines.bytes, &serde_json::to_vec(&header).map_err(|e| e.to_string())?);
+    let (seq, time) = write_turns(core, id, old, created, &mut lines)?;
     if let Some(about) = about {
-        let (seq, time) = (records.len() as Seq + 1, records.last().map_or(created, |last| last.time));
-        records.push(Record { seq, time, message_id: None, body: Body::About(about) });
+        lines.write(&Record { seq, time, message_id: None, body: Body::About(about) })?;
     }
-    for record in records {
-        let json = serde_json::to_vec(&record).map_err(|e| e.to_string())?;
+    Ok(lines.bytes)
+}
+
+/// A log in the making. It is looked at record by record: what came is small beside what some of it could become.
+struct Lines {
+    bytes: Vec<u8>,
+    max: usize,
+}
+
+impl Lines {
+    fn write(&mut self, record: &Record) -> Result<(), String> {
+        let json = serde_json::to_vec(record).map_err(|e| e.to_string())?;
         if json.len() + log_line::OVERHEAD_BYTES > LOG_LINE_BYTES_MAX {
             return Err(format!("a message of {} bytes is too long", json.len()));
         }
-        log_line::write(&mut out, &json);
+        log_line::write(&mut self.bytes, &json);
+        if self.bytes.len() > self.max {
+            return Err(format!("its log would take more than {} bytes, far more than what it is made of", self.max));
+        }
+        Ok(())
     }
-    Ok(out)
 }
 
 /// Messages and answers by time, as records. Where both counts agree, answers belong to messages in order; else an answer
-/// belongs to the newest message, and the ones before that have none.
-fn records(core: &Core, id: SessionId, old: Old, created: Timestamp) -> Vec<Record> {
-    let (space, user) = (old.space(), old.user_id.clone().unwrap_or_else(|| "default".to_owned()));
+/// belongs to the newest message, and the ones before that have none. Answers the next seq, and the time of the last record.
+fn write_turns(core: &Core, id: SessionId, old: Old, created: Timestamp, lines: &mut Lines) -> Result<(Seq, Timestamp), String> {
+    let (space, user) = (old.space(), old.user().to_owned());
     let in_order = old.user_messages.len() == old.agent_responses.len();
     let mut past = Past::new(core, id, 1, "import", &user, space);
     let mut unanswered: std::collections::VecDeque<MessageId> = std::collections::VecDeque::new();
@@ -209,11 +239,13 @@ fn records(core: &Core, id: SessionId, old: Old, created: Timestamp) -> Vec<Reco
             };
             past.end(now, message_id, ending(old));
         }
+        past.records.drain(..).try_for_each(|record| lines.write(&record))?;
     }
     for silent in unanswered {
         past.end(now, silent, Body::Interrupted(Ending::default()));
+        past.records.drain(..).try_for_each(|record| lines.write(&record))?;
     }
-    past.records
+    Ok((past.next, now))
 }
 
 fn ending(old: OldAnswer) -> Body {
@@ -331,5 +363,37 @@ mod tests {
         let sessions = bench.sessions();
         assert!(matches!(sessions.load(sid, bench.owner()).await, Err(StoreError::NotFound)));
         assert!(!bench.file(sid, "json").exists());
+    }
+
+    #[tokio::test]
+    async fn a_label_of_a_file_is_cut_before_each_record_gets_it() {
+        let bench = Bench::new();
+        let sid = bench.session_id();
+        bench.home();
+        let mut file = old(&[("q1", 1)], &[("a1", 2)]);
+        file["user_id"] = format!("x{}", "é".repeat(LABEL_BYTES_MAX)).into();
+        std::fs::write(bench.file(sid, "json"), file.to_string()).unwrap();
+        let sessions = bench.sessions();
+        let listed = sessions.list(bench.owner(), 1, 10).await.unwrap().items.pop().unwrap();
+        assert_eq!(listed.user_id.len(), LABEL_BYTES_MAX - 1, "and no letter of two bytes is cut in two");
+        let session = sessions.load(sid, bench.owner()).await.unwrap();
+        let records = read_on(&mut session.tail(0)).await;
+        assert!(records[0].len() < 2 * LABEL_BYTES_MAX + 300, "{}", records[0].len());
+    }
+
+    #[tokio::test]
+    async fn a_log_is_not_made_that_is_far_larger_than_what_it_is_made_of() {
+        let bench = Bench::new();
+        let sessions = bench.sessions();
+        // Of each byte of the label six are made, in each record.
+        let all = |messages: usize| {
+            json!({"user_id": "\u{1}".repeat(LABEL_BYTES_MAX), "user_messages": vec![json!({"content": "x"}); messages]}).to_string()
+        };
+        let made = |text: &str| {
+            let (old, source) = (parse(text.as_bytes()).unwrap(), Source::of(text.as_bytes()));
+            lines(&sessions.core, bench.session_id(), old, &source, None)
+        };
+        assert!(made(&all(10_000)).is_ok());
+        assert!(made(&all(30_000)).unwrap_err().contains("far more"));
     }
 }

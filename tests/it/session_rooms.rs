@@ -351,3 +351,15 @@ async fn an_import_has_a_bounded_number_of_messages() {
     let made = client.post("/api/sessions/import", &of(32_768)).await.expect(201).json();
     assert_eq!(made["message_count"], 32_768, "{made}");
 }
+
+/// It is in the record of each message: a body of 0.9 MB became a log of 270 MB.
+#[tokio::test]
+async fn an_imported_session_says_who_spoke_as_briefly_as_a_message_does() {
+    let server = Setup::new().start();
+    let client = server.client();
+    let of = |bytes: usize| json!({"user_id": "u".repeat(bytes), "user_messages": vec![json!({"content": "x"}); 300]});
+    let error = client.post("/api/sessions/import", &of(257)).await.expect(400).error();
+    assert!(error.contains("user_id"), "{error}");
+    assert_eq!(client.get("/api/sessions").await.expect(200).json()["total"], 0, "nothing is made");
+    client.post("/api/sessions/import", &of(256)).await.expect(201);
+}

@@ -121,7 +121,7 @@ async fn copies(house: &House, ledger: &Ledger, of: SessionId) {
     let file = json!({"user_messages": [{"content": "q1"}, {"content": "q2"}], "agent_responses": [{"content": "a1"}, {"content": "a2"}]});
     let from = ledger.now();
     let old = import::parse(file.to_string().as_bytes()).unwrap();
-    let brought = app.gateway.bring_in(owner, old, [1; 32], None, None).await.unwrap().unwrap();
+    let brought = app.gateway.bring_in(owner, old, import::Source::of(b"1"), None, None).await.unwrap().unwrap();
     whole((brought, from), &["q1", "a1", "q2", "a2"]);
     // A file that somebody put there; its name is durable with whatever syncs the directory next.
     let by_hand = SessionId::random(&*app.random);

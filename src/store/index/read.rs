@@ -110,6 +110,6 @@ pub(super) fn lone(core: &Core, id: SessionId, size: u64) -> io::Result<Option<I
         messages: u32::try_from(old.user_messages.len()).unwrap_or(u32::MAX),
         open: false,
         lone: true,
-        user: Arc::from(old.user_id.as_deref().unwrap_or("default")),
+        user: Arc::from(old.user()),
     }))
 }

@@ -248,7 +248,7 @@ async fn a_fork_or_an_import_is_there_whole_or_not_at_all() {
                 }
                 let made = if import {
                     let old = import::parse(file.to_string().as_bytes()).unwrap();
-                    sessions.bring_in(bench.owner(), old, [1; 32], None, None).await.map(|made| made.ok())
+                    sessions.bring_in(bench.owner(), old, import::Source::of(b"1"), None, None).await.map(|made| made.ok())
                 } else {
                     sessions.fork(sid, bench.owner(), None).await.map(|made| made.map(|made| made.id))
                 };
@@ -261,7 +261,7 @@ async fn a_fork_or_an_import_is_there_whole_or_not_at_all() {
                     assert_eq!(listed.len(), 1 + usize::from(made.is_ok()), "import {import}, failed at {k}");
                     if import && made.is_err() {
                         let old = import::parse(file.to_string().as_bytes()).unwrap();
-                        let again = sessions.bring_in(bench.owner(), old, [1; 32], None, None).await.unwrap().unwrap();
+                        let again = sessions.bring_in(bench.owner(), old, import::Source::of(b"1"), None, None).await.unwrap().unwrap();
                         assert_eq!(again, wanted, "failed at {k}: the id is still free");
                         sessions.delete(wanted, bench.owner()).await.unwrap();
                     }
