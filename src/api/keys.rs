@@ -222,6 +222,7 @@ pub(crate) async fn revoke(app: Arc<App>, call: Call) -> Result<Response, HttpEr
 }
 
 /// `POST /api/keys/{id}/rotate`: a new key with the same owner, name, scopes and limits; none that the calling key could not make.
+/// Rotated again before its overlap is over, it makes another one of the same life.
 pub(crate) async fn rotate(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
     let caller = call.caller()?;
     let rotation: Rotation = call.json_if_any()?;
@@ -236,8 +237,15 @@ pub(crate) async fn rotate(app: Arc<App>, call: Call) -> Result<Response, HttpEr
     }
     // Made shorter or slower, it would take the place of one that was not, in the token file, too.
     let bounds = caller.bounds();
-    if (bounds.end(old.expires_at), bounds.rate(old.rate_limit_per_minute)) != (old.expires_at, old.rate_limit_per_minute) {
-        let text = "a key rotates only keys that end no later and are no faster than itself";
+    let (own_end, rate) = (old.own_end(), old.rate_limit_per_minute);
+    if (bounds.end(own_end), bounds.rate(rate)) != (own_end, rate) {
+        let text = match caller.key_id() == id {
+            // Whoever else has it is to be rid of it with its overlap.
+            true => {
+                "this key was rotated already and makes none that outlives it; rotate it with another key or by `oxios-edge key rotate`"
+            }
+            false => "a key rotates only keys that end no later and are no faster than itself",
+        };
         return Err(HttpError::new(ErrorStatus::Forbidden, "bounds", text));
     }
     let overlap = Duration::from_secs(rotation.overlap_secs);

@@ -46,7 +46,7 @@ pub(super) fn create(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
     let expires_at = lifetime.map(|lifetime| clock.now().plus(lifetime));
     let new = NewKey { name, owner, scopes, expires_at, rate_limit_per_minute: rate, budget };
     let (record, secret) = keys.create(new).map_err(|e| Failure::failed(e.to_string()))?;
-    tell(format_args!("key {} ({}), scopes {}. It is shown this once:", record.id, record.name, words(record.scopes)));
+    introduce(&record);
     // The one place where a key is printed: the person asked for it, and it is kept nowhere.
     print(format_args!("{}\n", secret.reveal()));
     Ok(())
@@ -100,9 +100,18 @@ pub(super) fn rotate(parsed: &Parsed, env: &Env) -> Result<(), Failure> {
         StoreError::Conflict => Failure::failed("the key was revoked or has expired; make a new one"),
         error => Failure::failed(error.to_string()),
     })?;
-    tell(format_args!("key {} ({}), scopes {}. It is shown this once:", record.id, record.name, words(record.scopes)));
+    if let Some(end) = keys.by_id(id).and_then(|old| old.expires_at) {
+        tell(format_args!("the old key ends at {end}"));
+    }
+    introduce(&record);
     print(format_args!("{}\n", secret.reveal()));
     Ok(())
+}
+
+/// What a new key is, before its text.
+fn introduce(record: &KeyRecord) {
+    let end = record.expires_at.map_or("has no end".to_owned(), |end| format!("ends at {end}"));
+    tell(format_args!("key {} ({}), scopes {}; it {end}. It is shown this once:", record.id, record.name, words(record.scopes)));
 }
 
 /// Those of a home that has some: who only looks, or mistypes a path, makes none.

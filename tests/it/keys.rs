@@ -100,6 +100,30 @@ async fn a_key_makes_and_rotates_only_keys_with_scopes_it_has() {
     make(&lesser, json!({"name": "x", "scopes": ["admin"]})).await;
 }
 
+/// Whoever lost the first answer asks again: the second key died with the first one's overlap. What is in its overlap itself makes
+/// none that lives longer.
+#[tokio::test]
+async fn a_key_that_is_rotated_again_makes_one_with_its_own_life() {
+    let server = Setup::new().start();
+    let admin = server.client();
+    let (id, key) = make(&admin, json!({"name": "turning", "scopes": SCOPES})).await;
+    let overlap = json!({"overlap_secs": 3600});
+    for _ in 0..2 {
+        let made = admin.post(&format!("/api/keys/{id}/rotate"), &overlap).await.expect(201).json();
+        assert_eq!(made["expires_at"], Value::Null);
+    }
+    let old = server.stranger().with_key(Some(&key));
+    let error = old.post(&format!("/api/keys/{id}/rotate"), &overlap).await.expect(403).error();
+    assert!(error.contains("rotated already"), "{error}");
+    let output = command(server.home()).args(["key", "rotate", &id]).output().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && told.contains("has no end"), "{told}");
+    old.get("/api/keys").await.expect(401);
+    let output = command(server.home()).args(["key", "create", "--expires-in", "1h", "x"]).output().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.contains("ends at 20"), "{told}");
+}
+
 /// The new key was cut to the caller's limits without a word, and lay in the token file, where it died.
 #[tokio::test]
 async fn a_key_rotates_none_that_lives_longer_or_is_faster_than_itself() {

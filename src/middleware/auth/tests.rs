@@ -26,6 +26,7 @@ fn key(n: u8, revoked: bool, expires_at: Option<u64>) -> KeyRecord {
         expires_at: expires_at.map(Timestamp::from_millis),
         rate_limit_per_minute: None,
         budget: None,
+        rotated: None,
         revoked,
     }
 }

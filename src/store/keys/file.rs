@@ -13,7 +13,7 @@ use crate::base::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::atomic::{self, Durable};
 use crate::store::home::{Seams, refuse_exposed};
-use crate::store::keys::record::{KeyRecord, Scopes};
+use crate::store::keys::record::{KeyRecord, Rotated, Scopes};
 use crate::store::keys::secret;
 use crate::sys::disk::{FileStat, read_whole};
 
@@ -35,8 +35,9 @@ pub(super) struct Stored {
 }
 
 impl Stored {
-    /// It is good until then at most.
+    /// Another one took its place: it is good until then at most.
     pub(super) fn ends_by(&mut self, until: Timestamp) {
+        self.record.rotated.get_or_insert(Rotated { own_end: self.record.expires_at });
         self.record.expires_at = Some(self.record.expires_at.map_or(until, |expires| expires.min(until)));
     }
 }
@@ -66,6 +67,7 @@ pub(super) fn first(seams: &Seams, token: &Path) -> Result<Table, StoreError> {
         expires_at: None,
         rate_limit_per_minute: None,
         budget: None,
+        rotated: None,
         revoked: false,
     };
     Ok(Table { version: 1, first_owner: owner, keys: vec![Stored { record, hash: sha256(key.reveal().as_bytes()) }] })

@@ -32,7 +32,7 @@ pub use books::Books;
 pub use budget::{Budget, Period};
 use file::{Stored, Table, first, read, write};
 pub use purse::{Purse, Refused, Reservation};
-pub use record::{Bounds, KeyRecord, NewKey, NewOwner, Scope, Scopes};
+pub use record::{Bounds, KeyRecord, NewKey, NewOwner, Rotated, Scope, Scopes};
 
 /// A `keys.json` that could not be read is tried again after this time.
 const READ_AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -112,6 +112,7 @@ impl Keys {
             expires_at: None,
             rate_limit_per_minute: None,
             budget: None,
+            rotated: None,
             revoked: false,
         };
         *self.extra.lock().unwrap_or_else(|e| e.into_inner()) = Some((record, hash));
@@ -168,6 +169,7 @@ impl Keys {
                 expires_at: key.expires_at,
                 rate_limit_per_minute: key.rate_limit_per_minute,
                 budget: key.budget,
+                rotated: None,
                 revoked: false,
             };
             self.add(table, &record, &secret)?;
@@ -181,8 +183,8 @@ impl Keys {
         let table = self.table.load();
         (0..table.keys.len()).filter_map(move |at| table.keys.get(at)?.record.budget)
     }
-    /// Makes a key with the same owner, name, scopes, budget, rate and end; this one goes on for `overlap` at most. Where it is the
-    /// one in `<home>/token`, that file gets the new one.
+    /// Makes a key with the same owner, name, scopes, budget, rate and end; this one goes on for `overlap` at most, and until then it
+    /// can be rotated again (somebody may have lost the first answer). Where it is the one in `<home>/token`, that file gets the new one.
     ///
     /// # Errors
     /// `NotFound` where the owner has no such key, `Conflict` where it was revoked or has expired, `TooLarge`, `DiskFull`, `Io`.
@@ -196,7 +198,8 @@ impl Keys {
             if !old.record.is_valid(now) {
                 return Err(StoreError::Conflict);
             }
-            let record = KeyRecord { id: KeyId::random(self.seams.random.as_ref()), created_at: now, ..old.record.clone() };
+            let (id, expires_at) = (KeyId::random(self.seams.random.as_ref()), old.record.own_end());
+            let record = KeyRecord { id, created_at: now, expires_at, rotated: None, ..old.record.clone() };
             let is_held = held.is_some_and(|held| same(&held, &old.hash));
             if !is_held {
                 old.ends_by(until);

@@ -47,8 +47,18 @@ pub struct KeyRecord {
     /// Tokens that it may use, where they are limited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<Budget>,
+    /// It was rotated and goes on for its overlap.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotated: Option<Rotated>,
     /// It was revoked.
     pub revoked: bool,
+}
+
+/// What a rotated key would be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rotated {
+    /// When it would lapse by itself.
+    pub own_end: Option<Timestamp>,
 }
 
 /// Whose key to make.
@@ -153,6 +163,10 @@ impl<'de> Deserialize<'de> for Scopes {
 }
 
 impl KeyRecord {
+    /// When it lapses by itself, or would if it had not been rotated: a key that is made in its place lives so long.
+    pub fn own_end(&self) -> Option<Timestamp> {
+        self.rotated.map_or(self.expires_at, |rotated| rotated.own_end)
+    }
     /// It may be used at this time.
     pub fn is_valid(&self, now: Timestamp) -> bool {
         !self.revoked && self.expires_at.is_none_or(|until| now < until)

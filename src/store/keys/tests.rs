@@ -110,6 +110,26 @@ fn a_rotated_key_goes_on_for_its_overlap_and_the_new_one_has_its_rights() {
     assert!(!good(secret.reveal()) && good(other.reveal()) && third.is_valid(bench.clock.now()));
 }
 
+/// The second one had what was left of the overlap, and nobody said so.
+#[test]
+fn a_key_that_is_rotated_again_in_its_overlap_makes_one_with_its_own_life() {
+    let bench = Bench::new();
+    let home = bench.home();
+    let keys = Keys::open(&home).unwrap();
+    let (first, minute) = (keys.list_all().remove(0), Duration::from_secs(60));
+    let end = bench.clock.now().plus(minute * 100);
+    let (old, _) = keys.create(NewKey { expires_at: Some(end), ..new("x", NewOwner::Of(first.owner)) }).unwrap();
+    // The one in the token file is rotated in two steps.
+    for (old, own_end) in [(first, None), (old, Some(end))] {
+        let again = [minute * 2, minute * 50, minute].map(|overlap| keys.rotate(old.owner, old.id, overlap).unwrap().0);
+        assert_eq!(again.map(|new| new.expires_at), [own_end; 3]);
+        // The shortest overlap that was asked for holds, over a restart too.
+        let keys = Keys::open(&home).unwrap();
+        let left = keys.by_id(old.id).unwrap();
+        assert_eq!((left.expires_at, left.own_end()), (Some(bench.clock.now().plus(minute)), own_end));
+    }
+}
+
 #[test]
 fn rotation_stopped_at_any_call_leaves_a_good_key_in_the_token_file() {
     for k in 0.. {
