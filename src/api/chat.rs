@@ -39,7 +39,8 @@ pub(super) struct Said {
     /// The session to go on with; a new one where it is absent, null or empty.
     #[cfg_attr(test, schemars(regex(pattern = api::shapes::id_or_nothing())))]
     session_id: Option<String>,
-    /// The space that this is said in, which must not be archived; an unknown id makes one, as with sessions. Null where it is absent.
+    /// The space that this is said in, which must not be archived; an unknown id makes one, as with sessions. The first message of a
+    /// session says where it is held; a later one names the same space, or none.
     #[cfg_attr(test, schemars(regex(pattern = api::shapes::id_or_nothing())))]
     space_id: Option<String>,
     /// Paths of files in the workspace, at most 8; each must be there.
@@ -175,7 +176,7 @@ pub(crate) async fn chat(app: Arc<App>, call: Call) -> Result<Response, HttpErro
 
 /// Hands a message to the gateway. What it names must be there, but for a retry: that finds its first run whatever became of it.
 pub(super) async fn submit(app: &App, incoming: IncomingMessage) -> Result<Submitted, HttpError> {
-    if !app.gateway.is_retry(&incoming).await {
+    if !app.gateway.is_retry(&incoming).await? {
         attachments::check(app, &incoming).await?;
         spaces::enter(app, incoming.owner, incoming.space_id).await?;
     }

@@ -27,6 +27,7 @@ impl From<StoreError> for HttpError {
         match error {
             StoreError::NotFound => Self::not_found("not found"),
             StoreError::Conflict => Self::conflict(error.to_string()),
+            StoreError::Elsewhere => Self::conflict(error.to_string()).code("space"),
             StoreError::Ended => Self::conflict("the message is over"),
             StoreError::DiskFull(why) => disk_full(why),
             StoreError::Newer { .. }
@@ -65,6 +66,7 @@ impl From<GatewayError> for HttpError {
             }
             GatewayError::Draining => Self::new(ErrorStatus::Unavailable, "draining", public).retry_after(DRAINING_RETRY_SECS),
             GatewayError::Conflict | GatewayError::Archived => Self::conflict(public),
+            GatewayError::Elsewhere => Self::conflict(public).code("space"),
             GatewayError::NotFound => Self::not_found(public),
             GatewayError::Budget(refused) => refused.into(),
             GatewayError::DiskFull(why) => disk_full(why),

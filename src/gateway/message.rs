@@ -70,6 +70,8 @@ pub enum GatewayError {
     NotFound,
     /// The space that it would be said in is archived.
     Archived,
+    /// It names another space than the one that its session is held in.
+    Elsewhere,
     /// Its key's token budget is used up.
     Budget(Refused),
     /// The disk is full; the reason in public words.
@@ -87,6 +89,9 @@ impl fmt::Display for GatewayError {
             Self::Conflict => f.write_str("this idempotency key was used with another message"),
             Self::NotFound => f.write_str("no such session"),
             Self::Archived => f.write_str("the space of this session is archived; restore it, or move the session"),
+            Self::Elsewhere => {
+                f.write_str("space_id: the session is not held in this space; leave it out, or move the session (PATCH /api/sessions/{id})")
+            }
             Self::Budget(refused) => refused.fmt(f),
             Self::DiskFull(why) => f.write_str(why),
             // What the store says is for the log.

@@ -34,12 +34,17 @@ impl Gateway {
     }
 
     /// Whether the message is here already, so that [`Gateway::submit`] attaches to it, or says that the body differs.
-    pub async fn is_retry(&self, incoming: &IncomingMessage) -> bool {
-        if incoming.idempotency_key.is_none() {
-            return false;
+    ///
+    /// # Errors
+    /// `Elsewhere`, before anything is made of what it names.
+    pub async fn is_retry(&self, incoming: &IncomingMessage) -> Result<bool, GatewayError> {
+        if incoming.idempotency_key.is_none() && (incoming.session_id.is_none() || incoming.space_id.is_none()) {
+            return Ok(false);
         }
         let ids = ids::of(incoming, self.home.keyed(), &*self.random);
-        self.sessions.load(ids.session, incoming.owner).await.is_ok_and(|session| session.find(ids.message).is_some())
+        let Ok(session) = self.sessions.load(ids.session, incoming.owner).await else { return Ok(false) };
+        let found = session.find(ids.message).is_some();
+        if !found && session.is_elsewhere(incoming.space_id) { Err(GatewayError::Elsewhere) } else { Ok(found) }
     }
 
     async fn accept(self: Arc<Self>, incoming: IncomingMessage) -> Result<Submitted, GatewayError> {
@@ -185,6 +190,7 @@ impl From<StoreError> for GatewayError {
         match error {
             StoreError::NotFound => Self::NotFound,
             StoreError::Conflict => Self::Conflict,
+            StoreError::Elsewhere => Self::Elsewhere,
             StoreError::DiskFull(why) => Self::DiskFull(why),
             error => Self::Store(error),
         }

@@ -12,6 +12,8 @@ pub enum StoreError {
     NotFound,
     /// The message id is taken by a message with another content, space or user.
     Conflict,
+    /// The message names another space than the one that its session is held in.
+    Elsewhere,
     /// The message has its terminal record; nothing more is added to it.
     Ended,
     /// The disk takes nothing: no space, or it can only be read, or it fails. The text says which and is fit for readers outside.
@@ -46,6 +48,7 @@ impl fmt::Display for StoreError {
         match self {
             Self::NotFound => f.write_str("not found"),
             Self::Conflict => f.write_str("the id is taken by another message"),
+            Self::Elsewhere => f.write_str("the session is held in another space"),
             Self::Ended => f.write_str("the message is over"),
             Self::DiskFull(why) => write!(f, "the disk takes nothing: {why}"),
             Self::Newer { found } => write!(f, "written by a newer version of oxios-edge (format {found}); left as it is"),

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::base::bell::Bell;
 use crate::base::blocking;
-use crate::base::ids::{ApprovalId, MessageId, OwnerId, Seq, SessionId};
+use crate::base::ids::{ApprovalId, MessageId, OwnerId, Seq, SessionId, SpaceId};
 use crate::base::time::Timestamp;
 use crate::store::core::Core;
 use crate::store::history::History;
@@ -125,6 +125,10 @@ impl Session {
     pub fn about(&self) -> About {
         self.state().overview.about.clone()
     }
+    /// A message cannot name this space: the session has messages and is not held in it. It moves only by [`Self::set_about`].
+    pub fn is_elsewhere(&self, named: Option<SpaceId>) -> bool {
+        named.is_some_and(|named| !self.is_blank() && self.state().overview.about.space_id != Some(named))
+    }
     /// The title that someone gave, else one made of the first message; `None` before that.
     pub fn title(&self) -> Option<String> {
         self.state().overview.title().map(str::to_owned)
@@ -143,7 +147,8 @@ impl Session {
     /// message.
     ///
     /// # Errors
-    /// `Conflict` where the id belongs to another message, `DiskFull`, `NotFound` after a deletion, `Io`.
+    /// `Conflict` where the id belongs to another message, `Elsewhere` where it names another space than the session's, `DiskFull`,
+    /// `NotFound` after a deletion, `Io`.
     pub async fn accept(self: &Arc<Self>, id: MessageId, message: UserMessage) -> Result<Accepted, StoreError> {
         self.accept_behind(History::default(), id, message).await
     }

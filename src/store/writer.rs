@@ -95,6 +95,10 @@ impl Session {
         if let Some(known) = self.state().find(id) {
             return if known.digest == digest { Ok(Accepted { seq: known.seq, fresh: false }) } else { Err(StoreError::Conflict) };
         }
+        // With the writer in hand nobody moves the session meanwhile.
+        if self.is_elsewhere(message.space_id) {
+            return Err(StoreError::Elsewhere);
+        }
         if let Space::Full { why } = self.core.home.space_now() {
             return Err(StoreError::DiskFull(why));
         }
@@ -253,7 +257,7 @@ impl Session {
     }
 
     /// There is no record yet.
-    fn is_blank(&self) -> bool {
+    pub(crate) fn is_blank(&self) -> bool {
         let state = self.state();
         state.log_len == state.log_start
     }

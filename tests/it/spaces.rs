@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::support::client::{Ask, Client};
 use crate::support::scripted::{Reply, Scripted};
 use crate::support::server::Setup;
+use crate::support::ws::Ws;
 
 async fn make(client: &Client, name: &str) -> String {
     let space = client.post("/api/spaces", &json!({"name": name, "context": format!("This is {name}.")})).await.expect(201).json();
@@ -135,4 +136,41 @@ async fn a_sessions_space_tells_the_model_its_context_also_after_a_merge_and_a_r
     let list = client.get("/api/sessions").await.expect(200).json();
     let item = list["items"].as_array().unwrap().iter().find(|item| item["id"] == session).unwrap().clone();
     assert_eq!(item["space_id"], garden, "where it was said: {item}");
+}
+
+/// A key that may only chat moved sessions about: what a message named was the session's space from then on.
+#[tokio::test]
+async fn a_message_says_where_a_session_is_held_only_as_its_first_one() {
+    let mut server = Setup::new().start();
+    let admin = server.client();
+    let [garden, house] = [make(&admin, "garden").await, make(&admin, "house").await];
+    let key = admin.post("/api/keys", &json!({"name": "x", "scopes": ["chat", "read"]})).await.expect(201).json()["key"].clone();
+    let client = server.stranger().with_key(key.as_str());
+    let say = |session: &Value, space: &Value| json!({"type": "message", "content": "hello", "session_id": session, "space_id": space});
+    let first = client.post("/api/chat", &say(&Value::Null, &json!(garden))).await.expect(200).json()["session_id"].clone();
+    let free = client.post("/api/chat", &say(&Value::Null, &Value::Null)).await.expect(200).json()["session_id"].clone();
+    let elsewhere = [(&first, json!(house)), (&free, json!(garden)), (&first, json!("67e55044-10b1-426f-9247-bb680e5fe0c8"))];
+    let mut socket = Ws::chat(&client).await;
+    for (session, space) in &elsewhere {
+        let error = client.post("/api/chat", &say(session, space)).await.expect(409).error();
+        assert!(error.contains("PATCH"), "{error}");
+        socket.send(&say(session, space)).await;
+        let refused = socket.json().await;
+        assert_eq!((&refused["type"], &refused["code"]), (&json!("error"), &json!("space")), "{refused}");
+    }
+    assert_eq!(admin.get("/api/spaces").await.expect(200).json()["total"], 2, "and no space is made by it");
+    for space in [json!(garden), Value::Null, json!("")] {
+        let answer = client.post("/api/chat", &say(&first, &space)).await.expect(200).json();
+        assert_eq!(answer["space_id"], garden, "its own, by name or not");
+    }
+    // A retry finds its first run, also where the session was moved meanwhile.
+    let named = || Ask::new("POST", "/api/chat").json(&say(&first, &json!(garden))).header("idempotency-key", "k");
+    let said = client.send(named()).await.expect(200).json();
+    admin.send(Ask::new("PATCH", format!("/api/sessions/{}", first.as_str().unwrap())).json(&json!({"space_id": house}))).await.expect(200);
+    server.restart();
+    let client = server.stranger().with_key(key.as_str());
+    assert_eq!(client.send(named()).await.expect(200).json()["id"], said["id"]);
+    client.post("/api/chat", &say(&first, &json!(garden))).await.expect(409);
+    let answer = client.post("/api/chat", &say(&first, &json!(house))).await.expect(200).json();
+    assert_eq!(answer["space_id"], house);
 }
