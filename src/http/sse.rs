@@ -35,6 +35,15 @@ pub trait Limit: Send + Unpin + 'static {
     fn poll_over(&mut self, cx: &Context<'_>) -> Poll<()>;
 }
 
+/// The limit of frames that look for the end themselves, since they say why it comes.
+pub struct OwnEnd;
+
+impl Limit for OwnEnd {
+    fn poll_over(&mut self, _: &Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
+}
+
 /// A `text/event-stream` response: the frames, a comment every 10 s of silence; ends when the frames or `limit` do.
 pub fn response(frames: impl Stream<Item = Bytes> + Send + Unpin + 'static, limit: impl Limit) -> Response {
     let events = Events { frames, limit, quiet: Box::pin(tokio::time::sleep(QUIET)), quiet_until: Instant::now() + QUIET };

@@ -1,5 +1,6 @@
 //! What a key has open when it is revoked or runs out (THREATS 6).
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -90,6 +91,34 @@ async fn what_is_open_ends_with_its_key_revoked_or_expired() {
         gate.open_for_good();
         let log = admin.sse(&format!("/api/sessions/{SESSION}/events?until=done")).await.rest().await;
         assert_eq!(log.last().unwrap()["text"], "secret answer", "{way}");
+    }
+}
+
+/// An OpenAI client takes a stream that simply ends for a whole answer.
+#[tokio::test]
+async fn a_stream_that_an_openai_client_reads_says_that_it_was_cut() {
+    for (name, revoked) in [("oxios", true), ("scripted", true), ("scripted", false)] {
+        let (model, gate) = (Scripted::start(), Gate::new());
+        model.always(Reply::new().say("one ").wait(&gate).say("two"));
+        let mut server = Setup::new().openai(&model).start();
+        let admin = server.client();
+        let made = admin.post("/api/keys", &json!({"name": "x", "scopes": ["read", "chat"]})).await.expect(201).json();
+        let key = server.stranger().with_key(made["key"].as_str());
+        let body = json!({"model": name, "stream": true, "messages": [{"role": "user", "content": "hi"}]});
+        let mut stream = Sse::new(key.open(Ask::new("POST", "/v1/chat/completions").json(&body)).await);
+        stream.until(|chunk| chunk["choices"][0]["delta"]["content"] == "one ").await;
+        if revoked {
+            admin.delete(&format!("/api/keys/{}", made["id"].as_str().unwrap())).await.expect(200);
+        } else {
+            server.signal(Signal::TERM);
+        }
+        let [last] = &stream.rest().await[..] else { panic!("{name}: one error, and no [DONE]") };
+        let kind = if revoked { "authentication_error" } else { "server_error" };
+        assert_eq!(last["error"]["type"], kind, "{name}: {last}");
+        gate.open_for_good();
+        if !revoked {
+            assert!(server.wait().await.success());
+        }
     }
 }
 

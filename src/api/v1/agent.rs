@@ -40,12 +40,12 @@ pub(super) async fn answer(app: Arc<App>, call: &Call, request: ChatCompletionRe
     let tail = submitted.session.tail(submitted.seq);
     let budget = call.caller()?.budget();
     let mut run = Run { app, submitted, tail, said: String::new(), usage: None, asked: None, budget, ended: false };
+    let mut ending = call.ends.watch();
     if request.stream.unwrap_or(false) {
         let usage = request.include_usage();
-        let stream = Stream { voice, run, usage, begun: false, over: false };
-        return Ok(sse::response(sse::frames(stream), call.ends.watch()));
+        let stream = Stream { voice, run, ending, usage, begun: false, over: false };
+        return Ok(sse::response(sse::frames(stream), sse::OwnEnd));
     }
-    let mut ending = call.ends.watch();
     loop {
         let more = tokio::select! {
             biased;
@@ -177,6 +177,7 @@ impl Run {
 struct Stream {
     voice: Voice,
     run: Run,
+    ending: auth::Ending,
     /// The usage is wanted.
     usage: bool,
     begun: bool,
@@ -192,7 +193,13 @@ impl sse::Source for Stream {
             self.begun = true;
             return Some(self.voice.role());
         }
-        Some(match self.run.next().await {
+        let next = tokio::select! {
+            biased;
+            // Told as what it is: a stream that simply ends is a whole answer to its reader.
+            end = self.ending.ended() => Err(auth::ended(end)),
+            piece = self.run.next() => piece,
+        };
+        Some(match next {
             Ok(Some(text)) => self.voice.text(text, Logprobs::default()),
             Ok(None) => {
                 self.over = true;

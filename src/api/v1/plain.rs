@@ -74,7 +74,7 @@ pub(super) async fn answer(app: Arc<App>, call: &Call, request: ChatCompletionRe
     if stream {
         let stream =
             Stream { voice, model, ending, first, begun: false, calls: 0, logprobs: Logprobs::default(), wanted: usage, over: false };
-        return Ok(sse::response(sse::frames(stream), call.ends.watch()));
+        return Ok(sse::response(sse::frames(stream), sse::OwnEnd));
     }
     let (mut text, mut calls, mut logprobs, mut finish) = (String::new(), Vec::new(), Logprobs::default(), Finish::Stop);
     let mut next = first;
@@ -114,6 +114,8 @@ impl Model {
         self.reserved.used(self.tally.usage().total());
         tokio::select! {
             biased;
+            // Before what the model says: a fast one would say all of it first.
+            end = ending.ended() => Err(auth::ended(end)),
             event = self.call.next() => {
                 self.count(&event);
                 event.map_err(|mut error| {
@@ -125,7 +127,6 @@ impl Model {
                 })
             }
             () = tokio::time::sleep_until(self.deadline) => Err(late()),
-            end = ending.ended() => Err(auth::ended(end)),
         }
     }
 }
