@@ -155,7 +155,7 @@ async fn a_conversation_and_the_fields_of_other_servers_reach_it_as_they_stand()
     // What could make it longer, dearer, another model's or kept elsewhere stays here, and so does what nobody here has heard of.
     let kept = json!({"n_predict": 100_000, "best_of": 9, "n": 1, "service_tier": "priority", "store": true, "models": ["other"], "user": "ann",
         "metadata": {"a": "b"}, "prediction": {"type": "content", "content": "x"}, "web_search_options": {}, "unknown": 1, "top_k": null,
-        "idempotency_key": "k", "max_completion_tokens": 7});
+        "max_completion_tokens": 7});
     complete(&client, &asked("scripted", kept.clone())).await;
     let told = model.seen()[1].body.clone();
     for name in kept.as_object().unwrap().keys() {

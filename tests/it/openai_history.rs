@@ -129,6 +129,29 @@ async fn the_key_of_a_retry_may_be_in_the_body() {
     assert_eq!(model.seen().len(), 1, "the model was asked once");
 }
 
+/// It did nothing, and the model was asked again.
+#[tokio::test]
+async fn a_plain_model_keeps_nothing_that_a_key_could_find_and_says_so() {
+    let model = Scripted::start();
+    model.always(Reply::text(&["ok"]));
+    let server = Setup::new().openai(&model).start();
+    let client = server.client();
+    let body = json!({"model": "scripted", "messages": [{"role": "user", "content": "a"}]});
+    let mut named = body.clone();
+    named["idempotency_key"] = json!("k");
+    let asks = [Ask::new("POST", PATH).header("idempotency-key", "k").json(&body), Ask::new("POST", PATH).json(&named)];
+    for ask in asks {
+        let error = client.send(ask).await.expect(400).json();
+        assert_eq!((&error["error"]["param"], &error["error"]["code"]), (&json!("idempotency_key"), &json!("bad_request")), "{error}");
+        assert!(error["error"]["message"].as_str().unwrap().contains("oxios"), "{error}");
+    }
+    assert!(model.seen().is_empty(), "the model was not asked");
+    // The agent's is as long as any label.
+    for (bytes, status) in [(0, 400), (257, 400), (256, 200)] {
+        client.send(Ask::new("POST", PATH).header("idempotency-key", "k".repeat(bytes)).json(&talk(&["user: a"]))).await.expect(status);
+    }
+}
+
 #[tokio::test]
 async fn a_process_that_dies_during_the_answer_leaves_the_history_with_its_message() {
     let model = Scripted::start();

@@ -288,10 +288,16 @@ fn in_path(path: &'static str) -> impl Iterator<Item = (&'static str, Value)> {
 fn in_head(row: &Route) -> impl Iterator<Item = (&'static str, Value)> {
     row.heeds.iter().map(|name| {
         let text = || json!({"type": "string"});
+        let label = || json!({"type": "string", "maxLength": LABEL_BYTES_MAX, "pattern": "^[!-~]([ -~]*[!-~])?$"});
         let (key, schema, says) = match *name {
+            "Idempotency-Key" if row.path.starts_with("/v1/") => (
+                "Idempotency-Key-v1",
+                label(),
+                "With model `oxios`: the same key and body find the first run instead of making another one; the body's `idempotency_key` does the same. A plain model refuses it: nothing is kept that a retry could find.",
+            ),
             "Idempotency-Key" => (
                 *name,
-                json!({"type": "string", "maxLength": LABEL_BYTES_MAX, "pattern": "^[!-~]([ -~]*[!-~])?$"}),
+                label(),
                 "The same key and body find the first run instead of making another one; the body's `idempotency_key` does the same.",
             ),
             "Prefer" => (

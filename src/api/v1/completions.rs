@@ -30,11 +30,11 @@ pub(super) const STOPS_MAX: usize = 4;
 
 /// A conversation to go on with. With model `oxios` only `messages`, `stream`, `stream_options`, `metadata.session_id`, `user` and
 /// `idempotency_key` count. Otherwise the fields that are here go to an OpenAI-compatible server as they came, but for `n`, `metadata`,
-/// `user`, `idempotency_key` and `stream_options`, which stay here; so do those that such servers know besides for how words are drawn
-/// and thought about (`top_k`, `min_p`, `repeat_penalty`, `chat_template_kwargs`, `verbosity` …). Other fields are ignored: some of them
-/// would change what a call costs, or whom. A model of another kind refuses `logprobs`, `logit_bias`, `json_object`, and `grammar` and
-/// its like, the offline model also `json_schema`, and both may not hear `seed`, penalties, `top_k` and its like,
-/// `reasoning_effort`, `name` and a tool's `strict`.
+/// `user` and `stream_options`, which stay here, and `idempotency_key`, which is refused; so do those that such servers know besides for
+/// how words are drawn and thought about (`top_k`, `min_p`, `repeat_penalty`, `chat_template_kwargs`, `verbosity` …). Other fields are
+/// ignored: some of them would change what a call costs, or whom. A model of another kind refuses `logprobs`, `logit_bias`,
+/// `json_object`, and `grammar` and its like, the offline model also `json_schema`, and both may not hear `seed`, penalties, `top_k` and
+/// its like, `reasoning_effort`, `name` and a tool's `strict`.
 #[derive(Debug, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct ChatCompletionRequest {
@@ -126,7 +126,8 @@ pub(crate) struct ChatCompletionRequest {
     /// A label of whoever speaks.
     #[serde(default)]
     pub(super) user: Option<String>,
-    /// With model `oxios`: the same key and body find the first run instead of making another one.
+    /// With model `oxios`: the same key and body find the first run instead of making another one. Of a plain model nothing is kept
+    /// that a retry could find, so it refuses one.
     #[serde(default)]
     #[cfg_attr(test, schemars(length(min = 1, max = crate::base::limits::LABEL_BYTES_MAX)))]
     pub(super) idempotency_key: Option<String>,

@@ -27,6 +27,10 @@ const RETRY_SECS: u64 = 2;
 /// Answers as the plain model.
 pub(super) async fn answer(app: Arc<App>, call: &Call, request: ChatCompletionRequest) -> Result<Response, HttpError> {
     let engine = models::choose(&app.engine.load(), &request.model)?;
+    if request.idempotency_key.is_some() || call.headers.contains_key("idempotency-key") {
+        let text = "a plain model's answers are not kept, so no retry could find one: leave the idempotency key out, or ask model `oxios`";
+        return Err(HttpError::bad_request(text).param("idempotency_key"));
+    }
     let (stream, usage) = (request.stream.unwrap_or(false), request.include_usage());
     let asked = asked(&request)?;
     if let Some(field) = engine.beyond(&asked) {
