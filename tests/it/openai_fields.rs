@@ -89,6 +89,8 @@ async fn what_is_out_of_its_bounds_or_beyond_a_provider_is_refused() {
         ("parallel_tool_calls", json!(1)),
         ("reasoning_effort", json!("LOW")),
         ("functions", json!([])),
+        ("max_tokens", json!(0)),
+        ("max_completion_tokens", json!(0)),
         ("max_tokens", json!(2049)),
         ("max_completion_tokens", json!(100_000)),
         ("response_format", json!({"type": "json_schema", "json_schema": {"schema": {}, "strict": "yes"}})),

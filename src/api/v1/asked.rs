@@ -49,6 +49,12 @@ pub(super) fn asked(request: &ChatCompletionRequest) -> Result<Request, HttpErro
     if !matches!(messages.last(), Some(Message::User { .. } | Message::Tool { .. })) {
         return Err(HttpError::bad_request("the last message must be the user's or a tool's").param("messages"));
     }
+    for (name, value) in [("max_completion_tokens", request.max_completion_tokens), ("max_tokens", request.max_tokens)] {
+        // To the engine none is "as many as are configured".
+        if value == Some(0) {
+            return Err(HttpError::bad_request(format!("{name}: expected at least 1; without it engine.max_tokens holds")).param(name));
+        }
+    }
     let (choice, tools) = tools(request)?;
     let mut written = written(request)?;
     let told = request.messages.iter().enumerate().map(|(at, message)| as_it_came(message, message.text(at)?));

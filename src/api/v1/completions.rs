@@ -56,9 +56,11 @@ pub(crate) struct ChatCompletionRequest {
     pub(super) stream_options: Option<StreamOptions>,
     /// Most tokens to write, at most `engine.max_tokens`, which is also what holds where neither is given; the older name of the next one.
     #[serde(default)]
+    #[cfg_attr(test, schemars(range(min = 1)))]
     pub(super) max_tokens: Option<u32>,
     /// Most tokens to write, at most `engine.max_tokens`.
     #[serde(default)]
+    #[cfg_attr(test, schemars(range(min = 1)))]
     pub(super) max_completion_tokens: Option<u32>,
     /// Tools that the client runs; model `oxios` refuses them.
     #[serde(default)]
