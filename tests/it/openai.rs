@@ -139,7 +139,8 @@ async fn a_client_that_goes_away_stops_a_plain_call_but_not_the_agent() {
 #[tokio::test]
 async fn the_plain_model_gets_tools_and_answers_with_calls() {
     let model = Scripted::start();
-    model.next(Reply::tool("weather", &json!({"city": "Oslo"}))).next(Reply::text(&["Cold."]));
+    let weather = Reply::tool("weather", &json!({"city": "Oslo"}));
+    model.next(weather.clone()).next(Reply::text(&["Cold."])).next(weather);
     let server = Setup::new().openai(&model).start();
     let client = server.client();
     let weather = json!([{"type": "function", "function": {"name": "weather", "description": "w", "parameters": {"type": "object"}}}]);
@@ -151,11 +152,14 @@ async fn the_plain_model_gets_tools_and_answers_with_calls() {
     let call = &choice["message"]["tool_calls"][0];
     assert_eq!((&call["type"], &call["function"]["name"]), (&json!("function"), &json!("weather")), "{first}");
     assert_eq!(serde_json::from_str::<Value>(call["function"]["arguments"].as_str().unwrap()).unwrap(), json!({"city": "Oslo"}));
+    assert_eq!(choice["message"].get("content"), Some(&Value::Null), "strict clients want the key: {first}");
+    assert!(call.get("index").is_none(), "only a stream has it: {first}");
     let told = &model.seen()[0].body;
     assert_eq!((&told["tool_choice"], &told["temperature"], &told["stop"]), (&json!("required"), &json!(0.5), &json!(["END"])), "{told}");
     assert_eq!((&told["max_tokens"], &told["messages"][0]["content"]), (&json!(77), &json!("Be brief.")), "{told}");
 
     body["tool_choice"] = json!("auto");
+    let asked = body.clone();
     let messages = body["messages"].as_array_mut().unwrap();
     messages.push(choice["message"].clone());
     messages.push(json!({"role": "tool", "tool_call_id": call["id"], "content": "-5"}));
@@ -166,6 +170,9 @@ async fn the_plain_model_gets_tools_and_answers_with_calls() {
     assert!(told.contains("\"role\":\"tool\"") && told.contains("-5") && told.contains(call["id"].as_str().unwrap()), "{told}");
     let page = client.get("/api/sessions").await.expect(200).json();
     assert_eq!(page["total"], 0);
+    let all = chunks(&client, &streamed(asked)).await;
+    let calls: Vec<_> = all.iter().filter_map(|chunk| chunk["choices"][0]["delta"]["tool_calls"].get(0)).collect();
+    assert_eq!((calls.len(), &calls[0]["index"]), (1, &json!(0)), "{all:?}");
 }
 
 #[tokio::test]

@@ -48,10 +48,10 @@ struct ChatChoice {
     index: u32,
     /// The answer; not in a chunk.
     #[serde(skip_serializing_if = "Option::is_none")]
-    message: Option<ChatSaid>,
+    message: Option<ChatMessage>,
     /// What is new; only in a chunk.
     #[serde(skip_serializing_if = "Option::is_none")]
-    delta: Option<ChatSaid>,
+    delta: Option<ChatDelta>,
     /// How likely the words were, where that was asked for, as the model's server tells it.
     #[serde(skip_serializing_if = "Logprobs::is_none")]
     logprobs: Logprobs,
@@ -84,26 +84,48 @@ impl Logprobs {
 }
 
 /// What was said.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct ChatMessage {
+    /// `assistant`.
+    role: &'static str,
+    /// The text; null where there are only calls.
+    content: Option<String>,
+    /// Tools that the model wants to have called.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tool_calls: Vec<ChatSaidCall>,
+}
+
+/// What is said next.
 #[derive(Default, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-struct ChatSaid {
-    /// `assistant`; in a stream in the first chunk only.
+struct ChatDelta {
+    /// `assistant`; in the first chunk only.
     #[serde(skip_serializing_if = "Option::is_none")]
     role: Option<&'static str>,
     /// The text.
     #[serde(skip_serializing_if = "Option::is_none")]
     content: Option<String>,
-    /// Tools that the model wants to have called, whole.
+    /// A tool that the model wants to have called, whole.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    tool_calls: Vec<ChatSaidCall>,
+    tool_calls: Vec<ChatDeltaCall>,
+}
+
+/// A tool call in a chunk.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct ChatDeltaCall {
+    /// Its place among all of the answer.
+    index: usize,
+    /// The call.
+    #[serde(flatten)]
+    call: ChatSaidCall,
 }
 
 /// A tool call.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct ChatSaidCall {
-    /// Its place.
-    index: usize,
     /// Its id.
     id: String,
     /// `function`.
@@ -161,33 +183,31 @@ impl Voice {
         finish: &'static str,
         usage: Option<Usage>,
     ) -> ChatCompletion {
-        let said = ChatSaid {
-            role: Some("assistant"),
-            content: (!text.is_empty() || calls.is_empty()).then_some(text),
-            tool_calls: numbered(calls, 0),
-        };
+        let content = (!text.is_empty() || calls.is_empty()).then_some(text);
+        let said = ChatMessage { role: "assistant", content, tool_calls: calls.into_iter().map(said).collect() };
         let choice = ChatChoice { index: 0, message: Some(said), delta: None, logprobs, finish_reason: Some(finish) };
         self.object("chat.completion", vec![choice], usage)
     }
 
     /// The first chunk.
     pub(super) fn role(&self) -> Bytes {
-        self.delta(ChatSaid { role: Some("assistant"), content: Some(String::new()), ..ChatSaid::default() }, Logprobs::default(), None)
+        self.delta(ChatDelta { role: Some("assistant"), content: Some(String::new()), ..ChatDelta::default() }, Logprobs::default(), None)
     }
 
     /// A piece of text.
     pub(super) fn text(&self, text: String, logprobs: Logprobs) -> Bytes {
-        self.delta(ChatSaid { content: Some(text), ..ChatSaid::default() }, logprobs, None)
+        self.delta(ChatDelta { content: Some(text), ..ChatDelta::default() }, logprobs, None)
     }
 
     /// A whole tool call, the `at`th.
     pub(super) fn call(&self, call: ToolCall, at: usize) -> Bytes {
-        self.delta(ChatSaid { tool_calls: numbered(vec![call], at), ..ChatSaid::default() }, Logprobs::default(), None)
+        let call = ChatDeltaCall { index: at, call: said(call) };
+        self.delta(ChatDelta { tool_calls: vec![call], ..ChatDelta::default() }, Logprobs::default(), None)
     }
 
     /// The end: why, the likelihoods that are left, the usage where it is wanted and known, `[DONE]`.
     pub(super) fn end(&self, finish: &'static str, rest: Logprobs, usage: Option<Usage>) -> Bytes {
-        let mut frames = self.delta(ChatSaid::default(), rest, Some(finish)).to_vec();
+        let mut frames = self.delta(ChatDelta::default(), rest, Some(finish)).to_vec();
         if usage.is_some() {
             frames.extend_from_slice(&frame(&self.copy().object("chat.completion.chunk", Vec::new(), usage)));
         }
@@ -195,7 +215,7 @@ impl Voice {
         frames.into()
     }
 
-    fn delta(&self, said: ChatSaid, logprobs: Logprobs, finish: Option<&'static str>) -> Bytes {
+    fn delta(&self, said: ChatDelta, logprobs: Logprobs, finish: Option<&'static str>) -> Bytes {
         let choice = ChatChoice { index: 0, message: None, delta: Some(said), logprobs, finish_reason: finish };
         frame(&self.copy().object("chat.completion.chunk", vec![choice], None))
     }
@@ -236,12 +256,6 @@ fn frame(chunk: &ChatCompletion) -> Bytes {
     sse_out::encode(None, None, &json).unwrap_or_default()
 }
 
-fn numbered(calls: Vec<ToolCall>, first: usize) -> Vec<ChatSaidCall> {
-    let call = |(at, call): (usize, ToolCall)| ChatSaidCall {
-        index: first + at,
-        id: call.id,
-        r#type: "function",
-        function: ChatSaidFunction { name: call.name, arguments: call.arguments },
-    };
-    calls.into_iter().enumerate().map(call).collect()
+fn said(call: ToolCall) -> ChatSaidCall {
+    ChatSaidCall { id: call.id, r#type: "function", function: ChatSaidFunction { name: call.name, arguments: call.arguments } }
 }
