@@ -18,8 +18,9 @@ use crate::middleware::auth::{Caller, Ends, Scope, require};
 use crate::wire::json::whole;
 use crate::wire::json_rpc::{self, Message};
 
-/// Versions of the protocol that are spoken alike here; the first one is offered where a client asks for another.
-pub(super) const VERSIONS: [&str; 3] = ["2025-06-18", "2025-11-25", "2025-03-26"];
+/// Versions of the protocol that are spoken alike here; the first one is offered where a client asks for another. That of March 2025 is
+/// none of them: its servers must take batches.
+pub(super) const VERSIONS: [&str; 2] = ["2025-06-18", "2025-11-25"];
 
 /// A JSON-RPC request or notification.
 #[cfg(test)]
