@@ -16,7 +16,7 @@ use hyper::http::request::Parts;
 
 use crate::api::router::{Found, Router, allow_value};
 use crate::api::routes::{Access, Entry, ROUTES, RateClass, Route};
-use crate::api::{App, Call, site, v1};
+use crate::api::{App, Call, Empty, site, v1};
 use crate::base::ids::RequestId;
 use crate::base::live::Live;
 use crate::base::log;
@@ -253,7 +253,11 @@ impl Pipeline {
             ends,
             pace: Pace::new(self.rates.clone(), self.settings.clone(), self.app.clock.clone(), payer, own),
         };
-        let result = (row.handler)(self.app.clone(), call).await;
+        let nothing = if row.takes == Empty::NAME { call.nothing() } else { Ok(()) };
+        let result = match nothing {
+            Ok(()) => (row.handler)(self.app.clone(), call).await,
+            Err(error) => Err(error),
+        };
         if let Some(recorded) = recorded {
             recorded.end(result.as_ref().map_or_else(|error| error.status.code(), Response::status).as_u16());
         }

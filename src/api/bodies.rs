@@ -4,7 +4,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::api::{
-    chat, cron_jobs, engine, keys, login, memory, personas, session_change, session_fork, session_import, skills, spaces, v1, workspace,
+    Empty, chat, cron_jobs, engine, keys, login, memory, personas, session_change, session_fork, session_import, skills, spaces, v1,
+    workspace,
 };
 use crate::base::limits::{IMPORT_VALUES_MAX, JSON_DEPTH_MAX};
 use crate::wire::json::{self, BadJson};
@@ -18,6 +19,7 @@ pub(crate) const BODIES: &[(&str, Read)] = &[
     ("ChatRequest", read::<chat::Said>),
     ("ConfigChange", read::<Value>),
     ("CronJobChange", read::<cron_jobs::CronJobChange>),
+    (Empty::NAME, read::<Empty>),
     ("KeyToTry", read::<engine::KeyToTry>),
     ("LoginRequest", read::<login::LoginRequest>),
     ("MemoryChange", read::<memory::MemoryChange>),

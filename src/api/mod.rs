@@ -233,6 +233,11 @@ impl Call {
         if self.body.bytes().is_empty() { Ok(T::default()) } else { self.json() }
     }
 
+    /// For a row that takes [`Empty`]: what nobody would read is refused, as everything is that a row of ours does not know.
+    pub(crate) fn nothing(&self) -> Result<(), HttpError> {
+        self.json_if_any::<Empty>().map(drop)
+    }
+
     /// `?page=` and `?limit=` (API, conventions): page from 1, limit 1 to 500; what is no number is 400.
     pub fn page(&self) -> Result<Page, HttpError> {
         let number = |name: &'static str, default: usize| match self.query.get(name) {
@@ -241,6 +246,17 @@ impl Call {
         };
         Ok(Page { page: number("page", 1)?.max(1), limit: number("limit", PAGE_DEFAULT)?.clamp(1, PAGE_MAX) })
     }
+}
+
+/// Nothing: no body, or an object without fields.
+#[derive(Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Empty {}
+
+impl Empty {
+    /// As rows name it.
+    pub(crate) const NAME: &str = "Empty";
 }
 
 /// Which part of a list is wanted.

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use hyper::Method;
 
 use crate::api::{
-    App, Call, agents, approvals, audit, chat, chat_socket, config, cron_jobs, engine, events, keys, login, mcp, mcp_servers, memory,
-    metrics, personas, seeds, session_change, session_events, session_export, session_fork, session_import, sessions, skills, spaces,
-    system, tickets, v1, workspace,
+    App, Call, Empty, agents, approvals, audit, chat, chat_socket, config, cron_jobs, engine, events, keys, login, mcp, mcp_servers,
+    memory, metrics, personas, seeds, session_change, session_events, session_export, session_fork, session_import, sessions, skills,
+    spaces, system, tickets, v1, workspace,
 };
 use crate::base::limits::{
     CHAT_BODY_BYTES_MAX, COMPLETION_BODY_BYTES_MAX, FILE_WRITE_BYTES_MAX, JSON_BODY_BYTES_MAX, LOGIN_BODY_BYTES_MAX, MEMORY_BODY_BYTES_MAX,
@@ -75,7 +75,8 @@ pub struct Route {
     pub query: &'static [&'static str],
     /// Fields of the request's head that its handler heeds, besides those that say what every request is (credential, host, body).
     pub heeds: &'static [&'static str],
-    /// The body it takes: the name of a type (see `shapes`), or a media type; empty where it takes none.
+    /// The body it takes: the name of a type (see `shapes`), or a media type; empty where it takes none. What is sent to a row
+    /// of API part A all the same is not looked at.
     pub takes: &'static str,
     /// What a success answers: its status, and the name of a type or a media type; empty for an empty body.
     pub answers: (u16, &'static str),
@@ -124,10 +125,10 @@ pub static ROUTES: &[Route] = &[
         .query(&["ticket", "token"])
         .answers(101, ""),
     row(POST, "/api/chat/ticket", ANY_KEY, "A one-time ticket for a WebSocket or an EventSource", to!(tickets::issue))
-        .body(JSON_BODY_BYTES_MAX)
+        .takes_nothing()
         .answers(200, "Ticket"),
     row(POST, "/api/chat/{id}/cancel", CHAT, "Stop the run of a message; what it has made is kept", to!(chat::cancel))
-        .body(JSON_BODY_BYTES_MAX)
+        .takes_nothing()
         .answers(200, "Cancelled"),
     row(GET, "/api/events", READ, "Server-sent events: what the kernel does", to!(events::events))
         .entered_by(Entry::Ticket)
@@ -206,9 +207,7 @@ pub static ROUTES: &[Route] = &[
         .body(MEMORY_BODY_BYTES_MAX)
         .takes("MemoryChange")
         .answers(200, "MemoryDetail"),
-    row(DELETE, "/api/memory/{name}", WRITE, "Forget a memory", to!(memory::delete))
-        .body(JSON_BODY_BYTES_MAX)
-        .answers(200, "MemoryDeleted"),
+    row(DELETE, "/api/memory/{name}", WRITE, "Forget a memory", to!(memory::delete)).takes_nothing().answers(200, "MemoryDeleted"),
     row(GET, "/api/skills", READ, "List skills, with what each needs", to!(skills::list))
         .query(&["page", "limit"])
         .answers(200, "SkillPage"),
@@ -245,7 +244,7 @@ pub static ROUTES: &[Route] = &[
         .takes("PersonaText")
         .answers(200, "PersonaDetail"),
     row(DELETE, "/api/personas/{id}", WRITE, "Delete a persona; sessions that have it go on without", to!(personas::delete))
-        .body(JSON_BODY_BYTES_MAX)
+        .takes_nothing()
         .answers(200, "PersonaDeleted"),
     row(GET, "/api/spaces", READ, "List spaces, oldest first", to!(spaces::list)).query(&["page", "limit"]).answers(200, "SpacePage"),
     row(POST, "/api/spaces", WRITE, "Make a space", to!(spaces::create))
@@ -263,13 +262,13 @@ pub static ROUTES: &[Route] = &[
         .takes("SpaceChange")
         .answers(200, "SpaceDetail"),
     row(POST, "/api/spaces/{id}/activate", WRITE, "Make it the space of new sessions", to!(spaces::activate))
-        .body(JSON_BODY_BYTES_MAX)
+        .takes_nothing()
         .answers(200, "SpaceDetail"),
     row(POST, "/api/spaces/{id}/archive", WRITE, "Put a space away: it takes no messages", to!(spaces::archive))
-        .body(JSON_BODY_BYTES_MAX)
+        .takes_nothing()
         .answers(200, "SpaceDetail"),
     row(POST, "/api/spaces/{id}/restore", WRITE, "Take a space out again; a merged one is its own again", to!(spaces::restore))
-        .body(JSON_BODY_BYTES_MAX)
+        .takes_nothing()
         .answers(200, "SpaceDetail"),
     row(GET, "/api/config", ADMIN, "The configuration in force; secrets as ***", to!(config::show)).answers(200, "Config"),
     row(PUT, "/api/config", ADMIN, "Change the configuration: checked, kept in config.toml, in force", to!(config::change))
@@ -309,10 +308,10 @@ pub static ROUTES: &[Route] = &[
         .takes("CronJobChange")
         .answers(200, "CronJob"),
     row(DELETE, "/api/cron-jobs/{id}", WRITE, "Delete a scheduled task; its sessions stay", to!(cron_jobs::delete))
-        .body(JSON_BODY_BYTES_MAX)
+        .takes_nothing()
         .answers(200, "CronJobDeleted"),
     row(POST, "/api/cron-jobs/{id}/trigger", CHAT, "Run a scheduled task now", to!(cron_jobs::trigger))
-        .body(JSON_BODY_BYTES_MAX)
+        .takes_nothing()
         .answers(200, "CronJobTriggered"),
     row(GET, "/api/openapi.json", READ, "This interface as an OpenAPI 3.1 document", to!(crate::api::openapi::document))
         .answers(200, "application/json"),
@@ -324,7 +323,7 @@ pub static ROUTES: &[Route] = &[
         .takes("NewKey")
         .answers(201, "KeyMade"),
     row(DELETE, "/api/keys/{id}", ADMIN, "Revoke a key; its open streams end within a second, keys that it made go on", to!(keys::revoke))
-        .body(JSON_BODY_BYTES_MAX)
+        .takes_nothing()
         .answers(200, "KeyRevoked"),
     row(POST, "/api/keys/{id}/rotate", ADMIN, "A new key with the same rights; the old one goes on for a while", to!(keys::rotate))
         .body(JSON_BODY_BYTES_MAX)
@@ -336,15 +335,15 @@ pub static ROUTES: &[Route] = &[
         .takes("LoginRequest")
         .answers(200, "LoggedIn"),
     row(POST, "/api/login/code", ANY_KEY, "A one-time code for a login with this key's rights", to!(login::code))
-        .body(JSON_BODY_BYTES_MAX)
+        .takes_nothing()
         .answers(200, "LoginCode"),
-    row(POST, "/api/logout", ANY_KEY, "End this browser's login", to!(login::logout)).body(JSON_BODY_BYTES_MAX).answers(200, "LoggedOut"),
+    row(POST, "/api/logout", ANY_KEY, "End this browser's login", to!(login::logout)).takes_nothing().answers(200, "LoggedOut"),
     row(GET, "/api/audit/entries", ADMIN, "Your own records of the audit log, newest first", to!(audit::entries))
         .query(&["page", "limit", "what", "key", "on", "outcome"])
         .answers(200, "AuditPage"),
     row(GET, "/api/audit/verify", ADMIN, "Whether the audit log is whole", to!(audit::check)).query(&["head"]).answers(200, "AuditVerdict"),
     row(POST, "/api/audit/export", ADMIN, "Your own records of the audit log, one JSON object a line", to!(audit::export))
-        .body(JSON_BODY_BYTES_MAX)
+        .takes_nothing()
         .answers(200, "application/x-ndjson"),
     row(GET, "/metrics", READ, "Numbers of the process as Prometheus text", to!(metrics::text)).answers(200, "text/plain"),
     row(GET, "/api/metrics", READ, "The same numbers as JSON", to!(metrics::list)).answers(200, "MetricList"),
@@ -425,6 +424,10 @@ impl Route {
     }
     const fn body(self, body_max: usize) -> Self {
         Self { body_max, ..self }
+    }
+    /// A row of ours that needs no body: some clients send an empty one of JSON with everything.
+    const fn takes_nothing(self) -> Self {
+        self.body(JSON_BODY_BYTES_MAX).takes(Empty::NAME)
     }
     const fn free(self) -> Self {
         Self { class: RateClass::Free, ..self }

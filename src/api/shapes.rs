@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::api::routes::ROUTES;
 use crate::api::{
-    agents, approvals, audit, chat, config, cron_jobs, engine, keys, login, mcp, mcp_servers, memory, metrics, personas, seeds,
+    Empty, agents, approvals, audit, chat, config, cron_jobs, engine, keys, login, mcp, mcp_servers, memory, metrics, personas, seeds,
     session_change, session_fork, session_import, sessions, skills, spaces, system, tickets, v1, workspace,
 };
 use crate::base::ids::PATTERN;
@@ -96,6 +96,7 @@ impl Shapes {
         ] {
             add(&mut all);
         }
+        all.takes::<Empty>(Empty::NAME);
         all.finish()
     }
 

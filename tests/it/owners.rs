@@ -46,7 +46,7 @@ fn body(row: &Route) -> Option<Value> {
     Some(match row.takes {
         "" | "*/*" => return None,
         "SessionChange" => json!({"title": "mine"}),
-        "SessionFork" | "NewFile" | "Rotation" => json!({}),
+        "Empty" | "SessionFork" | "NewFile" | "Rotation" => json!({}),
         "MemoryChange" => json!({"content": "mine"}),
         "PersonaText" => json!({"name": "mine", "prompt": "mine"}),
         "SpaceChange" | "CronJobChange" => json!({"name": "mine"}),

@@ -178,3 +178,50 @@ fn the_command_line_prints_every_row() {
         assert!(line.contains(route.summary), "{line}");
     }
 }
+
+/// It was taken, whatever it was, and what stood in it did nothing.
+#[tokio::test]
+async fn a_row_of_ours_that_takes_nothing_says_so_of_a_body_with_something_in_it() {
+    let server = server();
+    let client = server.client();
+    let ask = |route: &Route, media: &str, body: &str| {
+        Ask::new(route.method.as_str(), target(route)).header("content-type", media).body(body.as_bytes().to_vec())
+    };
+    let ours: Vec<_> = ROUTES.iter().filter(|route| route.takes == "Empty").collect();
+    for path in [
+        "/api/chat/ticket",
+        "/api/chat/{id}/cancel",
+        "/api/memory/{name}",
+        "/api/personas/{id}",
+        "/api/spaces/{id}/activate",
+        "/api/spaces/{id}/archive",
+        "/api/spaces/{id}/restore",
+        "/api/cron-jobs/{id}",
+        "/api/cron-jobs/{id}/trigger",
+        "/api/keys/{id}",
+        "/api/login/code",
+        "/api/logout",
+        "/api/audit/export",
+    ] {
+        assert!(ours.iter().any(|route| route.path == path), "{path}");
+    }
+    for route in ours {
+        for (media, body, status) in [
+            ("application/json", "{not json", 400),
+            ("text/plain", "{}", 415),
+            ("application/json", r#"{"content":"other"}"#, 422),
+            ("application/json", "[]", 422),
+        ] {
+            let answer = client.send(ask(route, media, body)).await;
+            assert_eq!(answer.status, status, "{} {} {body}: {}", route.method, route.path, answer.text());
+            assert!(!answer.error().is_empty());
+        }
+        for (media, body) in [("application/json", "{}"), ("application/x-www-form-urlencoded", "")] {
+            let answer = client.send(ask(route, media, body)).await;
+            assert!(matches!(answer.status, 200 | 400 | 404), "{} {} {body}: {}", route.method, route.path, answer.text());
+        }
+    }
+    // What the contract's part A has ignores what it does not know.
+    let prune = ROUTES.iter().find(|route| route.path == "/api/sessions/prune").unwrap();
+    client.send(ask(prune, "text/plain", "{not json")).await.expect(200);
+}

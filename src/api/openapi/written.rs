@@ -41,7 +41,7 @@ const SILENT: &[(&str, &str)] =
     &[("DELETE", "/api/sessions/{id}"), ("POST", "/api/approvals/{id}/approve"), ("POST", "/api/approvals/{id}/reject")];
 
 /// Rows whose body may be left out.
-const OPTIONAL: &[&str] = &["NewFile", "Rotation", "SessionFork"];
+const OPTIONAL: &[&str] = &["Empty", "NewFile", "Rotation", "SessionFork"];
 
 /// Fields of an answer's head that tell what to do next: name, text. `x-request-id` is told once, in the document's description.
 const FIELDS: &[(&str, &str)] = &[
