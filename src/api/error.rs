@@ -153,6 +153,7 @@ impl From<SkillError> for HttpError {
             SkillError::NotFound => Self::not_found(public),
             SkillError::BadName | SkillError::BadDescription | SkillError::Taken | SkillError::Refused(_) => Self::bad_request(public),
             SkillError::NotReady | SkillError::Unfit => Self::conflict(public),
+            SkillError::Full(_) => Self::conflict(public).code("skills_full"),
             SkillError::Bundled => Self::new(ErrorStatus::Forbidden, "bundled", public),
             SkillError::TooLarge => Self::new(ErrorStatus::PayloadTooLarge, "payload_too_large", public),
             SkillError::Io(e) => room(&e, public, "skills"),

@@ -312,7 +312,7 @@ pub const SKILL_ENTRY_NAME_BYTES_MAX: usize = 512;
 pub const SKILL_ENTRY_DEPTH_MAX: usize = 16;
 /// The file that keeps which skills were switched on or off.
 pub const SKILL_CHOICES_BYTES_MAX: u64 = 256 * 1024;
-/// Skills that are looked at.
+/// Skills of one source (the owner's own, installed ones).
 pub const SKILLS_MAX: usize = 500;
 /// A file of somebody's own page that is read whole before it is sent, so that its digest tells whether it has changed; larger ones
 /// are sent piece by piece.

@@ -151,6 +151,22 @@ async fn what_lies_on_the_disk_is_seen_at_once_and_a_broken_one_hides_nothing() 
 }
 
 #[tokio::test]
+async fn a_skill_that_would_not_be_listed_is_not_taken() {
+    let server = Setup::new().start();
+    let client = server.client();
+    for n in 0..500 {
+        put(&server, &format!("s{n}"), "---\nname: s\ndescription: d\n---\nx");
+    }
+    assert_eq!(client.get("/api/skills?limit=1").await.expect(200).json()["total"], 503, "the bundled ones, too");
+    let new = json!({"name": "more", "description": "d"});
+    let refused = client.post("/api/skills", &new).await.expect(409);
+    assert!(refused.error().contains("delete one"), "{}", refused.error());
+    client.delete("/api/skills/s7").await.expect(200);
+    client.post("/api/skills", &new).await.expect(200);
+    assert_eq!(client.get("/api/skills?limit=1").await.expect(200).json()["total"], 503);
+}
+
+#[tokio::test]
 async fn a_required_key_of_the_configuration_counts_as_soon_as_it_is_set() {
     let server = Setup::new().in_the_open().start();
     let client = server.client();

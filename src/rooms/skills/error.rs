@@ -3,7 +3,8 @@
 use std::fmt;
 use std::io;
 
-use crate::base::limits::{DESCRIPTION_BYTES_MAX, SKILL_BYTES_MAX, SKILL_FILE_BYTES_MAX, SKILL_NAME_CHARS_MAX};
+use super::Source;
+use crate::base::limits::{DESCRIPTION_BYTES_MAX, SKILL_BYTES_MAX, SKILL_FILE_BYTES_MAX, SKILL_NAME_CHARS_MAX, SKILLS_MAX};
 use crate::sys::root::RootError;
 
 /// Why something about a skill was not done. The text is public except of [`SkillError::Io`].
@@ -19,6 +20,8 @@ pub enum SkillError {
     BadDescription,
     /// There is one of this name.
     Taken,
+    /// There are [`SKILLS_MAX`] of this source.
+    Full(Source),
     /// It is in the binary, which cannot be changed.
     Bundled,
     /// The file is no text, or larger than [`SKILL_FILE_BYTES_MAX`].
@@ -39,6 +42,8 @@ impl fmt::Display for SkillError {
             Self::BadName => write!(f, "a skill's name has 1 to {SKILL_NAME_CHARS_MAX} letters (a-z, A-Z), digits, `-` and `_`"),
             Self::BadDescription => write!(f, "`description` has 1 to {DESCRIPTION_BYTES_MAX} bytes"),
             Self::Taken => f.write_str("there is a skill of this name already"),
+            Self::Full(Source::Managed) => write!(f, "{SKILLS_MAX} skills are installed; remove one of them first"),
+            Self::Full(_) => write!(f, "there are {SKILLS_MAX} skills of your own; delete one of them first"),
             Self::Bundled => f.write_str("a bundled skill cannot be deleted; disable it instead"),
             Self::Unfit => write!(f, "the skill is no text of at most {SKILL_FILE_BYTES_MAX} bytes"),
             Self::TooLarge => write!(f, "a skill is limited to {SKILL_BYTES_MAX} bytes"),

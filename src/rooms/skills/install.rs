@@ -30,6 +30,10 @@ impl Skills {
         let origin = RelPath::parse(ORIGIN).map_err(|_| SkillError::BadName)?;
         files.push((origin, found.into_bytes()));
         let _alone = self.alone()?;
+        let root = self.made_root()?;
+        if self.on_disk(&root, Source::Managed, &name).is_none() {
+            self.has_room(&root, Source::Managed)?;
+        }
         let managed = self.dir.join(MANAGED);
         make_dir(&*self.disk, &managed)?;
         // Off first: a stop at any point leaves nothing enabled that nobody enabled.

@@ -17,7 +17,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::base::limits::{DESCRIPTION_BYTES_MAX, SKILL_BYTES_MAX, SKILL_FILE_BYTES_MAX, SKILL_NAME_CHARS_MAX, SKILLS_MAX};
+use crate::base::limits::{
+    DESCRIPTION_BYTES_MAX, DIR_ENTRIES_MAX, SKILL_BYTES_MAX, SKILL_FILE_BYTES_MAX, SKILL_NAME_CHARS_MAX, SKILLS_MAX,
+};
 use crate::base::live::Live;
 use crate::base::time::Timestamp;
 use crate::store::atomic;
@@ -74,13 +76,7 @@ impl Skills {
         }
         let Ok(Some(root)) = self.root() else { return all.into_values().collect() };
         for source in [Source::Managed, Source::Workspace] {
-            let top = if source == Source::Managed { MANAGED } else { "" };
-            let Ok((items, _)) = root.list(top, SKILLS_MAX) else { continue };
-            for item in items.into_iter().filter(|item| item.is_dir && !item.name.starts_with('.')) {
-                if let Some(skill) = self.on_disk(&root, source, &item.name) {
-                    all.insert(item.name, skill);
-                }
-            }
+            all.extend(self.of(&root, source).into_iter().map(|skill| (skill.name.clone(), skill)));
         }
         all.into_values().collect()
     }
@@ -154,6 +150,7 @@ impl Skills {
             return Err(SkillError::Taken);
         }
         let root = self.made_root()?;
+        self.has_room(&root, Source::Workspace)?;
         self.choices.set(Source::Workspace, name, None)?;
         Ok(root.write_atomic(&format!("{name}/SKILL.md"), text.as_bytes())?)
     }
@@ -171,6 +168,21 @@ impl Skills {
         root.remove(&format!("{place}/SKILL.md"))?;
         self.choices.set(skill.source, name, None)?;
         Ok(remove_all(&*self.disk, &self.dir.join(place), DEPTH_MAX)?)
+    }
+
+    /// The skills of one source, by name, at most [`SKILLS_MAX`]. Cut last: in the directory's own order, and with what is no skill
+    /// counted, another one would be missing each time.
+    fn of(&self, root: &Root, source: Source) -> Vec<Skill> {
+        let top = if source == Source::Managed { MANAGED } else { "" };
+        let Ok((mut items, _)) = root.list(top, DIR_ENTRIES_MAX) else { return Vec::new() };
+        items.retain(|item| item.is_dir && !item.name.starts_with('.'));
+        items.sort_by(|a, b| a.name.cmp(&b.name));
+        items.iter().filter_map(|item| self.on_disk(root, source, &item.name)).take(SKILLS_MAX).collect()
+    }
+
+    /// There is room for one more of this source: what is made or installed is listed, too.
+    fn has_room(&self, root: &Root, source: Source) -> Result<(), SkillError> {
+        if self.of(root, source).len() < SKILLS_MAX { Ok(()) } else { Err(SkillError::Full(source)) }
     }
 
     /// A skill of this source from the disk; `None` where there is no SKILL.md.

@@ -74,6 +74,36 @@ fn the_owners_wins_over_the_installed_over_the_bundled() {
 }
 
 #[test]
+fn as_many_as_may_be_are_all_listed_whatever_lies_between_them_and_no_further_one_is_taken() {
+    let (dir, skills) = place_of("skills-full");
+    let text = |name: &str| format!("---\nname: {name}\ndescription: d\n---\nx");
+    for n in 0..SKILLS_MAX {
+        std::fs::create_dir_all(dir.join(format!("skills/no-skill-{n}"))).unwrap();
+        std::fs::create_dir_all(dir.join(format!("skills/.hidden-{n}"))).unwrap();
+        write(&dir, &format!("own-{n:03}"), text("own"));
+        write(&dir, &format!(".managed/in-{n:03}"), text("in"));
+    }
+    let listed = |source| skills.list().into_iter().filter(|skill| skill.source == source).count();
+    assert_eq!([Source::Workspace, Source::Managed].map(listed), [SKILLS_MAX; 2]);
+    assert!(matches!(skills.create("one-more", "d", "x"), Err(SkillError::Full(Source::Workspace))));
+    let (path, digest) = given(&dir, text("one-more").as_bytes());
+    assert!(matches!(skills.install(&path, &digest), Err(SkillError::Full(Source::Managed))));
+    assert!(!dir.join("skills/.managed/one-more").exists());
+    let (again, of_it) = given(&dir, text("in-000").as_bytes());
+    assert_eq!(skills.install(&again, &of_it).unwrap(), "in-000", "one in the place of another is none more");
+    // More by hand: those that come first by name.
+    write(&dir, "aa", text("aa"));
+    assert!(skills.list().iter().any(|skill| skill.name == "aa") && listed(Source::Workspace) == SKILLS_MAX);
+    for name in ["aa", "own-001", "in-001"] {
+        skills.remove(name).unwrap();
+    }
+    skills.create("one-more", "d", "x").unwrap();
+    let (path, digest) = given(&dir, text("two-more").as_bytes());
+    skills.install(&path, &digest).unwrap();
+    assert_eq!([Source::Workspace, Source::Managed].map(listed), [SKILLS_MAX; 2]);
+}
+
+#[test]
 fn made_switched_and_removed_and_found_by_the_next_process() {
     let (dir, skills) = place_of("skills-made");
     skills.create("tea", "He said: \"hot\"\n", "body").unwrap();
