@@ -2,7 +2,7 @@
 //! binary, from installs (`<workspace>/skills/.managed/<name>/`) and from the owner (`<workspace>/skills/<name>/`); of one name
 //! the owner's wins, then the installed one. They are the whole home's, as the files of the workspace are. Names are resolved
 //! beneath their directory by the kernel. What lies on the disk is looked at on each call; a SKILL.md is parsed again when its
-//! time or size changed. Everything here blocks.
+//! time or size changed, or whether it came from the hub. Everything here blocks.
 
 mod bundled;
 mod choices;
@@ -54,10 +54,21 @@ pub struct Skills {
     disk: Arc<dyn Disk>,
     settings: Arc<Live<Settings>>,
     choices: Choices,
-    /// Parsed manifests by place, with time and size of the file they were read from. Held for one look at a file.
-    parsed: Mutex<HashMap<String, (Timestamp, u64, Manifest)>>,
+    /// Parsed manifests by place, with what they were made from. Held for one look at a file.
+    parsed: Mutex<HashMap<String, (Seen, Manifest)>>,
     /// Held while a skill is made, installed, switched or removed, so that two of one name do not meet; see `alone`.
     changing: Mutex<()>,
+}
+
+/// What a manifest is made from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Seen {
+    /// Of its SKILL.md.
+    modified: Timestamp,
+    /// Of its SKILL.md.
+    size: u64,
+    /// A `.clawhub/origin.json` lies beside it, which decides its format; it may come and go while SKILL.md stays.
+    from_hub: bool,
 }
 
 impl Skills {
@@ -188,34 +199,38 @@ impl Skills {
     /// A skill of this source from the disk; `None` where there is no SKILL.md.
     fn on_disk(&self, root: &Root, source: Source, name: &str) -> Option<Skill> {
         let place = place(source, name);
-        let file = format!("{place}/SKILL.md");
-        let item = match root.stat(&file) {
+        let item = match root.stat(&format!("{place}/SKILL.md")) {
             Ok(None) | Err(RootError::BadName | RootError::NotADirectory | RootError::Escapes) => return None,
             other => other,
         };
-        let known = |parsed: &HashMap<String, (Timestamp, u64, Manifest)>, time, size| {
-            parsed.get(&place).filter(|(t, s, _)| (*t, *s) == (time, size)).map(|(.., manifest)| manifest.clone())
-        };
-        let mut parsed = self.parsed.lock().unwrap_or_else(|e| e.into_inner());
         let manifest = match item {
-            Ok(Some(item)) => known(&parsed, item.modified, item.size).unwrap_or_else(|| {
+            Ok(Some(item)) => {
                 let from_hub = matches!(root.stat(&format!("{place}/.clawhub/origin.json")), Ok(Some(item)) if !item.is_dir);
-                let manifest = match text_file(root, &file) {
-                    Ok(text) => manifest::read(&text, from_hub),
-                    Err(e) => broken(&e),
-                };
-                if parsed.len() >= 2 * SKILLS_MAX {
-                    parsed.clear();
-                }
-                parsed.insert(place.clone(), (item.modified, item.size, manifest.clone()));
-                manifest
-            }),
+                let seen = Seen { modified: item.modified, size: item.size, from_hub };
+                self.manifest(root, &place, seen)
+            }
             Ok(None) => return None,
             Err(e) => broken(&e.into()),
         };
-        drop(parsed);
         let digest = (source == Source::Managed).then(|| text_file(root, &format!("{place}/{ORIGIN}")).ok()).flatten();
         Some(self.skill(name, source, manifest, digest))
+    }
+
+    /// The manifest of the SKILL.md in this place, parsed again where something else is seen than the last time.
+    fn manifest(&self, root: &Root, place: &str, seen: Seen) -> Manifest {
+        let mut parsed = self.parsed.lock().unwrap_or_else(|e| e.into_inner());
+        if let Some((_, manifest)) = parsed.get(place).filter(|(before, _)| *before == seen) {
+            return manifest.clone();
+        }
+        let manifest = match text_file(root, &format!("{place}/SKILL.md")) {
+            Ok(text) => manifest::read(&text, seen.from_hub),
+            Err(e) => broken(&e),
+        };
+        if parsed.len() >= 2 * SKILLS_MAX {
+            parsed.clear();
+        }
+        parsed.insert(place.to_owned(), (seen, manifest.clone()));
+        manifest
     }
 
     fn skill(&self, name: &str, source: Source, manifest: Manifest, sha256: Option<String>) -> Skill {

@@ -45,6 +45,14 @@ fn what_changes_on_the_disk_is_seen() {
     assert_eq!(skills.find("a").unwrap().description, "one");
     write(&dir, "a", "---\nname: a\ndescription: another\n---\nx");
     assert_eq!(skills.find("a").unwrap().description, "another");
+    // Where it came from is told by another file, which comes and goes while SKILL.md stays.
+    let origin = dir.join("skills/a/.clawhub/origin.json");
+    assert_eq!(skills.find("a").unwrap().format, Format::AgentSkills);
+    std::fs::create_dir(origin.parent().unwrap()).unwrap();
+    std::fs::write(&origin, "{}").unwrap();
+    assert_eq!(skills.find("a").unwrap().format, Format::Openclaw);
+    std::fs::remove_file(&origin).unwrap();
+    assert_eq!(skills.find("a").unwrap().format, Format::AgentSkills);
     std::fs::remove_dir_all(dir.join("skills/a")).unwrap();
     assert!(matches!(skills.find("a"), Err(SkillError::NotFound)));
 }
