@@ -30,7 +30,8 @@ pub fn each(text: &str, mut each: impl FnMut(&str)) {
         before = None;
         if c.is_alphanumeric() || (joins(c) && length > 0) {
             if length < WORD_CHARS_MAX {
-                word.extend(c.to_lowercase());
+                // Σ has one small letter within a word and another at its end; in lower case it is always the first.
+                word.extend(c.to_lowercase().map(|c| if c == 'ς' { 'σ' } else { c }));
             }
             length += 1;
         } else {
@@ -57,8 +58,8 @@ pub fn query(text: &str, max: usize) -> Vec<String> {
 /// About `chars` characters around the first of these words, on one line, with `…` where something is left out; the beginning of
 /// the text where none is met as it is written here.
 pub fn around(text: &str, words: &[String], chars: usize) -> String {
-    // Keeps every offset; the words are in lower case already.
-    let lower = text.to_ascii_lowercase();
+    // Keeps every offset (both sigmas have two bytes); the words are in lower case already.
+    let lower = text.to_ascii_lowercase().replace('ς', "σ");
     let at = words.iter().filter_map(|word| lower.find(word.as_str())).min().unwrap_or(0);
     let (before, after) = text.split_at_checked(at).unwrap_or(("", text));
     let lead: Vec<char> = before.chars().rev().take(chars / 4).collect();
@@ -125,6 +126,7 @@ mod tests {
             ("Hello, World-2!", &["hello", "world", "2"]),
             ("Straße ÉCOLE don't", &["straße", "école", "don", "t"]),
             ("Привет, мир", &["привет", "мир"]),
+            ("ΛΟΓΟΣ λογος σοφός", &["λογοσ", "λογοσ", "σοφόσ"]),
             ("हिन्दी में", &["हिन्दी", "में"]),
             ("東京都", &["東", "京", "東京", "都", "京都"]),
             ("GPT東京v2", &["gpt", "東", "京", "東京", "v2"]),
@@ -149,6 +151,8 @@ mod tests {
         assert!(shown.chars().count() <= 42, "{shown}");
         assert_eq!(around("東京都", &["京".to_owned()], 40), "東京都");
         assert_eq!(around("ÉCOLE", &["école".to_owned()], 40), "ÉCOLE");
+        let greek = format!("{}Ο φάρος της πόλης", "άλφα ".repeat(40));
+        assert!(around(&greek, &query("φάρος", 8), 40).contains("φάρος της"), "{}", around(&greek, &query("φάρος", 8), 40));
         assert_eq!(around("", &[], 40), "");
     }
 

@@ -69,6 +69,17 @@ async fn what_is_kept_is_listed_found_changed_and_forgotten_also_after_a_restart
 }
 
 #[tokio::test]
+async fn greek_is_found_in_capitals_and_in_small_letters() {
+    let server = Setup::new().start();
+    let client = server.client();
+    keep(&client, json!({"content": "Ο φαρος της πολης"})).await;
+    keep(&client, json!({"content": "Ο ΚΩΔΙΚΟΣ ΤΟΥ ΘΥΡΩΡΟΥ"})).await;
+    for query in ["φαρος", "ΦΑΡΟΣ", "φαροσ", "κωδικος", "ΚΩΔΙΚΟΣ"] {
+        assert_eq!(found(&client, query).await["count"], 1, "{query}");
+    }
+}
+
+#[tokio::test]
 async fn fields_have_limits_and_documented_refusals() {
     let server = Setup::new().start();
     let client = server.client();
