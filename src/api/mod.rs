@@ -238,13 +238,13 @@ impl Call {
         self.json_if_any::<Empty>().map(drop)
     }
 
-    /// `?page=` and `?limit=` (API, conventions): page from 1, limit 1 to 500; what is no number is 400.
+    /// `?page=` and `?limit=` (API, conventions): page from 1, limit 0 (only how many there are) to 500; what is no number is 400.
     pub fn page(&self) -> Result<Page, HttpError> {
         let number = |name: &'static str, default: usize| match self.query.get(name) {
             None => Ok(default),
             Some(text) => text.parse::<usize>().map_err(|_| HttpError::bad_request(format!("query `{name}`: expected a number"))),
         };
-        Ok(Page { page: number("page", 1)?.max(1), limit: number("limit", PAGE_DEFAULT)?.clamp(1, PAGE_MAX) })
+        Ok(Page { page: number("page", 1)?.max(1), limit: number("limit", PAGE_DEFAULT)?.min(PAGE_MAX) })
     }
 }
 
@@ -264,7 +264,7 @@ impl Empty {
 pub struct Page {
     /// From 1.
     pub page: usize,
-    /// 1 to 500.
+    /// 0 to 500.
     pub limit: usize,
 }
 

@@ -46,7 +46,7 @@ impl Sessions {
         self.ensure_built(|| false).await?;
         let turn = self.searching.clone().lock_owned().await;
         let core = self.core.clone();
-        let (page, limit) = (page.max(1), limit.clamp(1, PAGE_MAX));
+        let (page, limit) = (page.max(1), limit.min(PAGE_MAX));
         blocking(move || {
             let _turn = turn;
             core.index.settle(&core);

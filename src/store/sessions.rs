@@ -190,7 +190,7 @@ impl Sessions {
     pub async fn list(&self, owner: OwnerId, page: usize, limit: usize) -> Result<Page<SessionItem>, StoreError> {
         self.ensure_built(|| false).await?;
         let core = self.core.clone();
-        let (page, limit) = (page.max(1), limit.clamp(1, PAGE_MAX));
+        let (page, limit) = (page.max(1), limit.min(PAGE_MAX));
         if self.core.index.is_settled() {
             return Ok(self.core.index.page(owner, page, limit));
         }

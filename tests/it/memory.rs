@@ -69,6 +69,24 @@ async fn what_is_kept_is_listed_found_changed_and_forgotten_also_after_a_restart
 }
 
 #[tokio::test]
+async fn nothing_is_asked_for_with_a_limit_of_nothing() {
+    let server = Setup::new().start();
+    let client = server.client();
+    keep(&client, json!({"content": "the router is in the attic"})).await;
+    for path in ["/api/memory/search", "/api/memory/semantic"] {
+        for (limit, count) in [(json!(0), 0), (json!(1), 1), (Value::Null, 1)] {
+            let answer = client.post(path, &json!({"query": "router", "limit": limit})).await.expect(200).json();
+            assert_eq!((&answer["count"], answer["entries"].as_array().unwrap().len()), (&json!(count), count), "{path} {limit}: {answer}");
+        }
+    }
+    client.post("/api/chat", &json!({"content": "hello"})).await.expect(200);
+    for path in ["/api/memory?", "/api/sessions?", "/api/sessions?q=hello&", "/api/skills?", "/api/keys?", "/api/audit/entries?"] {
+        let none = client.get(&format!("{path}limit=0")).await.expect(200).json();
+        assert!(none["items"] == json!([]) && none["limit"] == 0 && none["total"].as_u64() > Some(0), "{path}: {none}");
+    }
+}
+
+#[tokio::test]
 async fn greek_is_found_in_capitals_and_in_small_letters() {
     let server = Setup::new().start();
     let client = server.client();

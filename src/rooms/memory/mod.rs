@@ -209,7 +209,7 @@ impl Memory {
     /// The memories that fit a query best by their words, best first; at most `limit`, and [`HITS_MAX`].
     pub fn search(&self, owner: OwnerId, query: &str, category: Option<Category>, limit: usize) -> Result<Vec<Hit>, MemoryError> {
         let words = words::query(query, QUERY_WORDS_MAX);
-        let found = self.known()?.of(owner).search(&words, category, limit.clamp(1, HITS_MAX));
+        let found = self.known()?.of(owner).search(&words, category, limit.min(HITS_MAX));
         let hit = |found: Found| {
             // A file that was removed or spoilt by hand is no longer a memory.
             let entry = self.read(owner, found.doc.category, found.doc.id).ok()?;

@@ -174,7 +174,7 @@ impl Memory {
         }
         let mut ranked: Vec<(&Doc, f64)> = docs.iter().filter_map(|doc| Some((doc, *scores.get(&doc.id)?))).collect();
         ranked.sort_by(|a, b| b.1.total_cmp(&a.1).then(b.0.created_at.cmp(&a.0.created_at)).then(a.0.id.cmp(&b.0.id)));
-        ranked.truncate(limit.clamp(1, HITS_MAX));
+        ranked.truncate(limit.min(HITS_MAX));
         let hit = |(doc, score): (&Doc, f64)| {
             let entry = self.read(owner, doc.category, doc.id).ok()?;
             Some(Hit { entry, score, similarity: similar.get(&doc.id).copied() })

@@ -164,7 +164,7 @@ impl Workspace {
         }
         let mut search = Search { wanted: &wanted, lines_with: vec![0; wanted.len()], lines: 0, seen: Vec::new() };
         let cut = self.walk(&mut search)?;
-        Ok(Found { hits: search.best(limit.clamp(1, HITS_MAX)), cut })
+        Ok(Found { hits: search.best(limit.min(HITS_MAX)), cut })
     }
 
     /// Walks breadth first, so that a limit leaves out what lies deepest. True where a limit ended it.
