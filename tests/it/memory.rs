@@ -279,6 +279,47 @@ async fn an_embedding_model_ranks_by_meaning_and_its_vectors_outlive_a_restart()
 }
 
 #[tokio::test]
+async fn what_is_not_near_does_not_reach_the_model_but_is_seen_by_who_searches() {
+    let model = Scripted::start();
+    model.always(Reply::text(&["Fine."]));
+    let server = Setup::new()
+        .openai(&model)
+        .config(&format!("[memory]\nembedding_model = \"openai/nearby\"\nembedding_base_url = \"http://{}/v1\"", model.address()))
+        .start();
+    let client = server.client();
+    keep(&client, json!({"content": "tea is in the cupboard"})).await;
+    assert_eq!(near(&client, "who sails?").await["count"], 1);
+    client.post("/api/chat", &json!({"content": "who sails?"})).await.expect(200);
+    assert!(!model.request(1).await.told().contains("cupboard"), "where nothing is near, the nearest one is not either");
+    for content in [
+        "the router is in the attic",
+        "wlan for the boat",
+        // A third of its meaning: too little beside one that is all about it.
+        "the wlan of cat, pet and miez",
+        // Another meaning, but a word of the question.
+        "the cellar is damp",
+    ] {
+        keep(&client, json!({"content": content})).await;
+    }
+    let question = "why has the cellar no internet?";
+    let searched = near(&client, question).await;
+    assert_eq!(searched["count"], 5, "{searched}");
+    client.post("/api/chat", &json!({"content": question})).await.expect(200);
+    let told = model.request(2).await.told();
+    for (text, is_told) in [("attic", true), ("damp", true), ("miez", false), ("cupboard", false)] {
+        assert_eq!(told.contains(text), is_told, "{text}: {told}");
+    }
+    // The tool tells no more.
+    model.next(Reply::tool("recall", &json!({"query": "when do we sail to the drink of the cat?", "limit": 9})));
+    client.post("/api/chat", &json!({"content": "look it up"})).await.expect(200);
+    let told = model.request(4).await.told();
+    let said = told.split("[recall returned this data]\\n").nth(1).unwrap().split('"').next().unwrap();
+    for (text, is_told) in [("wlan for", true), ("miez", true), ("cupboard", true), ("attic", false), ("damp", false)] {
+        assert_eq!(said.contains(text), is_told, "{text}: {said}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_forgotten_leaves_no_vector_behind_even_where_no_model_makes_them_now() {
     let model = Scripted::start();
     let mut server = Setup::new()

@@ -28,6 +28,7 @@ use crate::wire::words;
 use entry::check;
 use files::{Files, Stamp, Times};
 use index::{Doc, Found, Index};
+use semantic::Far;
 use vectors::Vectors;
 
 pub use entry::{Category, Change, Entry, NewEntry};
@@ -200,10 +201,10 @@ impl Memory {
         Ok(entry)
     }
 
-    /// What fits a query best, best first, by everything that ranks here: the one call for a run's beginning and its tools.
-    /// Does not block.
+    /// What fits a query best, best first, by everything that ranks here: the one call for a run's beginning and its tools. What is
+    /// neither found by a word nor near is left out. Does not block.
     pub async fn recall(self: &Arc<Self>, owner: OwnerId, query: &str, limit: usize) -> Result<Vec<Hit>, MemoryError> {
-        Ok(self.semantic(owner, query, None, limit).await?.hits)
+        Ok(self.ranked(owner, query, None, limit, Far::Out).await?.hits)
     }
 
     /// The memories that fit a query best by their words, best first; at most `limit`, and [`HITS_MAX`].

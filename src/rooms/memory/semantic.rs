@@ -23,6 +23,22 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a model that failed is left alone.
 const REST: Duration = Duration::from_secs(30);
 
+/// How near a memory must be that no word found, to stand before a model: half as near as the nearest one. Every two texts have some
+/// cosine above 0, and how much depends on the embedding model; the nearest one is the only measure that all of them share.
+const NEAR_PART: f64 = 0.5;
+/// And this near at least: where nothing fits, the nearest one does not either. Models put unrelated texts at 0 to 0.2 or, some,
+/// all of them far above it, where the part alone has to do.
+const NEAR_LEAST: f64 = 0.2;
+
+/// What becomes of memories that no word found and whose meaning is another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Far {
+    /// They are the last ones: a person who searches sees how near they are.
+    Last,
+    /// They are left out: a model takes what it is told for what matters.
+    Out,
+}
+
 /// What a search found, and what ranked it.
 #[derive(Debug)]
 pub struct Ranked {
@@ -44,6 +60,14 @@ struct Ground {
     missing: Vec<(MemoryId, Digest, String)>,
 }
 
+/// What the vectors say.
+struct Near {
+    /// The cosine of each text that has a vector.
+    similar: HashMap<MemoryId, f64>,
+    /// The nearest first; at most [`HITS_MAX`].
+    ranked: Vec<MemoryId>,
+}
+
 impl Memory {
     /// The memories that fit a query best, by words and, where an embedding model is set, by meaning. New texts get their vectors
     /// here, at most [`EMBEDDINGS_AT_ONCE`] of them in one search; those that have none yet are ranked by their words alone.
@@ -53,6 +77,18 @@ impl Memory {
         query: &str,
         category: Option<Category>,
         limit: usize,
+    ) -> Result<Ranked, MemoryError> {
+        self.ranked(owner, query, category, limit, Far::Last).await
+    }
+
+    /// [`Self::semantic`], and what becomes of memories that are far from the query.
+    pub(super) async fn ranked(
+        self: &Arc<Self>,
+        owner: OwnerId,
+        query: &str,
+        category: Option<Category>,
+        limit: usize,
+        far: Far,
     ) -> Result<Ranked, MemoryError> {
         let Some(settings) = self.settings().embedding.clone() else { return self.by_words(owner, query, category, limit, false).await };
         if self.resting() {
@@ -89,7 +125,8 @@ impl Memory {
         let memory = self.clone();
         let hits = blocking(move || {
             memory.learn(&model, ground.missing, new)?;
-            memory.fuse(owner, &model, &asked, ground.found, ground.docs, limit)
+            let near = memory.near(&model, &asked, &ground.found, &ground.docs, far);
+            memory.fuse(owner, &ground.found, &ground.docs, &near, limit)
         });
         Ok(Ranked { hits: hits.await?, engine, unavailable: false })
     }
@@ -152,24 +189,25 @@ impl Memory {
         Ok(())
     }
 
-    fn fuse(
-        &self,
-        owner: OwnerId,
-        model: &str,
-        asked: &[f32],
-        found: Vec<Found>,
-        docs: Vec<Doc>,
-        limit: usize,
-    ) -> Result<Vec<Hit>, MemoryError> {
+    fn near(&self, model: &str, asked: &[f32], found: &[Found], docs: &[Doc], far: Far) -> Near {
         let similarities = self.vectors.similarities(model, asked, docs.iter().map(|doc| (doc.id, doc.digest)));
         let similar: HashMap<MemoryId, f64> = docs.iter().zip(&similarities).filter_map(|(doc, s)| Some((doc.id, (*s)?))).collect();
-        let mut near: Vec<(MemoryId, f64)> = similar.iter().filter(|(_, s)| **s > 0.0).map(|(id, s)| (*id, *s)).collect();
+        let best = similar.values().copied().fold(0.0, f64::max);
+        let least = if far == Far::Out { NEAR_LEAST.max(best * NEAR_PART) } else { 0.0 };
+        let by_words: HashSet<MemoryId> = found.iter().map(|found| found.doc.id).collect();
+        let counts = |(id, s): &(MemoryId, f64)| *s > 0.0 && (*s >= least || by_words.contains(id));
+        let mut near: Vec<(MemoryId, f64)> = similar.iter().map(|(id, s)| (*id, *s)).filter(counts).collect();
         near.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         near.truncate(HITS_MAX);
+        Near { ranked: near.into_iter().map(|(id, _)| id).collect(), similar }
+    }
+
+    fn fuse(&self, owner: OwnerId, found: &[Found], docs: &[Doc], near: &Near, limit: usize) -> Result<Vec<Hit>, MemoryError> {
         let mut scores: HashMap<MemoryId, f64> = HashMap::new();
-        for ranked in [found.iter().map(|found| found.doc.id).collect::<Vec<_>>(), near.iter().map(|(id, _)| *id).collect()] {
-            for (rank, id) in ranked.into_iter().enumerate() {
-                *scores.entry(id).or_default() += 1.0 / (RANK_OFFSET + 1.0 + rank as f64);
+        let by_words: Vec<MemoryId> = found.iter().map(|found| found.doc.id).collect();
+        for ranked in [&by_words, &near.ranked] {
+            for (rank, id) in ranked.iter().enumerate() {
+                *scores.entry(*id).or_default() += 1.0 / (RANK_OFFSET + 1.0 + rank as f64);
             }
         }
         let mut ranked: Vec<(&Doc, f64)> = docs.iter().filter_map(|doc| Some((doc, *scores.get(&doc.id)?))).collect();
@@ -177,7 +215,7 @@ impl Memory {
         ranked.truncate(limit.min(HITS_MAX));
         let hit = |(doc, score): (&Doc, f64)| {
             let entry = self.read(owner, doc.category, doc.id).ok()?;
-            Some(Hit { entry, score, similarity: similar.get(&doc.id).copied() })
+            Some(Hit { entry, score, similarity: near.similar.get(&doc.id).copied() })
         };
         Ok(ranked.into_iter().filter_map(hit).collect())
     }
