@@ -273,7 +273,7 @@ impl Cron {
     /// Every owner's jobs.
     async fn planned(self: &Arc<Self>) -> Result<Vec<Job>, CronError> {
         let cron = self.clone();
-        blocking(move || Ok(cron.shelf.hold()?.all().cloned().collect())).await
+        blocking(move || Ok(cron.shelf.hold()?.all()?)).await
     }
 
     async fn change<T: Send + 'static>(
@@ -285,7 +285,7 @@ impl Cron {
         let cron = self.clone();
         blocking(move || {
             let mut shelf = cron.shelf.hold()?;
-            let mut job = shelf.find(owner, id).ok_or(CronError::NotFound)?;
+            let mut job = shelf.find(owner, id)?.ok_or(CronError::NotFound)?;
             let changed = change(&mut job);
             shelf.put(&job)?;
             Ok(changed)

@@ -139,12 +139,12 @@ impl Cron {
 
     /// This owner's, oldest first. Blocks, as all that follows.
     pub fn list(&self, owner: OwnerId) -> Result<Vec<Job>, CronError> {
-        Ok(self.shelf.hold()?.list(owner))
+        Ok(self.shelf.hold()?.list(owner)?)
     }
 
     /// One of this owner's.
     pub fn find(&self, owner: OwnerId, id: CronJobId) -> Result<Job, CronError> {
-        self.shelf.hold()?.find(owner, id).ok_or(CronError::NotFound)
+        self.shelf.hold()?.find(owner, id)?.ok_or(CronError::NotFound)
     }
 
     /// Makes one, paid from this budget where there is one; durable when this returns.
@@ -184,7 +184,7 @@ impl Cron {
     /// returns. The next run is worked out anew.
     pub fn update(&self, owner: OwnerId, budget: Option<BudgetId>, id: CronJobId, change: Change) -> Result<Job, CronError> {
         let mut shelf = self.shelf.hold()?;
-        let old = shelf.find(owner, id).ok_or(CronError::NotFound)?;
+        let old = shelf.find(owner, id)?.ok_or(CronError::NotFound)?;
         let now = self.seams.clock.now();
         let mut job = Job {
             name: change.name.unwrap_or(old.name),
@@ -209,7 +209,7 @@ impl Cron {
     /// Lets one go. A run of it goes on; its sessions stay.
     pub fn delete(&self, owner: OwnerId, id: CronJobId) -> Result<(), CronError> {
         let mut shelf = self.shelf.hold()?;
-        shelf.find(owner, id).ok_or(CronError::NotFound)?;
+        shelf.find(owner, id)?.ok_or(CronError::NotFound)?;
         Ok(shelf.remove(id)?)
     }
 

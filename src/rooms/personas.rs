@@ -110,12 +110,12 @@ impl Personas {
 
     /// This owner's, oldest first.
     pub fn list(&self, owner: OwnerId) -> Result<Vec<Persona>, PersonaError> {
-        Ok(self.shelf.hold()?.list(owner))
+        Ok(self.shelf.hold()?.list(owner)?)
     }
 
     /// One of this owner's.
     pub fn find(&self, owner: OwnerId, id: PersonaId) -> Result<Persona, PersonaError> {
-        self.shelf.hold()?.find(owner, id).ok_or(PersonaError::NotFound)
+        self.shelf.hold()?.find(owner, id)?.ok_or(PersonaError::NotFound)
     }
 
     /// Makes one; durable when this returns.
@@ -137,7 +137,7 @@ impl Personas {
     pub fn update(&self, owner: OwnerId, id: PersonaId, new: NewPersona) -> Result<Persona, PersonaError> {
         check(&new)?;
         let mut shelf = self.shelf.hold()?;
-        let old = shelf.find(owner, id).ok_or(PersonaError::NotFound)?;
+        let old = shelf.find(owner, id)?.ok_or(PersonaError::NotFound)?;
         let NewPersona { name, description, prompt } = new;
         let persona = Persona { name, description, prompt, updated_at: self.seams.clock.now(), ..old };
         shelf.put(&persona)?;
@@ -147,19 +147,19 @@ impl Personas {
     /// Lets one go. Where it was the owner's default there is none; sessions that have it go on without.
     pub fn delete(&self, owner: OwnerId, id: PersonaId) -> Result<(), PersonaError> {
         let mut shelf = self.shelf.hold()?;
-        shelf.find(owner, id).ok_or(PersonaError::NotFound)?;
+        shelf.find(owner, id)?.ok_or(PersonaError::NotFound)?;
         Ok(shelf.remove(id)?)
     }
 
     /// The owner's default for new sessions.
     pub fn active(&self, owner: OwnerId) -> Result<Option<Persona>, PersonaError> {
-        Ok(self.shelf.hold()?.current(owner))
+        Ok(self.shelf.hold()?.current(owner)?)
     }
 
     /// Makes one the owner's default, or none.
     pub fn set_active(&self, owner: OwnerId, id: Option<PersonaId>) -> Result<Option<Persona>, PersonaError> {
         let mut shelf = self.shelf.hold()?;
-        let persona = id.map(|id| shelf.find(owner, id).ok_or(PersonaError::NotFound)).transpose()?;
+        let persona = id.map(|id| shelf.find(owner, id)?.ok_or(PersonaError::NotFound)).transpose()?;
         shelf.choose(owner, id)?;
         Ok(persona)
     }

@@ -146,7 +146,7 @@ impl Spaces {
 
     /// This owner's, oldest first, archived ones too.
     pub fn list(&self, owner: OwnerId) -> Result<Vec<Space>, SpaceError> {
-        Ok(self.shelf.hold()?.list(owner))
+        Ok(self.shelf.hold()?.list(owner)?)
     }
 
     /// How many of this owner's are in use.
@@ -156,17 +156,17 @@ impl Spaces {
 
     /// One of this owner's.
     pub fn find(&self, owner: OwnerId, id: SpaceId) -> Result<Space, SpaceError> {
-        self.shelf.hold()?.find(owner, id).ok_or(SpaceError::NotFound)
+        self.shelf.hold()?.find(owner, id)?.ok_or(SpaceError::NotFound)
     }
 
     /// The one whose context holds for this id: itself, or the one that it was merged into.
     pub fn resolve(&self, owner: OwnerId, id: SpaceId) -> Result<Space, SpaceError> {
-        resolve(&self.shelf.hold()?, owner, id)
+        resolve(&mut self.shelf.hold()?, owner, id)
     }
 
     /// The owner's default for new sessions.
     pub fn current(&self, owner: OwnerId) -> Result<Option<Space>, SpaceError> {
-        Ok(self.shelf.hold()?.current(owner))
+        Ok(self.shelf.hold()?.current(owner)?)
     }
 
     /// Makes one; durable when this returns.
@@ -181,11 +181,11 @@ impl Spaces {
     /// It is another owner's (not found), it is archived, or there are too many.
     pub fn enter(&self, owner: OwnerId, id: SpaceId) -> Result<(Space, bool), SpaceError> {
         let mut shelf = self.shelf.hold()?;
-        if shelf.whoever(id).is_none() {
+        if shelf.whoever(id)?.is_none() {
             let name = format!("Space {}", id.to_string().get(..8).unwrap_or_default());
             return Ok((self.make(&mut shelf, owner, id, NewSpace { name, ..NewSpace::default() })?, true));
         }
-        Ok((open_to(&shelf, owner, id)?, false))
+        Ok((open_to(&mut shelf, owner, id)?, false))
     }
 
     /// The one that a message in it is said in: itself, or the one that it was merged into.
@@ -193,13 +193,13 @@ impl Spaces {
     /// # Errors
     /// There is none, it is another owner's (both not found), or it is archived.
     pub fn open_to(&self, owner: OwnerId, id: SpaceId) -> Result<Space, SpaceError> {
-        open_to(&self.shelf.hold()?, owner, id)
+        open_to(&mut self.shelf.hold()?, owner, id)
     }
 
     /// Changes what it is called and what it tells the model.
     pub fn change(&self, owner: OwnerId, id: SpaceId, change: Change) -> Result<Space, SpaceError> {
         let mut shelf = self.shelf.hold()?;
-        let old = shelf.find(owner, id).ok_or(SpaceError::NotFound)?;
+        let old = shelf.find(owner, id)?.ok_or(SpaceError::NotFound)?;
         let new = NewSpace {
             name: change.name.unwrap_or_else(|| old.name.clone()),
             description: change.description.unwrap_or_else(|| old.description.clone()),
@@ -213,7 +213,7 @@ impl Spaces {
     /// Makes it the owner's default for new sessions.
     pub fn activate(&self, owner: OwnerId, id: SpaceId) -> Result<Space, SpaceError> {
         let mut shelf = self.shelf.hold()?;
-        let space = shelf.find(owner, id).ok_or(SpaceError::NotFound)?;
+        let space = shelf.find(owner, id)?.ok_or(SpaceError::NotFound)?;
         if space.status == Status::Archived {
             return Err(ARCHIVED);
         }
@@ -224,11 +224,11 @@ impl Spaces {
     /// Puts it away. Where it was the owner's default there is none. `false`: it was put away already.
     pub fn archive(&self, owner: OwnerId, id: SpaceId) -> Result<(Space, bool), SpaceError> {
         let mut shelf = self.shelf.hold()?;
-        let space = shelf.find(owner, id).ok_or(SpaceError::NotFound)?;
+        let space = shelf.find(owner, id)?.ok_or(SpaceError::NotFound)?;
         if space.status == Status::Archived {
             return Ok((space, false));
         }
-        if shelf.current(owner).is_some_and(|current| current.id == id) {
+        if shelf.current(owner)?.is_some_and(|current| current.id == id) {
             shelf.choose(owner, None)?;
         }
         Ok((self.put(&mut shelf, Space { status: Status::Archived, ..space })?, true))
@@ -237,7 +237,7 @@ impl Spaces {
     /// Takes it out again; one that was merged is a space of its own again.
     pub fn restore(&self, owner: OwnerId, id: SpaceId) -> Result<Space, SpaceError> {
         let mut shelf = self.shelf.hold()?;
-        let space = shelf.find(owner, id).ok_or(SpaceError::NotFound)?;
+        let space = shelf.find(owner, id)?.ok_or(SpaceError::NotFound)?;
         if space.status == Status::Active {
             return Ok(space);
         }
@@ -250,12 +250,12 @@ impl Spaces {
             return Err(SpaceError::Conflict("`from` and `into` are the same space"));
         }
         let mut shelf = self.shelf.hold()?;
-        let (gone, stays) = (shelf.find(owner, from).ok_or(SpaceError::NotFound)?, shelf.find(owner, into).ok_or(SpaceError::NotFound)?);
+        let (gone, stays) = (shelf.find(owner, from)?.ok_or(SpaceError::NotFound)?, shelf.find(owner, into)?.ok_or(SpaceError::NotFound)?);
         // A merged space is archived, so `into` leads nowhere else and a chain of merges has an end.
         if gone.status == Status::Archived || stays.status == Status::Archived {
             return Err(ARCHIVED);
         }
-        if shelf.current(owner).is_some_and(|current| current.id == from) {
+        if shelf.current(owner)?.is_some_and(|current| current.id == from) {
             shelf.choose(owner, Some(into))?;
         }
         self.put(&mut shelf, Space { status: Status::Archived, merged_into: Some(into), ..gone })?;
@@ -279,16 +279,17 @@ impl Spaces {
     }
 }
 
-fn open_to(shelf: &Held<'_, Space>, owner: OwnerId, id: SpaceId) -> Result<Space, SpaceError> {
+fn open_to(shelf: &mut Held<'_, Space>, owner: OwnerId, id: SpaceId) -> Result<Space, SpaceError> {
     let space = resolve(shelf, owner, id)?;
     if space.status == Status::Archived { Err(ARCHIVED) } else { Ok(space) }
 }
 
-fn resolve(shelf: &Held<'_, Space>, owner: OwnerId, id: SpaceId) -> Result<Space, SpaceError> {
-    let mut space = shelf.find(owner, id).ok_or(SpaceError::NotFound)?;
+fn resolve(shelf: &mut Held<'_, Space>, owner: OwnerId, id: SpaceId) -> Result<Space, SpaceError> {
+    let mut space = shelf.find(owner, id)?.ok_or(SpaceError::NotFound)?;
     // Files may be edited by hand: a ring of merges ends here.
     for _ in 0..SPACES_MAX {
-        match space.merged_into.and_then(|into| shelf.find(owner, into)) {
+        let Some(into) = space.merged_into else { break };
+        match shelf.find(owner, into)? {
             Some(into) => space = into,
             None => break,
         }

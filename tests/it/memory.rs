@@ -69,6 +69,25 @@ async fn what_is_kept_is_listed_found_changed_and_forgotten_also_after_a_restart
 }
 
 #[tokio::test]
+async fn a_memory_that_was_edited_in_place_is_found_by_its_new_words_once_it_was_shown() {
+    let server = Setup::new().start();
+    let client = server.client();
+    let id = keep(&client, json!({"content": "the router is in the attic", "tags": ["home"]})).await;
+    let path = server.home().join(format!("workspace/memory/facts/{id}.json"));
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("attic", "cellar").replace("home", "net")).unwrap();
+    assert_eq!(client.get(&format!("/api/memory/{id}")).await.expect(200).json()["content"], "the router is in the cellar");
+    for (query, count) in [("cellar", 1), ("net", 1), ("attic", 0), ("home", 0)] {
+        assert_eq!(found(&client, query).await["count"], count, "{query}");
+    }
+    // As it is, too, where it is changed before it was shown.
+    std::fs::write(&path, text.replace("attic", "kitchen, now")).unwrap();
+    let patch = Ask::new("PATCH", format!("/api/memory/{id}")).json(&json!({"importance": 0.9}));
+    assert_eq!(client.send(patch).await.expect(200).json()["content"], "the router is in the kitchen, now");
+    assert_eq!(found(&client, "kitchen").await["count"], 1);
+}
+
+#[tokio::test]
 async fn nothing_is_asked_for_with_a_limit_of_nothing() {
     let server = Setup::new().start();
     let client = server.client();

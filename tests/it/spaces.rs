@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::client::{Ask, Client};
 use crate::support::scripted::{Reply, Scripted};
-use crate::support::server::Setup;
+use crate::support::server::{Server, Setup};
 use crate::support::ws::Ws;
 
 async fn make(client: &Client, name: &str) -> String {
@@ -58,6 +58,45 @@ async fn spaces_are_made_chosen_put_away_merged_and_found_again_after_a_restart(
     let states: Vec<_> = list["items"].as_array().unwrap().iter().map(|s| (s["id"].clone(), s["status"].clone())).collect();
     assert_eq!(states, [(json!(a), json!("active")), (json!(b), json!("archived"))], "{list}");
     assert_eq!(client.get("/api/status").await.expect(200).json()["components"]["spaces_active"], 1);
+}
+
+/// Writes into the file, as an editor does that keeps it: neither its name nor its directory changes.
+fn edit(server: &Server, file: &str, from: &str, to: &str) {
+    let path = server.home().join("workspace").join(file);
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.contains(from), "{text}");
+    std::fs::write(path, text.replace(from, to)).unwrap();
+}
+
+#[tokio::test]
+async fn a_file_that_was_edited_in_place_is_seen_and_what_is_changed_next_keeps_the_edit() {
+    let server = Setup::new().start();
+    let client = server.client();
+    let id = make(&client, "home").await;
+    edit(&server, &format!("spaces/{id}.json"), "This is home.", "Written by hand.");
+    let patch = Ask::new("PATCH", format!("/api/spaces/{id}")).json(&json!({"name": "house"}));
+    let changed = client.send(patch).await.expect(200).json();
+    assert_eq!((&changed["name"], &changed["context"]), (&json!("house"), &json!("Written by hand.")), "{changed}");
+    edit(&server, &format!("spaces/{id}.json"), "Written by hand.", "And again.");
+    assert_eq!(client.get("/api/spaces").await.expect(200).json()["items"][0]["context"], "And again.");
+    assert_eq!(client.get(&format!("/api/spaces/{id}")).await.expect(200).json()["context"], "And again.");
+
+    let persona = client.post("/api/personas", &json!({"name": "p", "prompt": "Be short."})).await.expect(201).json()["id"].clone();
+    let persona = persona.as_str().unwrap();
+    client.send(Ask::new("PUT", "/api/personas/active").json(&json!({"id": persona}))).await.expect(200);
+    edit(&server, &format!("personas/{persona}.json"), "Be short.", "Be very short.");
+    assert_eq!(client.get("/api/personas/active").await.expect(200).json()["persona"]["prompt"], "Be very short.");
+    edit(&server, "personas/current.json", persona, &id);
+    assert_eq!(client.get("/api/personas/active").await.expect(200).json()["id"], Value::Null, "there is none of that id");
+
+    // Half an edit is no space, and nothing is written over it.
+    edit(&server, &format!("spaces/{id}.json"), "}", "");
+    client.get(&format!("/api/spaces/{id}")).await.expect(404);
+    client.post("/api/chat", &json!({"content": "hello", "space_id": id})).await.expect(500);
+    let kept = std::fs::read_to_string(server.home().join(format!("workspace/spaces/{id}.json"))).unwrap();
+    assert!(kept.contains("And again."), "{kept}");
+    std::fs::write(server.home().join(format!("workspace/spaces/{id}.json")), kept + "}").unwrap();
+    client.post("/api/chat", &json!({"content": "hello", "space_id": id})).await.expect(200);
 }
 
 #[tokio::test]

@@ -35,7 +35,13 @@ impl Files {
         atomic::make_dir(&*self.seams.disk, &self.dir.join(entry.category.name()))?;
         let path = self.path(entry.category, entry.id);
         atomic::replace(&*self.seams.disk, &path, &serde_json::to_vec(entry)?, Durable::Yes)?;
-        Ok(self.seams.disk.stat(&path)?.map(|stat| Stamp { modified: stat.modified, size: stat.size }))
+        self.stamp(entry.category, entry.id)
+    }
+
+    /// By what the file that is there now is known; `None` where there is none.
+    pub(super) fn stamp(&self, category: Category, id: MemoryId) -> io::Result<Option<Stamp>> {
+        let stat = self.seams.disk.stat(&self.path(category, id))?;
+        Ok(stat.map(|stat| Stamp { modified: stat.modified, size: stat.size }))
     }
 
     /// Reads a memory. Its kind is that of its directory, so that a file may be moved by hand.

@@ -185,7 +185,7 @@ impl Memory {
     pub fn change(&self, owner: OwnerId, id: MemoryId, change: Change) -> Result<Entry, MemoryError> {
         let mut known = self.known()?;
         let was = known.of(owner).doc(id).ok_or(MemoryError::NotFound)?.category;
-        let old = self.read(owner, was, id)?;
+        let old = self.of_file(owner, was, id)?;
         let new = old.changed(change);
         check(&new)?;
         let NewEntry { category, content, tags, importance, pinned } = new;
@@ -274,7 +274,7 @@ impl Memory {
     }
 
     /// What is known, after a look at what others have changed: files that were added, replaced or removed by hand are seen by
-    /// their directory's time; one that was changed in place is seen with the next of those, or at the next start.
+    /// their directory's time; one that was changed in place is seen with the next of those, or when it is next read.
     fn known(&self) -> Result<MutexGuard<'_, Known>, MemoryError> {
         let mut known = self.known.lock().unwrap_or_else(|e| e.into_inner());
         let times = self.files.times()?;
@@ -299,26 +299,31 @@ impl Memory {
             known.forget(category, id, owner);
         }
         for (id, stamp) in files {
-            let before = known.read.get(&(category, id)).copied();
-            if before.is_some_and(|(read, _)| read == stamp) {
-                continue;
-            }
-            if let Some((_, owner)) = before {
-                known.forget(category, id, owner);
-            }
-            let entry = self.files.read(category, id).inspect_err(|_| {
-                // One damaged file must not hide the others.
-                log::warn("memory", format_args!("{}/{id}.json cannot be read; it is left as it is", category.name()));
-            });
-            known.read.insert((category, id), (stamp, entry.as_ref().ok().map(|entry| entry.owner)));
-            if let Ok(entry) = entry {
-                let index = known.of(entry.owner);
-                if index.doc(id).is_none_or(|doc| doc.changed_at <= entry.changed_at()) {
-                    index.add(&entry);
-                }
-            }
+            self.see(known, category, id, stamp);
         }
         Ok(())
+    }
+
+    /// Takes a file in where it is another one than was read.
+    fn see(&self, known: &mut Known, category: Category, id: MemoryId, stamp: Stamp) {
+        let before = known.read.get(&(category, id)).copied();
+        if before.is_some_and(|(read, _)| read == stamp) {
+            return;
+        }
+        if let Some((_, owner)) = before {
+            known.forget(category, id, owner);
+        }
+        let entry = self.files.read(category, id).inspect_err(|_| {
+            // One damaged file must not hide the others.
+            log::warn("memory", format_args!("{}/{id}.json cannot be read; it is left as it is", category.name()));
+        });
+        known.read.insert((category, id), (stamp, entry.as_ref().ok().map(|entry| entry.owner)));
+        if let Ok(entry) = entry {
+            let index = known.of(entry.owner);
+            if index.doc(id).is_none_or(|doc| doc.changed_at <= entry.changed_at()) {
+                index.add(&entry);
+            }
+        }
     }
 
     fn note_counts(&self, known: &Known) {
@@ -326,7 +331,22 @@ impl Memory {
         *self.counts.lock().unwrap_or_else(|e| e.into_inner()) = Counts { index_size: entries, total_entries: entries };
     }
 
+    /// A memory to be shown. Where its file was changed in place, it is found by what it now says from here on.
     fn read(&self, owner: OwnerId, category: Category, id: MemoryId) -> Result<Entry, MemoryError> {
+        if let Some(stamp) = self.files.stamp(category, id)? {
+            let mut known = self.known.lock().unwrap_or_else(|e| e.into_inner());
+            if known.read.get(&(category, id)).is_some_and(|(read, _)| *read != stamp)
+                // Looked at again under the lock: it may be us who have written it.
+                && let Some(stamp) = self.files.stamp(category, id)?
+            {
+                self.see(&mut known, category, id, stamp);
+                self.note_counts(&known);
+            }
+        }
+        self.of_file(owner, category, id)
+    }
+
+    fn of_file(&self, owner: OwnerId, category: Category, id: MemoryId) -> Result<Entry, MemoryError> {
         match self.files.read(category, id) {
             Ok(entry) if entry.owner == owner => Ok(entry),
             Ok(_) => Err(MemoryError::NotFound),
