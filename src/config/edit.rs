@@ -1,6 +1,12 @@
 //! Changes of the file's text that leave everything else as its owner wrote it: comments, order, spaces.
 
-use toml_edit::{Array, Decor, DocumentMut, InlineTable, Item, RawString, Table, TableLike, Value};
+mod form;
+mod list;
+
+use toml_edit::{Decor, DocumentMut, InlineTable, Item, RawString, Table, TableLike, Value};
+
+pub(super) use form::Form;
+use list::list;
 
 /// Sets a key by its path, in whatever form its section has.
 pub(super) fn set(document: &mut DocumentMut, path: &str, value: Value) {
@@ -15,8 +21,10 @@ pub(super) fn remove(document: &mut DocumentMut, path: &str) {
 fn set_at(document: &mut DocumentMut, path: &[&str], value: Value) {
     let Some((name, section)) = path.split_last() else { return };
     let mut table: &mut dyn TableLike = document.as_table_mut();
+    let mut is_new = false;
     for part in section {
         if !table.contains_key(part) {
+            is_new = true;
             let mut new = Table::new();
             // `[mcp]` and `[mcp.servers]` need no line of their own.
             new.set_implicit(true);
@@ -42,6 +50,23 @@ fn set_at(document: &mut DocumentMut, path: &[&str], value: Value) {
         (Some(Item::Value(_)), _) => {}
         (_, value) => drop(table.insert(name, Item::Value(value))),
     }
+    if is_new {
+        behind_the_end(document, section);
+    }
+}
+
+/// A new table at the end of the file stands behind the comments that stood there: they are about what is above them.
+fn behind_the_end(document: &mut DocumentMut, path: &[&str]) {
+    let end = said(Some(document.trailing()));
+    let last = places(document).into_iter().rfind(|place| place.header);
+    let Some(place) = last.filter(|place| end.contains('#') && place.path == path) else { return };
+    let gap = match end.as_str() {
+        end if end.ends_with("\n\n") => "",
+        end if end.ends_with('\n') => "\n",
+        _ => "\n\n",
+    };
+    above(document, &place, |decor| decor.set_prefix(end + gap));
+    document.set_trailing("");
 }
 
 /// A table that has lines of its own keeps them.
@@ -52,24 +77,6 @@ fn key_by_key(document: &mut DocumentMut, path: &[&str], gone: &[String], new: I
     for (key, value) in new {
         set_at(document, &[path, &[&*key]].concat(), value);
     }
-}
-
-/// The new list, in the form of the old one: what stays is as it was written, and comments of what goes are kept at the end.
-fn list(old: &Array, new: Array) -> Array {
-    let mut rest: Vec<Value> = old.iter().cloned().collect();
-    let mut list = old.clone();
-    list.clear();
-    for value in new {
-        let known = rest.iter().position(|old| same(old, &value));
-        list.push_formatted(known.map_or(value, |at| rest.remove(at)));
-    }
-    let around = |value: &Value| [said(value.decor().prefix()), said(value.decor().suffix())];
-    let comments: String = rest.iter().flat_map(around).filter(|text| text.contains('#')).collect();
-    if !comments.is_empty() {
-        list.set_trailing(comments + &said(Some(old.trailing())));
-    }
-    list.set_trailing_comma(old.trailing_comma() && !list.is_empty());
-    list
 }
 
 /// However they are written.
@@ -198,27 +205,29 @@ mod tests {
     }
 
     #[test]
-    fn a_list_keeps_the_form_and_the_comments_of_its_owner() {
-        let with = |text: &str, hosts: &[&str]| {
+    fn a_new_table_stands_behind_the_comments_at_the_end() {
+        for (text, path, whole) in [
+            ("[session]\n# keep\n", "logging.level", "[session]\n# keep\n\n[logging]\nlevel = 1\n"),
+            ("[session]\na = 1\n\n# keep\n\n", "logging.level", "[session]\na = 1\n\n# keep\n\n[logging]\nlevel = 1\n"),
+            ("# all mine", "logging.level", "# all mine\n\n[logging]\nlevel = 1\n"),
+            ("session.a = 1\n# keep\n", "mcp.servers.x.level", "session.a = 1\n# keep\n\n[mcp.servers.x]\nlevel = 1\n"),
+            // One that is not the last one; none that is new; no comments.
+            (
+                "[mcp.servers.x]\na = 1\n\n[session]\na = 1\n# keep\n",
+                "mcp.servers.y.level",
+                "[mcp.servers.x]\na = 1\n\n[mcp.servers.y]\nlevel = 1\n\n[session]\na = 1\n# keep\n",
+            ),
+            ("[session]\n# keep\n", "session.level", "[session]\nlevel = 1\n# keep\n"),
+            ("[session]\na = 1\n", "logging.level", "[session]\na = 1\n\n[logging]\nlevel = 1\n"),
+        ] {
             let mut document: DocumentMut = text.parse().unwrap();
-            set(&mut document, "security.hosts", hosts.iter().copied().collect::<Array>().into());
-            let again = document.to_string();
-            let read: DocumentMut = again.parse().unwrap_or_else(|e| panic!("{e}: {again}"));
-            let all = read["security"]["hosts"].as_array().unwrap();
-            assert_eq!(all.iter().map(|host| host.as_str().unwrap()).collect::<Vec<_>>(), hosts, "{again}");
-            again
-        };
-        let text = "[security]\nhosts = [ # all\n  'a', # why a\n  # why b\n  \"b\",\n  # none more\n] # end\nport = 1\n";
-        assert_eq!(with(text, &["a", "b"]), text);
-        assert_eq!(with(text, &["a", "b", "c"]), text.replace("\"b\",", "\"b\", \"c\","));
-        for hosts in [&["b"][..], &["c"], &[], &["b", "a"]] {
-            let again = with(text, hosts);
-            for comment in ["# all", "# why a", "# why b", "# none more", "# end"] {
-                assert!(again.contains(comment), "{comment}: {again}");
-            }
+            set(&mut document, path, 1.into());
+            assert_eq!(document.to_string(), whole);
         }
-        with("[security]\nhosts = [\"a\" # before the comma\n, \"b\"]\n", &["b"]);
-        assert_eq!(with("security.hosts = []\n", &["a", "b"]), "security.hosts = [\"a\", \"b\"]\n");
+        let mut document: DocumentMut = "[session]\n# keep\nttl_hours = 5\n".parse().unwrap();
+        remove(&mut document, "session.ttl_hours");
+        set(&mut document, "logging.level", "warn".into());
+        assert_eq!(document.to_string(), "[session]\n# keep\n\n[logging]\nlevel = \"warn\"\n");
     }
 
     #[test]

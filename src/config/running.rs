@@ -205,7 +205,8 @@ impl Running {
         let read = String::from_utf8(bytes).map_err(|_| Refused::Conflict("config.toml is no UTF-8; mend it first".to_owned()))?;
         // SECURITY: places and expectations only; a problem never quotes a secret.
         let base = now.reread(&read).map_err(|e| Refused::Conflict(format!("config.toml is broken; mend it first: {}", one_line(&e))))?;
-        let document: DocumentMut = read.parse().map_err(|_| Refused::Conflict("config.toml is no TOML; mend it first".to_owned()))?;
+        let (form, bare) = edit::Form::of(&read);
+        let document: DocumentMut = bare.parse().map_err(|_| Refused::Conflict("config.toml is no TOML; mend it first".to_owned()))?;
 
         let mut problems = Vec::new();
         let mut overridden = Vec::new();
@@ -232,7 +233,8 @@ impl Running {
                     None => edit::remove(&mut document, path),
                 }
             }
-            let text = document.to_string();
+            // What changes nothing is no reason to write.
+            let text = if edits.is_empty() { read.clone() } else { form.give(&document.to_string()) };
             let config = base.reread(&text).map_err(|e| Refused::Bad(what_is_wrong(&e)))?;
             match hindrance(&config) {
                 Some(why) => Err(Refused::Bad(why)),

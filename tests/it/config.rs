@@ -30,6 +30,23 @@ async fn until(client: &Client, pointer: &str, wanted: Value) {
 }
 
 #[tokio::test]
+async fn comments_line_ends_and_the_mark_before_the_text_stay_as_their_owner_wrote_them() {
+    let server = Setup::new().start();
+    let client = server.client();
+    let lines = |lines: &[&str]| format!("\u{feff}{}\r\n", lines.join("\r\n"));
+    let [a, b, c] = ["  \"https://a.example\", # why a", "  \"https://b.example\", # why b", "  \"https://c.example\","];
+    let text = lines(&["[security]", "cors_origins = [", a, b, "]", "", "[session]", "# keep", "ttl_hours = 5"]);
+    std::fs::write(server.home().join("config.toml"), &text).unwrap();
+    set(&client, json!({"session": {"ttl_hours": 5}})).await;
+    assert_eq!(file(&server), text);
+    set(&client, json!({"session": {"ttl_hours": null}})).await;
+    set(&client, json!({"logging": {"level": "warn"}})).await;
+    set(&client, json!({"security": {"cors_origins": ["https://a.example", "https://c.example"]}})).await;
+    let list = ["[security]", "cors_origins = [", a, c, "  # why b", "]", ""];
+    assert_eq!(file(&server), lines(&[&list[..], &["[session]", "# keep", "", "[logging]", "level = \"warn\""]].concat()));
+}
+
+#[tokio::test]
 async fn a_change_is_kept_with_the_owners_comments_and_found_after_a_restart() {
     let text = "# my server\n[session] # kept short\nttl_hours = 5 # five\n\n[gateway]\nport = 0\n";
     let mut server = Setup::new().config(text).start();
