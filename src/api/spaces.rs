@@ -1,4 +1,4 @@
-//! Spaces (API B): list, make, change, put away, merge, and which one new sessions get.
+//! Spaces (API B): list, make, change, put away, merge, delete, and which one new sessions get.
 
 use std::sync::Arc;
 
@@ -109,6 +109,16 @@ pub(crate) struct SpacesMerged {
     into: SpaceId,
 }
 
+/// A space was deleted.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct SpaceDeleted {
+    /// `deleted`.
+    status: &'static str,
+    /// Its id.
+    id: SpaceId,
+}
+
 #[cfg(test)]
 pub(super) fn shapes(all: &mut api::shapes::Shapes) {
     all.takes::<SpaceText>("SpaceText");
@@ -118,6 +128,7 @@ pub(super) fn shapes(all: &mut api::shapes::Shapes) {
     all.answers::<SpaceDetail>("SpaceDetail");
     all.answers::<CurrentSpace>("CurrentSpace");
     all.answers::<SpacesMerged>("SpacesMerged");
+    all.answers::<SpaceDeleted>("SpaceDeleted");
 }
 
 /// `GET /api/spaces`: oldest first, archived ones too.
@@ -176,6 +187,13 @@ pub(crate) async fn archive(app: Arc<App>, call: Call) -> Result<Response, HttpE
 /// `POST /api/spaces/{id}/restore`.
 pub(crate) async fn restore(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
     act(&app, &call, Spaces::restore).await
+}
+
+/// `DELETE /api/spaces/{id}`: an archived one. Its sessions stay and go on without a space.
+pub(crate) async fn delete(app: Arc<App>, call: Call) -> Result<Response, HttpError> {
+    let (room, owner, id) = (app.spaces.clone(), call.caller()?.owner(), id(&call)?);
+    blocking(move || room.delete(owner, id)).await?;
+    api::json(&SpaceDeleted { status: "deleted", id })
 }
 
 /// `POST /api/spaces/merge`.

@@ -3,7 +3,8 @@
 //! Everything here blocks.
 //!
 //! An archived space takes no new messages until it is restored. A space that was merged into another one is archived and
-//! remembers where it went: what is said in it is said in that one. Restoring it parts them again.
+//! remembers where it went: what is said in it is said in that one. Restoring it parts them again. An archived space can be deleted;
+//! sessions that were in it stay, and go on without one.
 
 use std::fmt;
 use std::io;
@@ -116,7 +117,7 @@ impl fmt::Display for SpaceError {
             Self::Unfit(what) => f.write_str(what),
             Self::TooLarge { size } => write!(f, "`context`: {size} bytes, at most {SPACE_CONTEXT_BYTES_MAX}"),
             Self::Conflict(what) => f.write_str(what),
-            Self::Full => write!(f, "there are {SPACES_MAX} spaces, archived ones counted; merge or change one of them"),
+            Self::Full => write!(f, "there are {SPACES_MAX} spaces, archived ones counted; archive one that is not needed and delete it"),
             Self::Io(e) => write!(f, "spaces: {e}"),
         }
     }
@@ -262,6 +263,20 @@ impl Spaces {
         Ok(stays)
     }
 
+    /// Lets an archived one go. What was merged into it is from then on said where it was itself merged into.
+    pub fn delete(&self, owner: OwnerId, id: SpaceId) -> Result<(), SpaceError> {
+        let mut shelf = self.shelf.hold()?;
+        let space = shelf.find(owner, id)?.ok_or(SpaceError::NotFound)?;
+        if space.status == Status::Active {
+            return Err(SpaceError::Conflict("the space is in use; archive it first"));
+        }
+        // First those that lead here: stopped in between, each of them still leads to where it did.
+        for led in shelf.list(owner)?.into_iter().filter(|other| other.merged_into == Some(id)) {
+            self.put(&mut shelf, Space { merged_into: space.merged_into, ..led })?;
+        }
+        Ok(shelf.remove(id)?)
+    }
+
     fn make(&self, shelf: &mut Held<'_, Space>, owner: OwnerId, id: SpaceId, new: NewSpace) -> Result<Space, SpaceError> {
         if shelf.count(owner) >= SPACES_MAX {
             return Err(SpaceError::Full);
@@ -314,7 +329,7 @@ fn check(new: &NewSpace) -> Result<(), SpaceError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rooms::test_seams;
+    use crate::rooms::{memory_seams, test_seams};
 
     fn new(name: &str) -> NewSpace {
         NewSpace { name: name.into(), description: String::new(), context: format!("This is {name}.") }
@@ -338,8 +353,26 @@ mod tests {
             assert_eq!(spaces.enter(owner, a).unwrap().0.id, c);
             assert_eq!((spaces.active(owner).unwrap(), spaces.active(other).unwrap()), (1, 0));
         }
+        assert!(matches!(spaces.delete(other, b), Err(SpaceError::NotFound)));
+        assert!(matches!(spaces.delete(owner, c), Err(SpaceError::Conflict(_))), "it is in use");
+        spaces.delete(owner, b).unwrap();
+        assert_eq!(spaces.enter(owner, a).unwrap().0.id, c, "the way leads past what is gone");
         assert_eq!(spaces.restore(owner, a).unwrap().merged_into, None);
         assert_eq!(spaces.resolve(owner, a).unwrap().context, "This is a.");
+    }
+
+    #[test]
+    fn where_there_are_too_many_the_advice_makes_room() {
+        let (_, seams) = memory_seams();
+        let spaces = Spaces::open("/w/spaces".into(), seams);
+        let owner = OwnerId::derived(&[1; 32]);
+        let made: Vec<SpaceId> = (0..SPACES_MAX).map(|_| spaces.create(owner, new("a")).unwrap().id).collect();
+        let refused = spaces.create(owner, new("b")).unwrap_err();
+        assert!(matches!(refused, SpaceError::Full) && refused.to_string().ends_with("archive one that is not needed and delete it"));
+        assert!(matches!(spaces.enter(owner, SpaceId::derived(&[9; 32])), Err(SpaceError::Full)));
+        spaces.archive(owner, made[7]).unwrap();
+        spaces.delete(owner, made[7]).unwrap();
+        spaces.create(owner, new("b")).unwrap();
     }
 
     #[test]

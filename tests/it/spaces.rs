@@ -129,6 +129,45 @@ async fn a_message_makes_its_space_and_none_is_said_in_an_archived_one() {
 }
 
 #[tokio::test]
+async fn an_archived_space_is_deleted_and_its_sessions_are_read_and_go_on_without_it() {
+    let model = Scripted::start();
+    model.always(Reply::text(&["Fine."]));
+    let mut server = Setup::new().openai(&model).start();
+    let client = server.client();
+    let [garden, house, town] = [make(&client, "garden").await, make(&client, "house").await, make(&client, "town").await];
+    let mut sessions = Vec::new();
+    for space in [&garden, &house] {
+        let answer = client.post("/api/chat", &json!({"content": "hello", "space_id": space})).await.expect(200).json();
+        sessions.push(answer["session_id"].as_str().unwrap().to_owned());
+    }
+    let refused = client.delete(&format!("/api/spaces/{house}")).await.expect(409);
+    assert!(refused.error().contains("archive it first"), "{}", refused.text());
+    for (from, into) in [(&garden, &house), (&house, &town)] {
+        client.post("/api/spaces/merge", &json!({"from": from, "into": into})).await.expect(200);
+    }
+    let gone = client.delete(&format!("/api/spaces/{house}")).await.expect(200).json();
+    assert_eq!(gone, json!({"status": "deleted", "id": house}));
+    client.delete(&format!("/api/spaces/{house}")).await.expect(404);
+    client.post_empty(&format!("/api/spaces/{house}/restore")).await.expect(404);
+    let audited = client.get("/api/audit/entries").await.expect(200).json()["items"].to_string();
+    assert!(audited.contains(&house), "{audited}");
+
+    server.restart();
+    let client = server.client();
+    assert_eq!(client.get("/api/spaces").await.expect(200).json()["total"], 2);
+    assert_eq!(client.get(&format!("/api/spaces/{garden}")).await.expect(200).json()["merged_into"], town, "the way leads past it");
+    for session in &sessions {
+        client.get(&format!("/api/sessions/{session}")).await.expect(200);
+        client.post("/api/chat", &json!({"content": "again", "session_id": session})).await.expect(200);
+    }
+    assert!(model.request(3).await.told().contains("This is town."), "the session of the one that is left");
+    let told = model.request(4).await.told();
+    assert!(["house", "town"].iter().all(|space| !told.contains(&format!("This is {space}."))), "{told}");
+    let listed = client.get(&format!("/api/sessions?space_id={house}")).await.expect(200).json();
+    assert_eq!(listed["items"][0]["id"], sessions[1], "where it was said: {listed}");
+}
+
+#[tokio::test]
 async fn fields_of_spaces_have_limits() {
     let server = Setup::new().start();
     let client = server.client();
