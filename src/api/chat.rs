@@ -175,8 +175,8 @@ pub(crate) async fn chat(app: Arc<App>, call: Call) -> Result<Response, HttpErro
 }
 
 /// Hands a message to the gateway. What it names must be there, but for a retry: that finds its first run whatever became of it.
-pub(super) async fn submit(app: &App, incoming: IncomingMessage) -> Result<Submitted, HttpError> {
-    if !app.gateway.is_retry(&incoming).await? {
+pub(super) async fn submit(app: &App, mut incoming: IncomingMessage) -> Result<Submitted, HttpError> {
+    if !app.gateway.is_retry(&mut incoming).await? {
         attachments::check(app, &incoming).await?;
         spaces::enter(app, incoming.owner, incoming.space_id).await?;
     }

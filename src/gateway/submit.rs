@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::base::blocking;
 use crate::base::cancel::Why;
-use crate::base::ids::{AgentId, SessionId};
+use crate::base::ids::{AgentId, SessionId, SpaceId};
 use crate::base::limits::LANE_MESSAGES_MAX;
 use crate::events::Kind;
 use crate::gateway::ids::{self, Ids};
@@ -13,6 +14,7 @@ use crate::gateway::state::{Run, State, Waiting};
 use crate::gateway::{Gateway, GatewayError, IncomingMessage, LanePolicy, Submitted, detached};
 use crate::orchestrator::Start;
 use crate::rooms::agents;
+use crate::rooms::spaces::SpaceError;
 use crate::store::StoreError;
 use crate::store::audit::{Event, On, Outcome, What, Who};
 use crate::store::home::Space;
@@ -33,18 +35,29 @@ impl Gateway {
         detached(async move { gateway.accept(incoming).await }).await
     }
 
-    /// Whether the message is here already, so that [`Gateway::submit`] attaches to it, or says that the body differs.
+    /// Whether the message is here already, so that [`Gateway::submit`] attaches to it, or says that the body differs. Where it names
+    /// the space that its session's own was merged into, or the other way about, it is said in the session's own.
     ///
     /// # Errors
     /// `Elsewhere`, before anything is made of what it names.
-    pub async fn is_retry(&self, incoming: &IncomingMessage) -> Result<bool, GatewayError> {
+    pub async fn is_retry(&self, incoming: &mut IncomingMessage) -> Result<bool, GatewayError> {
         if incoming.idempotency_key.is_none() && (incoming.session_id.is_none() || incoming.space_id.is_none()) {
             return Ok(false);
         }
         let ids = ids::of(incoming, self.home.keyed(), &*self.random);
         let Ok(session) = self.sessions.load(ids.session, incoming.owner).await else { return Ok(false) };
+        if session.is_elsewhere(incoming.space_id) && self.is_one_space(incoming, session.about().space_id).await {
+            incoming.space_id = None;
+        }
         let found = session.find(ids.message).is_some();
         if !found && session.is_elsewhere(incoming.space_id) { Err(GatewayError::Elsewhere) } else { Ok(found) }
+    }
+
+    /// The named space and the session's own are the same since one was merged into the other.
+    async fn is_one_space(&self, incoming: &IncomingMessage, own: Option<SpaceId>) -> bool {
+        let (Some(named), Some(own), owner, spaces) = (incoming.space_id, own, incoming.owner, self.spaces.clone()) else { return false };
+        let same = move || Ok::<_, SpaceError>(spaces.resolve(owner, named)?.id == spaces.resolve(owner, own)?.id);
+        blocking::spawn(same).await.is_ok_and(|same| same.unwrap_or(false))
     }
 
     async fn accept(self: Arc<Self>, incoming: IncomingMessage) -> Result<Submitted, GatewayError> {

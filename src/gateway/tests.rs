@@ -647,12 +647,12 @@ async fn a_retry_is_known_before_it_is_sent() {
     let house = house();
     let keyed =
         |content: &str, key: Option<&str>| IncomingMessage { idempotency_key: key.map(str::to_owned), ..house.message(content, None) };
-    assert!(!house.gateway.is_retry(&keyed("say x", Some("k"))).await.unwrap());
+    assert!(!house.gateway.is_retry(&mut keyed("say x", Some("k"))).await.unwrap());
     let sent = house.send_with_key("say x", "k").await.unwrap();
-    assert!(house.gateway.is_retry(&keyed("say x", Some("k"))).await.unwrap());
-    assert!(house.gateway.is_retry(&keyed("say y", Some("k"))).await.unwrap(), "what it says is looked at where it is sent");
-    assert!(!house.gateway.is_retry(&keyed("say x", None)).await.unwrap());
-    assert!(!house.gateway.is_retry(&keyed("say x", Some("l"))).await.unwrap());
+    assert!(house.gateway.is_retry(&mut keyed("say x", Some("k"))).await.unwrap());
+    assert!(house.gateway.is_retry(&mut keyed("say y", Some("k"))).await.unwrap(), "what it says is looked at where it is sent");
+    assert!(!house.gateway.is_retry(&mut keyed("say x", None)).await.unwrap());
+    assert!(!house.gateway.is_retry(&mut keyed("say x", Some("l"))).await.unwrap());
     ended(&sent.session, sent.id).await;
 }
 

@@ -251,4 +251,12 @@ async fn a_message_says_where_a_session_is_held_only_as_its_first_one() {
     client.post("/api/chat", &say(&first, &json!(garden))).await.expect(409);
     let answer = client.post("/api/chat", &say(&first, &json!(house))).await.expect(200).json();
     assert_eq!(answer["space_id"], house);
+    // What its space was merged into is no other place, and a retry says so, too.
+    let admin = server.client();
+    let attic = make(&admin, "attic").await;
+    admin.post("/api/spaces/merge", &json!({"from": house, "into": attic})).await.expect(200);
+    let named = || Ask::new("POST", "/api/chat").json(&say(&first, &json!(attic))).header("idempotency-key", "l");
+    let said = client.send(named()).await.expect(200).json();
+    assert_eq!((&said["space_id"], &client.send(named()).await.expect(200).json()["id"]), (&json!(house), &said["id"]));
+    client.post("/api/chat", &say(&first, &json!(garden))).await.expect(409);
 }
