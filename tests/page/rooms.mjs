@@ -344,6 +344,10 @@ export default [
     await page.getByLabel('Name').fill('House');
     await page.getByRole('button', { name: 'Save' }).click();
     await page.locator('.cards').getByText('House').waitFor();
+    await page.getByRole('button', { name: 'Put away' }).click();
+    await page.getByRole('button', { name: 'Delete' }).click();
+    await page.getByRole('dialog').getByRole('button', { name: 'Delete' }).click();
+    await page.getByText('No spaces yet.').waitFor();
     await room(page, 'Agents');
     await page.locator('.tree').getByText('stopped').first().waitFor();
     await room(page, 'Audit');

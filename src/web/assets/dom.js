@@ -177,6 +177,8 @@ export function field(label, {kind = 'text', value = '', hint = '', options = []
 // Texts apart by commas, or by something else.
 export const list = (text, by = ',') => text.split(by).map((one) => one.trim()).filter(Boolean);
 
+export const seek = (says, oninput) => h('input', {type: 'search', placeholder: says, says, oninput});
+
 // Asks for values, then `save(values)`; what it refuses is shown in place. Null where it was closed.
 export const edited = (title, fields, save, act = 'Save') =>
 	dialog(title, (done) => {

@@ -1,12 +1,12 @@
 import {get, patch, post} from './api.js';
-import {announce, badge, button, entered, field, h, icon, list, loading, pager, plural, remover, room, seldom, signButton, time, trying} from './dom.js';
+import {announce, badge, button, entered, field, h, icon, list, loading, pager, plural, remover, room, seek, seldom, signButton, time, trying} from './dom.js';
 
 const KINDS = [['fact', 'Fact'], ['episode', 'Episode'], ['knowledge', 'Knowledge']];
 
 export function memoryRoom() {
 	let query = '';
 	const into = h('div');
-	const search = h('input', {type: 'search', placeholder: 'Search memories', says: 'Search memories', oninput: seldom(250, () => ((query = search.value.trim()), reload()))});
+	const search = seek('Search memories', seldom(250, () => ((query = search.value.trim()), reload())));
 	const {node} = room('Memory', {acts: [button('Add', () => edit(null), {kind: 'primary', sign: 'plus'})], intro: 'What the agent keeps beyond one conversation. What fits a question is given to it.'}, h('div.search', icon('search'), search), into);
 
 	const reload = loading(into, async (page) => {

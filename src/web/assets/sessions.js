@@ -1,7 +1,7 @@
 // The list of conversations: of thousands only the visible ones are in the document; and what can be done with one.
 
 import {at, del, get, patch, post} from './api.js';
-import {confirmed, edited, failed, field, fill, h, icon, seldom, signButton, time, toast, trying} from './dom.js';
+import {confirmed, edited, failed, field, fill, h, icon, seek, seldom, signButton, time, toast, trying} from './dom.js';
 import {onKernel} from './feed.js';
 import {Rows} from './windowed.js';
 
@@ -12,7 +12,7 @@ export class Sessions {
 		this.query = '';
 		this.space = '';
 		this.current = null;
-		this.search = h('input', {type: 'search', placeholder: 'Search conversations', says: 'Search conversations', oninput: () => this.sought()});
+		this.search = seek('Search conversations', () => this.sought());
 		this.spaces = h('select', {says: 'Space', hidden: true, onchange: () => ((this.space = this.spaces.value), this.refresh())});
 		this.scroller = h('div.sessions', {role: 'region', says: 'Conversations', tabindex: '-1'});
 		this.rows = new Rows(this.scroller, {

@@ -1,5 +1,5 @@
 import {get, put, Refused} from './api.js';
-import {badge, button, confirmed, edited, field, fill, h, icon, list, loading, plural, room, toast, trying} from './dom.js';
+import {badge, button, confirmed, edited, field, fill, h, icon, list, loading, plural, room, seek, toast, trying} from './dom.js';
 
 const SECTION = {kernel: 'Storage', gateway: 'Gateway', engine: 'Model', security: 'Security', session: 'Conversations', orchestrator: 'Tasks', memory: 'Memory', audit: 'Audit', metrics: 'Metrics', web: 'Page', logging: 'Log'};
 const DROPPED = 'Other changes here that are not saved are dropped.';
@@ -14,7 +14,7 @@ export function settingsRoom() {
 		const rows = keys.flatMap((key) => (key.path.includes('<name>') ? names.map((name) => ({...key, at: key.path.replace('<name>', name)})) : [{...key, at: key.path}]));
 		const sections = {};
 		for (const key of rows) (sections[group(key)] ??= []).push(key);
-		const search = h('input', {type: 'search', placeholder: 'Find a setting', says: 'Find a setting', oninput: () => narrow(search.value.toLowerCase())});
+		const search = seek('Find a setting', () => narrow(search.value.toLowerCase()));
 		const waiting = h('p.note', {hidden: !config.restart_required?.length}, icon('warn'), 'In force after a restart: ', (config.restart_required ?? []).join(', '));
 		const problem = h('div.note.bad', {role: 'alert', hidden: true});
 		const save = h('button.primary', {type: 'submit', disabled: true}, 'Save');

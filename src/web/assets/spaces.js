@@ -10,7 +10,7 @@ export function spacesRoom() {
 		if (!all.length) return h('p.empty', 'No spaces yet.');
 		const act = (space, word) => trying(async () => (await post(`api/spaces/${space.id}/${word}`), again()));
 		return h('ul.cards', all.map((space) => h('li.card', h('header', h('strong', space.name || 'Without a name'), space.current && badge('for new conversations', 'good'), space.status !== 'active' && badge(space.status)), space.description && h('p', space.description), space.context && h('p.small.text', space.context), h('footer', h('span.grow'),
-			space.status === 'active' ? [!space.current && button('Use for new ones', act(space, 'activate')), button('Put away', act(space, 'archive')), all.length > 1 && button('Merge into…', trying(() => merge(space)))] : button('Take out', act(space, 'restore')), signButton('edit', 'Edit', () => editSpace(space))))));
+			space.status === 'active' ? [!space.current && button('Use for new ones', act(space, 'activate')), button('Put away', act(space, 'archive')), all.length > 1 && button('Merge into…', trying(() => merge(space)))] : [button('Take out', act(space, 'restore')), remover('Delete', 'Delete this space?', 'Conversations stay.', `api/spaces/${space.id}`, again)], signButton('edit', 'Edit', () => editSpace(space))))));
 	});
 	const others = loading(personas, async () => {
 		const {items} = await get('api/personas?limit=500');
