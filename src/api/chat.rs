@@ -13,7 +13,7 @@ use crate::api::error::disk_full;
 use crate::api::{self, App, Call, attachments, spaces};
 use crate::base::ids::{MessageId, SessionId, SpaceId};
 use crate::base::limits::{ATTACHMENTS_MAX, CONTENT_BYTES_MAX, LABEL_BYTES_MAX, PATH_BYTES_MAX};
-use crate::gateway::{IncomingMessage, Submitted};
+use crate::gateway::{IncomingMessage, Known, Submitted};
 use crate::http::Response;
 use crate::http::error::{ErrorStatus, HttpError};
 use crate::middleware::auth::{self, Caller, Ends};
@@ -175,9 +175,13 @@ pub(crate) async fn chat(app: Arc<App>, call: Call) -> Result<Response, HttpErro
 }
 
 /// Hands a message to the gateway. What it names must be there, but for a retry: that finds its first run whatever became of it.
-pub(super) async fn submit(app: &App, mut incoming: IncomingMessage) -> Result<Submitted, HttpError> {
-    if !app.gateway.is_retry(&mut incoming).await? {
+pub(super) async fn submit(app: &App, incoming: IncomingMessage) -> Result<Submitted, HttpError> {
+    let known = app.gateway.known(&incoming).await?;
+    if known != Known::Retry {
         attachments::check(app, &incoming).await?;
+    }
+    // A space that was deleted is not made again by a session that was held in it.
+    if known == Known::Nothing {
         spaces::enter(app, incoming.owner, incoming.space_id).await?;
     }
     Ok(app.gateway.submit(incoming).await?)

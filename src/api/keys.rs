@@ -78,7 +78,8 @@ enum Owner {
 #[serde(default, deny_unknown_fields)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Rotation {
-    /// Seconds that the old key goes on; 0 ends it at once. Within them it can be rotated again, where the answer was lost.
+    /// Seconds that the old key goes on; 0 ends it at once. Within them it can be rotated again, where the answer was lost: by
+    /// another key or the command line, not by itself.
     #[cfg_attr(test, schemars(range(max = OVERLAP_SECS_MAX)))]
     overlap_secs: u64,
 }

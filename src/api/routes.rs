@@ -262,7 +262,7 @@ pub static ROUTES: &[Route] = &[
         .takes("SpaceChange")
         .answers(200, "SpaceDetail"),
     row(DELETE, "/api/spaces/{id}", WRITE, "Delete an archived space; its sessions stay and go on without", to!(spaces::delete))
-        .body(JSON_BODY_BYTES_MAX)
+        .takes_nothing()
         .answers(200, "SpaceDeleted"),
     row(POST, "/api/spaces/{id}/activate", WRITE, "Make it the space of new sessions", to!(spaces::activate))
         .takes_nothing()

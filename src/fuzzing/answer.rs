@@ -168,4 +168,8 @@ pub(super) fn vectors(data: &[u8]) {
     let dimensions = all.values().next().map_or(1, |vector| vector.len());
     let again = wire_vectors::to_file(dimensions, all.iter().map(|(key, vector)| (key, &**vector)));
     assert_eq!(wire_vectors::from_file(&again).map(|read| read.len()), Some(all.len()));
+    if let Some(key) = all.keys().next() {
+        let left = wire_vectors::without(&file, key).and_then(|left| wire_vectors::from_file(&left));
+        assert_eq!(left.map(|left| left.len()), Some(all.len() - 1));
+    }
 }

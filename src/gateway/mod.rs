@@ -45,6 +45,7 @@ pub use approvals::DecideError;
 pub use message::{CancelError, Counts, GatewayError, IncomingMessage, LanePolicy, Settings, Submitted};
 pub(crate) use runner::Job as RunnerJob;
 pub use runner::Runner;
+pub use submit::Known;
 
 /// What the gateway stands on.
 pub struct GatewayParts {

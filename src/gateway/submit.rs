@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::base::blocking;
 use crate::base::cancel::Why;
-use crate::base::ids::{AgentId, SessionId, SpaceId};
+use crate::base::ids::{AgentId, OwnerId, SessionId, SpaceId};
 use crate::base::limits::LANE_MESSAGES_MAX;
 use crate::events::Kind;
 use crate::gateway::ids::{self, Ids};
@@ -18,7 +18,7 @@ use crate::rooms::spaces::SpaceError;
 use crate::store::StoreError;
 use crate::store::audit::{Event, On, Outcome, What, Who};
 use crate::store::home::Space;
-use crate::store::record::{About, UserMessage};
+use crate::store::record::{About, Change, UserMessage};
 use crate::store::session::Session;
 
 /// When a full waiting room is worth another try: about the time of a short answer.
@@ -35,27 +35,28 @@ impl Gateway {
         detached(async move { gateway.accept(incoming).await }).await
     }
 
-    /// Whether the message is here already, so that [`Gateway::submit`] attaches to it, or says that the body differs. Where it names
-    /// the space that its session's own was merged into, or the other way about, it is said in the session's own.
+    /// What is known of a message before anything is made of what it names.
     ///
     /// # Errors
-    /// `Elsewhere`, before anything is made of what it names.
-    pub async fn is_retry(&self, incoming: &mut IncomingMessage) -> Result<bool, GatewayError> {
+    /// `Elsewhere`: its session is held in another space than it names.
+    pub async fn known(&self, incoming: &IncomingMessage) -> Result<Known, GatewayError> {
         if incoming.idempotency_key.is_none() && (incoming.session_id.is_none() || incoming.space_id.is_none()) {
-            return Ok(false);
+            return Ok(Known::Nothing);
         }
         let ids = ids::of(incoming, self.home.keyed(), &*self.random);
-        let Ok(session) = self.sessions.load(ids.session, incoming.owner).await else { return Ok(false) };
-        if session.is_elsewhere(incoming.space_id) && self.is_one_space(incoming, session.about().space_id).await {
-            incoming.space_id = None;
+        let Ok(session) = self.sessions.load(ids.session, incoming.owner).await else { return Ok(Known::Nothing) };
+        if session.find(ids.message).is_some() {
+            return Ok(Known::Retry);
         }
-        let found = session.find(ids.message).is_some();
-        if !found && session.is_elsewhere(incoming.space_id) { Err(GatewayError::Elsewhere) } else { Ok(found) }
+        if session.is_elsewhere(incoming.space_id) && !self.is_one_space(incoming.owner, incoming.space_id, &session).await {
+            return Err(GatewayError::Elsewhere);
+        }
+        Ok(if session.about().space_id.is_some() { Known::Held } else { Known::Nothing })
     }
 
     /// The named space and the session's own are the same since one was merged into the other.
-    async fn is_one_space(&self, incoming: &IncomingMessage, own: Option<SpaceId>) -> bool {
-        let (Some(named), Some(own), owner, spaces) = (incoming.space_id, own, incoming.owner, self.spaces.clone()) else { return false };
+    async fn is_one_space(&self, owner: OwnerId, named: Option<SpaceId>, session: &Session) -> bool {
+        let (Some(named), Some(own), spaces) = (named, session.about().space_id, self.spaces.clone()) else { return false };
         let same = move || Ok::<_, SpaceError>(spaces.resolve(owner, named)?.id == spaces.resolve(owner, own)?.id);
         blocking::spawn(same).await.is_ok_and(|same| same.unwrap_or(false))
     }
@@ -95,6 +96,9 @@ impl Gateway {
             GatewayError::DiskFull("the audit log cannot be written, so no message is taken; the server's log says why".to_owned())
         })?;
         let place = Promise::of(&self, ids.session)?;
+        if session.is_elsewhere(user.space_id) && self.is_one_space(incoming.owner, user.space_id, &session).await {
+            session.set_about(Change { space_id: Some(user.space_id), ..Change::default() }).await?;
+        }
         let accepted = session.accept_behind(incoming.history, ids.message, user.clone()).await?;
         if accepted.fresh {
             self.audit.note(Event {
@@ -109,7 +113,7 @@ impl Gateway {
     }
 
     /// The session it goes to. Where no new message can be taken, one that exists may still know the message of a retry.
-    async fn session(&self, ids: Ids, owner: &crate::base::ids::OwnerId, retry: bool, begins: About) -> Result<Arc<Session>, GatewayError> {
+    async fn session(&self, ids: Ids, owner: &OwnerId, retry: bool, begins: About) -> Result<Arc<Session>, GatewayError> {
         let refusal = match self.home.space() {
             _ if self.state().draining => GatewayError::Draining,
             Space::Full { why } => GatewayError::DiskFull(why),
@@ -121,6 +125,17 @@ impl Gateway {
         let known = self.sessions.load(ids.session, *owner).await.ok().filter(|session| session.find(ids.message).is_some());
         known.ok_or(refusal)
     }
+}
+
+/// What is known of a message before it is accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Known {
+    /// Nothing: what it names must be there, or is made.
+    Nothing,
+    /// Its session is held in the space that it names, which need not be there any more.
+    Held,
+    /// It is here: [`Gateway::submit`] attaches to it, or says that the body differs.
+    Retry,
 }
 
 /// A place that is promised to a message while it is written down; dropping it gives it back.

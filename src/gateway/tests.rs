@@ -647,12 +647,12 @@ async fn a_retry_is_known_before_it_is_sent() {
     let house = house();
     let keyed =
         |content: &str, key: Option<&str>| IncomingMessage { idempotency_key: key.map(str::to_owned), ..house.message(content, None) };
-    assert!(!house.gateway.is_retry(&mut keyed("say x", Some("k"))).await.unwrap());
+    assert_eq!(house.gateway.known(&keyed("say x", Some("k"))).await.unwrap(), Known::Nothing);
     let sent = house.send_with_key("say x", "k").await.unwrap();
-    assert!(house.gateway.is_retry(&mut keyed("say x", Some("k"))).await.unwrap());
-    assert!(house.gateway.is_retry(&mut keyed("say y", Some("k"))).await.unwrap(), "what it says is looked at where it is sent");
-    assert!(!house.gateway.is_retry(&mut keyed("say x", None)).await.unwrap());
-    assert!(!house.gateway.is_retry(&mut keyed("say x", Some("l"))).await.unwrap());
+    assert_eq!(house.gateway.known(&keyed("say x", Some("k"))).await.unwrap(), Known::Retry);
+    assert_eq!(house.gateway.known(&keyed("say y", Some("k"))).await.unwrap(), Known::Retry, "what it says is looked at where it is sent");
+    assert_eq!(house.gateway.known(&keyed("say x", None)).await.unwrap(), Known::Nothing);
+    assert_eq!(house.gateway.known(&keyed("say x", Some("l"))).await.unwrap(), Known::Nothing);
     ended(&sent.session, sent.id).await;
 }
 

@@ -182,6 +182,9 @@ impl Spaces {
     /// It is another owner's (not found), it is archived, or there are too many.
     pub fn enter(&self, owner: OwnerId, id: SpaceId) -> Result<(Space, bool), SpaceError> {
         let mut shelf = self.shelf.hold()?;
+        if shelf.is_broken(id)? {
+            return Err(SpaceError::Conflict("the space's file cannot be read; the server's log says which"));
+        }
         if shelf.whoever(id)?.is_none() {
             let name = format!("Space {}", id.to_string().get(..8).unwrap_or_default());
             return Ok((self.make(&mut shelf, owner, id, NewSpace { name, ..NewSpace::default() })?, true));
@@ -263,16 +266,20 @@ impl Spaces {
         Ok(stays)
     }
 
-    /// Lets an archived one go. What was merged into it is from then on said where it was itself merged into.
+    /// Lets an archived one go. What was merged into it is an archived space of its own from then on.
     pub fn delete(&self, owner: OwnerId, id: SpaceId) -> Result<(), SpaceError> {
         let mut shelf = self.shelf.hold()?;
         let space = shelf.find(owner, id)?.ok_or(SpaceError::NotFound)?;
         if space.status == Status::Active {
             return Err(SpaceError::Conflict("the space is in use; archive it first"));
         }
-        // First those that lead here: stopped in between, each of them still leads to where it did.
+        // What was said in it is said elsewhere now; without it, those sessions would be said nowhere.
+        if space.merged_into.map(|into| shelf.find(owner, into)).transpose()?.flatten().is_some() {
+            return Err(SpaceError::Conflict("the space leads to the one that it was merged into; restore it first, then archive it"));
+        }
+        // First those that lead here: stopped in between, each of them is an archived one as before.
         for led in shelf.list(owner)?.into_iter().filter(|other| other.merged_into == Some(id)) {
-            self.put(&mut shelf, Space { merged_into: space.merged_into, ..led })?;
+            self.put(&mut shelf, Space { merged_into: None, ..led })?;
         }
         Ok(shelf.remove(id)?)
     }
@@ -355,8 +362,11 @@ mod tests {
         }
         assert!(matches!(spaces.delete(other, b), Err(SpaceError::NotFound)));
         assert!(matches!(spaces.delete(owner, c), Err(SpaceError::Conflict(_))), "it is in use");
+        assert!(matches!(spaces.delete(owner, b), Err(SpaceError::Conflict(_))), "what was said in it is said in c");
+        spaces.archive(owner, c).unwrap();
+        spaces.delete(owner, c).unwrap();
         spaces.delete(owner, b).unwrap();
-        assert_eq!(spaces.enter(owner, a).unwrap().0.id, c, "the way leads past what is gone");
+        assert!(matches!(spaces.enter(owner, a), Err(SpaceError::Conflict(_))), "it leads nowhere, and is archived");
         assert_eq!(spaces.restore(owner, a).unwrap().merged_into, None);
         assert_eq!(spaces.resolve(owner, a).unwrap().context, "This is a.");
     }

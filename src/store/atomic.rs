@@ -48,17 +48,17 @@ pub(crate) fn put(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<Box<
 
 /// [`put`] for many files of one directory, with one sync of everything instead of one for each. After an error any of them may be
 /// there.
-pub(crate) fn put_all(disk: &dyn Disk, dir: &Path, files: &[PathBuf], bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn put_all<B: AsRef<[u8]>>(disk: &dyn Disk, dir: &Path, files: &[(PathBuf, B)]) -> io::Result<()> {
     let written = || {
-        for path in files {
+        for (path, bytes) in files {
             let file = disk.open(&beside(path), Open::Append)?;
             file.set_len(0)?;
-            file.write_at(bytes, 0)?;
+            file.write_at(bytes.as_ref(), 0)?;
         }
         disk.sync_all(dir)?;
-        files.iter().try_for_each(|path| disk.rename(&beside(path), path))
+        files.iter().try_for_each(|(path, _)| disk.rename(&beside(path), path))
     };
-    written().inspect_err(|_| files.iter().for_each(|path| drop(disk.remove_file(&beside(path)))))
+    written().inspect_err(|_| files.iter().for_each(|(path, _)| drop(disk.remove_file(&beside(path)))))
 }
 
 fn renamed(disk: &dyn Disk, path: &Path, bytes: &[u8], durable: Durable) -> io::Result<Box<dyn DiskFile>> {

@@ -37,8 +37,8 @@ pub(crate) fn bury(core: &Core, id: SessionId) -> Result<(), StoreError> {
 /// the listing knows which. Blocking.
 pub(crate) fn bury_all(core: &Core, ids: &[SessionId], names: &Names) -> Result<(), StoreError> {
     let text = format!("{}\n", core.now());
-    let tombstones: Vec<PathBuf> = ids.iter().map(|id| core.files.gone(*id)).collect();
-    let write = || atomic::put_all(core.disk(), core.files.dir(), &tombstones, text.as_bytes());
+    let tombstones: Vec<(PathBuf, &str)> = ids.iter().map(|id| (core.files.gone(*id), text.as_str())).collect();
+    let write = || atomic::put_all(core.disk(), core.files.dir(), &tombstones);
     let mut written = write();
     if let Some(why) = written.as_ref().err().and_then(refusal) {
         core.home.give_up_reserve(why);

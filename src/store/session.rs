@@ -125,9 +125,11 @@ impl Session {
     pub fn about(&self) -> About {
         self.state().overview.about.clone()
     }
-    /// A message cannot name this space: the session has messages and is not held in it. It moves only by [`Self::set_about`].
+    /// A message cannot name this space: the session has messages and is held in another one, from which it moves only by
+    /// [`Self::set_about`]. One that is held in none takes the first that is named.
     pub fn is_elsewhere(&self, named: Option<SpaceId>) -> bool {
-        named.is_some_and(|named| !self.is_blank() && self.state().overview.about.space_id != Some(named))
+        let own = self.about().space_id.filter(|_| !self.is_blank());
+        named.zip(own).is_some_and(|(named, own)| named != own)
     }
     /// The title that someone gave, else one made of the first message; `None` before that.
     pub fn title(&self) -> Option<String> {

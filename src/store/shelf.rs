@@ -208,6 +208,12 @@ impl<T: Thing> Held<'_, T> {
         Ok(things.by_id.get(&id).and_then(|kept| kept.thing.clone()))
     }
 
+    /// A file of this id lies there and cannot be read.
+    pub fn is_broken(&mut self, id: T::Id) -> io::Result<bool> {
+        self.whoever(id)?;
+        Ok(self.things.iter().any(|things| things.by_id.get(&id).is_some_and(|kept| kept.thing.is_none())))
+    }
+
     /// What this owner has chosen.
     pub fn current(&mut self, owner: OwnerId) -> io::Result<Option<T>> {
         let Some(things) = self.things.as_mut() else { return Ok(None) };

@@ -2,6 +2,7 @@
 //!
 //! Every vector that leaves here is finite, not zero and of length one, so that a product of two is their cosine.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 
@@ -79,6 +80,30 @@ pub fn from_file(bytes: &[u8]) -> Option<HashMap<Key, Box<[f32]>>> {
     });
     let all = all.collect::<Option<_>>()?;
     rows.remainder().is_empty().then_some(all)
+}
+
+/// The bytes of a file without the vectors whose keys begin so: the same where there is none. `None` where it is not whole.
+pub fn without<'a>(bytes: &'a [u8], beginning: &[u8]) -> Option<Cow<'a, [u8]>> {
+    let (body, sum) = bytes.split_last_chunk::<4>()?;
+    let (head, rows) = body.split_at_checked(MAGIC.len() + 4)?;
+    let (dimensions, _) = head.strip_prefix(MAGIC)?.split_first_chunk::<4>()?;
+    let row_bytes = KEY_BYTES + usize::try_from(u32::from_le_bytes(*dimensions)).ok().filter(|n| (1..=DIMENSIONS_MAX).contains(n))? * 4;
+    if crc32fast::hash(body) != u32::from_le_bytes(*sum) || rows.len() % row_bytes != 0 {
+        return None;
+    }
+    let stays = |row: &&[u8]| !row.starts_with(beginning);
+    if rows.chunks_exact(row_bytes).all(|row| stays(&row)) {
+        return Some(Cow::Borrowed(bytes));
+    }
+    let mut left = head.to_vec();
+    rows.chunks_exact(row_bytes).filter(stays).for_each(|row| left.extend(row));
+    left.extend(crc32fast::hash(&left).to_le_bytes());
+    Some(Cow::Owned(left))
+}
+
+/// No vector is in these bytes of a file.
+pub fn is_empty(file: &[u8]) -> bool {
+    file.len() <= MAGIC.len() + 4 + 4
 }
 
 /// The cosine of two vectors of length one; 0 where they cannot be compared.
@@ -172,5 +197,11 @@ mod tests {
             assert!(from_file(&rotten).is_none());
         }
         assert!((cosine(&[0.6, 0.8], &[1.0, 0.0]) - 0.6).abs() < 1e-6);
+        assert_eq!(without(&bytes, &[9]).as_deref(), Some(&bytes[..]));
+        let left = without(&bytes, &[1]).unwrap();
+        assert!(from_file(&left).unwrap().keys().eq([&[2; KEY_BYTES]]) && !is_empty(&left));
+        let none = without(&left, &[2; KEY_BYTES]).unwrap();
+        assert!(is_empty(&none) && from_file(&none).unwrap().is_empty());
+        assert!((0..bytes.len()).all(|n| without(&bytes[..n], &[1]).is_none()));
     }
 }

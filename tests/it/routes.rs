@@ -193,6 +193,7 @@ async fn a_row_of_ours_that_takes_nothing_says_so_of_a_body_with_something_in_it
         "/api/chat/{id}/cancel",
         "/api/memory/{name}",
         "/api/personas/{id}",
+        "/api/spaces/{id}",
         "/api/spaces/{id}/activate",
         "/api/spaces/{id}/archive",
         "/api/spaces/{id}/restore",

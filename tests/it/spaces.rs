@@ -92,7 +92,8 @@ async fn a_file_that_was_edited_in_place_is_seen_and_what_is_changed_next_keeps_
     // Half an edit is no space, and nothing is written over it.
     edit(&server, &format!("spaces/{id}.json"), "}", "");
     client.get(&format!("/api/spaces/{id}")).await.expect(404);
-    client.post("/api/chat", &json!({"content": "hello", "space_id": id})).await.expect(500);
+    let refused = client.post("/api/chat", &json!({"content": "hello", "space_id": id})).await.expect(409);
+    assert!(refused.error().contains("cannot be read"), "{}", refused.text());
     let kept = std::fs::read_to_string(server.home().join(format!("workspace/spaces/{id}.json"))).unwrap();
     assert!(kept.contains("And again."), "{kept}");
     std::fs::write(server.home().join(format!("workspace/spaces/{id}.json")), kept + "}").unwrap();
@@ -145,6 +146,13 @@ async fn an_archived_space_is_deleted_and_its_sessions_are_read_and_go_on_withou
     for (from, into) in [(&garden, &house), (&house, &town)] {
         client.post("/api/spaces/merge", &json!({"from": from, "into": into})).await.expect(200);
     }
+    let refused = client.delete(&format!("/api/spaces/{house}")).await.expect(409);
+    assert!(refused.error().contains("restore it first"), "what was said in it is said in town: {}", refused.text());
+    for what in ["restore", "archive"] {
+        client.post_empty(&format!("/api/spaces/{house}/{what}")).await.expect(200);
+    }
+    let body = client.send(Ask::new("DELETE", format!("/api/spaces/{house}")).json(&json!({"x": 1}))).await;
+    body.expect(422);
     let gone = client.delete(&format!("/api/spaces/{house}")).await.expect(200).json();
     assert_eq!(gone, json!({"status": "deleted", "id": house}));
     client.delete(&format!("/api/spaces/{house}")).await.expect(404);
@@ -155,14 +163,18 @@ async fn an_archived_space_is_deleted_and_its_sessions_are_read_and_go_on_withou
     server.restart();
     let client = server.client();
     assert_eq!(client.get("/api/spaces").await.expect(200).json()["total"], 2);
-    assert_eq!(client.get(&format!("/api/spaces/{garden}")).await.expect(200).json()["merged_into"], town, "the way leads past it");
-    for session in &sessions {
-        client.get(&format!("/api/sessions/{session}")).await.expect(200);
-        client.post("/api/chat", &json!({"content": "again", "session_id": session})).await.expect(200);
+    assert!(client.get(&format!("/api/spaces/{garden}")).await.expect(200).json()["merged_into"].is_null(), "it leads nowhere");
+    client.post("/api/chat", &json!({"content": "again", "session_id": sessions[0]})).await.expect(409);
+    client.get(&format!("/api/sessions/{}", sessions[1])).await.expect(200);
+    // Whoever echoes what was told makes no space of it.
+    for space in [Value::Null, json!(house)] {
+        client.post("/api/chat", &json!({"content": "again", "session_id": sessions[1], "space_id": space})).await.expect(200);
     }
-    assert!(model.request(3).await.told().contains("This is town."), "the session of the one that is left");
-    let told = model.request(4).await.told();
-    assert!(["house", "town"].iter().all(|space| !told.contains(&format!("This is {space}."))), "{told}");
+    for n in [3, 4] {
+        let told = model.request(n).await.told();
+        assert!(["house", "town"].iter().all(|space| !told.contains(&format!("This is {space}."))), "{told}");
+    }
+    assert_eq!(client.get("/api/spaces").await.expect(200).json()["total"], 2);
     let listed = client.get(&format!("/api/sessions?space_id={house}")).await.expect(200).json();
     assert_eq!(listed["items"][0]["id"], sessions[1], "where it was said: {listed}");
 }
@@ -227,7 +239,12 @@ async fn a_message_says_where_a_session_is_held_only_as_its_first_one() {
     let say = |session: &Value, space: &Value| json!({"type": "message", "content": "hello", "session_id": session, "space_id": space});
     let first = client.post("/api/chat", &say(&Value::Null, &json!(garden))).await.expect(200).json()["session_id"].clone();
     let free = client.post("/api/chat", &say(&Value::Null, &Value::Null)).await.expect(200).json()["session_id"].clone();
-    let elsewhere = [(&first, json!(house)), (&free, json!(garden)), (&first, json!("67e55044-10b1-426f-9247-bb680e5fe0c8"))];
+    assert_eq!(
+        client.post("/api/chat", &say(&free, &json!(garden))).await.expect(200).json()["space_id"],
+        garden,
+        "the first that is named"
+    );
+    let elsewhere = [(&first, json!(house)), (&free, json!(house)), (&first, json!("67e55044-10b1-426f-9247-bb680e5fe0c8"))];
     let mut socket = Ws::chat(&client).await;
     for (session, space) in &elsewhere {
         let error = client.post("/api/chat", &say(session, space)).await.expect(409).error();
@@ -251,12 +268,15 @@ async fn a_message_says_where_a_session_is_held_only_as_its_first_one() {
     client.post("/api/chat", &say(&first, &json!(garden))).await.expect(409);
     let answer = client.post("/api/chat", &say(&first, &json!(house))).await.expect(200).json();
     assert_eq!(answer["space_id"], house);
-    // What its space was merged into is no other place, and a retry says so, too.
+    // What its space was merged into is no other place, and a retry finds its first run, whatever became of either since.
     let admin = server.client();
     let attic = make(&admin, "attic").await;
     admin.post("/api/spaces/merge", &json!({"from": house, "into": attic})).await.expect(200);
-    let named = || Ask::new("POST", "/api/chat").json(&say(&first, &json!(attic))).header("idempotency-key", "l");
-    let said = client.send(named()).await.expect(200).json();
-    assert_eq!((&said["space_id"], &client.send(named()).await.expect(200).json()["id"]), (&json!(house), &said["id"]));
+    assert_eq!(client.send(named()).await.expect(200).json()["id"], said["id"]);
+    let later = || Ask::new("POST", "/api/chat").json(&say(&first, &json!(attic))).header("idempotency-key", "l");
+    let moved = client.send(later()).await.expect(200).json();
+    assert_eq!(moved["space_id"], attic);
+    admin.post_empty(&format!("/api/spaces/{house}/restore")).await.expect(200);
+    assert_eq!(client.send(later()).await.expect(200).json()["id"], moved["id"]);
     client.post("/api/chat", &say(&first, &json!(garden))).await.expect(409);
 }

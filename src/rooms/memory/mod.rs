@@ -254,6 +254,8 @@ impl Memory {
         known.of(owner).remove(id);
         known.times = Some(self.files.times()?);
         self.note_counts(&known);
+        // Nobody else has to wait for a large file.
+        drop(known);
         self.vectors.forget(id);
         Ok(())
     }

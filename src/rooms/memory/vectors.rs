@@ -1,6 +1,7 @@
 //! The vectors of memories: made by an embedding model, kept in memory and in `<workspace>/memory/vectors/<model>.vec`, of one
 //! model at a time. They can be made again from the texts, so the file is not synced, and a damaged one is as good as none.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use crate::base::limits::VECTORS_BYTES_MAX;
 use crate::base::log;
 use crate::store::atomic::{self, Durable};
 use crate::store::home::Seams;
-use crate::sys::disk::{Disk, read_whole};
+use crate::sys::disk::read_whole;
 use crate::wire::vectors::{self, KEY_BYTES, Key};
 
 /// A text of a memory: its vector holds for this text alone.
@@ -74,32 +75,34 @@ impl Vectors {
     }
 
     /// Lets go of the vectors of a memory that is no more: a vector tells much of its text. Of whatever model they are; a file
-    /// that cannot be written without them goes as a whole.
+    /// that cannot be written without them, or is damaged, goes as a whole.
     pub(super) fn forget(&self, id: MemoryId) {
         let mut held = self.held.lock().unwrap_or_else(|e| e.into_inner());
-        let its = |key: &Key| key.starts_with(id.to_string().as_bytes());
-        held.by_key.retain(|key, _| !its(key));
-        let disk = &*self.seams.disk;
-        for item in disk.list(&self.dir).unwrap_or_default() {
-            let path = self.dir.join(&item.name);
-            if !item.name.ends_with(".vec") {
+        let its = id.to_string();
+        let before = held.by_key.len();
+        held.by_key.retain(|key, _| !key.starts_with(its.as_bytes()));
+        // What is held is what that file says.
+        let spared = (!held.model.is_empty() && held.by_key.len() == before).then(|| self.path(&held.model));
+        let files = self.seams.disk.list(&self.dir).unwrap_or_default();
+        for path in files.iter().filter(|item| item.name.ends_with(".vec")).map(|item| self.dir.join(&item.name)) {
+            if spared.as_ref() == Some(&path) {
                 continue;
             }
-            let mut all = Self::read(disk, &path);
-            let before = all.len();
-            all.retain(|key, _| !its(key));
-            let dimensions = all.values().next().map_or(0, |vector| vector.len());
-            let gone = if all.is_empty() {
-                disk.remove_file(&path)
-            } else if all.len() < before {
-                let bytes = vectors::to_file(dimensions, all.iter().map(|(key, vector)| (key, &**vector)));
-                atomic::replace(disk, &path, &bytes, Durable::No).or_else(|_| disk.remove_file(&path))
-            } else {
-                Ok(())
-            };
-            if let Err(e) = gone {
-                log::warn("memory", format_args!("a vector of a memory that was deleted is still in {}: {e}", path.display()));
+            if let Err(e) = self.forget_in(&path, its.as_bytes()) {
+                log::warn("memory", format_args!("a vector of a memory that was deleted may still be in {}: {e}", path.display()));
             }
+        }
+    }
+
+    fn forget_in(&self, path: &Path, its: &[u8]) -> io::Result<()> {
+        let disk = &*self.seams.disk;
+        let bytes = read_whole(disk, path, 2 * VECTORS_BYTES_MAX as u64)?;
+        match vectors::without(&bytes, its) {
+            Some(Cow::Borrowed(_)) => Ok(()),
+            Some(Cow::Owned(left)) if !vectors::is_empty(&left) => {
+                atomic::replace(disk, path, &left, Durable::No).or_else(|_| disk.remove_file(path))
+            }
+            _ => disk.remove_file(path),
         }
     }
 
@@ -118,17 +121,12 @@ impl Vectors {
     fn of(&self, model: &str) -> MutexGuard<'_, Held> {
         let mut held = self.held.lock().unwrap_or_else(|e| e.into_inner());
         if held.model != model {
-            let by_key = Self::read(&*self.seams.disk, &self.path(model));
+            let bytes = read_whole(&*self.seams.disk, &self.path(model), 2 * VECTORS_BYTES_MAX as u64).unwrap_or_default();
+            let by_key = vectors::from_file(&bytes).unwrap_or_default();
             let dimensions = by_key.values().next().map_or(0, |vector| vector.len());
             *held = Held { model: model.to_owned(), dimensions, by_key, refused: HashSet::new() };
         }
         held
-    }
-
-    /// The vectors of a file; none of one that is not whole.
-    fn read(disk: &dyn Disk, path: &Path) -> HashMap<Key, Box<[f32]>> {
-        let bytes = read_whole(disk, path, 2 * VECTORS_BYTES_MAX as u64).unwrap_or_default();
-        vectors::from_file(&bytes).unwrap_or_default()
     }
 
     fn write(&self, held: &Held) -> io::Result<()> {

@@ -157,7 +157,7 @@ impl Seeds {
 
     /// Keeps a new specification. Not synced: the log names it, and what it says was said in the conversation.
     pub fn save(&self, seed: &Seed) -> Result<(), SeedError> {
-        self.write(&self.seeds, seed.id, seed, Durable::No)?;
+        self.write(&self.seeds, seed.id, seed)?;
         if let Some(index) = self.index().as_mut() {
             index.add(seed);
         }
@@ -166,7 +166,7 @@ impl Seeds {
 
     /// Keeps what came of one; a later evaluation of the same specification replaces an earlier one.
     pub fn save_evaluation(&self, evaluation: &Evaluation) -> Result<(), SeedError> {
-        self.write(&self.evals, evaluation.seed_id, evaluation, Durable::No)
+        self.write(&self.evals, evaluation.seed_id, evaluation)
     }
 
     /// One specification of this owner.
@@ -227,20 +227,28 @@ impl Seeds {
         index.as_mut().ok_or(SeedError::NotFound)
     }
 
-    fn write(&self, dir: &Path, id: SeedId, value: &impl Serialize, durable: Durable) -> Result<(), SeedError> {
+    fn write(&self, dir: &Path, id: SeedId, value: &impl Serialize) -> Result<(), SeedError> {
         atomic::make_dir(&*self.seams.disk, dir)?;
-        let bytes = serde_json::to_vec(value).map_err(io::Error::from)?;
-        if bytes.len() as u64 > SEED_BYTES_MAX {
-            // Nobody could read it; one that has grown so was shared with thousands of copies of its conversation.
-            return Err(SeedError::Io(io::ErrorKind::FileTooLarge.into()));
-        }
-        Ok(atomic::replace(&*self.seams.disk, &dir.join(format!("{id}.json")), &bytes, durable)?)
+        Ok(atomic::replace(&*self.seams.disk, &file_of(dir, id), &to_bytes(value)?, Durable::No)?)
     }
 
     fn read<T: DeserializeOwned>(&self, dir: &Path, id: SeedId) -> Result<T, SeedError> {
-        let bytes = read_whole(&*self.seams.disk, &dir.join(format!("{id}.json")), SEED_BYTES_MAX)?;
+        let bytes = read_whole(&*self.seams.disk, &file_of(dir, id), SEED_BYTES_MAX)?;
         serde_json::from_slice(&bytes).map_err(|e| SeedError::Io(damaged(&e)))
     }
+}
+
+fn file_of(dir: &Path, id: SeedId) -> PathBuf {
+    dir.join(format!("{id}.json"))
+}
+
+fn to_bytes(value: &impl Serialize) -> io::Result<Vec<u8>> {
+    let bytes = serde_json::to_vec(value)?;
+    if bytes.len() as u64 > SEED_BYTES_MAX {
+        // Nobody could read it; one that has grown so was shared with thousands of copies of its conversation.
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -330,6 +338,28 @@ mod tests {
         assert_eq!(seeds.evaluation(owner, seed.id).unwrap(), evaluation);
         std::fs::write(dir.join("seeds").join(format!("{}.json", seed.id)), "{").unwrap();
         assert!(matches!(seeds.find(owner, seed.id), Err(SeedError::Io(_))));
+    }
+
+    #[test]
+    fn what_cannot_be_read_for_a_moment_is_not_taken_from_a_copy() {
+        let disk = FaultDisk::before(Arc::new(MemoryDisk::default()));
+        disk.create_dir(Path::new("/w")).unwrap();
+        let (_, seams) = test_seams("seeds-unread");
+        let seeds = Seeds::open(Path::new("/w"), Seams { disk: Arc::new(disk.clone()), ..seams });
+        let (owner, [first, copy]) = (OwnerId::derived(&[1; 32]), [4, 5].map(|n| SessionId::derived(&[n; 32])));
+        // More than are written at once.
+        let all: Vec<Seed> = (0..300).map(|at| written(at, first)).collect();
+        all.iter().for_each(|seed| seeds.save(seed).unwrap());
+        seeds.share(owner, &all.iter().map(|seed| seed.id).collect(), copy).unwrap();
+        let unread = file_of(&seeds.seeds, all[7].id);
+        disk.refuse_reading(Some(&unread));
+        seeds.forget(&HashSet::from([first])).unwrap_err();
+        disk.refuse_reading(None);
+        assert!(all.iter().all(|seed| seeds.find(owner, seed.id).is_ok()));
+        seeds.forget(&HashSet::from([first])).unwrap();
+        assert!(all.iter().all(|seed| seeds.find(owner, seed.id).is_ok_and(|seed| seed.session_id == copy && seed.forks.is_empty())));
+        seeds.forget(&HashSet::from([copy])).unwrap();
+        assert!(all.iter().all(|seed| seeds.find(owner, seed.id).is_err()));
     }
 
     #[test]

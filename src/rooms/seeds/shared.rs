@@ -2,11 +2,17 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::io;
+use std::path::PathBuf;
 
 use crate::base::ids::{OwnerId, SeedId, SessionId};
 use crate::base::limits::LINEAGE_MAX;
-use crate::rooms::seeds::{Seed, SeedError, Seeds};
-use crate::store::atomic::Durable;
+use crate::rooms::seeds::{Seed, SeedError, Seeds, file_of, to_bytes};
+use crate::store::atomic;
+
+/// Written with one sync of everything: each in memory until then.
+const WRITTEN_AT_ONCE: usize = 256;
+/// What a file that says nothing any more is read as; any other failure may pass.
+const DAMAGED: [io::ErrorKind; 3] = [io::ErrorKind::NotFound, io::ErrorKind::InvalidData, io::ErrorKind::FileTooLarge];
 
 impl Seeds {
     /// These, what they repair and what repairs them belong to a copy of their conversation, too. One that is not there, or is another
@@ -33,14 +39,17 @@ impl Seeds {
         let mut index = self.index();
         let index = self.loaded(&mut index)?;
         index.add_repairs(owner, &mut all);
+        let mut changed = Vec::new();
         for id in all {
             let Ok(mut seed) = self.find(owner, id) else { continue };
             if seed.session_id != copy && !seed.forks.contains(&copy) {
                 seed.forks.push(copy);
-                // Durable, other than the first time: a power cut does not take what was there.
-                self.write(&self.seeds, id, &seed, Durable::Yes)?;
-                index.add(&seed);
+                changed.push(seed);
             }
+        }
+        for some in changed.chunks(WRITTEN_AT_ONCE) {
+            self.put(some)?;
+            some.iter().for_each(|seed| index.add(seed));
         }
         Ok(())
     }
@@ -69,6 +78,13 @@ impl Seeds {
                 }
             }
         }
+        for some in left.chunks(WRITTEN_AT_ONCE) {
+            if let Err(e) = self.put(some) {
+                failed = Some(e);
+                stay.extend(some.iter().map(|seed| seed.id));
+            }
+        }
+        left.retain(|seed| !stay.contains(&seed.id));
         index.remove(sessions, &stay);
         // The tombstones of their sessions go some day; by then no power cut may bring them back.
         for dir in [&self.seeds, &self.evals].into_iter().filter(|_| any) {
@@ -81,24 +97,34 @@ impl Seeds {
         failed.map_or(Ok(()), Err)
     }
 
-    /// Takes one from these sessions; what is left of it, where another has it.
+    /// Takes one from these sessions: it goes, or it is what is left of it, to be written, where another has it.
     fn leave(&self, id: SeedId, sessions: &HashSet<SessionId>) -> Result<Option<Seed>, SeedError> {
-        // One that cannot be read says nothing to a copy either.
-        if let Ok(seed) = self.read::<Seed>(&self.seeds, id) {
-            let all = std::iter::once(seed.session_id).chain(seed.forks.iter().copied());
-            let left: Vec<SessionId> = all.filter(|session| !sessions.contains(session)).collect();
-            if let Some((first, forks)) = left.split_first() {
-                let seed = Seed { session_id: *first, forks: forks.to_vec(), ..seed };
-                self.write(&self.seeds, id, &seed, Durable::Yes)?;
-                return Ok(Some(seed));
+        match self.read::<Seed>(&self.seeds, id) {
+            Ok(seed) => {
+                let all = std::iter::once(seed.session_id).chain(seed.forks.iter().copied());
+                let left: Vec<SessionId> = all.filter(|session| !sessions.contains(session)).collect();
+                if let Some((first, forks)) = left.split_first() {
+                    return Ok(Some(Seed { session_id: *first, forks: forks.to_vec(), ..seed }));
+                }
             }
+            // A damaged one says nothing to a copy either.
+            Err(SeedError::Io(e)) if DAMAGED.contains(&e.kind()) => {}
+            Err(e) => return Err(e),
         }
         for dir in [&self.seeds, &self.evals] {
-            match self.seams.disk.remove_file(&dir.join(format!("{id}.json"))) {
+            match self.seams.disk.remove_file(&file_of(dir, id)) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e.into()),
                 _ => {}
             }
         }
         Ok(None)
+    }
+
+    /// Writes some, durably other than the first time: a power cut does not take what was there.
+    fn put(&self, some: &[Seed]) -> Result<(), SeedError> {
+        let files = some.iter().map(|seed| Ok((file_of(&self.seeds, seed.id), to_bytes(seed)?)));
+        let files: Vec<(PathBuf, Vec<u8>)> = files.collect::<io::Result<_>>()?;
+        atomic::put_all(&*self.seams.disk, &self.seeds, &files)?;
+        Ok(self.seams.disk.sync_dir(&self.seeds)?)
     }
 }
