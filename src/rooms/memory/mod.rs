@@ -337,10 +337,9 @@ impl Memory {
     fn read(&self, owner: OwnerId, category: Category, id: MemoryId) -> Result<Entry, MemoryError> {
         if let Some(stamp) = self.files.stamp(category, id)? {
             let mut known = self.known.lock().unwrap_or_else(|e| e.into_inner());
-            if known.read.get(&(category, id)).is_some_and(|(read, _)| *read != stamp)
-                // Looked at again under the lock: it may be us who have written it.
-                && let Some(stamp) = self.files.stamp(category, id)?
-            {
+            let is_other = known.read.get(&(category, id)).is_some_and(|(read, _)| *read != stamp);
+            // Looked at again under the lock: it may be us who have written it.
+            if let Some(stamp) = is_other.then(|| self.files.stamp(category, id)).transpose()?.flatten() {
                 self.see(&mut known, category, id, stamp);
                 self.note_counts(&known);
             }
