@@ -5,8 +5,10 @@ import { startModel } from './model.mjs';
 import { Server } from './server.mjs';
 
 async function room(page, name) {
-  await page.getByRole('navigation', { name: 'Rooms' }).getByRole('link', { name }).click();
-  await page.locator('.room h1').waitFor();
+  const link = page.getByRole('navigation', { name: 'Rooms' }).getByRole('link', { name });
+  await link.click();
+  // The one before is there until this one is.
+  await link.and(page.locator('[aria-current=page]')).waitFor();
 }
 
 export default [
