@@ -40,7 +40,8 @@ impl Index {
             Err(e) => return Err(e),
         };
         files.retain(|file| !file.is_dir && file.name.ends_with(".json"));
-        // They are never changed once written: the newest files are the newest specifications.
+        // The newest first, so that those beyond the bound are put aside as they come. Sharing one makes its file newer, which costs
+        // no more than a detour: what counts is when it was made.
         files.sort_by_key(|file| std::cmp::Reverse(file.modified));
         let mut index = Self::default();
         for file in files {

@@ -9,7 +9,7 @@ use crate::base::limits::LINEAGE_MAX;
 use crate::rooms::seeds::{Seed, SeedError, Seeds, file_of, to_bytes};
 use crate::store::atomic;
 
-/// Written with one sync of everything: each in memory until then.
+/// Read and written together, with one sync of everything: so many are in memory.
 const WRITTEN_AT_ONCE: usize = 256;
 /// What a file that says nothing any more is read as; any other failure may pass.
 const DAMAGED: [io::ErrorKind; 3] = [io::ErrorKind::NotFound, io::ErrorKind::InvalidData, io::ErrorKind::FileTooLarge];
@@ -39,17 +39,13 @@ impl Seeds {
         let mut index = self.index();
         let index = self.loaded(&mut index)?;
         index.add_repairs(owner, &mut all);
-        let mut changed = Vec::new();
-        for id in all {
-            let Ok(mut seed) = self.find(owner, id) else { continue };
-            if seed.session_id != copy && !seed.forks.contains(&copy) {
-                seed.forks.push(copy);
-                changed.push(seed);
-            }
-        }
-        for some in changed.chunks(WRITTEN_AT_ONCE) {
-            self.put(some)?;
-            some.iter().for_each(|seed| index.add(seed));
+        let all: Vec<SeedId> = all.into_iter().collect();
+        for some in all.chunks(WRITTEN_AT_ONCE) {
+            let seeds = some.iter().filter_map(|id| self.find(owner, *id).ok());
+            let mut seeds: Vec<Seed> = seeds.filter(|seed| seed.session_id != copy && !seed.forks.contains(&copy)).collect();
+            seeds.iter_mut().for_each(|seed| seed.forks.push(copy));
+            self.put(&seeds)?;
+            seeds.iter().for_each(|seed| index.add(seed));
         }
         Ok(())
     }
@@ -65,35 +61,36 @@ impl Seeds {
         }
         let mut index = self.index();
         let index = self.loaded(&mut index)?;
-        let (mut failed, mut stay, mut left) = (None, Vec::new(), Vec::new());
-        let these = index.of(sessions);
-        let any = !these.is_empty();
-        for id in these {
-            match self.leave(id, sessions) {
-                Ok(still) => left.extend(still),
-                // What is still there is still known; one that stays does not keep the others.
+        let (mut failed, mut stay) = (None, Vec::new());
+        let these: Vec<SeedId> = index.of(sessions).into_iter().collect();
+        for some in these.chunks(WRITTEN_AT_ONCE) {
+            let mut left = Vec::new();
+            for id in some {
+                match self.leave(*id, sessions) {
+                    Ok(still) => left.extend(still),
+                    // What is still there is still known; one that stays does not keep the others.
+                    Err(e) => {
+                        failed = Some(e);
+                        stay.push(*id);
+                    }
+                }
+            }
+            match self.put(&left) {
+                Ok(()) => left.iter().for_each(|seed| index.add(seed)),
                 Err(e) => {
                     failed = Some(e);
-                    stay.push(id);
+                    stay.extend(left.iter().map(|seed| seed.id));
                 }
             }
         }
-        for some in left.chunks(WRITTEN_AT_ONCE) {
-            if let Err(e) = self.put(some) {
-                failed = Some(e);
-                stay.extend(some.iter().map(|seed| seed.id));
-            }
-        }
-        left.retain(|seed| !stay.contains(&seed.id));
         index.remove(sessions, &stay);
         // The tombstones of their sessions go some day; by then no power cut may bring them back.
-        for dir in [&self.seeds, &self.evals].into_iter().filter(|_| any) {
+        for dir in [&self.seeds, &self.evals].into_iter().filter(|_| !these.is_empty()) {
             match self.seams.disk.sync_dir(dir) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => failed = Some(e.into()),
                 _ => {}
             }
         }
-        left.iter().for_each(|seed| index.add(seed));
         failed.map_or(Ok(()), Err)
     }
 
@@ -122,6 +119,9 @@ impl Seeds {
 
     /// Writes some, durably other than the first time: a power cut does not take what was there.
     fn put(&self, some: &[Seed]) -> Result<(), SeedError> {
+        if some.is_empty() {
+            return Ok(());
+        }
         let files = some.iter().map(|seed| Ok((file_of(&self.seeds, seed.id), to_bytes(seed)?)));
         let files: Vec<(PathBuf, Vec<u8>)> = files.collect::<io::Result<_>>()?;
         atomic::put_all(&*self.seams.disk, &self.seeds, &files)?;
